@@ -1,0 +1,189 @@
+"""Every error of the project, in one tree, free of HTTP.
+
+::
+
+    MSDiffusionError
+    ├── InvalidInputError            what the caller asked for cannot be done; carries a JSON pointer
+    │   ├── LayoutError              a box that is reversed, outside, or has no area
+    │   ├── PhraseNotFoundError      auto layout needs the phrase in the prompt
+    │   ├── PictureError             a reference picture that cannot be decoded or is not allowed
+    │   ├── PictureTooLargeError     a reference picture over the pixel limit
+    │   ├── UnsupportedSchedulerError
+    │   └── BatchMismatchError       specs that cannot share one UNet batch
+    ├── ModelError
+    │   ├── ModelNotFoundError       no model directory, or a file of it is missing
+    │   ├── CheckpointError          keys or shapes of the weights do not fit
+    │   │   └── WrongImageEncoderError
+    │   └── UnknownAttentionDataError   a per-call key that no processor reads
+    ├── DeviceError
+    │   ├── DeviceOutOfMemoryError
+    │   └── DeviceLostError          a broken CUDA context: the process must end
+    └── ServiceError
+        ├── QueueUnavailableError    Redis cannot be reached
+        ├── StorageError             the artifact store cannot be read or written
+        ├── JobNotFoundError
+        ├── ImageNotFoundError
+        ├── JobConflictError         the job's state forbids what was asked
+        └── StartupError             a command cannot start: port, data directory, model, host
+"""
+
+from __future__ import annotations
+
+
+class MSDiffusionError(Exception):
+    """Base of every error of this project.
+
+    Attributes:
+        code: stable, machine-readable name of the error.
+        detail: one sentence that tells the user what is wrong and what to do.
+    """
+
+    code = "error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class InvalidInputError(MSDiffusionError):
+    """A value of the request cannot be used.
+
+    Attributes:
+        pointer: RFC 6901 pointer to the value in the request, such as ``/subjects/0/box``.
+    """
+
+    code = "invalid_input"
+
+    def __init__(self, detail: str, pointer: str = "") -> None:
+        super().__init__(detail)
+        self.pointer = pointer
+
+    def below(self, prefix: str) -> InvalidInputError:
+        """Return the same error with its pointer moved below ``prefix``."""
+        return type(self)(self.detail, prefix + self.pointer)
+
+
+class LayoutError(InvalidInputError):
+    """A box is reversed, outside the picture, or has no area."""
+
+    code = "invalid_box"
+
+
+class PhraseNotFoundError(InvalidInputError):
+    """Auto layout needs a subject's phrase in the prompt, and it is not there."""
+
+    code = "phrase_not_found"
+
+
+class PictureError(InvalidInputError):
+    """A reference picture cannot be decoded, or its format is not allowed."""
+
+    code = "invalid_picture"
+
+
+class PictureTooLargeError(InvalidInputError):
+    """A reference picture has more pixels than allowed."""
+
+    code = "picture_too_large"
+
+
+class UnsupportedSchedulerError(InvalidInputError):
+    """The scheduler's name is not one of ``ms_core.spec.SCHEDULERS``."""
+
+    code = "unsupported_scheduler"
+
+
+class BatchMismatchError(InvalidInputError):
+    """Specs of one batch differ in a field that one UNet call must share."""
+
+    code = "batch_mismatch"
+
+
+class ModelError(MSDiffusionError):
+    """A model cannot be loaded or used."""
+
+    code = "model_error"
+
+
+class ModelNotFoundError(ModelError):
+    """There is no model directory at a path, or a file of it is missing."""
+
+    code = "model_not_found"
+
+
+class CheckpointError(ModelError):
+    """Keys or shapes of adapter weights do not fit the model."""
+
+    code = "checkpoint_mismatch"
+
+
+class WrongImageEncoderError(CheckpointError):
+    """The adapter was trained on features of another image encoder."""
+
+    code = "wrong_image_encoder"
+
+
+class UnknownAttentionDataError(ModelError):
+    """A per-call key reached an attention processor that does not read it."""
+
+    code = "unknown_attention_data"
+
+
+class DeviceError(MSDiffusionError):
+    """A device failed."""
+
+    code = "device_error"
+
+
+class DeviceOutOfMemoryError(DeviceError):
+    """The device has too little free memory for this job."""
+
+    code = "device_out_of_memory"
+
+
+class DeviceLostError(DeviceError):
+    """The CUDA context is broken; only a new process can use the device again."""
+
+    code = "device_lost"
+
+
+class ServiceError(MSDiffusionError):
+    """A part of the service failed."""
+
+    code = "service_error"
+
+
+class QueueUnavailableError(ServiceError):
+    """Redis cannot be reached."""
+
+    code = "queue_unavailable"
+
+
+class StorageError(ServiceError):
+    """The artifact store cannot be read or written."""
+
+    code = "storage_unavailable"
+
+
+class JobNotFoundError(ServiceError):
+    """No job has this id."""
+
+    code = "job_not_found"
+
+
+class ImageNotFoundError(ServiceError):
+    """The job has no image with this index."""
+
+    code = "image_not_found"
+
+
+class JobConflictError(ServiceError):
+    """The job's state forbids what was asked."""
+
+    code = "job_conflict"
+
+
+class StartupError(ServiceError):
+    """A command cannot start; the sentence says what to change."""
+
+    code = "startup_failed"
