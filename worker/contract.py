@@ -10,6 +10,7 @@ from worker.job_store import CancelOutcome, JobStore, ProgressReply, RedisClient
 from worker.records import (
     JOB_ID_PATTERN,
     MAX_IMAGES,
+    MODEL_NAME_PATTERN,
     JobError,
     JobRecord,
     JobState,
@@ -31,6 +32,7 @@ GENERATE_JOB = "worker.jobs.generate"
 __all__ = [
     "GENERATE_JOB",
     "JOB_ID_PATTERN",
+    "MODEL_NAME_PATTERN",
     "MAX_IMAGES",
     "CancelOutcome",
     "JobError",
