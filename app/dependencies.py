@@ -1,0 +1,65 @@
+"""What the endpoints are given."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from starlette.requests import ClientDisconnect
+
+from app.config import Settings
+from app.errors import HTTPProblem
+from app.health import Health
+from app.intake import parse_request
+from app.jobs import Jobs
+from app.pictures import PictureLimits
+from app.problems import BAD_REQUEST, BODY_TOO_LARGE, NOT_JSON
+from app.schemas import GenerateRequest
+
+
+def _settings(request: Request) -> Settings:
+    return request.app.state.settings
+
+
+def _jobs(request: Request) -> Jobs:
+    return request.app.state.jobs
+
+
+def _health(request: Request) -> Health:
+    return request.app.state.health
+
+
+SettingsDependency = Annotated[Settings, Depends(_settings)]
+JobsDependency = Annotated[Jobs, Depends(_jobs)]
+HealthDependency = Annotated[Health, Depends(_health)]
+
+
+async def _json_body(request: Request, settings: SettingsDependency) -> bytes:
+    """The bytes of a JSON body, read no further than the limit."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise HTTPProblem(NOT_JSON, "Send the request as JSON, with the header Content-Type: application/json.")
+    limit = settings.max_body_bytes
+    too_large = HTTPProblem(
+        BODY_TOO_LARGE, f"The body is above the limit of {limit} bytes; send smaller or fewer pictures."
+    )
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise too_large
+    except ClientDisconnect as error:
+        raise HTTPProblem(BAD_REQUEST, "The body ended before it was complete.") from error
+    return bytes(body)
+
+
+def _generate_request(body: Annotated[bytes, Depends(_json_body)], settings: SettingsDependency) -> GenerateRequest:
+    """The checked request. A plain function, so that its pictures are decoded beside the event loop."""
+    return parse_request(body, PictureLimits(settings.max_picture_pixels, settings.max_picture_side))
+
+
+GenerateRequestDependency = Annotated[GenerateRequest, Depends(_generate_request)]

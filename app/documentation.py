@@ -1,0 +1,56 @@
+"""The parts of the OpenAPI document that FastAPI does not find by itself: the request's body and the problems.
+
+The body is read and checked in ``app.dependencies``, beside the event loop, so its schema is named here.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
+from app.problems import PROBLEM_JSON, Problem
+from app.schemas import GenerateRequest
+
+REF_TEMPLATE = "#/components/schemas/{model}"
+
+REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {"application/json": {"schema": {"$ref": REF_TEMPLATE.format(model="GenerateRequest")}}},
+}
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI responses of an endpoint that answers with these problems, or with an unexpected one."""
+    content = {PROBLEM_JSON: {"schema": {"$ref": REF_TEMPLATE.format(model="Problem")}}}
+    known = {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+    return {**known, "default": {"description": "Any other problem", "content": content}}
+
+
+def install_documentation(app: FastAPI) -> None:
+    """Complete the OpenAPI document of ``app`` when it is first asked for."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+            )
+            document["components"]["schemas"] |= _schemas(GenerateRequest) | _schemas(Problem)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi
+
+
+def _schemas(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schemas of a model and of all that it refers to, by name."""
+    schema = model.model_json_schema(ref_template=REF_TEMPLATE)
+    definitions = schema.pop("$defs", {})
+    return {model.__name__: schema, **definitions}

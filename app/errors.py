@@ -1,0 +1,148 @@
+"""Answers every error with an RFC 9457 problem.
+
+The sentence of a problem comes from the project's own errors only; whatever else goes wrong gets a sentence written here,
+so no traceback, path or secret can leave.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+import redis.exceptions
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from app.problems import (
+    BAD_REQUEST,
+    INTERNAL_ERROR,
+    METHOD_NOT_ALLOWED,
+    NOT_FOUND,
+    PROBLEM_JSON,
+    PROBLEMS,
+    Problem,
+    ProblemItem,
+    ProblemType,
+    problem_of,
+)
+from app.request_id import REQUEST_ID_HEADER, request_id
+from ms_core.errors import InvalidInputError, MSDiffusionError, QueueUnavailableError
+
+RETRY_AFTER_S = 5
+MAX_ERRORS = 100
+
+# Redis is away, still loading, read-only or full: it may be back soon. Any other error of Redis is a mistake of ours.
+REDIS_DOWN = (
+    redis.exceptions.ConnectionError,
+    redis.exceptions.TimeoutError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class InvalidRequestError(Exception):
+    """A request with one or more values that cannot be used."""
+
+    def __init__(self, errors: Sequence[InvalidInputError]) -> None:
+        super().__init__("; ".join(error.detail for error in errors))
+        self.errors = tuple(errors)
+
+
+class HTTPProblem(Exception):
+    """What is wrong with a request as HTTP, before its content is looked at."""
+
+    def __init__(self, problem: ProblemType, detail: str) -> None:
+        super().__init__(detail)
+        self.problem = problem
+        self.detail = detail
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error of ``app`` with a problem."""
+
+    @app.exception_handler(MSDiffusionError)
+    async def answer_core_error(request: Request, error: MSDiffusionError) -> Response:
+        if isinstance(error, InvalidInputError):
+            return _answer_invalid_input(request, [error])
+        return problem_response(request, problem_of(error), error.detail)
+
+    @app.exception_handler(InvalidRequestError)
+    async def answer_invalid_request(request: Request, error: InvalidRequestError) -> Response:
+        return _answer_invalid_input(request, error.errors)
+
+    @app.exception_handler(HTTPProblem)
+    async def answer_http_problem(request: Request, error: HTTPProblem) -> Response:
+        return problem_response(request, error.problem, error.detail)
+
+    @app.exception_handler(HTTPException)
+    async def answer_http_exception(request: Request, error: HTTPException) -> Response:
+        return _answer_http_exception(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def answer_bad_path(request: Request, error: RequestValidationError) -> Response:
+        # Bodies are validated in app.intake; what is left are the parameters of paths, and such a path does not exist.
+        return problem_response(request, NOT_FOUND, "There is nothing at this path.")
+
+    for redis_error in REDIS_DOWN:
+
+        @app.exception_handler(redis_error)
+        async def answer_redis_down(request: Request, error: Exception) -> Response:
+            detail = "The queue cannot be reached at the moment; try again in a few seconds."
+            return problem_response(request, PROBLEMS[QueueUnavailableError], detail)
+
+    @app.exception_handler(Exception)
+    async def answer_unexpected(request: Request, error: Exception) -> Response:
+        logger.error("request %s failed: %s", request_id(request.scope), type(error).__name__)
+        detail = "The service made a mistake; it is logged under this request's id."
+        return problem_response(request, INTERNAL_ERROR, detail)
+
+
+def problem_response(
+    request: Request,
+    problem: ProblemType,
+    detail: str,
+    items: Sequence[ProblemItem] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Write a problem as an HTTP response."""
+    body = Problem(
+        type=f"/problems/{problem.code}",
+        title=problem.title,
+        status=problem.status,
+        detail=detail,
+        instance=request.url.path,
+        code=problem.code,
+        request_id=request_id(request.scope),
+        errors=list(items),
+    )
+    # An unexpected error is answered outside of the middleware that puts the id on responses.
+    all_headers = {**(headers or {}), REQUEST_ID_HEADER: body.request_id, "Cache-Control": "no-store"}
+    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        all_headers["Retry-After"] = str(RETRY_AFTER_S)
+    return Response(body.model_dump_json(), problem.status, all_headers, media_type=PROBLEM_JSON)
+
+
+def _answer_invalid_input(request: Request, errors: Sequence[InvalidInputError]) -> Response:
+    kinds = {problem_of(error) for error in errors}
+    # So a request gets 413 only where the size of its pictures is all that is wrong.
+    problem = kinds.pop() if len(kinds) == 1 else PROBLEMS[InvalidInputError]
+    items = [ProblemItem(pointer=error.pointer, detail=error.detail, code=error.code) for error in errors[:MAX_ERRORS]]
+    first = items[0]
+    detail = first.detail if len(errors) == 1 else f"{len(errors)} things are wrong. {first.pointer}: {first.detail}"
+    return problem_response(request, problem, detail, items)
+
+
+def _answer_http_exception(request: Request, error: HTTPException) -> Response:
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return problem_response(request, NOT_FOUND, "There is nothing at this path; /docs lists what there is.")
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "")
+        detail = (
+            f"{request.method} does not work here; use {allowed}." if allowed else "This method does not work here."
+        )
+        return problem_response(request, METHOD_NOT_ALLOWED, detail, headers=error.headers)
+    return problem_response(request, BAD_REQUEST, "The request cannot be read.", headers=error.headers)

@@ -1,0 +1,171 @@
+"""Field types of the request: the checks of ``ms_core.spec`` as pydantic annotations.
+
+A check that fails becomes a pydantic error with the project's own sentence, so that pydantic gathers all of them in one
+pass; ``app.intake`` turns them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainValidator, ValidationInfo
+from pydantic import WithJsonSchema as JsonSchema
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from app.pictures import PictureLimits, png_from_data_uri
+from ms_core.errors import InvalidInputError, LayoutError
+from ms_core.spec import (
+    MAX_SUBJECTS,
+    SCHEDULERS,
+    SIZE_MULTIPLE,
+    Box,
+    check_range,
+    check_scheduler,
+    check_size,
+    check_text,
+)
+
+PICTURE_LIMITS = "picture_limits"
+
+
+@dataclass(frozen=True, slots=True)
+class PixelBox:
+    """A box in pixels of the output picture, xyxy; the picture's size is known only when the request is complete."""
+
+    values: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checked:
+    """Marks a field whose value must pass ``check``; ``json_schema`` is what JSON Schema can say of the check."""
+
+    check: Callable[[Any], None]
+    json_schema: dict[str, Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._validate, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(schema) | self.json_schema
+
+    def _validate(self, value: Any) -> Any:
+        try:
+            self.check(value)
+        except InvalidInputError as error:
+            raise for_pydantic(error) from error
+        return value
+
+
+def in_range(low: int | float, high: int | float) -> Checked:
+    """A finite number from ``low`` to ``high``."""
+
+    def check(value: float) -> None:
+        try:
+            check_range(value, low, high, "")
+        except OverflowError as error:
+            raise InvalidInputError(f"Must be a number from {low} to {high}.") from error
+
+    return Checked(check, {"minimum": low, "maximum": high})
+
+
+def text(max_characters: int, if_blank: str | None = None) -> Checked:
+    """Clean text of at most ``max_characters``; with ``if_blank``, blank text is an error with this sentence."""
+
+    def check(value: str) -> None:
+        if if_blank is not None and not value.strip():
+            raise InvalidInputError(if_blank)
+        check_text(value, "", max_characters)
+
+    min_length = {} if if_blank is None else {"minLength": 1}
+    return Checked(check, {"maxLength": max_characters, **min_length})
+
+
+def side_in_pixels() -> Checked:
+    """A width or height: a positive multiple of 8."""
+    return Checked(lambda value: check_size(value, ""), {"minimum": SIZE_MULTIPLE, "multipleOf": SIZE_MULTIPLE})
+
+
+def known_scheduler() -> Checked:
+    """One of ``ms_core.spec.SCHEDULERS``."""
+    return Checked(check_scheduler, {"enum": list(SCHEDULERS)})
+
+
+def for_pydantic(error: InvalidInputError) -> PydanticCustomError:
+    """The same error in the form in which pydantic gathers it."""
+    return PydanticCustomError("invalid_input", "{detail}", {"detail": error.detail, "kind": type(error)})
+
+
+def _read_picture(value: Any, info: ValidationInfo) -> bytes:
+    """The picture of a data URI as PNG; its limits travel in the validation's context."""
+    if not isinstance(value, str):
+        raise PydanticCustomError("string_type", "Send the picture as a data URI, which is a string.")
+    limits: PictureLimits = (info.context or {}).get(PICTURE_LIMITS, PictureLimits())
+    try:
+        return png_from_data_uri(value, limits)
+    except InvalidInputError as error:
+        raise for_pydantic(error) from error
+
+
+def _read_box(value: Any) -> Box | PixelBox | None:
+    if value is None:
+        return None
+    try:
+        return _box(value)
+    except InvalidInputError as error:
+        raise for_pydantic(error) from error
+
+
+def _box(value: Any) -> Box | PixelBox:
+    if isinstance(value, list):
+        return Box(*_four_numbers(value))
+    if isinstance(value, dict) and set(value) == {"xywh"}:
+        return Box.from_xywh(*_four_numbers(value["xywh"]))
+    if isinstance(value, dict) and set(value) == {"pixels"}:
+        return PixelBox(_four_numbers(value["pixels"]))
+    raise LayoutError(
+        'A box is [x_min, y_min, x_max, y_max] with numbers from 0 to 1, or {"xywh": [...]}, or {"pixels": [...]}.'
+    )
+
+
+def _four_numbers(values: Any) -> tuple[float, float, float, float]:
+    # A bool is an int to Python, but no coordinate.
+    if not isinstance(values, list) or len(values) != 4 or any(type(value) not in (int, float) for value in values):
+        raise LayoutError("A box has four numbers.")
+    try:
+        first, second, third, fourth = map(float, values)
+    except OverflowError as error:
+        raise LayoutError("A number of the box is too large.") from error
+    return (first, second, third, fourth)
+
+
+def _check_subject_count(value: Any) -> Any:
+    """Refuse too many subjects before any of their pictures is decoded."""
+    if isinstance(value, list) and not 1 <= len(value) <= MAX_SUBJECTS:
+        raise for_pydantic(InvalidInputError(f"Give 1 to {MAX_SUBJECTS} subjects, not {len(value)}."))
+    return value
+
+
+def _four_numbers_schema(description: str, **limits: float) -> dict[str, Any]:
+    items = {"type": "number", **limits}
+    return {"type": "array", "items": items, "minItems": 4, "maxItems": 4, "description": description}
+
+
+def _object_schema(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: values}, "required": [name], "additionalProperties": False}
+
+
+_BOX_SCHEMA = {
+    "anyOf": [
+        _four_numbers_schema("x_min, y_min, x_max, y_max; from 0 to 1, origin at the top left", minimum=0, maximum=1),
+        _object_schema("xywh", _four_numbers_schema("x_min, y_min, width, height; from 0 to 1", minimum=0, maximum=1)),
+        _object_schema("pixels", _four_numbers_schema("x_min, y_min, x_max, y_max in output pixels", minimum=0)),
+        {"type": "null"},
+    ]
+}
+
+PictureField = Annotated[bytes, PlainValidator(_read_picture), JsonSchema({"type": "string", "format": "uri"})]
+BoxField = Annotated[Box | PixelBox | None, PlainValidator(_read_box), JsonSchema(_BOX_SCHEMA)]
+SUBJECT_COUNT = BeforeValidator(_check_subject_count)

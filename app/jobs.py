@@ -1,0 +1,140 @@
+"""The seam to the queue: submits, finds and cancels jobs."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import suppress
+
+import redis
+from rq import Queue
+from rq.job import Job as QueueEntry
+
+from app.errors import REDIS_DOWN
+from app.intake import complete_request
+from app.schemas import GenerateRequest
+from ms_core.errors import ImageNotFoundError, JobConflictError, JobNotFoundError, QueueUnavailableError
+from ms_core.spec import MAX_SEED
+from worker.artifacts import ArtifactStore
+from worker.contract import (
+    GENERATE_JOB,
+    CancelOutcome,
+    JobError,
+    JobRecord,
+    JobState,
+    JobStore,
+    is_job_id,
+    new_job_id,
+    queue_name,
+)
+
+# RQ's own records of results and failures are not used: the job's record tells the truth.
+QUEUE_FAILURE_TTL_S = 60
+
+
+class Jobs:
+    """The jobs of one model.
+
+    Args:
+        client: of the Redis that carries the jobs; gives bytes.
+        artifacts: where pictures, requests and results are kept.
+        model: whose queue is filled.
+        timeout_s: after which a running job is given up.
+
+    Raises (every method):
+        redis.exceptions.RedisError: Redis cannot be reached.
+        StorageError: the artifact store cannot be read or written.
+    """
+
+    def __init__(self, client: redis.Redis, artifacts: ArtifactStore, model: str, timeout_s: int) -> None:
+        self._client = client
+        self._store = JobStore(client)
+        self._artifacts = artifacts
+        self._model = model
+        self._timeout_s = timeout_s
+        self._queue = Queue(queue_name(model), connection=client, serializer="json")
+
+    def submit(self, request: GenerateRequest) -> JobRecord:
+        """Keep the request and its pictures, and queue a job for it.
+
+        Raises:
+            InvalidRequestError: values that do not fit each other or the model.
+        """
+        # Asked first: without Redis nothing is written to disk.
+        complete = complete_request(request, self._store.card(self._model))
+        seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
+        images = [self._artifacts.save_picture(subject.image) for subject in request.subjects]
+        record = JobRecord(
+            id=new_job_id(), model=self._model, seed=seed, num_images=request.num_images, warnings=complete.warnings
+        )
+        self._artifacts.save_request(record.id, complete.to_stored(images, seed, self._model))
+        self._store.create(record)
+        self._enqueue(record.id)
+        return record
+
+    def find(self, job_id: str) -> JobRecord:
+        """The job as it stands now.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+        """
+        record = self._store.get(job_id) if is_job_id(job_id) else None
+        if record is None:
+            raise JobNotFoundError("There is no job with this id; it may be older than a day.")
+        return record
+
+    def position(self, record: JobRecord) -> int | None:
+        """How many jobs are ahead of a queued job; ``None`` if it is not queued."""
+        if record.state is not JobState.QUEUED:
+            return None
+        return self._queue.get_job_position(record.id)
+
+    def image(self, job_id: str, index: int) -> bytes:
+        """The bytes of a finished picture.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+            ImageNotFoundError: the job has no such picture, or not yet.
+        """
+        record = self.find(job_id)
+        if not 0 <= index < len(record.images):
+            raise ImageNotFoundError(f"The job is {record.state} and has {len(record.images)} images, counted from 0.")
+        return self._artifacts.load_image(job_id, index)
+
+    def cancel(self, job_id: str) -> JobRecord:
+        """Cancel a queued job now, or ask the worker of a running one to stop.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+            JobConflictError: the job has ended otherwise.
+        """
+        self.find(job_id)
+        outcome = self._store.request_cancel(job_id)
+        record = self.find(job_id)
+        if outcome is CancelOutcome.ENDED:
+            raise JobConflictError(f"The job has already {record.state}; there is nothing left to cancel.")
+        if outcome is CancelOutcome.CANCELED:
+            self._drop_from_queue(job_id)
+        return record
+
+    def _enqueue(self, job_id: str) -> None:
+        try:
+            self._queue.enqueue_call(
+                GENERATE_JOB,
+                args=(job_id,),
+                job_id=job_id,
+                timeout=self._timeout_s,
+                result_ttl=0,
+                failure_ttl=QUEUE_FAILURE_TTL_S,
+            )
+        except REDIS_DOWN as error:
+            detail = "The queue went away while the job was handed over; send the request again."
+            # With Redis still away the record stays queued, and the workers take it up when Redis is back.
+            with suppress(*REDIS_DOWN):
+                reason = JobError(code=QueueUnavailableError.code, detail=detail)
+                self._store.transition(job_id, [JobState.QUEUED], JobState.FAILED, error=reason)
+            raise QueueUnavailableError(detail) from error
+
+    def _drop_from_queue(self, job_id: str) -> None:
+        """Take a canceled job out of the line; one that a worker holds already is skipped by the worker."""
+        if self._queue.remove(job_id):
+            self._client.delete(QueueEntry.key_for(job_id))

@@ -1,0 +1,90 @@
+"""The API as an ASGI application; ``uvicorn --factory app.main:create_app`` runs it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+import redis
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import RedirectResponse
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+from app.config import Settings
+from app.documentation import install_documentation
+from app.errors import install_error_handlers
+from app.health import Health
+from app.jobs import Jobs
+from app.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
+from app.routes import health, jobs
+from worker.artifacts import ArtifactStore
+
+DESCRIPTION = (
+    "Multi-subject, layout-guided image personalisation: your own subjects, each in its box, in one picture. "
+    "Ask with `POST /generate`, follow the job, fetch the picture. Every error is an RFC 9457 problem."
+)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the API; nothing is connected before the first request.
+
+    Args:
+        settings: by default from the environment (prefix ``MSD_``).
+    """
+    settings = Settings() if settings is None else settings
+    client = connect(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        client.close()
+
+    app = FastAPI(
+        title="MS-Diffusion service",
+        version=_version(),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.jobs = Jobs(client, ArtifactStore(settings.data_dir), settings.model, settings.job_timeout_s)
+    app.state.health = Health(client, settings.data_dir, settings.model)
+    app.include_router(jobs.router)
+    app.include_router(health.router)
+    app.add_api_route("/", _to_documentation, include_in_schema=False)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.cors_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=[REQUEST_ID_HEADER],
+        expose_headers=["Location", "Retry-After", REQUEST_ID_HEADER],
+    )
+    # Added last, so outermost: answers of the CORS middleware carry the id too.
+    app.add_middleware(RequestIdMiddleware)
+    install_error_handlers(app)
+    install_documentation(app)
+    return app
+
+
+def connect(settings: Settings) -> redis.Redis:
+    """A client that gives up after a short while and tries once more, as after a restart of Redis."""
+    return redis.Redis.from_url(
+        settings.redis_url,
+        socket_timeout=settings.redis_timeout_s,
+        socket_connect_timeout=settings.redis_timeout_s,
+        retry=Retry(ConstantBackoff(0.05), retries=1),
+    )
+
+
+def _version() -> str:
+    try:
+        return version("ms-diffusion-service")
+    except PackageNotFoundError:
+        return "0+uninstalled"
+
+
+def _to_documentation() -> RedirectResponse:
+    return RedirectResponse("/docs")

@@ -1,0 +1,139 @@
+"""Reference pictures: from a data URI to a small, clean PNG.
+
+Nothing is decoded before its header has passed the pixel limit, and nothing but PNG, JPEG and WebP is tried at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import struct
+import threading
+import zlib
+from dataclasses import dataclass
+
+from PIL import Image, ImageOps
+
+from ms_core.errors import PictureError, PictureTooLargeError
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+
+# What Pillow's three decoders raise for damaged files.
+_DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+_BOMB_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+# A picture at the limit takes some 400 MB while it is decoded: two at a time bound the memory of the process.
+_DECODING = threading.BoundedSemaphore(2)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureLimits:
+    """How large a reference picture may be, and to what longer side it is reduced; in pixels."""
+
+    max_pixels: int = 50_000_000
+    max_side: int = 2048
+
+
+def png_from_data_uri(data_uri: str, limits: PictureLimits) -> bytes:
+    """Decode a reference picture and encode it again as a PNG without metadata.
+
+    The EXIF turn is applied, transparency is kept, every colour mode becomes 8-bit RGB or RGBA, and a picture with a
+    side above ``limits.max_side`` is reduced.
+
+    Args:
+        data_uri: ``data:image/png;base64,...``; JPEG and WebP too.
+        limits: in pixels.
+
+    Returns:
+        the bytes of an RGB or RGBA PNG.
+
+    Raises:
+        PictureError: no data URI, no base64, no picture, damaged, animated, or of another format.
+        PictureTooLargeError: more pixels than ``limits.max_pixels`` by its header.
+    """
+    encoded = _bytes_from_data_uri(data_uri)
+    with _DECODING:
+        return _encode_png(_decode(encoded, limits))
+
+
+def _bytes_from_data_uri(data_uri: str) -> bytes:
+    header, comma, payload = data_uri.partition(",")
+    header = header.strip().lower()
+    if not comma or not header.startswith("data:") or not header.endswith(";base64"):
+        raise PictureError('Send the picture as a data URI: "data:image/png;base64," and then its bytes in base64.')
+    try:
+        encoded = base64.b64decode(payload, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise PictureError("What follows the comma of the data URI is not valid base64.") from error
+    if not encoded:
+        raise PictureError("The picture is empty: nothing follows the comma of the data URI.")
+    return encoded
+
+
+def _decode(encoded: bytes, limits: PictureLimits) -> Image.Image:
+    try:
+        picture = _open(encoded, limits)
+        # A JPEG can be decoded at half, a quarter or an eighth of its size.
+        picture.draft(None, (limits.max_side, limits.max_side))
+        picture = _upright(picture)
+    except _DECODE_ERRORS as error:
+        raise PictureError("The picture is damaged or cut off and cannot be decoded; save it again.") from error
+    picture = _to_rgb_or_rgba(picture)
+    picture.thumbnail((limits.max_side, limits.max_side), Image.Resampling.LANCZOS)
+    return picture
+
+
+def _open(encoded: bytes, limits: PictureLimits) -> Image.Image:
+    """The picture behind its header; no pixel is decoded yet."""
+    try:
+        picture = Image.open(io.BytesIO(encoded), formats=FORMATS)
+    except _BOMB_ERRORS as error:
+        raise _too_large(limits) from error
+    except Image.UnidentifiedImageError as error:
+        raise PictureError(f"This is no picture of a known format; send {', '.join(FORMATS)}.") from error
+    if picture.width * picture.height > limits.max_pixels:
+        raise _too_large(limits, picture.width, picture.height)
+    # A camera's JPEG may carry previews as further frames; only PNG and WebP are animated.
+    if picture.format in ("PNG", "WEBP") and getattr(picture, "is_animated", False):
+        raise PictureError("The picture is animated; send a single frame.")
+    return picture
+
+
+def _too_large(limits: PictureLimits, width: int | None = None, height: int | None = None) -> PictureTooLargeError:
+    size = "The picture" if width is None else f"The picture of {width} x {height} pixels"
+    return PictureTooLargeError(f"{size} is above the limit of {limits.max_pixels} pixels; reduce it.")
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """The decoded picture, turned as its EXIF says; a broken EXIF block turns nothing."""
+    picture.load()
+    try:
+        return ImageOps.exif_transpose(picture)
+    except _DECODE_ERRORS:
+        return picture.copy()
+
+
+def _to_rgb_or_rgba(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I;16"):
+        # Pillow cuts 16-bit values off at 255 when it converts them.
+        picture = picture.point(lambda value: value * (1 / 256)).convert("L")
+    return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+
+
+def _encode_png(picture: Image.Image) -> bytes:
+    # Pillow would write the colour profile and other metadata it remembers.
+    picture.info.clear()
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()

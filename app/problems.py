@@ -1,0 +1,115 @@
+"""Which error gets which status, code and title; free of everything that answers a request.
+
+``PROBLEMS`` holds a row for each class of ``ms_core.errors``; a test fails when one is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from pydantic import BaseModel, Field
+
+from ms_core import errors as core
+
+PROBLEM_JSON = "application/problem+json"
+
+_UNPROCESSABLE = HTTPStatus.UNPROCESSABLE_ENTITY
+_TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+_UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
+_INTERNAL = HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """One kind of problem: its stable code, its HTTP status, and what it means in general."""
+
+    code: str
+    status: HTTPStatus
+    title: str
+
+
+class ProblemItem(BaseModel):
+    """One thing that is wrong in a request."""
+
+    pointer: str = Field(description="RFC 6901 pointer to the value in the request.", examples=["/subjects/0/box"])
+    detail: str = Field(description="What is wrong with it and what to do.")
+    code: str = Field(description="Stable name of the error.", examples=["invalid_box"])
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 writes it."""
+
+    type: str = Field(description="Where this kind of problem is described.", examples=["/problems/invalid_box"])
+    title: str = Field(description="The kind of problem.", examples=["A box cannot be used"])
+    status: int = Field(description="The HTTP status.", examples=[422])
+    detail: str = Field(
+        description="What is wrong here and what to do.",
+        examples=["This subject has no box; give one, or ask for the auto layout."],
+    )
+    instance: str = Field(description="The path that was asked for.", examples=["/generate"])
+    code: str = Field(description="Stable name of the error.", examples=["invalid_box"])
+    request_id: str = Field(description="The X-Request-Id of this response.", examples=["5f0c2b1e8a7d4c0f"])
+    errors: list[ProblemItem] = Field(default=[], description="Everything that is wrong in the request.")
+
+
+_STATUS_AND_TITLE: Mapping[type[core.MSDiffusionError], tuple[HTTPStatus, str]] = {
+    core.MSDiffusionError: (_INTERNAL, "Something failed"),
+    core.InvalidInputError: (_UNPROCESSABLE, "The request cannot be used"),
+    core.LayoutError: (_UNPROCESSABLE, "A box cannot be used"),
+    core.PhraseNotFoundError: (_UNPROCESSABLE, "A phrase is not in the prompt"),
+    core.PictureError: (_UNPROCESSABLE, "A picture cannot be used"),
+    core.PictureTooLargeError: (_TOO_LARGE, "A picture has too many pixels"),
+    core.UnsupportedSchedulerError: (_UNPROCESSABLE, "No such scheduler"),
+    core.BatchMismatchError: (_UNPROCESSABLE, "The requests do not fit into one batch"),
+    core.ModelError: (_INTERNAL, "The model cannot be used"),
+    core.ModelNotFoundError: (_INTERNAL, "The model is missing or incomplete"),
+    core.CheckpointError: (_INTERNAL, "The weights do not fit the model"),
+    core.WrongImageEncoderError: (_INTERNAL, "The image encoder does not fit the adapter"),
+    core.UnknownAttentionDataError: (_INTERNAL, "The model was called wrongly"),
+    core.DeviceError: (_UNAVAILABLE, "A device failed"),
+    core.DeviceOutOfMemoryError: (_UNAVAILABLE, "A device has too little memory"),
+    core.DeviceLostError: (_UNAVAILABLE, "A device was lost"),
+    core.ServiceError: (_INTERNAL, "A part of the service failed"),
+    core.QueueUnavailableError: (_UNAVAILABLE, "The queue cannot be reached"),
+    core.StorageError: (_UNAVAILABLE, "The storage cannot be used"),
+    core.JobNotFoundError: (HTTPStatus.NOT_FOUND, "No such job"),
+    core.ImageNotFoundError: (HTTPStatus.NOT_FOUND, "No such image"),
+    core.JobConflictError: (HTTPStatus.CONFLICT, "The job's state forbids this"),
+    core.StartupError: (_INTERNAL, "The service cannot start"),
+}
+
+PROBLEMS: Mapping[type[core.MSDiffusionError], ProblemType] = {
+    error: ProblemType(error.code, status, title) for error, (status, title) in _STATUS_AND_TITLE.items()
+}
+
+# What can be wrong with a request as HTTP, whatever it asks for.
+MALFORMED_JSON = ProblemType("malformed_json", HTTPStatus.BAD_REQUEST, "The body is not JSON")
+BODY_TOO_LARGE = ProblemType("body_too_large", _TOO_LARGE, "The body is too large")
+NOT_JSON = ProblemType("unsupported_media_type", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The content type is not JSON")
+NOT_FOUND = ProblemType("not_found", HTTPStatus.NOT_FOUND, "Nothing is here")
+METHOD_NOT_ALLOWED = ProblemType("method_not_allowed", HTTPStatus.METHOD_NOT_ALLOWED, "Another method is needed here")
+BAD_REQUEST = ProblemType("bad_request", HTTPStatus.BAD_REQUEST, "The request cannot be read")
+INTERNAL_ERROR = ProblemType("internal_error", _INTERNAL, "The service made a mistake")
+
+HTTP_PROBLEMS = (
+    MALFORMED_JSON,
+    BODY_TOO_LARGE,
+    NOT_JSON,
+    NOT_FOUND,
+    METHOD_NOT_ALLOWED,
+    BAD_REQUEST,
+    INTERNAL_ERROR,
+)
+
+
+def problem_of(error: core.MSDiffusionError) -> ProblemType:
+    """The kind of problem an error is; a class without a row of its own takes its nearest base's."""
+    return next(PROBLEMS[base] for base in type(error).__mro__ if base in PROBLEMS)
+
+
+def problem_of_code(code: str) -> ProblemType | None:
+    """The kind of problem with a code, such as the one a failed job carries; ``None`` if there is none."""
+    kinds = {problem.code: problem for problem in (*PROBLEMS.values(), *HTTP_PROBLEMS)}
+    return kinds.get(code)

@@ -1,0 +1,93 @@
+"""From a job's record to what the API shows of it."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from app.problems import INTERNAL_ERROR, problem_of_code
+from app.schemas import (
+    ImageResource,
+    JobErrorResource,
+    JobResource,
+    JobUrls,
+    ProgressResource,
+    TimingsResource,
+    WarningResource,
+)
+from worker.contract import JobError, JobRecord, JobState, StoredImage
+
+
+def job_url(job_id: str, root_path: str = "") -> str:
+    """Where the job is found; ``root_path`` is what a proxy in front has cut off."""
+    return f"{root_path}/jobs/{job_id}"
+
+
+def job_resource(record: JobRecord, position: int | None, root_path: str = "") -> JobResource:
+    """The job as the API shows it; ``position`` is the number of jobs ahead of it."""
+    url = job_url(record.id, root_path)
+    return JobResource(
+        id=record.id,
+        status=record.state,
+        version=record.version,
+        model=record.model,
+        position=position,
+        cancel_requested=record.cancel_requested,
+        progress=_progress(record),
+        seed=record.seed,
+        images=[_image(image, url) for image in record.images],
+        warnings=[WarningResource(**warning.model_dump()) for warning in record.warnings],
+        error=None if record.error is None else _error(record.error),
+        attempt=record.attempt,
+        device=record.device,
+        created_at=datetime.fromtimestamp(record.created_at, UTC),
+        started_at=_moment(record.started_at),
+        ended_at=_moment(record.ended_at),
+        timings=_timings(record),
+        urls=JobUrls(job=url, cancel=f"{url}/cancel"),
+    )
+
+
+def _progress(record: JobRecord) -> ProgressResource | None:
+    if record.attempt == 0 or record.state is JobState.QUEUED:
+        return None
+    fraction = record.step / record.steps if record.step is not None and record.steps else 0.0
+    if record.state is JobState.SUCCEEDED:
+        fraction = 1.0
+    return ProgressResource(phase=record.phase, step=record.step, steps=record.steps, fraction=round(fraction, 4))
+
+
+def _image(image: StoredImage, job_address: str) -> ImageResource:
+    return ImageResource(
+        index=image.index,
+        url=f"{job_address}/images/{image.index}",
+        width=image.width,
+        height=image.height,
+        seed=image.seed,
+        sha256=image.sha256,
+        content_type=image.content_type,
+    )
+
+
+def _error(error: JobError) -> JobErrorResource:
+    kind = problem_of_code(error.code) or INTERNAL_ERROR
+    return JobErrorResource(
+        type=f"/problems/{kind.code}", title=kind.title, status=kind.status, code=error.code, detail=error.detail
+    )
+
+
+def _timings(record: JobRecord) -> TimingsResource:
+    """Seconds in the queue and at work, until now or until the job's end."""
+    until = time.time() if record.ended_at is None else record.ended_at
+    began = until if record.started_at is None else record.started_at
+    running_s = None if record.started_at is None else _seconds(record.started_at, until)
+    return TimingsResource(queued_s=_seconds(record.created_at, began), running_s=running_s)
+
+
+def _seconds(start: float, end: float) -> float:
+    # Clocks of two hosts may differ a little.
+    return round(max(0.0, end - start), 3)
+
+
+def _moment(unix_s: float | None) -> datetime | None:
+    return None if unix_s is None else datetime.fromtimestamp(unix_s, UTC)
