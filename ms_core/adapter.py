@@ -84,6 +84,11 @@ class MSAdapter(nn.Module):
         """Adapter with random weights that fits a ``UNet2DConditionModel`` and a model card."""
         return cls(card.resampler, cross_attention_layers(unet), card.num_dummy_tokens, attend)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and of what the resampler reads."""
+        return self.resampler.proj_in.weight.dtype
+
     def projection(self, path: str) -> SubjectProjection:
         """Weights of the cross-attention layer at a module path of the UNet."""
         projection = self.attention.get_submodule(path)

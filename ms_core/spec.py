@@ -47,7 +47,7 @@ class Box:
         if not all(math.isfinite(value) and 0.0 <= value <= 1.0 for value in values):
             raise LayoutError(
                 f"A box is [x_min, y_min, x_max, y_max] with every number from 0 to 1, not {list(values)}. "
-                "Give pixels as {\"pixels\": [...]}."
+                'Give pixels as {"pixels": [...]}.'
             )
         if self.x_min >= self.x_max or self.y_min >= self.y_max:
             raise LayoutError(
@@ -116,6 +116,21 @@ class AutoLayout:
     def __post_init__(self) -> None:
         check_range(self.threshold, 0.0, 1.0, "/threshold")
         check_range(self.start_step, 1, MAX_STEPS, "/start_step")
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationWarning:
+    """Something the user should know about a picture that is made all the same.
+
+    Attributes:
+        code: stable, machine-readable name.
+        detail: one sentence.
+        pointer: RFC 6901 pointer to the value in the request.
+    """
+
+    code: str
+    detail: str
+    pointer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +235,9 @@ def _check_subjects(spec: GenerationSpec) -> None:
         raise InvalidInputError(f"Give 1 to {MAX_SUBJECTS} subjects, not {len(spec.subjects)}.", "/subjects")
     for index, subject in enumerate(spec.subjects):
         if subject.box is None and spec.layout is None:
-            raise LayoutError("This subject has no box; give one, or ask for the auto layout.", f"/subjects/{index}/box")
+            raise LayoutError(
+                "This subject has no box; give one, or ask for the auto layout.", f"/subjects/{index}/box"
+            )
     if spec.layout is not None:
         require_phrases(spec.prompt, [subject.phrase for subject in spec.subjects])
 

@@ -1,0 +1,185 @@
+"""Specs to what the UNet is conditioned on, for both guidance halves; unconditional rows come first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ms_core.adapter import MSAdapter
+from ms_core.attention_data import AttentionData, AutoLayoutMaps, SubjectBatch
+from ms_core.batch import ResolvedSpec
+from ms_core.config import ModelCard
+from ms_core.errors import PhraseNotFoundError
+from ms_core.phrases import TokenSpan, cut_text, token_spans
+from ms_core.references import ReferencePreprocessor
+from ms_core.spec import GenerationSpec, GenerationWarning, Subject
+
+MAX_QUOTED_CHARACTERS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """All inputs of the UNet beside latents and timestep.
+
+    Attributes:
+        prompt_embeds: text of the unconditional rows, then of the conditional ones.
+        pooled_prompt_embeds: in the same order.
+        time_ids: SDXL's size conditioning: original size, crop corner, target size, each vertical before horizontal.
+        attention_data: subjects and masks of the conditional rows.
+        guided: which specs have an unconditional row, in order.
+    """
+
+    prompt_embeds: Float[Tensor, "rows 77 cross_dim"]
+    pooled_prompt_embeds: Float[Tensor, "rows pooled_dim"]
+    time_ids: Float[Tensor, "rows 6"]
+    attention_data: AttentionData
+    guided: Bool[Tensor, " specs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioner:
+    """The models that read text and reference pictures.
+
+    Attributes:
+        components: a ``StableDiffusionXLPipeline``, for its text encoders and tokenizers.
+        image_encoder: a ``CLIPVisionModelWithProjection``.
+        preprocessor: of reference pictures.
+        adapter: for its resampler.
+        device: of all of them.
+    """
+
+    components: Any
+    image_encoder: Any
+    preprocessor: ReferencePreprocessor
+    adapter: MSAdapter
+    device: torch.device
+
+    def phrase_spans(self, spec: GenerationSpec) -> tuple[TokenSpan | None, ...]:
+        """Token span of each subject's phrase in the prompt; ``None`` where it is absent or cut off."""
+        return token_spans(self.components.tokenizer, spec.prompt, spec.phrase_spans)
+
+    def encode(self, batch: Sequence[ResolvedSpec]) -> Conditioning:
+        """Encode one batch; run it without gradients.
+
+        Raises:
+            PhraseNotFoundError: with auto layout, a phrase lies in the part of the prompt that is cut off.
+        """
+        guided = torch.tensor([row.do_classifier_free_guidance for row in batch])
+        prompt_embeds, pooled_prompt_embeds = self._encode_prompts(batch, guided)
+        height, width = batch[0].height, batch[0].width
+        time_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=prompt_embeds.dtype, device=self.device)
+        scale_factor = self.components.vae_scale_factor
+        attention_data = AttentionData(
+            subjects=self._encode_subjects(batch),
+            latents_size=(height // scale_factor, width // scale_factor),
+            auto_layout=self._auto_layout(batch),
+        )
+        return Conditioning(
+            prompt_embeds, pooled_prompt_embeds, time_ids.expand(len(prompt_embeds), -1), attention_data, guided
+        )
+
+    def _encode_prompts(self, batch: Sequence[ResolvedSpec], guided: Bool[Tensor, " specs"]) -> tuple[Tensor, Tensor]:
+        embeds, negative_embeds, pooled, negative_pooled = self.components.encode_prompt(
+            prompt=[row.spec.prompt for row in batch],
+            negative_prompt=[row.negative_prompt for row in batch],
+            do_classifier_free_guidance=bool(guided.any()),
+            device=self.device,
+        )
+        if negative_embeds is None:
+            return embeds, pooled
+        chosen = guided.to(self.device)
+        return torch.cat([negative_embeds[chosen], embeds]), torch.cat([negative_pooled[chosen], pooled])
+
+    def _encode_subjects(self, batch: Sequence[ResolvedSpec]) -> SubjectBatch:
+        subjects = [subject for row in batch for subject in row.spec.subjects]
+        counts = [len(row.spec.subjects) for row in batch]
+        boxes = torch.tensor([_box_or_zeros(subject) for subject in subjects], device=self.device)
+        grounded = torch.tensor([row.spec.grounding for row in batch for _ in row.spec.subjects], device=self.device)
+        tokens = self.adapter.resampler(
+            self._image_features(subjects),
+            self._phrase_embeds([subject.phrase for subject in subjects]),
+            boxes,
+            grounded,
+        )
+        scales = [torch.tensor(row.subject_scales, device=self.device) for row in batch]
+        return SubjectBatch.from_rows(tokens.split_with_sizes(counts), boxes.split_with_sizes(counts), scales)
+
+    def _image_features(self, subjects: Sequence[Subject]) -> Float[Tensor, "subjects tokens feature_dim"]:
+        """Penultimate hidden states of the image encoder, class token included, without its last norm."""
+        pixel_values = self.preprocessor([subject.image for subject in subjects])
+        pixel_values = pixel_values.to(self.device, self.image_encoder.dtype)
+        features = self.image_encoder(pixel_values, output_hidden_states=True).hidden_states[-2]
+        return features.to(self.adapter.dtype)
+
+    def _phrase_embeds(self, phrases: Sequence[str]) -> Float[Tensor, "subjects phrase_dim"]:
+        """Pooled output of the first text encoder, before any projection; each phrase alone."""
+        tokenizer = self.components.tokenizer
+        inputs = tokenizer(
+            list(phrases),
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        pooled = self.components.text_encoder(inputs.input_ids.to(self.device)).pooler_output
+        return pooled.to(self.adapter.dtype)
+
+    def _auto_layout(self, batch: Sequence[ResolvedSpec]) -> AutoLayoutMaps | None:
+        layouts = [row.spec.layout for row in batch]
+        if all(layout is None for layout in layouts):
+            return None
+        spans = [self.phrase_spans(row.spec) for row in batch]
+        for row, row_spans in zip(batch, spans, strict=True):
+            if row.spec.layout is not None:
+                _require_spans(row.spec, row_spans)
+        return AutoLayoutMaps(layouts, spans, self.device)
+
+
+def find_warnings(resolved: ResolvedSpec, components: Any, card: ModelCard) -> tuple[GenerationWarning, ...]:
+    """What the user should know of one spec: text that is cut off, phrases that are missing, too many subjects."""
+    spec = resolved.spec
+    warnings: list[GenerationWarning] = []
+    texts = {"/prompt": spec.prompt, "/negative_prompt": resolved.negative_prompt}
+    texts |= {f"/subjects/{index}/phrase": subject.phrase for index, subject in enumerate(spec.subjects)}
+    for pointer, text in texts.items():
+        cut = cut_text(components.tokenizer, text)
+        if cut:
+            warnings.append(
+                GenerationWarning("text_truncated", f"The model does not see the end: {_quote(cut)}", pointer)
+            )
+    for index, (subject, span) in enumerate(zip(spec.subjects, spec.phrase_spans, strict=True)):
+        if span is None:
+            detail = (
+                f"The prompt does not say {_quote(subject.phrase)}; the picture follows the words better if it does."
+            )
+            warnings.append(GenerationWarning("phrase_not_found", detail, f"/subjects/{index}/phrase"))
+    if len(spec.subjects) > card.max_subjects:
+        detail = f"This model was trained with at most {card.max_subjects} subjects; more may mix."
+        warnings.append(GenerationWarning("too_many_subjects", detail, "/subjects"))
+    return tuple(warnings)
+
+
+def _require_spans(spec: GenerationSpec, spans: Sequence[TokenSpan | None]) -> None:
+    for index, (subject, span) in enumerate(zip(spec.subjects, spans, strict=True)):
+        if span is None:
+            raise PhraseNotFoundError(
+                f"Auto layout needs {_quote(subject.phrase)}, but it lies in the end of the prompt that the model does not "
+                "see; name it earlier, or give boxes instead.",
+                f"/subjects/{index}/phrase",
+            )
+
+
+def _box_or_zeros(subject: Subject) -> tuple[float, float, float, float]:
+    """The box as the resampler sees it: four zeros without a layout."""
+    return (0.0, 0.0, 0.0, 0.0) if subject.box is None else subject.box.as_tuple()
+
+
+def _quote(text: str) -> str:
+    """``text`` in quotation marks, shortened."""
+    more = len(text) - MAX_QUOTED_CHARACTERS
+    return f'"{text}"' if more <= 0 else f'"{text[:MAX_QUOTED_CHARACTERS]}" and {more} more characters.'
