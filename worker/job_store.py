@@ -35,10 +35,16 @@ return 1
 _TRANSITION = """
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state or not cjson.decode(ARGV[1])[cjson.decode(state)] then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 4))
+local kind = ARGV[2]
+if kind ~= 'begin' and redis.call('HGET', KEYS[1], 'cancel_requested') == 'true' then
+  redis.call('HSET', KEYS[1], 'state', '"canceled"', 'ended_at', ARGV[4])
+  kind = 'end'
+else
+  redis.call('HSET', KEYS[1], unpack(ARGV, 5))
+end
 redis.call('HINCRBY', KEYS[1], 'version', 1)
-if ARGV[2] == 'begin' then redis.call('HINCRBY', KEYS[1], 'attempt', 1) end
-if ARGV[2] == 'end' then redis.call('SREM', KEYS[2], ARGV[3]) end
+if kind == 'begin' then redis.call('HINCRBY', KEYS[1], 'attempt', 1) end
+if kind == 'end' then redis.call('SREM', KEYS[2], ARGV[3]) end
 return 1
 """
 
@@ -120,22 +126,20 @@ class JobStore:
         fields = self._client.hgetall(_job_key(job_id))
         return JobRecord.from_hash(fields) if fields else None
 
-    def active(self, model: str) -> list[JobRecord]:
-        """The records of a model's jobs that have not ended, oldest first."""
-        records: list[JobRecord] = []
-        for job_id in map(_text, self._client.smembers(_active_key(model))):
-            record = self.get(job_id)
-            if record is None:
-                self._client.srem(_active_key(model), job_id)
-            else:
-                records.append(record)
-        return sorted(records, key=lambda record: record.created_at)
+    def active_ids(self, model: str) -> set[str]:
+        """Ids of a model's jobs that have not ended."""
+        return set(map(_text, self._client.smembers(_active_key(model))))
+
+    def forget(self, job_id: str, model: str) -> None:
+        """Count a job no longer among those that have not ended, for its record is gone."""
+        self._client.srem(_active_key(model), job_id)
 
     def transition(self, job_id: str, allowed_from: Collection[JobState], to: JobState, **fields: Any) -> bool:
         """Move a job to the state ``to`` if its state is one of ``allowed_from``; one step in Redis.
 
         Sets ``fields`` of the record too, and grows its version. ``running`` also sets ``started_at`` and grows
-        ``attempt``; an ended state sets ``ended_at``; ``queued`` clears the progress.
+        ``attempt``; an ended state sets ``ended_at``; ``queued`` clears the progress. A job whose cancel was promised
+        ends ``canceled`` wherever else it was to go.
 
         Returns:
             Whether the job was moved; false also for a job that is gone.
@@ -147,7 +151,8 @@ class JobStore:
         kind = "begin" if to is JobState.RUNNING else "end" if to.ended else "requeue"
         allowed = json.dumps({state.value: True for state in allowed_from})
         keys = [_job_key(job_id), _active_key(record.model)]
-        return self._client.eval(_TRANSITION, 2, *keys, allowed, kind, job_id, *_encode(changes)) == 1
+        now = encode_field(time.time())
+        return self._client.eval(_TRANSITION, 2, *keys, allowed, kind, job_id, now, *_encode(changes)) == 1
 
     def progress(self, job_id: str, **fields: Any) -> ProgressReply:
         """Set ``phase``, ``step``, ``steps``, ``warnings`` and the like of a job that is running.

@@ -1,0 +1,29 @@
+"""``msd api``: the HTTP side alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cli.options import AllowRemote, Data, Host, Model, Port, require_free_port, require_loopback
+
+
+def api(
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    model: Model = "mini",
+    data: Data = Path("data"),
+    allow_remote: AllowRemote = False,
+) -> None:
+    """Serve HTTP only; needs MSD_REDIS_URL, and workers that share --data."""
+    import uvicorn
+
+    if not allow_remote:
+        require_loopback(host, "Listen on 127.0.0.1, or say --allow-remote if a gateway with a login stands in front.")
+    require_free_port(host, port)
+    # The queue goes by the model's name; the directory itself is the workers' business.
+    os.environ["MSD_MODEL"] = Path(model).name
+    os.environ["MSD_DATA_DIR"] = str(data)
+    uvicorn.run(
+        "app.main:create_app", factory=True, host=host, port=port, log_level="info", timeout_graceful_shutdown=3
+    )

@@ -1,0 +1,35 @@
+"""``msd``: the commands, one file each. Heavy imports stand inside their functions, so that ``msd --help`` is quick."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from cli.api import api
+from cli.up import up
+from cli.worker import worker
+from ms_core.errors import MSDiffusionError
+
+app = typer.Typer(
+    name="msd",
+    help="Your own subjects, each in its box, in one picture.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (up, api, worker):
+    app.command()(command)
+
+
+def run() -> None:
+    """Entry point of the console script: an error of ours is one sentence on stderr and exit code 1."""
+    try:
+        app()
+    except MSDiffusionError as error:
+        print(f"msd: {error.detail}", file=sys.stderr)  # noqa: T201 - a command talks to its user
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,75 @@
+"""Options that several commands share, and how they become settings."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ms_core.errors import StartupError
+
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
+Model = Annotated[
+    str, typer.Option(envvar="MSD_MODEL", help="A model's name, or the path of a model directory.", show_default=True)
+]
+Data = Annotated[Path, typer.Option(envvar="MSD_DATA_DIR", help="Directory for pictures, results and the queue.")]
+AllowRemote = Annotated[
+    bool,
+    typer.Option(
+        "--allow-remote", help="Listen beyond this machine. There are no keys yet: put a gateway with a login in front."
+    ),
+]
+
+
+def require_loopback(host: str, remedy: str) -> None:
+    """Refuse a host that other machines can reach.
+
+    Raises:
+        StartupError: the host is no loopback address; ``remedy`` ends the sentence.
+    """
+    try:
+        addresses = {item[4][0] for item in socket.getaddrinfo(host, None)}
+    except OSError as error:
+        raise StartupError(f"The host {host!r} is no address of this machine: {error.strerror}.") from error
+    if not all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in addresses):
+        raise StartupError(
+            f"With --host {host} anyone who reaches this machine could use the service, for there are no keys yet. {remedy}"
+        )
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Refuse a port that another program listens on.
+
+    Raises:
+        StartupError: the port cannot be listened on.
+    """
+    family = socket.getaddrinfo(host, port)[0][0]
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except PermissionError as error:
+            raise StartupError(f"Port {port} needs rights that you do not have; choose one above 1023.") from error
+        except OSError as error:
+            raise StartupError(
+                f"Port {port} on {host} cannot be used ({error.strerror}). Choose another with --port."
+            ) from error
+
+
+def make_writable(directory: Path) -> None:
+    """Make a directory below --data.
+
+    Raises:
+        StartupError: it cannot be made or written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise StartupError(f"{directory} cannot be written ({error.strerror}); choose another with --data.") from error

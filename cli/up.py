@@ -1,0 +1,20 @@
+"""``msd up``: everything on this machine, in one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cli.options import Data, Host, Model, Port, make_writable, require_loopback
+
+
+def up(host: Host = "127.0.0.1", port: Port = 8000, model: Model = "mini", data: Data = Path("data")) -> None:
+    """Start Redis (unless MSD_REDIS_URL is set), the workers and the API; Ctrl-C stops them."""
+    import logging
+
+    from cli.service import Service
+
+    require_loopback(host, "Listen on 127.0.0.1; for a server, see `msd api --help`.")
+    logs = data / "logs"
+    make_writable(logs)
+    logging.basicConfig(filename=logs / "up.log", level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    Service(host, port, model, data).run()

@@ -1,0 +1,69 @@
+"""Settings of supervisors and workers, from the environment (prefix ``MSD_``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SETUP_FAILED_EXIT_CODE = 3
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class WorkerSettings(BaseSettings):
+    """What one supervisor and its workers need to know; times in seconds.
+
+    Attributes:
+        redis_url: the Redis that carries the jobs; ``redis://``, ``rediss://`` or ``unix://``.
+        data_dir: root of the artifact store, shared with the API.
+        model: a name below ``models_dir``, or the path of a model directory.
+        models_dir: where models are looked for by name; by default the bundled ones.
+        device: ``auto`` takes every CUDA device, or the CPU where there is none.
+        job_timeout_s: time after which a running job is given up.
+        load_budget_s: longest silence while the model loads; a worker that is silent for longer counts as hung.
+        step_budget_s: longest silence within encoding, and within one denoising step.
+        finish_budget_s: longest silence while pictures are decoded and stored.
+        heartbeat_s: time between two beats.
+        heartbeat_ttl_s: time after the last beat at which a worker counts as dead.
+        recovery_grace_s: how long a job must look abandoned before it is taken up again.
+        stop_grace_s: time that workers have to hand back their jobs when the supervisor stops.
+        cpu_threads: threads of a worker on the CPU; by default torch decides.
+        worker_name: given by the supervisor to each worker it starts.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="MSD_", frozen=True, extra="ignore")
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    data_dir: Path = Path("data")
+    model: str = "mini"
+    models_dir: Path | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    job_timeout_s: Seconds = 600
+    load_budget_s: Seconds = 900
+    step_budget_s: Seconds = 120
+    finish_budget_s: Seconds = 300
+    heartbeat_s: Seconds = 1
+    heartbeat_ttl_s: Annotated[int, Field(ge=2)] = 10
+    recovery_grace_s: Seconds = 3
+    stop_grace_s: Seconds = 10
+    cpu_threads: Annotated[int, Field(ge=1)] | None = None
+    worker_name: str = ""
+
+    def to_environment(self) -> dict[str, str]:
+        """The environment from which a child process reads these very settings."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        return {f"MSD_{name.upper()}": str(value) for name, value in values.items()}
+
+    def budget(self, phase: str) -> float | None:
+        """Longest time, in seconds, that a phase may last without a sign of progress; ``None`` for no limit."""
+        budgets = {
+            "load": self.load_budget_s,
+            "encode": self.step_budget_s,
+            "denoise": self.step_budget_s,
+            "decode": self.finish_budget_s,
+            "store": self.finish_budget_s,
+        }
+        return budgets.get(phase)

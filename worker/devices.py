@@ -1,0 +1,110 @@
+"""Which devices this machine has, without loading torch: NVML knows the CUDA devices by their UUID."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from ms_core.errors import StartupError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device: ``uuid`` is NVML's, such as ``GPU-<uuid>`` or ``MIG-<uuid>``; ``None`` is the CPU."""
+
+    uuid: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Short name for logs and worker names."""
+        return "cpu" if self.uuid is None else f"cuda-{self.uuid.lower()[:12]}"
+
+    def environment(self) -> dict[str, str]:
+        """What a worker's interpreter needs in its environment before it starts, so that torch sees one device."""
+        if self.uuid is None:
+            return {"MSD_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+        return {"MSD_DEVICE": "cuda", "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": self.uuid}
+
+
+def find_devices(wanted: Literal["auto", "cpu", "cuda"]) -> list[Device]:
+    """The devices to start a worker on: every CUDA device, else the CPU.
+
+    A ``CUDA_VISIBLE_DEVICES`` in this process's environment narrows the choice.
+
+    Raises:
+        StartupError: CUDA devices are wanted and there is none.
+    """
+    if wanted == "cpu" or (wanted == "auto" and _torch_is_for_cpu()):
+        return [Device()]
+    uuids = _visible(_nvml_uuids(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if not uuids and wanted == "cuda":
+        raise StartupError("MSD_DEVICE=cuda, but this machine shows no CUDA device. Check nvidia-smi, or use cpu.")
+    return [Device(uuid) for uuid in uuids] or [Device()]
+
+
+def _torch_is_for_cpu() -> bool:
+    try:
+        return version("torch").endswith("+cpu")
+    except PackageNotFoundError:
+        return False
+
+
+def _visible(uuids: list[str], narrowed: str | None) -> list[str]:
+    """The devices that ``CUDA_VISIBLE_DEVICES`` leaves, by index or by the beginning of their UUID."""
+    if narrowed is None:
+        return uuids
+    chosen: list[str] = []
+    for entry in (part.strip() for part in narrowed.split(",")):
+        if entry.isdigit():
+            matches = uuids[int(entry) : int(entry) + 1]
+        else:
+            matches = [uuid for uuid in uuids if entry and uuid.startswith(entry)][:1]
+        if not matches:
+            break  # as CUDA itself: the first entry that names no device ends the list
+        chosen += matches
+    return chosen
+
+
+def _nvml_uuids() -> list[str]:
+    """UUIDs of all CUDA devices in the order of the PCI bus; MIG slices instead of the device they slice."""
+    try:
+        import pynvml
+    except ImportError:
+        return []
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return [uuid for handle in handles for uuid in _uuids_of(pynvml, handle)]
+    except pynvml.NVMLError as error:
+        log.warning("NVML cannot list the CUDA devices: %s", error)
+        return []
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _uuids_of(nvml: Any, handle: Any) -> list[str]:
+    try:
+        enabled = nvml.nvmlDeviceGetMigMode(handle)[0] == nvml.NVML_DEVICE_MIG_ENABLE
+    except nvml.NVMLError:
+        enabled = False  # the device cannot be sliced
+    if not enabled:
+        return [_text(nvml.nvmlDeviceGetUUID(handle))]
+    slices: list[str] = []
+    for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        try:
+            slices.append(_text(nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index))))
+        except nvml.NVMLError:
+            continue  # an unused place
+    return slices
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

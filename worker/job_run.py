@@ -1,0 +1,241 @@
+"""One attempt at one job, from its record in Redis to its pictures on the shared volume and back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from PIL import Image
+from redis.exceptions import RedisError
+
+from ms_core.errors import DeviceLostError, MSDiffusionError
+from ms_core.spec import GenerationSpec
+from worker.artifacts import ArtifactStore, Manifest, png_with_recipe
+from worker.contract import (
+    JobError,
+    JobRecord,
+    JobState,
+    JobStore,
+    JobWarning,
+    ProgressReply,
+    StoredImage,
+    StoredRequest,
+    WorkerState,
+)
+from worker.deadline import Deadline, JobTimeout
+from worker.pulse import Pulse
+from worker.queue import JobQueue
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How far a job is: ``step`` of ``steps`` denoising steps are done."""
+
+    phase: str
+    step: int | None = None
+    steps: int | None = None
+    warnings: tuple[JobWarning, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One finished picture."""
+
+    image: Image.Image
+    warnings: tuple[JobWarning, ...] = ()
+
+
+class Runtime(Protocol):
+    """What makes the pictures; ``worker.runtime.Runtime`` in earnest."""
+
+    device: str
+
+    def run(self, specs: list[GenerationSpec]) -> Generator[Report | list[Picture]]:
+        """Make one picture for each spec: reports on the way, the pictures last."""
+        ...
+
+    def recipe(self, spec: GenerationSpec) -> dict[str, Any]:
+        """What else a picture's recipe must say: the model, the values in force, versions."""
+        ...
+
+
+class JobCanceled(BaseException):
+    """Its owner wants the job no more."""
+
+
+class JobTaken(BaseException):
+    """The job is no longer this worker's: its record says so."""
+
+
+class WorkerStopping(BaseException):
+    """The worker was told to end; the job goes back to the queue."""
+
+
+@dataclass(slots=True)
+class WorkerContext:
+    """What every job of a worker process needs.
+
+    Attributes:
+        job_timeout_s: longest time, in seconds, from the first encoding to the last pixel.
+        jobs: for progress; gives up soon when Redis is away.
+        patient_jobs: for the beginning and the end of a job; waits until Redis answers.
+        stopping: the worker was told to end.
+        device_lost: the process can use its device no more.
+    """
+
+    name: str
+    job_timeout_s: float
+    jobs: JobStore
+    patient_jobs: JobStore
+    queue: JobQueue
+    artifacts: ArtifactStore
+    pulse: Pulse
+    runtime: Runtime
+    stopping: bool = False
+    device_lost: bool = False
+
+
+class JobRun:
+    """Runs one job once: ``run`` raises nothing, the job's record tells what became of it."""
+
+    def __init__(self, context: WorkerContext, job_id: str) -> None:
+        self._context = context
+        self._job_id = job_id
+        self._warnings: tuple[JobWarning, ...] = ()
+        self._redis_is_away = False
+
+    def run(self) -> None:
+        """Begin the job if it still waits, do it, and record its end."""
+        record = self._begin()
+        if record is None:
+            log.info("job %s waits no more; left alone", self._job_id)
+            return
+        log.info("job %s begun, attempt %d", self._job_id, record.attempt)
+        self._warnings = record.warnings
+        try:
+            manifest = self._context.artifacts.load_manifest(self._job_id) or self._make()
+        except JobTaken:
+            log.warning("job %s is no longer this worker's", self._job_id)
+        except JobCanceled:
+            self._end(JobState.CANCELED)
+        except WorkerStopping:
+            self._hand_back(record)
+        except DeviceLostError as error:
+            # The record stays as it is: the supervisor sees this process end and has the job run again.
+            log.critical("job %s: %s", self._job_id, error.detail)
+            self._context.device_lost = True
+        except JobTimeout:
+            limit_s = self._context.job_timeout_s
+            detail = f"The job took longer than {limit_s:g} s. Ask for fewer steps, fewer images or a smaller picture."
+            self._fail(JobError(code="timed_out", detail=detail))
+        except MSDiffusionError as error:
+            log.warning("job %s failed: %s", self._job_id, error.detail)
+            self._fail(JobError(code=error.code, detail=error.detail))
+        except Exception:  # the job boundary: whatever it is, the worker lives on
+            log.exception("job %s failed", self._job_id)
+            detail = "Something went wrong inside the service; its log tells more. Other requests still work."
+            self._fail(JobError(code="internal", detail=detail))
+        else:
+            self._end(JobState.SUCCEEDED, images=manifest.images, warnings=manifest.warnings)
+        finally:
+            self._context.pulse.enter("idle", WorkerState.IDLE)
+
+    def _begin(self) -> JobRecord | None:
+        """Take the job; ``None`` if it was canceled, has ended, or is someone else's."""
+        context = self._context
+        context.patient_jobs.transition(
+            self._job_id, {JobState.QUEUED}, JobState.RUNNING, worker=context.name, device=context.runtime.device
+        )
+        # The answer is read from the record: a reply that Redis gave may have been lost on its way.
+        record = context.patient_jobs.get(self._job_id)
+        is_mine = record is not None and record.state is JobState.RUNNING and record.worker == context.name
+        return record if is_mine else None
+
+    def _make(self) -> Manifest:
+        """Make the pictures and store them, the manifest last."""
+        request = self._context.artifacts.load_request(self._job_id)
+        specs = request.to_specs(self._context.artifacts.load_picture)
+        pictures = self._generate(specs)
+        for picture in pictures:
+            self._warnings = _joined(self._warnings, picture.warnings)
+        self._report(Report("store"))
+        images = [self._store(index, *pair, request) for index, pair in enumerate(zip(specs, pictures, strict=True))]
+        manifest = Manifest(images=tuple(images), warnings=self._warnings)
+        self._context.artifacts.save_manifest(self._job_id, manifest)
+        return manifest
+
+    def _generate(self, specs: list[GenerationSpec]) -> list[Picture]:
+        self._report(Report("encode"))
+        with Deadline(self._context.job_timeout_s) as deadline, closing(self._context.runtime.run(specs)) as events:
+            for event in events:
+                deadline.check()
+                if isinstance(event, list):
+                    return event
+                self._report(event)
+        raise RuntimeError("The pipeline ended without pictures.")
+
+    def _store(self, index: int, spec: GenerationSpec, picture: Picture, request: StoredRequest) -> StoredImage:
+        recipe = {
+            "request": request.model_dump(mode="json"),
+            "image_index": index,
+            "seed": spec.seed,
+            **self._context.runtime.recipe(spec),
+        }
+        png = png_with_recipe(picture.image, recipe)
+        return StoredImage(
+            index=index,
+            sha256=self._context.artifacts.save_image(self._job_id, index, png),
+            width=picture.image.width,
+            height=picture.image.height,
+            seed=spec.seed,
+        )
+
+    def _report(self, report: Report) -> None:
+        """Tell Redis how far the job is, and look whether to go on."""
+        context = self._context
+        context.pulse.enter(report.phase, WorkerState.BUSY, self._job_id)
+        if context.stopping:
+            raise WorkerStopping
+        self._warnings = _joined(self._warnings, report.warnings)
+        fields: dict[str, Any] = {"phase": report.phase, "warnings": self._warnings}
+        if report.steps is not None:
+            fields |= {"step": report.step, "steps": report.steps}
+        try:
+            reply = context.jobs.progress(self._job_id, **fields)
+        except RedisError as error:
+            if not self._redis_is_away:
+                log.warning("job %s goes on while Redis does not answer: %s", self._job_id, error)
+            self._redis_is_away = True
+            return
+        self._redis_is_away = False
+        if reply is ProgressReply.CANCEL:
+            raise JobCanceled
+        if reply is ProgressReply.NOT_RUNNING:
+            raise JobTaken
+
+    def _fail(self, error: JobError) -> None:
+        self._end(JobState.FAILED, error=error)
+
+    def _end(self, state: JobState, **fields: Any) -> None:
+        self._context.pulse.enter("record", WorkerState.BUSY, self._job_id)
+        self._context.patient_jobs.transition(self._job_id, {JobState.RUNNING}, state, **fields)
+        log.info("job %s %s", self._job_id, state)
+
+    def _hand_back(self, record: JobRecord) -> None:
+        """Put the job back at the head of the queue; the attempt does not count."""
+        jobs = self._context.patient_jobs
+        if jobs.transition(self._job_id, {JobState.RUNNING}, JobState.QUEUED, attempt=record.attempt - 1):
+            self._context.queue.put_first(self._job_id)
+        log.info("job %s handed back", self._job_id)
+
+
+def _joined(known: tuple[JobWarning, ...], new: Iterable[JobWarning]) -> tuple[JobWarning, ...]:
+    """The warnings, each once: pictures of one batch share theirs, and the API may have given some already."""
+    joined = {(warning.code, warning.pointer): warning for warning in (*new, *known)}
+    order = dict.fromkeys((warning.code, warning.pointer) for warning in (*known, *new))
+    return tuple(joined[key] for key in order)

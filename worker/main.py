@@ -1,0 +1,111 @@
+"""A worker process: one device, one warm pipeline. The supervisor starts it with the device in its environment."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from pathlib import Path
+
+from redis import Redis
+
+from ms_core.config import ModelCard
+from ms_core.errors import MSDiffusionError
+from worker import jobs
+from worker.artifacts import ArtifactStore
+from worker.config import SETUP_FAILED_EXIT_CODE, WorkerSettings
+from worker.connection import brisk_client, patient_client
+from worker.contract import JobError, JobStore, WorkerRecord, WorkerState
+from worker.job_run import WorkerContext
+from worker.pulse import Pulse
+from worker.queue import JobQueue
+from worker.rq_worker import DeviceWorker
+
+log = logging.getLogger(__name__)
+
+CARD_EVERY_S = 30.0
+DEVICE_LOST_EXIT_CODE = 4
+
+
+class Announcer:
+    """Publishes each beat and, from the time the model is loaded, its card now and then."""
+
+    def __init__(self, jobs: JobStore, ttl_s: int) -> None:
+        self._jobs = jobs
+        self._ttl_s = ttl_s
+        self._next_card = 0.0
+        self.card: ModelCard | None = None
+
+    def __call__(self, record: WorkerRecord) -> None:
+        """Publish one beat; the card goes first, so that a worker seen ready has one."""
+        if self.card is not None and time.monotonic() >= self._next_card:
+            self._jobs.publish_card(record.model, self.card)
+            self._next_card = time.monotonic() + CARD_EVERY_S
+        self._jobs.publish_worker(record, self._ttl_s)
+
+
+def main() -> int:
+    """Load the model and take jobs until told to stop; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = WorkerSettings()
+    record = _record(settings)
+    announcer = Announcer(JobStore(brisk_client(settings.redis_url)), settings.heartbeat_ttl_s)
+    pulse = Pulse(record, announcer, settings.budget, settings.heartbeat_s)
+    pulse.start()
+    patient = patient_client(settings.redis_url)
+    try:
+        context, announcer.card = _set_up(settings, record, pulse, patient)
+    except MSDiffusionError as error:
+        log.error("cannot set up: %s", error.detail)
+        pulse.fail(JobError(code=error.code, detail=error.detail))
+        return SETUP_FAILED_EXIT_CODE
+    jobs.bind(context)
+    pulse.enter("idle", WorkerState.IDLE)
+    try:
+        DeviceWorker(context, patient, record.model).work()
+    finally:
+        pulse.stop()
+    return DEVICE_LOST_EXIT_CODE if context.device_lost else 0
+
+
+def _set_up(
+    settings: WorkerSettings, record: WorkerRecord, pulse: Pulse, patient: Redis
+) -> tuple[WorkerContext, ModelCard]:
+    """Load the model; everything before this is done in a moment, so that the worker is seen from the start."""
+    pulse.enter("load", WorkerState.STARTING)
+    # Imports torch, which takes seconds.
+    from worker.runtime import PipelineRuntime
+
+    runtime = PipelineRuntime.setup(settings, Path(settings.model), record.device)
+    context = WorkerContext(
+        name=record.name,
+        job_timeout_s=settings.job_timeout_s,
+        jobs=JobStore(brisk_client(settings.redis_url)),
+        patient_jobs=JobStore(patient),
+        queue=JobQueue(patient, record.model),
+        artifacts=ArtifactStore(settings.data_dir),
+        pulse=pulse,
+        runtime=runtime,
+    )
+    return context, runtime.card
+
+
+def _record(settings: WorkerSettings) -> WorkerRecord:
+    uuid = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return WorkerRecord(
+        name=settings.worker_name,
+        model=Path(settings.model).name,
+        state=WorkerState.STARTING,
+        device="cpu" if settings.device == "cpu" else f"cuda {uuid}",
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        started_at=time.time(),
+    )
+
+
+if __name__ == "__main__":
+    code = main()
+    logging.shutdown()
+    # A broken CUDA context can hang the interpreter's own ending; everything of worth is stored by now.
+    os._exit(code)

@@ -1,0 +1,47 @@
+"""Finding a model directory by name or path; free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ms_core.config import ModelCard
+from ms_core.errors import ModelNotFoundError
+from worker.records import is_model_name
+
+BUNDLED_MODELS = Path(__file__).resolve().parent.parent / "models"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A model directory, and the name of its queue and keys."""
+
+    name: str
+    directory: Path
+
+
+def find_model(name_or_path: str, models_dir: Path | None = None) -> FoundModel:
+    """The model of a name below ``models_dir`` (by default the bundled models), or of a path.
+
+    Raises:
+        ModelNotFoundError: there is no such directory, it holds no model card, or its name cannot name a queue.
+        CheckpointError: the model card is not valid.
+    """
+    root = BUNDLED_MODELS if models_dir is None else models_dir
+    is_name = is_model_name(name_or_path) and not Path(name_or_path).is_dir()
+    directory = (root / name_or_path if is_name else Path(name_or_path)).resolve()
+    if not directory.is_dir():
+        known = ", ".join(_names(root)) or "none"
+        raise ModelNotFoundError(
+            f"There is no model {name_or_path!r}. Models by name: {known}. Give one of them, or the path of a directory."
+        )
+    if not is_model_name(directory.name):
+        raise ModelNotFoundError(
+            f"The directory's name {directory.name!r} cannot name a model; use letters, digits, '.', '-' and '_'."
+        )
+    ModelCard.load(directory)
+    return FoundModel(directory.name, directory)
+
+
+def _names(root: Path) -> list[str]:
+    return sorted(path.parent.name for path in root.glob("*/ms_adapter.json"))

