@@ -1,0 +1,72 @@
+"""Fixtures shared by all rooms: the tiny golden model, real components throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# The same examples on every machine and run: a test that fails once fails always.
+settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=100)
+settings.load_profile("deterministic")
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def golden_directory() -> Path:
+    """The folder of golden cases and the tiny model they were made with."""
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def golden_pipeline():
+    """The tiny golden model behind the public pipeline; shared, for it keeps nothing of a request."""
+    from ms_core.parity import load_parity_pipeline
+
+    return load_parity_pipeline(GOLDEN, resampler_heads=4)
+
+
+@pytest.fixture(scope="session")
+def golden_model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny golden model as a model directory; read it only."""
+    from golden_model import write_golden_model
+
+    directory = tmp_path_factory.mktemp("models") / "golden"
+    write_golden_model(directory)
+    return directory
+
+
+@pytest.fixture
+def tiny_unet():
+    """A fresh tiny UNet with the golden weights, without an adapter."""
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    return UNet2DConditionModel.from_pretrained(GOLDEN / "tiny-sdxl" / "unet").eval()
+
+
+@pytest.fixture(scope="session")
+def reference_picture() -> Callable[[int], object]:
+    """Golden reference pictures by number, 0 to 5."""
+    from PIL import Image
+
+    def load(number: int):
+        with Image.open(GOLDEN / "references" / f"{number}.png") as image:
+            image.load()
+            return image
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Redis, shared by the session; tests keep apart by the names of their models."""
+    from worker.redis_server import RedisServer
+
+    folder = tmp_path_factory.mktemp("redis")
+    server = RedisServer(folder, log_file=folder / "redis.log")
+    server.start()
+    yield server.url
+    server.stop()
