@@ -171,4 +171,4 @@ def _too_many_subjects(count: int, card: ModelCard) -> JobWarning:
     detail = (
         f"The model {card.name} was trained with at most {card.max_subjects} subjects, not {count}; expect mix-ups."
     )
-    return JobWarning(code="many_subjects", detail=detail, pointer="/subjects")
+    return JobWarning(code="too_many_subjects", detail=detail, pointer="/subjects")

@@ -9,7 +9,6 @@ import redis
 from rq import Queue
 from rq.job import Job as QueueEntry
 
-from app.errors import REDIS_DOWN
 from app.intake import complete_request
 from app.schemas import GenerateRequest
 from ms_core.errors import ImageNotFoundError, JobConflictError, JobNotFoundError, QueueUnavailableError
@@ -126,10 +125,10 @@ class Jobs:
                 result_ttl=0,
                 failure_ttl=QUEUE_FAILURE_TTL_S,
             )
-        except REDIS_DOWN as error:
+        except redis.RedisError as error:
             detail = "The queue went away while the job was handed over; send the request again."
             # With Redis still away the record stays queued, and the workers take it up when Redis is back.
-            with suppress(*REDIS_DOWN):
+            with suppress(redis.RedisError):
                 reason = JobError(code=QueueUnavailableError.code, detail=detail)
                 self._store.transition(job_id, [JobState.QUEUED], JobState.FAILED, error=reason)
             raise QueueUnavailableError(detail) from error

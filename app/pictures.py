@@ -101,7 +101,7 @@ def _open(encoded: bytes, limits: PictureLimits) -> Image.Image:
     except _BOMB_ERRORS as error:
         raise _too_large(limits) from error
     except Image.UnidentifiedImageError as error:
-        raise PictureError(f"This is no picture of a known format; send {', '.join(FORMATS)}.") from error
+        raise PictureError(f"This is no complete picture of a known format; send {', '.join(FORMATS)}.") from error
     if picture.width * picture.height > limits.max_pixels:
         raise _too_large(limits, picture.width, picture.height)
     # A camera's JPEG may carry previews as further frames; only PNG and WebP are animated.

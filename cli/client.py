@@ -1,0 +1,172 @@
+"""A small HTTP client of the service, for the commands and the demo."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx2
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+POLL_INTERVAL_S = 0.25
+TIMEOUT_S = 30.0
+# A restart of Redis or of the API may pass while a job is followed.
+PATIENCE_S = 30.0
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class ServiceClientError(Exception):
+    """The service did not do what was asked.
+
+    Attributes:
+        detail: a plain sentence for the user.
+        status: the HTTP status, or ``None`` if there was no answer.
+        problems: "where: what" of every value that cannot be used.
+    """
+
+    def __init__(self, detail: str, status: int | None = None, problems: tuple[str, ...] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.status = status
+        self.problems = problems
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether asking again in a while may help."""
+        return self.status in (None, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as the service last showed it.
+
+    Attributes:
+        position: jobs ahead of it; ``None`` unless it is queued.
+        phase: what the worker is doing; ``None`` before it has begun.
+        fraction: part of the denoising that is done, from 0 to 1.
+        image_seeds: the seed of each finished picture.
+        warnings, error: sentences.
+    """
+
+    id: str
+    status: str
+    position: int | None
+    phase: str | None
+    fraction: float
+    seed: int
+    image_seeds: tuple[int, ...]
+    warnings: tuple[str, ...]
+    error: str | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job can change no more."""
+        return self.status not in ("queued", "running")
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The job of a decoded job resource."""
+        progress = data["progress"] or {"phase": None, "fraction": 0.0}
+        return cls(
+            id=data["id"],
+            status=data["status"],
+            position=data["position"],
+            phase=progress["phase"],
+            fraction=progress["fraction"],
+            seed=data["seed"],
+            image_seeds=tuple(image["seed"] for image in data["images"]),
+            warnings=tuple(warning["detail"] for warning in data["warnings"]),
+            error=None if data["error"] is None else data["error"]["detail"],
+        )
+
+
+class ServiceClient:
+    """Asks one service; use it as a context manager.
+
+    Raises (every method):
+        ServiceClientError: the service does not answer, or refuses.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, timeout_s: float = TIMEOUT_S) -> None:
+        self.url = url.rstrip("/")
+        # A proxy of the environment cannot reach this machine's own addresses.
+        is_local = urlsplit(self.url).hostname in _LOOPBACK
+        try:
+            self._client = httpx2.Client(base_url=self.url, timeout=timeout_s, trust_env=not is_local)
+        except (httpx2.InvalidURL, ValueError) as error:
+            raise ServiceClientError(f"{url} is no address of a service, such as {DEFAULT_URL}.") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def submit(self, request: dict[str, Any]) -> Job:
+        """Queue a request, in the form of the API's documentation."""
+        return Job.from_json(self._ask("POST", "/generate", json=request).json())
+
+    def job(self, job_id: str) -> Job:
+        """How a job stands now."""
+        return Job.from_json(self._ask("GET", f"/jobs/{job_id}").json())
+
+    def wait(self, job_id: str, on_progress: Callable[[Job], None] | None = None) -> Job:
+        """Follow a job to its end; ``on_progress`` sees it at every look."""
+        last_answer = time.monotonic()
+        while True:
+            try:
+                job = self.job(job_id)
+            except ServiceClientError as error:
+                if not error.may_pass or time.monotonic() - last_answer > PATIENCE_S:
+                    raise
+            else:
+                last_answer = time.monotonic()
+                if on_progress is not None:
+                    on_progress(job)
+                if job.ended:
+                    return job
+            time.sleep(POLL_INTERVAL_S)
+
+    def image(self, job_id: str, index: int) -> bytes:
+        """The PNG of a finished picture."""
+        return self._ask("GET", f"/jobs/{job_id}/images/{index}").content
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job, or ask for it while it runs."""
+        return Job.from_json(self._ask("POST", f"/jobs/{job_id}/cancel").json())
+
+    def ready(self) -> bool:
+        """Whether the service can make pictures now."""
+        try:
+            return self._client.get("/readyz").is_success
+        except httpx2.TransportError:
+            return False
+
+    def _ask(self, method: str, path: str, **content: Any) -> httpx2.Response:
+        try:
+            response = self._client.request(method, path, **content)
+        except httpx2.TimeoutException as error:
+            raise ServiceClientError(f"The service at {self.url} does not answer in time; try again.") from error
+        except httpx2.TransportError as error:
+            raise ServiceClientError(f"No service answers at {self.url}; start one with: msd up") from error
+        if not response.is_success:
+            raise _refusal(response)
+        return response
+
+
+def _refusal(response: httpx2.Response) -> ServiceClientError:
+    """The error behind a response that is no success."""
+    if response.headers.get("content-type", "").partition(";")[0] != "application/problem+json":
+        detail = f"What answers at {response.url.host} is not this service (HTTP status {response.status_code})."
+        return ServiceClientError(detail, response.status_code)
+    problem = response.json()
+    problems = tuple(f"{item['pointer']}: {item['detail']}" for item in problem["errors"])
+    return ServiceClientError(problem["detail"], response.status_code, problems)

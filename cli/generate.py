@@ -1,0 +1,179 @@
+"""``msd generate``: ask a running service for a picture and save it."""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from cli.client import Job, ServiceClient
+
+_NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_SUBJECT = re.compile(
+    rf"(?P<phrase>[^=]+)=(?P<path>.+?)(?:@(?P<box>{_NUMBER}(?:,{_NUMBER}){{3}}))?(?:\*(?P<scale>{_NUMBER}))?"
+)
+_SUBJECT_FORM = "phrase=picture.png@x_min,y_min,x_max,y_max (box from 0 to 1; a strength may follow, such as *0.8)"
+INTERRUPTED_EXIT_CODE = 130
+
+
+class CommandError(Exception):
+    """What was asked for cannot be done; the message is a sentence for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectOption:
+    """One ``--subject``: its phrase, its picture, and maybe its normalised xyxy box and its strength."""
+
+    phrase: str
+    path: Path
+    box: tuple[float, ...] | None
+    scale: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The subject as the API takes it.
+
+        Raises:
+            CommandError: the picture cannot be read.
+        """
+        subject: dict[str, Any] = {"phrase": self.phrase, "image": _data_uri(self.path)}
+        if self.box is not None:
+            subject["box"] = list(self.box)
+        if self.scale is not None:
+            subject["scale"] = self.scale
+        return subject
+
+
+def generate(  # noqa: PLR0913 - each argument is an option of the command
+    prompt: Annotated[str, typer.Argument(help="What the picture shows.", show_default=False)],
+    subject: Annotated[list[str], typer.Option("--subject", "-s", help=f"Once for each: {_SUBJECT_FORM}.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to save the picture.")] = Path("out.png"),
+    negative_prompt: Annotated[str | None, typer.Option(help="What the picture should not show.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="How strongly the picture follows the prompt.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Strength of all subjects without their own.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same picture; drawn if left out.")] = None,
+    width: Annotated[int | None, typer.Option(help="In pixels.")] = None,
+    height: Annotated[int | None, typer.Option(help="In pixels.")] = None,
+    num_images: Annotated[int, typer.Option(help="How many pictures.")] = 1,
+    auto_layout: Annotated[bool, typer.Option("--auto-layout", help="Let the model find the places.")] = False,
+    url: Annotated[str, typer.Option(help="Where the service listens.", envvar="MSD_URL")] = "http://127.0.0.1:8000",
+) -> None:
+    """Make a picture of your own subjects with a running service (see: msd up)."""
+    from cli.client import ServiceClient, ServiceClientError
+
+    optional = {
+        "negative_prompt": negative_prompt,
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "scale": scale,
+        "seed": seed,
+        "width": width,
+        "height": height,
+        "layout": {"mode": "auto"} if auto_layout else None,
+    }
+    try:
+        _check_folder(out)
+        subjects = [parse_subject(option).to_json() for option in subject]
+        request = {"prompt": prompt, "subjects": subjects, "num_images": num_images}
+        request |= {name: value for name, value in optional.items() if value is not None}
+        with ServiceClient(url) as client:
+            job = _follow(client, request)
+            _save(client, job, out)
+    except CommandError as error:
+        _give_up(str(error))
+    except ServiceClientError as error:
+        _give_up("\n".join([error.detail, *(error.problems if len(error.problems) > 1 else ())]))
+
+
+def parse_subject(option: str) -> SubjectOption:
+    """Read one ``--subject``.
+
+    Raises:
+        CommandError: it does not have the right form.
+    """
+    match = _SUBJECT.fullmatch(option)
+    if match is None:
+        raise CommandError(f"Cannot read the subject {option!r}; write it as {_SUBJECT_FORM}.")
+    box, scale = match["box"], match["scale"]
+    return SubjectOption(
+        phrase=match["phrase"].strip(),
+        path=Path(match["path"]).expanduser(),
+        box=None if box is None else tuple(map(float, box.split(","))),
+        scale=None if scale is None else float(scale),
+    )
+
+
+def _data_uri(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CommandError(f"Cannot read the picture {path}: {error.strerror}.") from error
+    media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def _check_folder(out: Path) -> None:
+    """Find out before the picture is made that it cannot be saved."""
+    if not out.parent.is_dir():
+        raise CommandError(f"There is no folder {out.parent} to save the picture in.")
+    if out.is_dir():
+        raise CommandError(f"{out} is a folder; give the name of a file, such as {out / 'out.png'}.")
+
+
+def _follow(client: ServiceClient, request: dict[str, Any]) -> Job:
+    """Submit the request and show its progress to the end; Ctrl-C cancels the job."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from cli.client import ServiceClientError
+
+    job = client.submit(request)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(_describe(job), total=1.0)
+            job = client.wait(
+                job.id, lambda now: progress.update(task, description=_describe(now), completed=now.fraction)
+            )
+    except KeyboardInterrupt:
+        with suppress(ServiceClientError):
+            client.cancel(job.id)
+        typer.echo("Canceled.", err=True)
+        raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
+    return job
+
+
+def _describe(job: Job) -> str:
+    """What to show beside the bar; the same width at all times."""
+    words = job.phase or job.status
+    if job.position:
+        words = f"queued, {job.position} ahead"
+    return f"{words:<20}"
+
+
+def _save(client: ServiceClient, job: Job, out: Path) -> None:
+    for warning in job.warnings:
+        typer.echo(f"Note: {warning}", err=True)
+    if job.status != "succeeded":
+        raise CommandError(job.error or f"The job was {job.status}; no picture was made.")
+    several = len(job.image_seeds) > 1
+    for index, seed in enumerate(job.image_seeds):
+        path = out.with_stem(f"{out.stem}-{index}") if several else out
+        content = client.image(job.id, index)
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise CommandError(f"Cannot save the picture as {path}: {error.strerror}.") from error
+        typer.echo(f"{path} (seed {seed})")
+
+
+def _give_up(sentence: str) -> None:
+    typer.echo(f"msd: {sentence}", err=True)
+    raise typer.Exit(1)

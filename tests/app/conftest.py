@@ -1,0 +1,75 @@
+"""A real Redis and a real API in this process; each test has its own model name, so its own queue."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from starlette.testclient import TestClient
+
+from app.config import Settings
+from app.main import create_app
+from worker.artifacts import ArtifactStore
+from worker.contract import JobStore, ModelCard
+from worker.redis_server import RedisServer
+
+# A busy machine is no reason to fail.
+hypothesis_settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("busy")
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("redis")
+    server = RedisServer(folder, log_file=folder / "redis.log")
+    server.start()
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture
+def redis_client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def settings(redis_url: str, tmp_path: Path) -> Settings:
+    return Settings(redis_url=redis_url, data_dir=tmp_path / "data", model=f"test-{secrets.token_hex(4)}")
+
+
+@pytest.fixture
+def store(redis_client: redis.Redis) -> JobStore:
+    return JobStore(redis_client)
+
+
+@pytest.fixture
+def artifacts(settings: Settings) -> ArtifactStore:
+    return ArtifactStore(settings.data_dir)
+
+
+@pytest.fixture
+def card(settings: Settings, store: JobStore) -> ModelCard:
+    """A card as a worker publishes it."""
+    card = ModelCard.from_dict(
+        {
+            "name": settings.model,
+            "defaults": {"height": 128, "width": 256, "num_inference_steps": 20, "scale": 0.6},
+            "max_height": 512,
+            "max_width": 512,
+            "max_subjects": 4,
+        }
+    )
+    store.publish_card(settings.model, card)
+    return card
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client

@@ -1,0 +1,115 @@
+"""The OpenAPI document: complete, true, and its examples work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema
+import pytest
+from sample_pictures import good_request, good_subject
+from starlette.testclient import TestClient
+
+from app.examples import JOB_EXAMPLE, REQUEST_EXAMPLES
+from app.schemas import JobResource
+
+
+@pytest.fixture
+def document(client: TestClient) -> dict[str, Any]:
+    return client.get("/openapi.json").json()
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    return [
+        (method, path, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def validate(value: Any, name: str, document: dict[str, Any]) -> None:
+    schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+    jsonschema.Draft202012Validator(schema).validate(value)
+
+
+def test_the_first_page_leads_to_the_documentation(client: TestClient) -> None:
+    response = client.get("/")
+    assert response.url.path == "/docs"
+    assert (response.status_code, response.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "/openapi.json" in response.text
+
+
+def test_it_is_openapi_3_1_with_every_endpoint(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    assert {(method, path) for method, path, _ in operations(document)} == {
+        ("post", "/generate"),
+        ("get", "/jobs/{job_id}"),
+        ("get", "/jobs/{job_id}/images/{index}"),
+        ("post", "/jobs/{job_id}/cancel"),
+        ("get", "/livez"),
+        ("get", "/readyz"),
+        ("get", "/problems/{code}"),
+    }
+
+
+def test_every_operation_has_its_own_id_and_a_summary(document: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len(set(ids)) == len(ids)
+    assert all(operation["summary"] for _, _, operation in operations(document))
+
+
+def test_every_error_is_documented_as_a_problem(document: dict[str, Any]) -> None:
+    for _, path, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if (status == "default" or int(status) >= 400) and path != "/readyz":
+                assert list(response["content"]) == ["application/problem+json"]
+
+
+def test_the_statuses_of_generate_are_documented(document: dict[str, Any]) -> None:
+    responses = document["paths"]["/generate"]["post"]["responses"]
+    assert set(responses) == {"202", "400", "413", "415", "422", "503", "default"}
+
+
+@pytest.mark.parametrize("example", REQUEST_EXAMPLES)
+def test_the_examples_can_be_sent(client: TestClient, example: dict[str, Any]) -> None:
+    response = client.post("/generate", json=example)
+    assert response.status_code == 202, response.text
+
+
+@pytest.mark.parametrize("example", REQUEST_EXAMPLES)
+def test_the_examples_fit_their_schema(document: dict[str, Any], example: dict[str, Any]) -> None:
+    validate(example, "GenerateRequest", document)
+
+
+def test_the_example_of_a_job_fits_its_schema(document: dict[str, Any]) -> None:
+    validate(JOB_EXAMPLE, "JobResource", document)
+    assert set(JOB_EXAMPLE) == set(JobResource.model_fields)
+
+
+def test_answers_fit_their_schemas(client: TestClient, document: dict[str, Any]) -> None:
+    validate(client.post("/generate", json=good_request()).json(), "JobResource", document)
+    validate(client.post("/generate", json={}).json(), "Problem", document)
+    validate(client.get("/readyz").json(), "ReadinessResource", document)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prompt": ""},
+        {"subjects": []},
+        {"subjects": [good_subject(box=[0, 0, 1])]},
+        {"subjects": [good_subject(box={"pixels": [0, 0, 1, 1], "xywh": [0, 0, 1, 1]})]},
+        {"num_inference_steps": 151},
+        {"width": 129},
+        {"seed": 2**53},
+        {"scheduler": "unipc"},
+        {"layout": "auto"},
+        {"extra": 1},
+    ],
+)
+def test_the_schema_refuses_what_the_api_refuses(
+    client: TestClient, document: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    request = good_request(**changes)
+    assert client.post("/generate", json=request).status_code == 422
+    with pytest.raises(jsonschema.ValidationError):
+        validate(request, "GenerateRequest", document)

@@ -1,0 +1,169 @@
+"""Every error is a problem: mapped, complete, and silent about the inside."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from app.config import Settings
+from app.main import create_app
+from app.problems import HTTP_PROBLEMS, PROBLEMS, problem_of_code
+from ms_core import errors
+from ms_core.errors import MSDiffusionError
+
+FIELDS = {"type", "title", "status", "detail", "instance", "code", "request_id", "errors"}
+
+
+def assert_problem(response, status: int, code: str) -> dict:
+    problem = response.json()
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert set(problem) == FIELDS
+    assert (problem["status"], problem["code"], problem["type"]) == (status, code, f"/problems/{code}")
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert problem["detail"].endswith(".")
+    return problem
+
+
+def all_errors() -> list[type[MSDiffusionError]]:
+    classes = [item for _, item in inspect.getmembers(errors, inspect.isclass)]
+    return [item for item in classes if issubclass(item, MSDiffusionError)]
+
+
+@pytest.mark.parametrize("error", all_errors())
+def test_every_error_of_the_project_has_a_row(error: type[MSDiffusionError]) -> None:
+    assert PROBLEMS[error].code == error.code
+
+
+def test_no_row_is_left_over() -> None:
+    assert set(PROBLEMS) == set(all_errors())
+
+
+def test_every_code_stands_for_one_kind_of_problem() -> None:
+    kinds = [*PROBLEMS.values(), *HTTP_PROBLEMS]
+    assert len({kind.code for kind in kinds}) == len(kinds)
+    assert all(problem_of_code(kind.code) == kind for kind in kinds)
+
+
+@pytest.fixture
+def failing(settings: Settings) -> Iterator[TestClient]:
+    """The API with one more path for each class of error, which raises it."""
+    app: FastAPI = create_app(settings)
+
+    def route(error: Exception) -> None:
+        def endpoint() -> None:
+            raise error
+
+        app.add_api_route(f"/raise/{type(error).__name__}", endpoint)
+
+    for error in all_errors():
+        route(error("A sentence."))
+    route(KeyError("/srv/secret/path"))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.mark.parametrize("error", all_errors())
+def test_a_raised_error_becomes_its_problem(failing: TestClient, error: type[MSDiffusionError]) -> None:
+    kind = PROBLEMS[error]
+    response = failing.get(f"/raise/{error.__name__}")
+    assert_problem(response, kind.status, kind.code)
+    assert ("retry-after" in response.headers) == (kind.status == HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def test_an_unexpected_error_says_nothing_of_the_inside(failing: TestClient) -> None:
+    response = failing.get("/raise/KeyError", headers={"X-Request-Id": "abc-1"})
+    assert_problem(response, 500, "internal_error")
+    assert response.headers["x-request-id"] == "abc-1"
+    assert not re.search("secret|Traceback|KeyError.py|/srv", response.text)
+
+
+def test_unknown_path(client: TestClient) -> None:
+    assert_problem(client.get("/nothing"), 404, "not_found")
+
+
+def test_wrong_method_names_the_right_one(client: TestClient) -> None:
+    response = client.get("/generate")
+    assert_problem(response, 405, "method_not_allowed")
+    assert response.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded", "image/png"])
+def test_other_content_types_are_refused(client: TestClient, content_type: str | None) -> None:
+    headers = {} if content_type is None else {"content-type": content_type}
+    assert_problem(client.post("/generate", content=b"{}", headers=headers), 415, "unsupported_media_type")
+
+
+def test_a_charset_does_no_harm(client: TestClient) -> None:
+    headers = {"content-type": "Application/JSON; charset=utf-8"}
+    assert_problem(client.post("/generate", content=b"{", headers=headers), 400, "malformed_json")
+
+
+@pytest.fixture
+def small_client(settings: Settings) -> Iterator[TestClient]:
+    """An API that takes bodies of at most 1000 bytes."""
+    with TestClient(create_app(settings.model_copy(update={"max_body_bytes": 1000}))) as client:
+        yield client
+
+
+def test_body_over_the_limit(small_client: TestClient) -> None:
+    headers = {"content-type": "application/json"}
+    assert_problem(small_client.post("/generate", content=b" " * 1001, headers=headers), 413, "body_too_large")
+
+
+def test_body_over_the_limit_without_a_length(small_client: TestClient) -> None:
+    headers = {"content-type": "application/json"}
+    chunks = (b" " * 100 for _ in range(11))
+    assert_problem(small_client.post("/generate", content=chunks, headers=headers), 413, "body_too_large")
+
+
+def test_body_at_the_limit_is_read(small_client: TestClient) -> None:
+    headers = {"content-type": "application/json"}
+    assert_problem(small_client.post("/generate", content=b" " * 1000, headers=headers), 400, "malformed_json")
+
+
+def test_problem_types_can_be_looked_up(client: TestClient) -> None:
+    for kind in (*PROBLEMS.values(), *HTTP_PROBLEMS):
+        answer = client.get(f"/problems/{kind.code}").json()
+        assert answer == {"code": kind.code, "status": kind.status, "title": kind.title}
+    assert_problem(client.get("/problems/nonsense"), 404, "not_found")
+
+
+@pytest.mark.parametrize("given", ["abc", "0f3c.1_2-Z", "x" * 128])
+def test_sane_request_ids_are_echoed(client: TestClient, given: str) -> None:
+    assert client.get("/livez", headers={"X-Request-Id": given}).headers["x-request-id"] == given
+
+
+@pytest.mark.parametrize("given", ["", "two words", "x" * 129, "<script>", "a;b"])
+def test_other_request_ids_are_replaced(client: TestClient, given: str) -> None:
+    made = client.get("/livez", headers={"X-Request-Id": given}).headers["x-request-id"]
+    assert re.fullmatch("[0-9a-f]{32}", made)
+
+
+def test_ids_differ_from_request_to_request(client: TestClient) -> None:
+    assert len({client.get("/livez").headers["x-request-id"] for _ in range(3)}) == 3
+
+
+PREFLIGHT = {"Origin": "https://play.example", "Access-Control-Request-Method": "POST"}
+
+
+def test_no_other_origin_is_let_in_by_default(client: TestClient) -> None:
+    assert "access-control-allow-origin" not in client.get("/livez", headers=PREFLIGHT).headers
+
+
+def test_origins_of_the_setting_are_let_in(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"cors_origins": ("https://play.example",)}))
+    with TestClient(app) as client:
+        allowed = client.options("/generate", headers=PREFLIGHT)
+        other = client.options("/generate", headers=PREFLIGHT | {"Origin": "https://other.example"})
+        failed = client.get("/nothing", headers=PREFLIGHT)
+    assert allowed.headers["access-control-allow-origin"] == "https://play.example"
+    assert "access-control-allow-origin" not in other.headers
+    assert failed.headers["access-control-allow-origin"] == "https://play.example"
+    assert "x-request-id" in allowed.headers

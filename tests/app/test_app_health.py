@@ -1,0 +1,106 @@
+"""Liveness and readiness, with workers that say so in Redis."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.config import Settings
+from app.main import create_app
+from worker.contract import JobError, JobStore, WorkerRecord, WorkerState
+
+
+def publish(store: JobStore, model: str, *states: WorkerState, phase: str | None = None) -> None:
+    for index, state in enumerate(states):
+        error = JobError(code="model_not_found", detail="No weights.") if state is WorkerState.FAILED else None
+        record = WorkerRecord(
+            name=f"{model}-{index}",
+            model=model,
+            state=state,
+            phase=phase,
+            device="cpu",
+            host="here",
+            pid=index + 1,
+            started_at=time.time(),
+            error=error,
+        )
+        store.publish_worker(record, ttl_s=30)
+
+
+def test_a_process_that_answers_is_alive(client: TestClient) -> None:
+    response = client.get("/livez")
+    assert (response.status_code, response.json()) == (200, {"status": "alive"})
+
+
+def test_it_lives_without_redis(settings: Settings) -> None:
+    nowhere = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    with TestClient(create_app(nowhere)) as client:
+        assert client.get("/livez").status_code == 200
+
+
+STARTING, IDLE, BUSY, FAILED = WorkerState.STARTING, WorkerState.IDLE, WorkerState.BUSY, WorkerState.FAILED
+
+
+@pytest.mark.parametrize(
+    ("states", "code", "status"),
+    [
+        ([], 503, "starting"),
+        ([STARTING], 503, "starting"),
+        ([STARTING, FAILED], 503, "starting"),
+        ([FAILED], 503, "unavailable"),
+        ([IDLE], 200, "ready"),
+        ([BUSY], 200, "ready"),
+        ([IDLE, BUSY], 200, "ready"),
+        ([IDLE, STARTING], 200, "degraded"),
+        ([BUSY, FAILED], 200, "degraded"),
+    ],
+)
+def test_readiness_follows_the_workers(
+    client: TestClient, store: JobStore, settings: Settings, states: list[WorkerState], code: int, status: str
+) -> None:
+    publish(store, settings.model, *states)
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()["status"]) == (code, status)
+    assert ("retry-after" in response.headers) == (code == 503)
+
+
+def test_the_phase_of_the_start_is_told(client: TestClient, store: JobStore, settings: Settings) -> None:
+    assert client.get("/readyz").json()["phase"] == "waiting for a worker"
+    publish(store, settings.model, STARTING, phase="load")
+    assert client.get("/readyz").json()["phase"] == "load"
+
+
+def test_a_worker_that_cannot_work_tells_why(client: TestClient, store: JobStore, settings: Settings) -> None:
+    publish(store, settings.model, FAILED)
+    assert "No weights." in client.get("/readyz").json()["checks"]["workers"]["detail"]
+
+
+def test_workers_of_another_model_do_not_count(client: TestClient, store: JobStore, settings: Settings) -> None:
+    publish(store, f"{settings.model}-other", IDLE)
+    assert client.get("/readyz").json()["status"] == "starting"
+
+
+def test_without_redis_it_is_unavailable(settings: Settings) -> None:
+    nowhere = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    with TestClient(create_app(nowhere)) as client:
+        response = client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["status"] == "unavailable"
+    assert {name: check["ok"] for name, check in response.json()["checks"].items()} == {
+        "redis": False,
+        "storage": True,
+        "workers": False,
+    }
+
+
+def test_without_storage_it_is_unavailable(store: JobStore, settings: Settings, tmp_path: Path) -> None:
+    publish(store, settings.model, IDLE)
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with TestClient(create_app(settings.model_copy(update={"data_dir": blocked}))) as client:
+        response = client.get("/readyz")
+    assert (response.status_code, response.json()["status"]) == (503, "unavailable")
+    assert response.json()["checks"]["storage"]["ok"] is False

@@ -1,0 +1,259 @@
+"""Jobs over HTTP against a real Redis; the test plays the worker through the public contract."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import pytest
+import redis
+from PIL import Image
+from rq import Queue
+from sample_pictures import encoded, good_request, good_subject, picture_uri
+from starlette.testclient import TestClient
+
+from app.config import Settings
+from app.main import create_app
+from worker.artifacts import ArtifactStore
+from worker.contract import (
+    GENERATE_JOB,
+    JobError,
+    JobState,
+    JobStore,
+    ModelCard,
+    StoredImage,
+    queue_name,
+)
+
+
+def submit(client: TestClient, **changes: Any) -> dict[str, Any]:
+    response = client.post("/generate", json=good_request(**changes))
+    assert response.status_code == 202, response.text
+    return response.json()
+
+
+def begin(store: JobStore, job_id: str) -> None:
+    assert store.transition(job_id, [JobState.QUEUED], JobState.RUNNING, worker="w1", device="cpu")
+
+
+def succeed(store: JobStore, artifacts: ArtifactStore, job_id: str) -> bytes:
+    begin(store, job_id)
+    png = encoded(Image.new("RGB", (16, 8), "red"))
+    sha256 = artifacts.save_image(job_id, 0, png)
+    image = StoredImage(index=0, sha256=sha256, width=16, height=8, seed=7)
+    assert store.transition(job_id, [JobState.RUNNING], JobState.SUCCEEDED, images=(image,))
+    return png
+
+
+def test_submitting_answers_with_the_job_and_where_it_is(client: TestClient) -> None:
+    response = client.post("/generate", json=good_request())
+    job = response.json()
+    assert response.status_code == 202
+    assert response.headers["location"] == job["urls"]["self"] == f"/jobs/{job['id']}"
+    assert job["urls"]["cancel"] == f"/jobs/{job['id']}/cancel"
+    assert (job["status"], job["position"], job["seed"], job["version"]) == ("queued", 0, 7, 1)
+    assert (job["progress"], job["images"], job["error"], job["cancel_requested"]) == (None, [], None, False)
+
+
+def test_an_absent_seed_is_drawn_and_reported(client: TestClient, artifacts: ArtifactStore) -> None:
+    jobs = [submit(client, seed=None) for _ in range(3)]
+    assert len({job["seed"] for job in jobs}) == 3
+    assert all(0 <= job["seed"] < 2**53 for job in jobs)
+    assert artifacts.load_request(jobs[0]["id"]).seed == jobs[0]["seed"]
+
+
+def test_seed_zero_is_a_seed(client: TestClient) -> None:
+    assert submit(client, seed=0)["seed"] == 0
+
+
+def test_the_largest_seed_is_kept_exactly(client: TestClient) -> None:
+    job = submit(client, seed=2**53 - 1)
+    assert client.get(job["urls"]["self"]).json()["seed"] == 2**53 - 1
+
+
+def test_the_queue_holds_the_name_the_id_and_a_finite_timeout(
+    client: TestClient, redis_client: redis.Redis, settings: Settings
+) -> None:
+    job = submit(client)
+    queue = Queue(queue_name(settings.model), connection=redis_client, serializer="json")
+    entry = queue.fetch_job(job["id"])
+    assert entry is not None
+    assert (entry.func_name, entry.args, entry.kwargs) == (GENERATE_JOB, [job["id"]], {})
+    assert (entry.timeout, entry.result_ttl) == (settings.job_timeout_s, 0)
+
+
+def test_pictures_go_to_the_store_and_not_to_redis(
+    client: TestClient, redis_client: redis.Redis, artifacts: ArtifactStore
+) -> None:
+    noise = Image.effect_noise((256, 256), 90).convert("RGB")
+    job = submit(client, subjects=[good_subject(image=picture_uri(noise))])
+    held = sum(redis_client.memory_usage(key) or 0 for key in redis_client.scan_iter(f"*{job['id']}*"))
+    assert 0 < held < 8000
+    stored = artifacts.load_request(job["id"]).subjects[0].image
+    assert artifacts.load_picture(stored).tobytes() == noise.tobytes()
+
+
+def test_positions_count_the_jobs_ahead(client: TestClient) -> None:
+    first, second, third = (submit(client) for _ in range(3))
+    assert [job["position"] for job in (first, second, third)] == [0, 1, 2]
+    client.post(first["urls"]["cancel"])
+    assert client.get(third["urls"]["self"]).json()["position"] == 1
+
+
+def test_the_card_of_a_worker_sets_the_limits(client: TestClient, card: ModelCard) -> None:
+    response = client.post("/generate", json=good_request(width=520))
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["pointer"] == "/width"
+
+
+def test_without_a_card_any_size_is_taken(client: TestClient) -> None:
+    assert submit(client, width=4096)["status"] == "queued"
+
+
+def test_a_running_job_shows_its_progress(client: TestClient, store: JobStore) -> None:
+    job = submit(client)
+    begin(store, job["id"])
+    store.progress(job["id"], phase="denoise", step=5, steps=20)
+    response = client.get(job["urls"]["self"])
+    running = response.json()
+    assert running["status"] == "running"
+    assert running["progress"] == {"phase": "denoise", "step": 5, "steps": 20, "fraction": 0.25}
+    assert (running["position"], running["attempt"], running["device"]) == (None, 1, "cpu")
+    assert running["version"] > job["version"]
+    assert int(response.headers["retry-after"]) >= 1
+
+
+def test_a_finished_job_shows_its_pictures(client: TestClient, store: JobStore, artifacts: ArtifactStore) -> None:
+    job = submit(client)
+    png = succeed(store, artifacts, job["id"])
+    response = client.get(job["urls"]["self"])
+    done = response.json()
+    assert (response.status_code, done["status"], done["progress"]["fraction"]) == (200, "succeeded", 1.0)
+    assert "retry-after" not in response.headers
+    assert done["timings"]["queued_s"] >= 0
+    assert done["timings"]["running_s"] >= 0
+    image = client.get(done["images"][0]["url"])
+    assert image.content == png
+    assert image.headers["content-type"] == "image/png"
+    assert image.headers["x-content-type-options"] == "nosniff"
+    assert "immutable" in image.headers["cache-control"]
+    assert image.headers["content-disposition"] == f'inline; filename="{job["id"]}-0.png"'
+
+
+def test_a_failed_job_says_why(client: TestClient, store: JobStore) -> None:
+    job = submit(client)
+    begin(store, job["id"])
+    error = JobError(code="device_out_of_memory", detail="Ask for a smaller picture.")
+    store.transition(job["id"], [JobState.RUNNING], JobState.FAILED, error=error)
+    response = client.get(job["urls"]["self"])
+    assert response.status_code == 200
+    assert response.json()["error"] == {
+        "type": "/problems/device_out_of_memory",
+        "title": "A device has too little memory",
+        "status": 503,
+        "code": "device_out_of_memory",
+        "detail": "Ask for a smaller picture.",
+    }
+
+
+@pytest.mark.parametrize("index", ["1", "8", "99", "-1", "x", "9" * 6000, "%2e%2e"])
+def test_image_index_out_of_range(client: TestClient, store: JobStore, artifacts: ArtifactStore, index: str) -> None:
+    job = submit(client)
+    succeed(store, artifacts, job["id"])
+    response = client.get(f"/jobs/{job['id']}/images/{index}")
+    assert response.status_code == 404
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_image_of_a_job_that_has_none_yet(client: TestClient) -> None:
+    job = submit(client)
+    response = client.get(f"/jobs/{job['id']}/images/0")
+    assert (response.status_code, response.json()["code"]) == (404, "image_not_found")
+
+
+@pytest.mark.parametrize(
+    "job_id", ["unknown-but-well-formed", "short", "%2e%2e", "..%2f..%2fetc%2fpasswd", "a*b", "x" * 1000, "%00"]
+)
+@pytest.mark.parametrize(("method", "below"), [("GET", ""), ("GET", "/images/0"), ("POST", "/cancel")])
+def test_unknown_ids(client: TestClient, job_id: str, method: str, below: str) -> None:
+    response = client.request(method, f"/jobs/{job_id}{below}")
+    assert response.status_code == 404
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_canceling_a_queued_job_ends_it_now(client: TestClient, redis_client: redis.Redis, settings: Settings) -> None:
+    job = submit(client)
+    response = client.post(job["urls"]["cancel"])
+    assert (response.status_code, response.json()["status"]) == (200, "canceled")
+    queue = Queue(queue_name(settings.model), connection=redis_client, serializer="json")
+    assert queue.fetch_job(job["id"]) is None
+    assert queue.job_ids == []
+
+
+def test_canceling_twice_is_no_error(client: TestClient) -> None:
+    job = submit(client)
+    assert [client.post(job["urls"]["cancel"]).status_code for _ in range(2)] == [200, 200]
+
+
+def test_canceling_a_running_job_is_a_promise(client: TestClient, store: JobStore) -> None:
+    job = submit(client)
+    begin(store, job["id"])
+    response = client.post(job["urls"]["cancel"])
+    canceling = response.json()
+    assert (response.status_code, canceling["status"], canceling["cancel_requested"]) == (202, "running", True)
+
+
+def test_canceling_a_finished_job_is_a_conflict(client: TestClient, store: JobStore, artifacts: ArtifactStore) -> None:
+    job = submit(client)
+    succeed(store, artifacts, job["id"])
+    response = client.post(job["urls"]["cancel"])
+    assert (response.status_code, response.json()["code"]) == (409, "job_conflict")
+    assert client.get(job["urls"]["self"]).json()["status"] == "succeeded"
+
+
+def test_a_job_that_could_not_be_queued_does_not_wait_for_ever(
+    redis_url: str, redis_client: redis.Redis, settings: Settings, store: JobStore
+) -> None:
+    """This Redis user may do everything but put entries into lists."""
+    redis_client.acl_setuser("nopush", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-rpush", "-lpush"])
+    limited = settings.model_copy(update={"redis_url": redis_url.replace("unix://", "unix://nopush@")})
+    with TestClient(create_app(limited)) as client:
+        response = client.post("/generate", json=good_request())
+    assert (response.status_code, response.json()["code"]) == (503, "queue_unavailable")
+    assert "retry-after" in response.headers
+    records = [store.get(key.decode().removeprefix("msd:job:")) for key in redis_client.scan_iter("msd:job:*")]
+    mine = [record for record in records if record is not None and record.model == settings.model]
+    assert [record.state for record in mine] == [JobState.FAILED]
+
+
+def test_a_storage_that_cannot_be_written(settings: Settings) -> None:
+    settings.data_dir.write_text("a file, not a folder")
+    with TestClient(create_app(settings)) as client:
+        response = client.post("/generate", json=good_request())
+    assert (response.status_code, response.json()["code"]) == (503, "storage_unavailable")
+    assert str(settings.data_dir) not in response.text
+
+
+def test_without_redis_the_answer_is_quick_and_says_when_to_return(settings: Settings) -> None:
+    nowhere = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    start = time.monotonic()
+    with TestClient(create_app(nowhere)) as client:
+        answers = [
+            client.post("/generate", json=good_request()),
+            client.get("/jobs/unknown-but-well-formed"),
+            client.get("/jobs/unknown-but-well-formed/images/0"),
+            client.post("/jobs/unknown-but-well-formed/cancel"),
+        ]
+    assert [answer.status_code for answer in answers] == [503] * 4
+    assert all(answer.json()["code"] == "queue_unavailable" for answer in answers)
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
+    assert not any(re.search("127.0.0.1:1|Connection|refused", answer.text) for answer in answers)
+    assert not settings.data_dir.exists()
+    assert time.monotonic() - start < 10
+
+
+def test_behind_a_proxy_the_addresses_have_its_prefix(settings: Settings) -> None:
+    with TestClient(create_app(settings), root_path="/msd") as client:
+        job = submit(client)
+    assert job["urls"]["self"] == f"/msd/jobs/{job['id']}"
