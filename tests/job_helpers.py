@@ -1,0 +1,86 @@
+"""Jobs for tests of the worker: stored and queued as the API does it, without the API."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from redis import Redis
+
+from worker.artifacts import ArtifactStore
+from worker.contract import JobRecord, JobStore, StoredRequest, StoredSubject, new_job_id
+from worker.queue import JobQueue
+
+PATIENCE_S = 60.0
+
+
+def wait_until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+    """Ask again and again until ``condition`` gives something true, and return that."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        result = condition()
+        if result:
+            return result
+        time.sleep(0.02)
+    raise AssertionError(f"waited {patience_s:g} s in vain for {what}")
+
+
+def picture_png(color: tuple[int, int, int] = (200, 60, 30)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), color).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Hands in jobs of one model and looks at them."""
+
+    client: Redis
+    jobs: JobStore
+    queue: JobQueue
+    artifacts: ArtifactStore
+    model: str
+
+    @classmethod
+    def open(cls, redis_url: str, data_dir: Path, model: str) -> Desk:
+        client = Redis.from_url(redis_url)
+        return cls(client, JobStore(client), JobQueue(client, model), ArtifactStore(data_dir), model)
+
+    def request(self, **values: Any) -> StoredRequest:
+        subject = StoredSubject(
+            phrase="cat", image=self.artifacts.save_picture(picture_png()), box=(0.1, 0.1, 0.6, 0.9)
+        )
+        defaults: dict[str, Any] = {"prompt": "a cat on the beach", "subjects": (subject,), "seed": 7}
+        return StoredRequest(model=self.model, **{**defaults, **values})
+
+    def record(self, **values: Any) -> str:
+        """A stored request and its record, in no queue; returns the job's id."""
+        request = self.request(**values)
+        record = JobRecord(id=new_job_id(), model=self.model, seed=request.seed, num_images=request.num_images)
+        self.artifacts.save_request(record.id, request)
+        assert self.jobs.create(record)
+        return record.id
+
+    def submit(self, **values: Any) -> str:
+        """A job as the API hands it in; returns its id."""
+        job_id = self.record(**values)
+        self.queue.put_first(job_id)
+        return job_id
+
+    def get(self, job_id: str) -> JobRecord:
+        record = self.jobs.get(job_id)
+        assert record is not None
+        return record
+
+    def wait_for_end(self, job_id: str) -> JobRecord:
+        wait_until(lambda: self.get(job_id).state.ended, f"the end of job {job_id}")
+        return self.get(job_id)
+
+    def wait_for_step(self, job_id: str) -> JobRecord:
+        wait_until(lambda: (self.get(job_id).step or 0) >= 1, f"the first step of job {job_id}")
+        return self.get(job_id)

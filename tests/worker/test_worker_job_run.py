@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flat_runtime import CUT, STEPS, FlatRuntime, raising
+from job_helpers import Desk
+
+from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError
+from worker.artifacts import Manifest, read_recipe
+from worker.connection import brisk_client
+from worker.contract import JobRecord, JobState, JobStore, JobWarning, StoredImage
+from worker.job_run import JobRun, WorkerContext
+
+
+@pytest.fixture
+def run(desk: Desk, context: WorkerContext) -> Callable[[str], JobRecord]:
+    def run_job(job_id: str) -> JobRecord:
+        JobRun(context, job_id).run()
+        return desk.get(job_id)
+
+    return run_job
+
+
+Run = Callable[[str], JobRecord]
+
+
+def test_a_job_ends_with_its_pictures(desk: Desk, run: Run) -> None:
+    record = run(desk.record(num_images=2, seed=20))
+    assert (record.state, record.attempt, record.worker, record.device) == (JobState.SUCCEEDED, 1, "w1", "cpu")
+    assert (record.step, record.steps) == (STEPS, STEPS)
+    assert [(image.index, image.seed, image.width, image.height) for image in record.images] == [
+        (0, 20, 16, 8),
+        (1, 21, 16, 8),
+    ]
+
+
+def test_the_pictures_lie_in_the_store_with_their_recipe(desk: Desk, run: Run) -> None:
+    job_id = desk.record(num_images=2, seed=20)
+    run(job_id)
+    recipe = read_recipe(desk.artifacts.load_image(job_id, 1))
+    assert recipe is not None
+    assert (recipe["seed"], recipe["image_index"], recipe["model"]) == (21, 1, {"name": "flat"})
+    assert recipe["request"] == desk.artifacts.load_request(job_id).model_dump(mode="json")
+
+
+def test_the_manifest_says_what_the_record_says(desk: Desk, run: Run) -> None:
+    job_id = desk.record()
+    record = run(job_id)
+    manifest = desk.artifacts.load_manifest(job_id)
+    assert manifest == Manifest(images=record.images, warnings=record.warnings)
+
+
+def test_a_warning_of_every_picture_is_told_once(desk: Desk, run: Run) -> None:
+    assert run(desk.record(num_images=3)).warnings == (CUT,)
+
+
+def test_warnings_of_the_api_stay(desk: Desk, run: Run) -> None:
+    job_id = desk.record()
+    early = JobWarning(code="phrase_not_in_prompt", detail="Missing.", pointer="/subjects/0/phrase")
+    desk.jobs.transition(job_id, {JobState.QUEUED}, JobState.QUEUED, warnings=(early,))
+    assert run(job_id).warnings == (early, CUT)
+
+
+def test_a_job_that_was_canceled_before_is_not_begun(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
+    job_id = desk.record()
+    desk.jobs.request_cancel(job_id)
+    assert run(job_id).state is JobState.CANCELED
+    assert runtime.steps_done == 0
+
+
+def test_a_running_job_is_canceled_at_its_next_step(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
+    job_id = desk.record()
+    runtime.at_step = lambda step: desk.jobs.request_cancel(job_id) if step == 2 else None
+    record = run(job_id)
+    assert (record.state, record.images, runtime.steps_done) == (JobState.CANCELED, (), 2)
+
+
+def test_a_job_of_another_worker_is_left_alone(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
+    job_id = desk.record()
+    desk.jobs.transition(job_id, {JobState.QUEUED}, JobState.RUNNING, worker="w2")
+    before = desk.get(job_id)
+    assert run(job_id) == before
+    assert runtime.steps_done == 0
+
+
+def test_a_job_taken_away_is_dropped(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
+    job_id = desk.record()
+    runtime.at_step = lambda step: desk.jobs.transition(job_id, {JobState.RUNNING}, JobState.QUEUED) and None
+    record = run(job_id)
+    assert (record.state, runtime.steps_done) == (JobState.QUEUED, 1)
+    assert desk.artifacts.load_manifest(job_id) is None
+
+
+def test_a_job_that_finds_its_manifest_is_done(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
+    job_id = desk.record()
+    image = StoredImage(index=0, sha256="0" * 64, width=8, height=8, seed=7)
+    desk.artifacts.save_manifest(job_id, Manifest(images=(image,)))
+    record = run(job_id)
+    assert (record.state, record.images, runtime.steps_done) == (JobState.SUCCEEDED, (image,), 0)
+
+
+def test_a_worker_that_is_told_to_end_hands_its_job_back(
+    desk: Desk, run: Run, runtime: FlatRuntime, context: WorkerContext
+) -> None:
+    def stop_at(step: int) -> None:
+        context.stopping = step == 2
+
+    runtime.at_step = stop_at
+    job_id = desk.record()
+    record = run(job_id)
+    assert (record.state, record.attempt) == (JobState.QUEUED, 0)
+    assert desk.queue.job_ids() == {job_id}
+
+
+def test_an_error_of_ours_keeps_its_code_and_sentence(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
+    runtime.at_step = raising(DeviceOutOfMemoryError("Too large; ask for a smaller picture."))
+    record = run(desk.record())
+    assert record.state is JobState.FAILED
+    assert record.error is not None
+    assert (record.error.code, record.error.detail) == (
+        "device_out_of_memory",
+        "Too large; ask for a smaller picture.",
+    )
+
+
+def test_any_other_error_is_told_without_its_words(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
+    runtime.at_step = raising(ZeroDivisionError("/secret/path"))
+    record = run(desk.record())
+    assert record.error is not None
+    assert record.error.code == "internal"
+    assert "secret" not in record.error.detail
+    assert run(desk.record()).state is JobState.FAILED
+
+
+def test_the_next_job_after_a_failed_one_succeeds(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
+    runtime.at_step = raising(ZeroDivisionError())
+    run(desk.record())
+    runtime.at_step = lambda step: None
+    assert run(desk.record()).state is JobState.SUCCEEDED
+
+
+def test_a_lost_device_leaves_the_job_for_the_next_process(
+    desk: Desk, run: Run, runtime: FlatRuntime, context: WorkerContext
+) -> None:
+    runtime.at_step = raising(DeviceLostError("Gone."))
+    assert run(desk.record()).state is JobState.RUNNING
+    assert context.device_lost
+
+
+def test_a_job_that_takes_too_long_fails(desk: Desk, run: Run, runtime: FlatRuntime, context: WorkerContext) -> None:
+    context.job_timeout_s = 0.05
+    runtime.at_step = lambda step: time.sleep(30)
+    record = run(desk.record())
+    assert record.error is not None
+    assert (record.state, record.error.code) == (JobState.FAILED, "timed_out")
+    assert runtime.steps_done == 0
+
+
+def test_a_request_that_is_gone_fails_the_job(desk: Desk, run: Run) -> None:
+    job_id = desk.record()
+    next(desk.artifacts._jobs.rglob("request.json")).unlink()
+    record = run(job_id)
+    assert record.error is not None
+    assert record.error.code == "job_not_found"
+
+
+def test_a_job_goes_on_while_redis_is_away(desk: Desk, run: Run, context: WorkerContext, tmp_path: Path) -> None:
+    context.jobs = JobStore(brisk_client(f"unix://{tmp_path}/nothing.sock"))
+    record = run(desk.record())
+    assert record.state is JobState.SUCCEEDED
+
+
+def test_an_unknown_job_is_left_alone(context: WorkerContext, runtime: FlatRuntime) -> None:
+    JobRun(context, "no-such-job-at-all").run()
+    assert runtime.steps_done == 0
+
+
+def test_a_lost_reply_does_not_lose_the_job(desk: Desk, context: WorkerContext) -> None:
+    class Deaf(JobStore):
+        """Changes the record, and says that it did not: as a command that is sent again after its reply was lost."""
+
+        def transition(self, *args: Any, **fields: Any) -> bool:
+            super().transition(*args, **fields)
+            return False
+
+    context.patient_jobs = Deaf(desk.client)
+    job_id = desk.record()
+    JobRun(context, job_id).run()
+    assert desk.get(job_id).state is JobState.SUCCEEDED

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from job_helpers import wait_until
+
+from worker.process import Command, ManagedProcess
+
+FOREVER = "import time; time.sleep(600)"
+STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); {FOREVER}"
+
+
+def python(code: str, log_file: Path | None = None) -> Command:
+    return Command("child", [sys.executable, "-c", code], {"CHILD_VALUE": "from the command"}, log_file)
+
+
+@contextmanager
+def managed(command: Command) -> Iterator[ManagedProcess]:
+    process = ManagedProcess(lambda: command)
+    try:
+        yield process
+    finally:
+        process.stop(grace_s=0)
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_a_child_gets_its_environment_and_its_log(tmp_path: Path) -> None:
+    log_file = tmp_path / "logs" / "child.log"
+    with managed(python("import os; print(os.environ['CHILD_VALUE'])", log_file)) as process:
+        process.tick()
+        assert wait_until(lambda: process.tick() == 0 or None, "the child's end")
+    assert log_file.read_text() == "from the command\n"
+
+
+def test_a_child_that_ends_is_started_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("worker.process.time.monotonic", lambda: clock[0])
+    with managed(python("raise SystemExit(5)")) as process:
+        pauses: list[float] = []
+        for _ in range(3):
+            process.tick()
+            assert process.pid is not None
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            assert process.tick() == 5
+            ended_at = clock[0]
+            while process.pid is None:
+                clock[0] += 0.125
+                process.tick()
+            pauses.append(clock[0] - ended_at)
+            process.kill()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            process.tick()
+            clock[0] += 100
+        assert pauses == sorted(pauses)
+        assert pauses[0] >= 0.5
+        assert pauses[-1] > pauses[0]
+
+
+def test_stopping_asks_first(tmp_path: Path) -> None:
+    log_file = tmp_path / "child.log"
+    code = f"import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('bye'))); print('ready', flush=True); {FOREVER}"
+    with managed(python(code, log_file)) as process:
+        process.tick()
+        wait_until(lambda: log_file.exists() and "ready" in log_file.read_text(), "the child")
+        process.stop(grace_s=30)
+        assert "bye" in log_file.read_text()
+        assert process.pid is None
+
+
+def test_stopping_kills_who_does_not_listen(tmp_path: Path) -> None:
+    log_file = tmp_path / "child.log"
+    with managed(python(STUBBORN, log_file)) as process:
+        process.tick()
+        pid = process.pid
+        assert pid is not None
+        wait_until(lambda: log_file.exists() and "ready" in log_file.read_text(), "the child")
+        process.stop(grace_s=0.1)
+        assert not is_running(pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
+def test_no_child_outlives_a_killed_parent() -> None:
+    code = (
+        "import sys, time; from worker.process import Command, start_process;"
+        f"print(start_process(Command('child', [sys.executable, '-c', {FOREVER!r}])).pid, flush=True); time.sleep(600)"
+    )
+    root = Path(__file__).parents[2]
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=root) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert is_running(pid)
+        parent.send_signal(signal.SIGKILL)
+        wait_until(lambda: not is_running(pid), "the child's end")

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from job_helpers import wait_until
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from worker.contract import JobError, WorkerRecord, WorkerState
+from worker.pulse import Pulse
+
+BUDGETS_S = {"denoise": 0.05}
+
+
+class Wire:
+    """Takes the beats, and can be cut."""
+
+    def __init__(self) -> None:
+        self.beats: list[WorkerRecord] = []
+        self.is_cut = False
+
+    def __call__(self, record: WorkerRecord) -> None:
+        if self.is_cut:
+            raise RedisConnectionError("cut")
+        self.beats.append(record)
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+@pytest.fixture
+def pulse(wire: Wire) -> Iterator[Pulse]:
+    record = WorkerRecord(
+        name="w", model="m", state=WorkerState.STARTING, device="cpu", host="h", pid=1, started_at=0.0
+    )
+    pulse = Pulse(record, wire, BUDGETS_S.get, interval_s=0.01)
+    pulse.start()
+    yield pulse
+    pulse.stop()
+
+
+def test_it_beats_from_the_start(pulse: Pulse, wire: Wire) -> None:
+    wait_until(lambda: len(wire.beats) >= 3, "three beats")
+    assert wire.beats[0].state is WorkerState.STARTING
+
+
+def test_it_says_what_the_worker_does(pulse: Pulse, wire: Wire) -> None:
+    pulse.enter("store", WorkerState.BUSY, "job")
+    wait_until(lambda: wire.beats and wire.beats[-1].phase == "store", "a beat of the phase")
+    assert (wire.beats[-1].state, wire.beats[-1].job_id) == (WorkerState.BUSY, "job")
+
+
+def test_it_falls_silent_when_a_phase_outlasts_its_budget(pulse: Pulse, wire: Wire) -> None:
+    def falls_silent() -> bool:
+        count = len(wire.beats)
+        # Ten intervals, twice the budget: only silence leaves the count as it was.
+        pulse._thread.join(timeout=0.1)
+        return len(wire.beats) == count
+
+    pulse.enter("denoise", WorkerState.BUSY, "job")
+    wait_until(falls_silent, "silence")
+
+
+def test_progress_keeps_it_beating(pulse: Pulse, wire: Wire) -> None:
+    def steps_on() -> bool:
+        pulse.enter("denoise", WorkerState.BUSY, "job")
+        return len(wire.beats) >= 20
+
+    wait_until(steps_on, "beats for much longer than one budget")
+
+
+def test_it_goes_on_after_redis_was_away(pulse: Pulse, wire: Wire) -> None:
+    wait_until(lambda: wire.beats, "a beat")
+    wire.is_cut = True
+    pulse._thread.join(timeout=0.05)
+    wire.is_cut = False
+    count = len(wire.beats)
+    wait_until(lambda: len(wire.beats) > count, "a beat after the cut")
+
+
+def test_a_failed_setup_leaves_word(pulse: Pulse, wire: Wire) -> None:
+    error = JobError(code="checkpoint_mismatch", detail="It does not fit.")
+    pulse.fail(error)
+    assert (wire.beats[-1].state, wire.beats[-1].error) == (WorkerState.FAILED, error)

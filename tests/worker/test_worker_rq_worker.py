@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flat_runtime import FlatRuntime, raising
+from job_helpers import Desk
+from rq import Callback, Queue
+from rq.job import Job
+
+from ms_core.errors import DeviceLostError
+from worker import jobs
+from worker.contract import GENERATE_JOB, JobState
+from worker.job_run import WorkerContext
+from worker.rq_worker import DeviceWorker
+
+
+@pytest.fixture
+def work(desk: Desk, context: WorkerContext, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Do all jobs that wait, in this process, as a worker process does."""
+    monkeypatch.setattr(jobs, "_context", None)
+    jobs.bind(context)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield lambda: DeviceWorker(context, desk.client, desk.model).work(burst=True, logging_level="WARNING") and None
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def queue(desk: Desk) -> Queue:
+    return Queue(f"generate-{desk.model}", connection=desk.client, serializer="json")
+
+
+Work = Callable[[], None]
+
+
+def test_a_queued_job_is_done(desk: Desk, work: Work) -> None:
+    job_id = desk.submit()
+    work()
+    assert desk.get(job_id).state is JobState.SUCCEEDED
+
+
+def test_the_name_in_the_contract_is_the_function() -> None:
+    module, _, name = GENERATE_JOB.rpartition(".")
+    assert (module, name) == (jobs.generate.__module__, jobs.generate.__qualname__)
+
+
+def test_rq_keeps_nothing_of_a_job(desk: Desk, work: Work) -> None:
+    job_id = desk.submit()
+    work()
+    assert [key for key in desk.client.keys("rq:*") if job_id.encode() in key] == []
+
+
+@pytest.mark.parametrize("function", ["os.system", "worker.jobs.bind", "builtins.eval"])
+def test_another_function_is_refused_and_the_worker_lives_on(
+    desk: Desk, queue: Queue, work: Work, tmp_path: Path, function: str
+) -> None:
+    refused = queue.enqueue(function, f"touch {tmp_path}/broken-in")
+    job_id = desk.submit()
+    work()
+    assert refused.get_status(refresh=True) == "failed"
+    assert not (tmp_path / "broken-in").exists()
+    assert desk.get(job_id).state is JobState.SUCCEEDED
+
+
+def test_callbacks_are_not_called(desk: Desk, queue: Queue, work: Work) -> None:
+    job_id = desk.record()
+    # Called, it would stop this test in a debugger.
+    queue.enqueue(
+        GENERATE_JOB,
+        job_id,
+        on_success=Callback("builtins.breakpoint"),
+        on_failure=Callback("builtins.breakpoint"),
+        result_ttl=60,
+    )
+    work()
+    assert desk.get(job_id).state is JobState.SUCCEEDED
+
+
+def test_a_method_of_an_object_is_refused(desk: Desk, queue: Queue, work: Work) -> None:
+    job = Job.create(GENERATE_JOB, args=("x",), connection=desk.client, serializer="json")
+    job.instance = "a string"
+    job.func_name = "upper"
+    queue.enqueue_job(job)
+    work()
+    assert job.get_status(refresh=True) == "failed"
+
+
+def test_the_reliable_move_is_used(desk: Desk, work: Work, runtime: FlatRuntime) -> None:
+    commands: list[int] = []
+    runtime.at_step = lambda step: commands.append(desk.client.info("commandstats")["cmdstat_lmove"]["calls"])
+    desk.client.config_resetstat()
+    desk.submit()
+    work()
+    assert commands[0] >= 1
+
+
+def test_a_lost_device_ends_the_worker_after_the_job(desk: Desk, work: Work, runtime: FlatRuntime) -> None:
+    runtime.at_step = raising(DeviceLostError("Gone."))
+    first, second = desk.submit(), desk.submit()
+    work()
+    states = {desk.get(job_id).state for job_id in (first, second)}
+    assert states == {JobState.RUNNING, JobState.QUEUED}
