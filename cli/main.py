@@ -7,6 +7,8 @@ import sys
 import typer
 
 from cli.api import api
+from cli.generate import generate
+from cli.parity import parity
 from cli.up import up
 from cli.worker import worker
 from ms_core.errors import MSDiffusionError
@@ -18,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, api, worker):
+for command in (up, generate, api, worker, parity):
     app.command()(command)
 
 

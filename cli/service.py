@@ -48,7 +48,7 @@ class Service:
             stack.enter_context(_only_one(self._data_dir))
             require_free_port(self._host, self._port)
             redis_server, url = self._start_redis(stack)
-            settings = WorkerSettings(model=self._model, data_dir=self._data_dir, redis_url=url)
+            settings = WorkerSettings.load(model=self._model, data_dir=self._data_dir, redis_url=url)
             supervisor = Supervisor(settings, self._logs)
             stack.callback(supervisor.stop)
             supervisor.tick()

@@ -15,4 +15,4 @@ def worker(model: Model = "mini", data: Data = Path("data")) -> None:
     from worker.supervisor import supervise
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    supervise(WorkerSettings(model=model, data_dir=data))
+    supervise(WorkerSettings.load(model=model, data_dir=data))

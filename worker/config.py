@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ms_core.errors import StartupError
 
 SETUP_FAILED_EXIT_CODE = 3
 
@@ -51,6 +53,20 @@ class WorkerSettings(BaseSettings):
     stop_grace_s: Seconds = 10
     cpu_threads: Annotated[int, Field(ge=1)] | None = None
     worker_name: str = ""
+
+    @classmethod
+    def load(cls, **values: Any) -> Self:
+        """The settings of the environment, but for ``values``.
+
+        Raises:
+            StartupError: one of them makes no sense.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = f"MSD_{str(first['loc'][0]).upper()}"
+            raise StartupError(f"{name} cannot be {first['input']!r}: {first['msg']}.") from error
 
     def to_environment(self) -> dict[str, str]:
         """The environment from which a child process reads these very settings."""
