@@ -23,6 +23,7 @@ IMAGE_ENCODER = "image_encoder"
 
 _LIBRARIES = ("diffusers", "transformers")
 _OWN_PACKAGE = "ms_core."
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 _LOGGING: tuple[Any, ...] = (diffusers_logging, transformers_logging)
 
 
@@ -38,7 +39,9 @@ def load_sdxl(directory: Path, dtype: torch.dtype) -> Any:
         ModelNotFoundError: the directory or a file of it is missing.
         CheckpointError: a file cannot be used, or the index names a library that is not allowed.
     """
-    _import_own_components(_read_index(directory))
+    index = _read_index(directory)
+    _import_own_components(index)
+    _check_components(directory, index)
     with _loading_errors(directory), _no_progress_bars():
         components: Any = cast("Any", StableDiffusionXLPipeline).from_pretrained(
             directory,
@@ -83,13 +86,16 @@ def _read_index(directory: Path) -> dict[str, Any]:
     return index
 
 
+def _libraries(index: dict[str, Any]) -> dict[str, str]:
+    """Library of each component that the model has."""
+    entries = {name: cast("list[str | None]", entry) for name, entry in index.items() if isinstance(entry, list)}
+    return {name: entry[0] for name, entry in entries.items() if entry[0] is not None}
+
+
 def _import_own_components(index: dict[str, Any]) -> None:
     """Import the modules of our own components, which diffusers only looks up; refuse all foreign ones."""
-    for name, entry in index.items():
-        if not isinstance(entry, list):
-            continue
-        library = cast("list[str | None]", entry)[0]
-        if library is None or library in _LIBRARIES:
+    for name, library in _libraries(index).items():
+        if library in _LIBRARIES:
             continue
         if not library.startswith(_OWN_PACKAGE):
             raise CheckpointError(f"{INDEX_FILE} takes {name} from {library!r}, which is not allowed.")
@@ -97,6 +103,14 @@ def _import_own_components(index: dict[str, Any]) -> None:
             importlib.import_module(library)
         except ModuleNotFoundError as error:
             raise CheckpointError(f"{INDEX_FILE} takes {name} from {library!r}, which does not exist.") from error
+
+
+def _check_components(directory: Path, index: dict[str, Any]) -> None:
+    """Name what is missing; without its files a tokenizer would load all the same, with an empty vocabulary."""
+    for name in _libraries(index):
+        files = _TOKENIZER_FILES if name.startswith("tokenizer") else ("",)
+        if not any((directory / name / file).exists() for file in files):
+            raise ModelNotFoundError(f"The model {directory.name} lacks its {name}.")
 
 
 @contextmanager

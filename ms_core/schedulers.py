@@ -10,11 +10,10 @@ from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedule
 
 from ms_core.spec import check_scheduler
 
-# Class, values for what the config leaves open, values that overrule it. DDIM's own defaults suit pictures in [-1, 1]:
-# latents must not be clipped, and end at the first noise level.
-_SCHEDULERS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
-    "ddim": (DDIMScheduler, {"set_alpha_to_one": False}, {"clip_sample": False}),
-    "euler": (EulerDiscreteScheduler, {}, {}),
+# Class, and values that overrule the config: DDIM would clip latents as if they were pictures.
+_SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "ddim": (DDIMScheduler, {"clip_sample": False}),
+    "euler": (EulerDiscreteScheduler, {}),
 }
 
 
@@ -29,5 +28,7 @@ def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
         UnsupportedSchedulerError: the name is unknown.
     """
     check_scheduler(name)
-    kind, defaults, fixed = _SCHEDULERS[name]
-    return kind.from_config({**defaults, **config, **fixed})
+    kind, fixed = _SCHEDULERS[name]
+    # Private entries tell which values are the other class's defaults; diffusers would replace those by its own.
+    public = {key: value for key, value in config.items() if not key.startswith("_")}
+    return kind.from_config({**public, **fixed})

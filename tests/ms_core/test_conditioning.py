@@ -1,0 +1,101 @@
+"""What the UNet is conditioned on, and what the user is told about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ms_core.batch import resolve, resolve_batch
+from ms_core.conditioning import find_warnings
+from ms_core.errors import PhraseNotFoundError
+from ms_core.spec import AutoLayout, Box, GenerationSpec, Subject
+
+BOX = Box(0.1, 0.2, 0.6, 0.9)
+
+
+@pytest.fixture
+def spec(reference_picture) -> GenerationSpec:
+    subjects = (Subject("dog", reference_picture(0), BOX), Subject("cat", reference_picture(1), BOX))
+    return GenerationSpec("a dog and a cat on the beach", subjects, height=200, width=264)
+
+
+def warnings_of(pipeline, spec: GenerationSpec):
+    return find_warnings(resolve(spec, pipeline.card), pipeline.components, pipeline.card)
+
+
+@torch.no_grad()
+def encode(pipeline, *specs: GenerationSpec):
+    return pipeline.conditioner.encode(resolve_batch(specs, pipeline.card))
+
+
+def test_unconditional_rows_come_first_for_guided_specs_only(golden_pipeline, spec) -> None:
+    conditioning = encode(
+        golden_pipeline, spec, replace(spec, guidance_scale=1.0), replace(spec, negative_prompt="red")
+    )
+    assert conditioning.guided.tolist() == [True, False, True]
+    assert conditioning.prompt_embeds.shape == (5, 77, 64)
+    assert conditioning.attention_data.num_conditional == 3
+    negative_embeds, embeds = conditioning.prompt_embeds[:2], conditioning.prompt_embeds[2:]
+    torch.testing.assert_close(embeds[0], embeds[2])
+    assert not torch.allclose(negative_embeds[0], negative_embeds[1], atol=1e-3)
+
+
+def test_size_conditioning_is_height_before_width(golden_pipeline, spec) -> None:
+    assert encode(golden_pipeline, spec).time_ids.tolist() == [[200, 264, 0, 0, 200, 264]] * 2
+
+
+def test_masks_are_for_the_latents_size(golden_pipeline, spec) -> None:
+    assert encode(golden_pipeline, spec).attention_data.latents_size == (25, 33)
+
+
+def test_without_a_box_the_resampler_sees_four_zeros(golden_pipeline, spec) -> None:
+    subjects = tuple(replace(subject, box=None) for subject in spec.subjects)
+    data = encode(golden_pipeline, replace(spec, subjects=subjects, layout=AutoLayout())).attention_data
+    assert not data.subjects.boxes.any()
+
+
+def test_a_plain_request_has_no_warnings(golden_pipeline, spec) -> None:
+    assert warnings_of(golden_pipeline, spec) == ()
+
+
+def test_a_phrase_that_the_prompt_lacks_is_a_warning(golden_pipeline, spec) -> None:
+    (warning,) = warnings_of(golden_pipeline, replace(spec, prompt="a dog on the beach"))
+    assert (warning.code, warning.pointer) == ("phrase_not_found", "/subjects/1/phrase")
+    assert '"cat"' in warning.detail
+
+
+def test_the_text_that_is_cut_off_is_named(golden_pipeline, spec) -> None:
+    (warning,) = warnings_of(golden_pipeline, replace(spec, prompt=spec.prompt + " the" * 67 + " sunset behind"))
+    assert (warning.code, warning.pointer) == ("text_truncated", "/prompt")
+    assert warning.detail.endswith('"sunset behind"')
+
+
+def test_a_long_cut_is_quoted_in_part(golden_pipeline, spec) -> None:
+    (warning,) = warnings_of(golden_pipeline, replace(spec, prompt=spec.prompt + " the" * 2400))
+    assert len(warning.detail) < 700
+    assert "more characters" in warning.detail
+
+
+def test_a_negative_prompt_that_is_cut_off_is_named(golden_pipeline, spec) -> None:
+    (warning,) = warnings_of(golden_pipeline, replace(spec, negative_prompt="the " * 75 + "fog"))
+    assert (warning.pointer, warning.detail[-5:]) == ("/negative_prompt", '"fog"')
+
+
+def test_more_subjects_than_in_training_is_a_warning(golden_pipeline, spec) -> None:
+    many = replace(spec, subjects=spec.subjects * 2 + spec.subjects[:1])
+    assert [warning.code for warning in warnings_of(golden_pipeline, many)] == ["too_many_subjects"]
+
+
+def test_with_auto_layout_a_phrase_cut_off_is_an_error(golden_pipeline, spec) -> None:
+    prompt = "a dog" + " the" * 80 + " cat"
+    with pytest.raises(PhraseNotFoundError, match='"cat"') as caught:
+        encode(golden_pipeline, replace(spec, prompt=prompt, layout=AutoLayout()))
+    assert caught.value.pointer == "/subjects/1/phrase"
+
+
+def test_with_boxes_a_phrase_cut_off_is_no_error(golden_pipeline, spec) -> None:
+    assert (
+        encode(golden_pipeline, replace(spec, prompt="a dog" + " the" * 80 + " cat")).attention_data.auto_layout is None
+    )
