@@ -11,6 +11,7 @@ import io
 import struct
 import threading
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 
 from PIL import Image, ImageOps
@@ -33,7 +34,7 @@ _DECODE_ERRORS = (
 )
 _BOMB_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
-# A picture at the limit takes some 400 MB while it is decoded: two at a time bound the memory of the process.
+# A WebP at the limit takes some 900 MB while it is decoded: two at a time bound the memory of the process.
 _DECODING = threading.BoundedSemaphore(2)
 
 
@@ -86,7 +87,8 @@ def _decode(encoded: bytes, limits: PictureLimits) -> Image.Image:
         picture = _open(encoded, limits)
         # A JPEG can be decoded at half, a quarter or an eighth of its size.
         picture.draft(None, (limits.max_side, limits.max_side))
-        picture = _upright(picture)
+        picture.load()
+        _turn_upright(picture)
     except _DECODE_ERRORS as error:
         raise PictureError("The picture is damaged or cut off and cannot be decoded; save it again.") from error
     picture = _to_rgb_or_rgba(picture)
@@ -115,20 +117,19 @@ def _too_large(limits: PictureLimits, width: int | None = None, height: int | No
     return PictureTooLargeError(f"{size} is above the limit of {limits.max_pixels} pixels; reduce it.")
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """The decoded picture, turned as its EXIF says; a broken EXIF block turns nothing."""
-    picture.load()
-    try:
-        return ImageOps.exif_transpose(picture)
-    except _DECODE_ERRORS:
-        return picture.copy()
+def _turn_upright(picture: Image.Image) -> None:
+    """Turn the decoded picture as its EXIF says; a broken EXIF block turns nothing."""
+    with suppress(*_DECODE_ERRORS):
+        ImageOps.exif_transpose(picture, in_place=True)
 
 
 def _to_rgb_or_rgba(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16"):
         # Pillow cuts 16-bit values off at 255 when it converts them.
         picture = picture.point(lambda value: value * (1 / 256)).convert("L")
-    return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    mode = "RGBA" if picture.has_transparency_data else "RGB"
+    # Converting to the same mode would copy.
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def _encode_png(picture: Image.Image) -> bytes:

@@ -8,28 +8,12 @@ from pathlib import Path
 
 import pytest
 import redis
-from hypothesis import HealthCheck
-from hypothesis import settings as hypothesis_settings
 from starlette.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
 from worker.artifacts import ArtifactStore
 from worker.contract import JobStore, ModelCard
-from worker.redis_server import RedisServer
-
-# A busy machine is no reason to fail.
-hypothesis_settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-hypothesis_settings.load_profile("busy")
-
-
-@pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("redis")
-    server = RedisServer(folder, log_file=folder / "redis.log")
-    server.start()
-    yield server.url
-    server.stop()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from sample_pictures import good_request, good_subject
+from sample_requests import good_request, good_subject
 from starlette.testclient import TestClient
 
 from app.examples import JOB_EXAMPLE, REQUEST_EXAMPLES

@@ -10,7 +10,7 @@ import pytest
 import redis
 from PIL import Image
 from rq import Queue
-from sample_pictures import encoded, good_request, good_subject, picture_uri
+from sample_requests import encoded, good_request, good_subject, picture_uri
 from starlette.testclient import TestClient
 
 from app.config import Settings

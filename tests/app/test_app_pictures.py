@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
-from sample_pictures import data_uri, decoded, encoded, picture_uri, png_with_header
+from sample_requests import data_uri, decoded, encoded, picture_uri, png_with_header
 
 from app.pictures import PictureLimits, png_from_data_uri
 from ms_core.errors import InvalidInputError, PictureError, PictureTooLargeError

@@ -1,0 +1,156 @@
+"""The real service for tests: a Redis, ``msd api`` and ``msd worker`` with the tiny golden model, each its own process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import redis
+
+from worker.contract import JobRecord, JobState, JobStore
+from worker.redis_server import find_redis_binary
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 120.0
+
+# Quick on the tiny model: a small picture, two steps.
+QUICK = {"width": 64, "height": 64, "num_inference_steps": 2}
+
+
+def wait_until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+    """Ask again and again until ``condition`` gives something true, and return that."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        result = condition()
+        if result:
+            return result
+        time.sleep(0.05)
+    raise AssertionError(f"waited {patience_s:g} s in vain for {what}")
+
+
+class HttpService:
+    """One service below one folder; ``stop`` ends all its processes."""
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self._folder = folder
+        self._model = model
+        self._socket = folder / "redis.sock"
+        self._port = _free_port()
+        self._exit = ExitStack()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.client = httpx2.Client(base_url=self.url, timeout=60.0, trust_env=False)
+        self._exit.enter_context(self.client)
+        self._jobs = JobStore(self._exit.enter_context(redis.Redis(unix_socket_path=str(self._socket))))
+
+    def start(self) -> None:
+        """Start all three and wait until the API answers; the worker may take longer."""
+        self.start_redis()
+        self._start("api", "--port", str(self._port))
+        self._start("worker")
+        wait_until(self._api_answers, "the API")
+
+    def start_redis(self) -> None:
+        """Start Redis; what it held is read back."""
+        options = ["--port", "0", "--unixsocket", str(self._socket), "--dir", str(self._folder), "--appendonly", "yes"]
+        log = self._exit.enter_context((self._folder / "redis.log").open("ab"))
+        self._processes["redis"] = subprocess.Popen([find_redis_binary(), *options], stdout=log, stderr=log)
+        wait_until(self._socket.exists, "the socket of Redis")
+
+    def kill_redis(self) -> None:
+        """End Redis as a power cut would, but for what is on disk."""
+        self._processes["redis"].send_signal(signal.SIGKILL)
+        self._processes["redis"].wait()
+        self._socket.unlink(missing_ok=True)
+
+    @contextmanager
+    def redis_stopped(self) -> Iterator[None]:
+        """Redis takes connections and answers nothing."""
+        self._processes["redis"].send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._processes["redis"].send_signal(signal.SIGCONT)
+
+    @property
+    def api_pid(self) -> int:
+        return self._processes["api"].pid
+
+    def wait_until_ready(self) -> None:
+        wait_until(lambda: self.client.get("/readyz").status_code == 200, "a worker that is ready")
+
+    def submit(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Queue a request that must be accepted."""
+        response = self.client.post("/generate", json=request)
+        assert response.status_code == 202, response.text
+        return response.json()
+
+    def wait_for_end(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The job when it has ended."""
+
+        def ended() -> dict[str, Any] | None:
+            now = self.client.get(job["urls"]["self"]).json()
+            return now if now["status"] not in ("queued", "running") else None
+
+        return wait_until(ended, f"the end of job {job['id']}")
+
+    def make(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Queue a request and wait for its pictures."""
+        job = self.wait_for_end(self.submit(request))
+        assert job["status"] == "succeeded", job["error"]
+        return job
+
+    def running_job(self) -> JobRecord | None:
+        """The job that the worker is denoising, as Redis knows it."""
+        jobs = map(self._jobs.get, self._jobs.active_ids(self._model.name))
+        return next((job for job in jobs if job is not None and job.state == "running" and job.step), None)
+
+    def job_state(self, job_id: str) -> JobState:
+        record = self._jobs.get(job_id)
+        assert record is not None
+        return record.state
+
+    def stop(self) -> None:
+        for name in ("worker", "api", "redis"):
+            if name in self._processes:
+                _end(self._processes[name])
+        self._exit.close()
+
+    def _start(self, command: str, *options: str) -> None:
+        log = self._exit.enter_context((self._folder / f"{command}.log").open("ab"))
+        arguments = [command, "--model", str(self._model), "--data", str(self._folder / "data"), *options]
+        environment = os.environ | {"MSD_REDIS_URL": f"unix://{self._socket}", "MSD_CPU_THREADS": "1"}
+        self._processes[command] = subprocess.Popen(
+            [sys.executable, "-m", "cli.main", *arguments], cwd=ROOT, env=environment, stdout=log, stderr=log
+        )
+
+    def _api_answers(self) -> bool:
+        assert self._processes["api"].poll() is None, "the API ended while starting"
+        try:
+            return self.client.get("/livez").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,140 @@
+"""``msd generate`` against the live service."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from http_service import QUICK, ROOT, HttpService, wait_until
+from PIL import Image
+from sample_requests import good_request
+
+pytestmark = pytest.mark.e2e
+
+SMALL = ["--width", "64", "--height", "64", "--steps", "2"]
+CAT, TEAPOT = "cat=cat.png@0.05,0.3,0.45,0.8", "teapot=teapot.png@0.55,0.3,0.95,0.8*0.5"
+PROMPT = "a cat and a teapot on the beach"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with two pictures, in which the command runs."""
+    Image.new("RGB", (32, 32), "orange").save(tmp_path / "cat.png")
+    Image.new("RGB", (32, 32), "teal").save(tmp_path / "teapot.png")
+    return tmp_path
+
+
+def command(url: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "cli.main", "generate", "--url", url, *arguments]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def run(folder: Path, url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(url, *arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=120
+    )
+
+
+def assert_one_sentence(result: subprocess.CompletedProcess[str], says: str) -> None:
+    assert result.returncode == 1
+    assert says in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_a_picture_is_made_and_saved(service: HttpService, folder: Path) -> None:
+    result = run(folder, service.url, "-s", CAT, "-s", TEAPOT, PROMPT, "-o", "beach.png", "--seed", "5", *SMALL)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "beach.png (seed 5)\n"
+    with Image.open(folder / "beach.png") as picture:
+        assert (picture.format, picture.size) == ("PNG", (64, 64))
+
+
+def test_several_pictures_get_numbers(service: HttpService, folder: Path) -> None:
+    result = run(folder, service.url, "-s", CAT, PROMPT, "-o", "o.png", "--num-images", "2", "--seed", "5", *SMALL)
+    assert result.stdout == "o-0.png (seed 5)\no-1.png (seed 6)\n"
+    assert (folder / "o-0.png").read_bytes() != (folder / "o-1.png").read_bytes()
+
+
+def test_auto_layout_needs_no_box(service: HttpService, folder: Path) -> None:
+    result = run(folder, service.url, "-s", "cat=cat.png", "--auto-layout", PROMPT, "-o", "o.png", *SMALL)
+    assert result.returncode == 0, result.stderr
+    assert (folder / "o.png").is_file()
+
+
+def test_warnings_are_shown(service: HttpService, folder: Path) -> None:
+    result = run(folder, service.url, "-s", CAT.replace("cat=", "dragon="), PROMPT, "-o", "o.png", *SMALL)
+    assert result.returncode == 0, result.stderr
+    assert "dragon" in result.stderr
+
+
+def test_no_server(folder: Path) -> None:
+    result = run(folder, "http://127.0.0.1:9", "-s", CAT, PROMPT)
+    assert_one_sentence(result, "No service answers at http://127.0.0.1:9; start one with: msd up")
+
+
+def test_missing_picture(service: HttpService, folder: Path) -> None:
+    result = run(folder, service.url, "-s", "dog=dog.png@0,0,1,1", PROMPT)
+    assert_one_sentence(result, "Cannot read the picture dog.png: No such file or directory.")
+
+
+def test_subject_of_a_wrong_form(service: HttpService, folder: Path) -> None:
+    assert_one_sentence(run(folder, service.url, "-s", "cat.png", PROMPT), "Cannot read the subject 'cat.png'")
+
+
+def test_folder_of_the_result_is_missing(service: HttpService, folder: Path) -> None:
+    result = run(folder, service.url, "-s", CAT, PROMPT, "-o", "nowhere/o.png")
+    assert_one_sentence(result, "There is no folder nowhere")
+
+
+def test_value_that_the_service_refuses(service: HttpService, folder: Path) -> None:
+    result = run(folder, service.url, "-s", CAT, PROMPT, "--width", "129")
+    assert_one_sentence(result, "Must be a multiple of 8 pixels; the nearest is 128.")
+
+
+def test_every_value_that_the_service_refuses(service: HttpService, folder: Path) -> None:
+    result = run(folder, service.url, "-s", CAT, PROMPT, "--width", "129", "--steps", "0")
+    assert result.returncode == 1
+    assert "/width: " in result.stderr
+    assert "/num_inference_steps: " in result.stderr
+
+
+def test_job_that_fails(service: HttpService, folder: Path) -> None:
+    """With auto layout a phrase beyond the model's last token ends the job."""
+    service.wait_until_ready()
+    prompt = "very " * 200 + "cat"
+    result = run(folder, service.url, "-s", "cat=cat.png", "--auto-layout", prompt, "-o", "o.png", *SMALL)
+    assert_one_sentence(result, "cat")
+    assert not (folder / "o.png").exists()
+
+
+def test_ctrl_c_cancels_the_job(service: HttpService, folder: Path) -> None:
+    service.wait_until_ready()
+    long = ["--width", "512", "--height", "512", "--steps", "150"]
+    process = subprocess.Popen(
+        command(service.url, "-s", CAT, PROMPT, "-o", "o.png", *long),
+        cwd=folder,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        record = wait_until(lambda: service.running_job(), "the job to run")
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert stderr.strip().endswith("Canceled.")
+    assert "Traceback" not in stderr
+    assert wait_until(lambda: service.job_state(record.id).ended, "the end of the job")
+    assert service.job_state(record.id) == "canceled"
+    service.make(good_request(**QUICK))
