@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -82,12 +83,7 @@ def load_official_adapter(
         ModelNotFoundError: the file is missing.
         CheckpointError: it is no such file, or does not fit the UNet.
     """
-    try:
-        official = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ModelNotFoundError(f"There is no adapter file {path.name}.") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"{path.name} cannot be read as weights: {error}") from error
+    official = _read_official(path)
     state = from_official(official, tuple(cross_attention_layers(unet)))
     card = ModelCard(
         resampler=infer_resampler_config(state, heads), num_dummy_tokens=_tensor(state, "dummy_tokens").shape[1]
@@ -196,6 +192,18 @@ def _build(state: StateDict, unet: Any, card: ModelCard, attend: Attend) -> MSAd
         )
     adapter.load_state_dict(state, strict=True, assign=True)
     return adapter
+
+
+def _read_official(path: Path) -> Any:
+    if not path.is_file():
+        raise ModelNotFoundError(f"There is no adapter file {path.name}.")
+    # The reader of torch's older format fails on other files in many ways; the official file is an archive.
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path.name} is no archive of torch.save; perhaps its download broke off.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise CheckpointError(f"{path.name} cannot be read as weights: {error}") from error
 
 
 def _has_official_entries(official: object) -> bool:

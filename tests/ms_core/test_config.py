@@ -1,0 +1,53 @@
+"""The model card as a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from ms_core.config import CARD_FILE, GenerationDefaults, ModelCard, ReferenceConfig, ResamplerConfig
+from ms_core.errors import CheckpointError, ModelNotFoundError
+
+CARD = ModelCard(
+    name="mini",
+    resampler=ResamplerConfig(dim=64, heads=4),
+    reference=ReferenceConfig(size=128, background=(1, 2, 3)),
+    defaults=GenerationDefaults(height=128, width=128, negative_prompt=""),
+    presets={"fast": {"num_inference_steps": 8}},
+    training={"steps": 1000},
+)
+
+
+def test_a_card_goes_there_and_back(tmp_path) -> None:
+    CARD.save(tmp_path)
+    assert ModelCard.load(tmp_path) == CARD
+
+
+def test_what_a_card_leaves_out_has_its_default(tmp_path) -> None:
+    (tmp_path / CARD_FILE).write_text('{"name": "mini", "resampler": {"dim": 64}}')
+    assert ModelCard.load(tmp_path) == replace(ModelCard(), name="mini", resampler=ResamplerConfig(dim=64))
+
+
+@pytest.mark.parametrize(
+    "data", [{"colour": 1}, {"resampler": {"colour": 1}}, {"reference": {"colour": 1}}, {"defaults": {"colour": 1}}]
+)
+def test_unknown_keys_are_errors(data) -> None:
+    with pytest.raises(CheckpointError, match="colour"):
+        ModelCard.from_dict(data)
+
+
+def test_a_missing_card_is_named(tmp_path) -> None:
+    with pytest.raises(ModelNotFoundError, match=CARD_FILE):
+        ModelCard.load(tmp_path)
+
+
+def test_a_broken_card_is_named(tmp_path) -> None:
+    (tmp_path / CARD_FILE).write_text("{")
+    with pytest.raises(CheckpointError, match=CARD_FILE):
+        ModelCard.load(tmp_path)
+
+
+def test_a_card_is_plain_json() -> None:
+    assert ModelCard.from_dict(json.loads(json.dumps(CARD.to_dict()))) == CARD

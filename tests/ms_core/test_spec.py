@@ -1,0 +1,154 @@
+"""What a user may ask for, and where phrases are found in a prompt."""
+
+from __future__ import annotations
+
+import math
+import string
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ms_core.errors import InvalidInputError, LayoutError, PhraseNotFoundError, UnsupportedSchedulerError
+from ms_core.spec import MAX_SEED, AutoLayout, Box, GenerationSpec, Subject, find_phrases
+
+PICTURE = Image.new("RGB", (4, 4))
+CAT = Subject("cat", PICTURE, Box(0.0, 0.0, 1.0, 1.0))
+SPEC = GenerationSpec("a cat", (CAT,))
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=4, max_size=4))
+def test_a_box_lies_inside_and_has_an_area_or_is_refused(numbers: list[float]) -> None:
+    x_min, y_min, x_max, y_max = numbers
+    good = all(0.0 <= number <= 1.0 for number in numbers) and x_min < x_max and y_min < y_max
+    if good:
+        assert Box(*numbers).as_tuple() == tuple(numbers)
+    else:
+        with pytest.raises(LayoutError):
+            Box(*numbers)
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.data())
+def test_pixel_boxes_are_normalised(height: int, width: int, data: st.DataObject) -> None:
+    x_min, y_min = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    x_max, y_max = data.draw(st.integers(x_min + 1, width)), data.draw(st.integers(y_min + 1, height))
+    box = Box.from_pixels((x_min, y_min, x_max, y_max), height, width)
+    assert box.as_tuple() == (x_min / width, y_min / height, x_max / width, y_max / height)
+
+
+@pytest.mark.parametrize("pixel_box", [(0, 0, 101, 50), (0, 0, 100, 51)])
+def test_a_pixel_box_larger_than_the_picture_is_refused(pixel_box) -> None:
+    with pytest.raises(LayoutError, match="100 x 50"):
+        Box.from_pixels(pixel_box, height=50, width=100)
+
+
+def test_a_corner_and_a_size_may_meet_the_edge_by_rounding() -> None:
+    assert Box.from_xywh(0.7, 0.9, 0.3, 0.1).as_tuple() == pytest.approx((0.7, 0.9, 1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("field", "bad", "good"),
+    [
+        ("seed", (-1, MAX_SEED + 1, math.nan), (0, MAX_SEED)),
+        ("num_inference_steps", (0, 151), (1, 150)),
+        ("guidance_scale", (-0.1, 51, math.inf, math.nan), (0.0, 50.0)),
+        ("scale", (-0.1, 2.1, math.nan), (0.0, 2.0)),
+        ("height", (0, -8, 129, 12), (8, 136)),
+        ("width", (0, -8, 129, 12), (8, 136)),
+        ("prompt", ("", "  ", "a\0b", "\ud800", "x" * 20_001), ("猫",)),
+        ("negative_prompt", ("a\0b", "x" * 20_001), ("",)),
+        ("subjects", ((), (CAT,) * 17), ((CAT,) * 16,)),
+    ],
+)
+def test_limits_name_their_field(field: str, bad: tuple[object, ...], good: tuple[object, ...]) -> None:
+    for value in good:
+        assert getattr(replace(SPEC, **{field: value}), field) == value
+    for value in bad:
+        with pytest.raises(InvalidInputError) as caught:
+            replace(SPEC, **{field: value})
+        assert caught.value.pointer == f"/{field}"
+
+
+def test_an_unknown_scheduler_is_refused() -> None:
+    with pytest.raises(UnsupportedSchedulerError, match="ddim, euler"):
+        replace(SPEC, scheduler="dpm")
+
+
+@pytest.mark.parametrize("values", [(-0.1, 5), (1.1, 5), (0.5, 0), (0.5, 151), (math.nan, 5)])
+def test_auto_layout_has_limits(values: tuple[float, int]) -> None:
+    with pytest.raises(InvalidInputError):
+        AutoLayout(*values)
+
+
+def test_without_auto_layout_every_subject_needs_a_box() -> None:
+    with pytest.raises(LayoutError) as caught:
+        replace(SPEC, subjects=(CAT, replace(CAT, box=None)))
+    assert caught.value.pointer == "/subjects/1/box"
+
+
+def test_with_auto_layout_a_box_may_be_absent() -> None:
+    assert replace(SPEC, subjects=(replace(CAT, box=None),), layout=AutoLayout()).layout == AutoLayout()
+
+
+def test_auto_layout_needs_every_phrase_in_the_prompt() -> None:
+    with pytest.raises(PhraseNotFoundError) as caught:
+        replace(SPEC, subjects=(CAT, replace(CAT, phrase="dog")), layout=AutoLayout())
+    assert caught.value.pointer == "/subjects/1/phrase"
+
+
+@pytest.mark.parametrize("phrase", ["", "   ", "a\0", "x" * 201])
+def test_a_subject_needs_a_usable_phrase(phrase: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        replace(CAT, phrase=phrase)
+    assert caught.value.pointer == "/phrase"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "phrase", "found"),
+    [
+        ("a Cat and a cat", "cat", "Cat"),
+        ("a category of cats", "cat", "cats"),
+        ("two puppies", "puppy", "puppies"),
+        ("a puppy", "puppies", "puppy"),
+        ("three wolves", "wolf", "wolves"),
+        ("two boxes", "box", "boxes"),
+        ("a cat, a dog", "cat", "cat"),
+        ("a red \n backpack", "red backpack", "red \n backpack"),
+        ("cats and a cat", "cat", "cat"),
+        ("一只猫和狗", "猫", "猫"),
+        ("a C++ book", "c++ book", "C++ book"),
+    ],
+)
+def test_phrases_are_found_exactly_before_by_plural(prompt: str, phrase: str, found: str) -> None:
+    (span,) = find_phrases(prompt, [phrase])
+    assert span is not None
+    assert prompt[slice(*span)] == found
+
+
+@pytest.mark.parametrize("prompt", ["a category", "a concat", "a dog", "a bobcat"])
+def test_a_phrase_inside_a_word_is_not_found(prompt: str) -> None:
+    assert find_phrases(prompt, ["cat"]) == (None,)
+
+
+def test_repeated_phrases_take_one_occurrence_each_and_share_the_last() -> None:
+    assert find_phrases("a cat and a cat", ["cat", "CAT", "cat"]) == ((2, 5), (12, 15), (12, 15))
+
+
+WORDS = st.text(string.ascii_letters, min_size=1, max_size=8)
+
+
+@given(st.lists(WORDS, max_size=5), WORDS, st.lists(WORDS, max_size=5))
+def test_a_phrase_that_stands_in_the_prompt_is_found_as_itself(before: list[str], word: str, after: list[str]) -> None:
+    prompt = " ".join([*before, word, *after])
+    (span,) = find_phrases(prompt, [word])
+    assert span is not None
+    assert prompt[slice(*span)].casefold() == word.casefold()
+
+
+@given(st.text(max_size=60), st.lists(st.text(max_size=10), max_size=4))
+def test_any_text_can_be_searched(prompt: str, phrases: list[str]) -> None:
+    spans = find_phrases(prompt, phrases)
+    assert len(spans) == len(phrases)
+    assert all(span is None or 0 <= span[0] < span[1] <= len(prompt) for span in spans)
