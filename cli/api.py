@@ -17,6 +17,10 @@ def api(
 ) -> None:
     """Serve HTTP only; needs MSD_REDIS_URL, and workers that share --data."""
     import uvicorn
+    from pydantic import ValidationError
+
+    from app.config import Settings
+    from worker.config import settings_error
 
     if not allow_remote:
         require_loopback(host, "Listen on 127.0.0.1, or say --allow-remote if a gateway with a login stands in front.")
@@ -24,6 +28,10 @@ def api(
     # The queue goes by the model's name; the directory itself is the workers' business.
     os.environ["MSD_MODEL"] = Path(model).name
     os.environ["MSD_DATA_DIR"] = str(data)
+    try:
+        Settings()
+    except ValidationError as error:
+        raise settings_error(error) from error
     uvicorn.run(
         "app.main:create_app", factory=True, host=host, port=port, log_level="info", timeout_graceful_shutdown=3
     )

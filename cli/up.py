@@ -16,5 +16,9 @@ def up(host: Host = "127.0.0.1", port: Port = 8000, model: Model = "mini", data:
     require_loopback(host, "Listen on 127.0.0.1; for a server, see `msd api --help`.")
     logs = data / "logs"
     make_writable(logs)
-    logging.basicConfig(filename=logs / "up.log", level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    to_file = logging.FileHandler(logs / "up.log")
+    to_terminal = logging.StreamHandler()
+    to_terminal.setLevel(logging.WARNING)
+    form = "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form, handlers=[to_file, to_terminal])
     Service(host, port, model, data).run()

@@ -64,9 +64,7 @@ class WorkerSettings(BaseSettings):
         try:
             return cls(**values)
         except ValidationError as error:
-            first = error.errors()[0]
-            name = f"MSD_{str(first['loc'][0]).upper()}"
-            raise StartupError(f"{name} cannot be {first['input']!r}: {first['msg']}.") from error
+            raise settings_error(error) from error
 
     def to_environment(self) -> dict[str, str]:
         """The environment from which a child process reads these very settings."""
@@ -83,3 +81,10 @@ class WorkerSettings(BaseSettings):
             "store": self.finish_budget_s,
         }
         return budgets.get(phase)
+
+
+def settings_error(error: ValidationError) -> StartupError:
+    """What the user is told of settings that make no sense: the first one, by the name of its variable."""
+    first = error.errors()[0]
+    name = f"MSD_{str(first['loc'][0]).upper()}"
+    return StartupError(f"{name} cannot be {first['input']!r}: {first['msg']}.")

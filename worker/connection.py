@@ -38,6 +38,6 @@ def check_redis(url: str) -> None:
     try:
         client.ping()
     except RedisError as error:
-        raise QueueUnavailableError(f"Redis does not answer: {error}. Start it, or set MSD_REDIS_URL.") from error
+        raise QueueUnavailableError(f"Redis does not answer ({error}). Start it, or set MSD_REDIS_URL.") from error
     finally:
         client.close()

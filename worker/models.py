@@ -28,8 +28,9 @@ def find_model(name_or_path: str, models_dir: Path | None = None) -> FoundModel:
         CheckpointError: the model card is not valid.
     """
     root = BUNDLED_MODELS if models_dir is None else models_dir
-    is_name = is_model_name(name_or_path) and not Path(name_or_path).is_dir()
-    directory = (root / name_or_path if is_name else Path(name_or_path)).resolve()
+    by_name = root / name_or_path
+    is_known = is_model_name(name_or_path) and by_name.is_dir()
+    directory = (by_name if is_known else Path(name_or_path)).resolve()
     if not directory.is_dir():
         known = ", ".join(_names(root)) or "none"
         raise ModelNotFoundError(

@@ -48,6 +48,7 @@ class Pulse:
         self._interval_s = interval_s
         self._moment = _Moment(WorkerState.STARTING, "start", None, time.monotonic())
         self._stopped = False
+        self._trouble: str | None = None
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._beat_until_stopped, name="pulse", daemon=True)
 
@@ -77,11 +78,10 @@ class Pulse:
         while not self._stopped:
             moment = self._moment
             budget_s = self._budget(moment.phase)
-            silent_s = time.monotonic() - moment.since
-            if budget_s is None or silent_s <= budget_s:
+            if budget_s is None or time.monotonic() - moment.since <= budget_s:
                 self._try_to_publish(self._at(moment))
             else:
-                log.error("no progress in phase %s for %.0f s: no more beats", moment.phase, silent_s)
+                self._note(f"no progress in phase {moment.phase} for {budget_s:g} s, so no beats")
             self._wake.wait(self._interval_s)
             self._wake.clear()
 
@@ -93,4 +93,12 @@ class Pulse:
         try:
             self._publish(record)
         except RedisError as error:
-            log.warning("beat not sent: %s", error)
+            self._note(f"no beat reaches Redis: {error}")
+        else:
+            self._note(None)
+
+    def _note(self, trouble: str | None) -> None:
+        """Log a trouble when it begins, not with every beat."""
+        if trouble is not None and trouble != self._trouble:
+            log.warning("%s", trouble)
+        self._trouble = trouble

@@ -11,10 +11,12 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from redis.exceptions import RedisError
 
+from ms_core.errors import StartupError
 from worker.artifacts import ArtifactStore
 from worker.config import SETUP_FAILED_EXIT_CODE, WorkerSettings
 from worker.connection import brisk_client, check_redis
@@ -38,7 +40,7 @@ def supervise(settings: WorkerSettings) -> None:
     Raises:
         QueueUnavailableError: Redis does not answer.
         ModelNotFoundError: there is no such model.
-        StartupError: the wanted device is missing.
+        StartupError: the wanted device, or torch itself, is missing.
     """
     stop = StopSignal()
     check_redis(settings.redis_url)
@@ -73,8 +75,10 @@ class Supervisor:
 
         Raises:
             ModelNotFoundError: there is no such model.
-            StartupError: the wanted device is missing.
+            StartupError: the wanted device, or torch itself, is missing.
         """
+        if find_spec("torch") is None:
+            raise StartupError("Workers need torch and more: pip install 'ms-diffusion-service[worker]'.")
         self._settings = settings
         self._log_dir = log_dir
         self.model: FoundModel = find_model(settings.model, settings.models_dir)
@@ -85,7 +89,7 @@ class Supervisor:
         self._recovery = Recovery(self._jobs, queue, artifacts, self.model.name, settings.recovery_grace_s)
         self._slots = [self._slot(device) for device in find_devices(settings.device)]
         self._next_sweep = 0.0
-        self._redis_was_away = False
+        self._blind_until = 0.0
 
     @property
     def devices(self) -> list[str]:
@@ -101,8 +105,9 @@ class Supervisor:
         """Start what is due, and once a second look for hung workers and abandoned jobs."""
         for slot in self._slots:
             code = slot.process.tick()
-            if code is not None and code != SETUP_FAILED_EXIT_CODE:
-                # One that could not set up has left word of why, which expires by itself.
+            if code == SETUP_FAILED_EXIT_CODE:
+                self._note_failed_setup(slot)
+            elif code is not None:
                 self._retire(slot)
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + SWEEP_S
@@ -118,32 +123,46 @@ class Supervisor:
             self._retire(slot)
 
     def _look_after(self) -> None:
+        now = time.monotonic()
         try:
             alive = alive_names(self._jobs, self.model.name)
-            self._kill_hung(alive)
-            self._recovery.sweep(alive)
+            if now >= self._blind_until:
+                self._kill_hung(alive)
+                self._recovery.sweep(alive)
         except RedisError as error:
-            if not self._redis_was_away:
+            if now >= self._blind_until:
                 log.warning("Redis does not answer: %s", error)
-            self._redis_was_away = True
+            # Every worker gets the time to be heard again before it is taken for dead.
+            self._blind_until = now + self._settings.heartbeat_ttl_s
             self._recovery.start_over()
-            return
-        if self._redis_was_away:
-            log.info("Redis answers again")
-        self._redis_was_away = False
 
     def _kill_hung(self, alive: set[str]) -> None:
+        """Kill the workers that beat no more; a new one, which must load Python first, has longer."""
         now = time.monotonic()
         for slot in self._slots:
             if slot.process.pid is None:
                 continue
-            if slot.worker_name in alive or (self._redis_was_away and slot.last_beat is not None):
+            if slot.worker_name in alive:
                 slot.last_beat = now
-                continue
-            silent_s = slot.process.age_s if slot.last_beat is None else now - slot.last_beat
-            if silent_s > (FIRST_BEAT_S if slot.last_beat is None else self._settings.recovery_grace_s):
-                log.error("worker %s gives no sign of life and is killed", slot.worker_name)
-                slot.process.kill()
+            elif slot.last_beat is None:
+                self._kill_if(slot, slot.process.age_s > FIRST_BEAT_S)
+            else:
+                self._kill_if(slot, now - slot.last_beat > self._settings.recovery_grace_s)
+
+    def _kill_if(self, slot: _Slot, is_silent: bool) -> None:
+        if is_silent:
+            log.error("worker %s gives no sign of life and is killed", slot.worker_name)
+            slot.process.kill()
+
+    def _note_failed_setup(self, slot: _Slot) -> None:
+        """Tell why a worker could not set up; it has left word, which expires by itself."""
+        try:
+            records = self._jobs.workers(self.model.name)
+        except RedisError:
+            return
+        for record in records:
+            if record.name == slot.worker_name and record.error is not None:
+                log.error("the worker on %s cannot start: %s", slot.device.label, record.error.detail)
 
     def _retire(self, slot: _Slot) -> None:
         try:

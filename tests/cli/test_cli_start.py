@@ -70,7 +70,7 @@ def test_a_worker_without_redis(tmp_path: Path) -> None:
     assert "Redis does not answer" in told
 
 
-@pytest.mark.parametrize("command", ["up", "worker"])
+@pytest.mark.parametrize("command", ["up", "worker", "api"])
 def test_a_setting_that_makes_no_sense(tmp_path: Path, command: str) -> None:
     (tmp_path / "model").mkdir()
     ModelCard().save(tmp_path / "model")

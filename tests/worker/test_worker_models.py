@@ -26,6 +26,12 @@ def test_a_model_is_found_by_path(models_dir: Path) -> None:
     assert (found.name, found.directory) == ("other", models_dir / "other")
 
 
+def test_a_known_name_comes_before_a_folder_here(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (models_dir.parent / "mini").mkdir()
+    monkeypatch.chdir(models_dir.parent)
+    assert find_model("mini", models_dir).directory == models_dir / "mini"
+
+
 def test_a_missing_model_is_answered_with_the_known_ones(models_dir: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="Models by name: mini, other"):
         find_model("nothing", models_dir)

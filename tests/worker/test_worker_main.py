@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from job_helpers import Desk
+
+from ms_core.config import ModelCard
+from worker.config import SETUP_FAILED_EXIT_CODE
+from worker.contract import WorkerState
+from worker.main import main
+
+
+@pytest.fixture
+def empty_model(desk: Desk, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model directory with a card and nothing else, in the environment as the supervisor gives it."""
+    directory = tmp_path / desk.model
+    directory.mkdir()
+    ModelCard().save(directory)
+    values = {"REDIS_URL": redis_url, "MODEL": directory, "DEVICE": "cpu", "WORKER_NAME": f"{desk.model}-w1"}
+    for name, value in values.items():
+        monkeypatch.setenv(f"MSD_{name}", str(value))
+    return directory
+
+
+@pytest.mark.usefixtures("empty_model")
+def test_a_model_that_cannot_be_loaded_is_told(desk: Desk) -> None:
+    assert main() == SETUP_FAILED_EXIT_CODE
+    (record,) = desk.jobs.workers(desk.model)
+    assert record.error is not None
+    assert (record.state, record.error.code) == (WorkerState.FAILED, "model_not_found")
+    assert "model_index.json" in record.error.detail
+
+
+@pytest.mark.usefixtures("empty_model")
+def test_a_device_that_torch_cannot_use_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("MSD_DEVICE", "cuda")
+    assert main() == SETUP_FAILED_EXIT_CODE
+    (record,) = desk.jobs.workers(desk.model)
+    assert record.error is not None
+    assert "MSD_DEVICE=cpu" in record.error.detail
