@@ -1,0 +1,106 @@
+"""Endless, reproducible batches of composed scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from ms_core.data.records import TrainingSample
+from ms_core.mini.scenes import SceneComposer, SceneConfig
+from ms_core.mini.sprites import SpritePack
+
+
+@dataclass(frozen=True, slots=True)
+class SceneBatch:
+    """Samples as tensors; subjects are padded with zeros to the largest number in the batch.
+
+    Attributes:
+        images: targets, 0 to 255.
+        references: on white, 0 to 255.
+        boxes: normalised xyxy.
+        present: False for padding.
+        captions, phrases: in the order of the rows.
+    """
+
+    images: UInt8[Tensor, "b 3 height width"]
+    references: UInt8[Tensor, "b subjects 3 size size"]
+    boxes: Float[Tensor, "b subjects 4"]
+    present: Bool[Tensor, "b subjects"]
+    captions: tuple[str, ...]
+    phrases: tuple[tuple[str, ...], ...]
+
+    def first(self, rows: int) -> SceneBatch:
+        """The batch of the first rows."""
+        return SceneBatch(
+            self.images[:rows],
+            self.references[:rows],
+            self.boxes[:rows],
+            self.present[:rows],
+            self.captions[:rows],
+            self.phrases[:rows],
+        )
+
+    def with_references(self, references: UInt8[Tensor, "b subjects 3 size size"]) -> SceneBatch:
+        """The same scenes with other reference pictures."""
+        return replace(self, references=references)
+
+
+def collate(samples: list[TrainingSample]) -> SceneBatch:
+    """Stack samples into one batch."""
+    most = max(len(sample.subjects) for sample in samples)
+    size = samples[0].subjects[0].reference.height
+    references = torch.zeros(len(samples), most, 3, size, size, dtype=torch.uint8)
+    boxes = torch.zeros(len(samples), most, 4)
+    present = torch.zeros(len(samples), most, dtype=torch.bool)
+    for row, sample in enumerate(samples):
+        for column, subject in enumerate(sample.subjects):
+            references[row, column] = to_bytes_tensor(subject.reference)
+            boxes[row, column] = torch.tensor(subject.box.as_tuple())
+            present[row, column] = True
+    return SceneBatch(
+        images=torch.stack([to_bytes_tensor(sample.image) for sample in samples]),
+        references=references,
+        boxes=boxes,
+        present=present,
+        captions=tuple(sample.caption for sample in samples),
+        phrases=tuple(tuple(subject.phrase for subject in sample.subjects) for sample in samples),
+    )
+
+
+def to_bytes_tensor(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
+    """An RGB picture as a tensor of bytes."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+class SceneStream(IterableDataset[SceneBatch]):
+    """Batches number ``first``, ``first + 1``, ...: the same seed and number always give the same batch."""
+
+    def __init__(self, pack: SpritePack, config: SceneConfig, batch_size: int, seed: int, first: int) -> None:
+        super().__init__()
+        self.composer = SceneComposer(pack, config)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.first = first
+
+    def __iter__(self) -> Iterator[SceneBatch]:
+        number = self.first
+        while True:
+            yield self.batch(number)
+            number += 1
+
+    def batch(self, number: int) -> SceneBatch:
+        """Batch of this number."""
+        rng = np.random.default_rng((self.seed, number))
+        return collate([self.composer.sample(self.composer.draw(rng)) for _ in range(self.batch_size)])
+
+
+def load_batches(stream: SceneStream) -> DataLoader[SceneBatch]:
+    """The stream's batches, composed ahead in one other process."""
+    return DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=4)

@@ -1,0 +1,176 @@
+"""Stages 3 and 4: the base model, and the adapter on the frozen base."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from PIL import Image
+from torch import Tensor, nn
+
+from ms_core.attention_data import ATTENTION_DATA, AttentionData, SubjectBatch
+from ms_core.boxes import boxes_to_masks
+from ms_core.mini.batches import SceneBatch
+from ms_core.mini.recipe import MiniModel
+from ms_core.training.dropout import DropRates, Drops, draw_drops
+from ms_core.training.sampling import sample_batch
+from ms_core.training.sheets import grid, to_picture
+from ms_core.training.vae_stage import to_signed
+from ms_core.training.vision_stage import normalise_references
+
+GAIN_TIMESTEPS = (200, 450, 700)
+SHEET_PICTURES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class DenoisingConfig:
+    """What differs between the two denoising stages.
+
+    Attributes:
+        name: of the stage.
+        rates: of the drops.
+        inside_weight: the loss inside the boxes counts this many times more; 0 is the plain mean squared error.
+    """
+
+    name: str
+    rates: DropRates
+    inside_weight: float = 0.0
+
+
+# The base sees references too: a small base that never saw a particular drawing has no way to draw it later.
+BASE = DenoisingConfig("base", DropRates(text=0.08, image=0.12, both=0.05, grounding=0.1), inside_weight=1.0)
+# The paper's own rates and loss.
+ADAPTER = DenoisingConfig("adapter", DropRates(text=0.05, image=0.05, both=0.05, grounding=0.1))
+
+
+class Text(NamedTuple):
+    """What the UNet reads of the captions."""
+
+    prompt_embeds: Float[Tensor, "b 77 d"]
+    pooled_prompt_embeds: Float[Tensor, "b p"]
+
+
+class DenoisingStage:
+    """Mean squared error of the predicted velocity on composed scenes, with references, phrases and boxes."""
+
+    def __init__(self, model: MiniModel, trained: nn.Module, config: DenoisingConfig, held_out: SceneBatch) -> None:
+        self.model = model
+        self.trained = trained
+        self.config = config
+        self.name = config.name
+        self.held_out = held_out
+        alphas: Tensor = model.scheduler.alphas_cumprod
+        self.signal, self.noise = alphas.sqrt(), (1 - alphas).sqrt()
+
+    def loss(self, batch: SceneBatch, progress: float) -> Float[Tensor, ""]:
+        latents = self.encode(batch)
+        timesteps = torch.randint(0, len(self.signal), (len(latents),))
+        drops = draw_drops(len(latents), self.config.rates)
+        error = self.error(batch, latents, torch.randn_like(latents), timesteps, drops)
+        if self.config.inside_weight == 0.0:
+            return error.mean()
+        weight = 1.0 + self.config.inside_weight * self.inside(batch, latents.shape[-1])
+        return (error * weight).sum() / (weight.sum() * error.shape[1])
+
+    @torch.no_grad()
+    def encode(self, batch: SceneBatch) -> Float[Tensor, "b c h w"]:
+        """Latents of the targets."""
+        return self.model.vae.encode(to_signed(batch.images)).latent_dist.mean.float()
+
+    def error(
+        self,
+        batch: SceneBatch,
+        latents: Float[Tensor, "b c h w"],
+        noise: Float[Tensor, "b c h w"],
+        timesteps: Int[Tensor, " b"],
+        drops: Drops,
+    ) -> Float[Tensor, "b c h w"]:
+        """Squared error of the predicted velocity."""
+        signal, spread = (table[timesteps].view(-1, 1, 1, 1) for table in (self.signal, self.noise))
+        noisy, velocity = signal * latents + spread * noise, signal * noise - spread * latents
+        text = self.encode_text(["" if dropped else c for c, dropped in zip(batch.captions, drops.text, strict=True)])
+        data = self.attention_data(batch, drops.image, drops.grounding)
+        return (self.predict(noisy, timesteps, text, data).float() - velocity).square()
+
+    def predict(
+        self, noisy: Float[Tensor, "b c h w"], timesteps: Tensor, text: Text, data: AttentionData
+    ) -> Float[Tensor, "b c h w"]:
+        """The UNet's velocity."""
+        height, width = (8 * side for side in noisy.shape[-2:])
+        time_ids = torch.tensor([[height, width, 0, 0, height, width]]).expand(len(noisy), 6)
+        return self.model.unet(
+            noisy,
+            timesteps,
+            text.prompt_embeds,
+            added_cond_kwargs={"text_embeds": text.pooled_prompt_embeds, "time_ids": time_ids},
+            cross_attention_kwargs={ATTENTION_DATA: data},
+        ).sample
+
+    def encode_text(self, captions: Sequence[str]) -> Text:
+        """Penultimate hidden states of both encoders side by side, and the second's pooled output, as SDXL has it."""
+        ids = self.model.tokenizer(
+            list(captions), padding="max_length", truncation=True, max_length=77, return_tensors="pt"
+        ).input_ids
+        first = self.model.text_encoder(ids, output_hidden_states=True)
+        second = self.model.text_encoder_2(ids, output_hidden_states=True)
+        return Text(torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1), second.text_embeds)
+
+    def attention_data(
+        self, batch: SceneBatch, drop_image: Bool[Tensor, " b"], drop_grounding: Bool[Tensor, " b"]
+    ) -> AttentionData:
+        """Subject tokens of all rows; a row whose image is dropped sees none, as unconditional rows do."""
+        rows, most = batch.present.shape
+        references = normalise_references(batch.references[batch.present])
+        features = self.model.image_encoder(references, output_hidden_states=True).hidden_states[-2]
+        phrases = [phrase for row in batch.phrases for phrase in row]
+        # The text encoder is causal: padding behind the end of a phrase cannot change its pooled output.
+        ids = self.model.tokenizer(phrases, padding="longest", return_tensors="pt").input_ids
+        phrase_embeds = self.model.text_encoder(ids).pooler_output
+        grounded = ~drop_grounding[:, None].expand(rows, most)[batch.present]
+        flat = self.model.adapter.resampler(features, phrase_embeds, batch.boxes[batch.present], grounded)
+        tokens = flat.new_zeros(rows, most, *flat.shape[1:])
+        tokens[batch.present] = flat
+        present = batch.present & ~drop_image[:, None]
+        subjects = SubjectBatch(tokens, batch.boxes, torch.ones(rows, most), present)
+        size = batch.images.shape[-1] // 8
+        return AttentionData(subjects, (size, size))
+
+    def inside(self, batch: SceneBatch, size: int) -> Float[Tensor, "b 1 size size"]:
+        """1 in the cells that any box covers."""
+        return (boxes_to_masks(batch.boxes, size, size) & batch.present[..., None, None]).any(1, keepdim=True).float()
+
+    def telemetry(self) -> dict[str, float]:
+        """Loss inside the boxes with the right references, and the reference gain: wrong references minus right."""
+        batch = self.held_out
+        wrong = rotate_references(batch)
+        latents = self.encode(batch)
+        inside = self.inside(batch, latents.shape[-1])
+        values: dict[str, float] = {}
+        for timestep in GAIN_TIMESTEPS:
+            noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(timestep))
+            timesteps = torch.full((len(latents),), timestep)
+            losses = [
+                float((self.error(b, latents, noise, timesteps, Drops.none(len(latents))) * inside).sum())
+                / float(inside.sum() * latents.shape[1])
+                for b in (batch, wrong)
+            ]
+            values[f"inside_{timestep}"] = losses[0]
+            values[f"reference_gain_{timestep}"] = losses[1] - losses[0]
+        return values
+
+    def sheet(self) -> Image.Image:
+        """Held-out scenes: target, sample, sample with the references of other scenes."""
+        batch = self.held_out.first(SHEET_PICTURES)
+        wrong = rotate_references(batch)
+        rows = [to_signed(batch.images), sample_batch(self, batch), sample_batch(self, wrong)]
+        return grid([[to_picture(picture) for picture in row] for row in rows])
+
+
+def rotate_references(batch: SceneBatch) -> SceneBatch:
+    """The batch with every present reference exchanged for the next one of the batch."""
+    references = batch.references.clone()
+    references[batch.present] = batch.references[batch.present].roll(1, 0)
+    return batch.with_references(references)

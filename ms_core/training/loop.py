@@ -1,0 +1,227 @@
+"""One resumable training loop for every stage: weights, log, sample sheet and telemetry at each checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ms_core.errors import CheckpointError
+from ms_core.mini.batches import SceneBatch, SceneStream, load_batches
+from ms_core.mini.scenes import SceneConfig
+from ms_core.mini.sprites import SpritePack
+
+WEIGHTS, AVERAGE, STATE, LOG, DONE = "weights.safetensors", "average.safetensors", "state.pt", "log.jsonl", "done.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StageConfig:
+    """How long and how fast a stage trains.
+
+    Attributes:
+        pictures: to be seen in all.
+        batch_size: pictures for each step.
+        learning_rate: after the warm-up; falls linearly to zero over the last ``decay`` of the pictures.
+        warmup: steps.
+        decay: share of the pictures.
+        weight_decay, clip_norm: of AdamW and of the gradient.
+        average_decay: of the running average of the weights, for each step.
+        seed: of the scenes and of every random draw.
+        checkpoint_minutes: between checkpoints.
+        autocast: whether matrix products and convolutions run in bfloat16.
+    """
+
+    pictures: int
+    batch_size: int = 32
+    learning_rate: float = 6e-4
+    warmup: int = 100
+    decay: float = 0.3
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    average_decay: float = 0.998
+    seed: int = 0
+    checkpoint_minutes: float = 10.0
+    autocast: bool = True
+
+
+class Stage(Protocol):
+    """What a stage brings to the loop."""
+
+    name: str
+    trained: nn.Module
+
+    def loss(self, batch: SceneBatch, progress: float) -> Float[Tensor, ""]:
+        """Loss of one batch, with gradients; ``progress`` runs from 0 to 1 over the stage."""
+        ...
+
+    def sheet(self) -> Image.Image:
+        """Samples to look at, made with the averaged weights."""
+        ...
+
+    def telemetry(self) -> dict[str, float]:
+        """Figures on held-out artwork, measured with the averaged weights."""
+        ...
+
+
+class WeightAverage:
+    """Exponential moving average of a module's trainable weights; ``with average.applied():`` swaps them in."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+        self.shadow = [parameter.detach().clone() for parameter in self.parameters]
+        self.updates = 0
+
+    @torch.no_grad()
+    def update(self, steps: int) -> None:
+        """Move the average towards the weights, as ``steps`` single updates would."""
+        self.updates += steps
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) ** steps
+        torch._foreach_lerp_(self.shadow, [parameter.detach() for parameter in self.parameters], 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange weights and average."""
+        for parameter, shadow in zip(self.parameters, self.shadow, strict=True):
+            kept = parameter.detach().clone()
+            parameter.copy_(shadow)
+            shadow.copy_(kept)
+
+
+class Trainer:
+    """Trains one stage in a folder of its own; started again, it goes on where the last checkpoint stands."""
+
+    AVERAGE_EVERY = 4
+    LOG_EVERY = 20
+
+    def __init__(self, stage: Stage, config: StageConfig, folder: Path) -> None:
+        self.stage, self.config, self.folder = stage, config, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        parameters = [parameter for parameter in stage.trained.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98), fused=True
+        )
+        self.parameters = parameters
+        self.average = WeightAverage(stage.trained, config.average_decay)
+        self.step = 0
+        self.seconds = 0.0
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole stage."""
+        return math.ceil(self.config.pictures / self.config.batch_size)
+
+    def run(self, pack: SpritePack, scenes: SceneConfig, minutes: float | None = None) -> bool:
+        """Train until the stage is done, or for ``minutes``; returns whether it is done."""
+        self.resume()
+        stream = SceneStream(pack, scenes, self.config.batch_size, self.config.seed, self.step)
+        deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        columns = TextColumn(self.stage.name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, TextColumn("loss {task.fields[loss]:.4f}"), refresh_per_second=1) as bar:
+            task = bar.add_task("", total=self.num_steps, completed=self.step, loss=math.nan)
+            for loss in self._steps(load_batches(stream), deadline):
+                bar.update(task, completed=self.step, loss=loss)
+        self.checkpoint()
+        done = self.step >= self.num_steps
+        if done:
+            (self.folder / DONE).write_text(json.dumps({"pictures": self.step * self.config.batch_size}) + "\n")
+        return done
+
+    def _steps(self, batches: Iterable[SceneBatch], deadline: float) -> Iterable[float]:
+        """Take steps until the stage or the time ends; yields the loss."""
+        if self.step >= self.num_steps:
+            return
+        checkpoint_at = time.monotonic() + 60 * self.config.checkpoint_minutes
+        for batch in batches:
+            started = time.monotonic()
+            loss = self._train(batch)
+            self.seconds += time.monotonic() - started
+            if self.step % self.LOG_EVERY == 0:
+                self._log({"loss": loss, "learning_rate": self.learning_rate()})
+            yield loss
+            if self.step >= self.num_steps or time.monotonic() > deadline:
+                return
+            if time.monotonic() > checkpoint_at:
+                self.checkpoint()
+                checkpoint_at = time.monotonic() + 60 * self.config.checkpoint_minutes
+
+    def _train(self, batch: SceneBatch) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.autocast):
+            loss = self.stage.loss(batch, self.step / self.num_steps)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        if self.step % self.AVERAGE_EVERY == 0:
+            self.average.update(self.AVERAGE_EVERY)
+        return float(loss.detach())
+
+    def learning_rate(self) -> float:
+        """Of the next step: linear warm-up, level, linear fall to zero."""
+        rise = min(1.0, (self.step + 1) / self.config.warmup)
+        fall = min(1.0, (1 - self.step / self.num_steps) / self.config.decay)
+        return self.config.learning_rate * max(0.0, min(rise, fall))
+
+    def checkpoint(self) -> None:
+        """Write weights, average and optimiser; then a sheet and telemetry made with the average."""
+        trained = self.stage.trained.state_dict()
+        save_file({name: value.contiguous() for name, value in trained.items()}, self.folder / WEIGHTS)
+        torch.save(
+            {
+                "step": self.step,
+                "seconds": self.seconds,
+                "optimizer": self.optimizer.state_dict(),
+                "shadow": self.average.shadow,
+                "updates": self.average.updates,
+            },
+            self.folder / STATE,
+        )
+        self.average.swap()
+        try:
+            averaged = self.stage.trained.state_dict()
+            save_file({name: value.contiguous() for name, value in averaged.items()}, self.folder / AVERAGE)
+            with torch.no_grad():
+                pictures = self.step * self.config.batch_size
+                self.stage.sheet().save(self.folder / f"sheet-{pictures:07d}.png")
+                self._log(self.stage.telemetry())
+        finally:
+            self.average.swap()
+
+    def resume(self) -> None:
+        """Load the last checkpoint, if there is one; weights without a state start a fresh optimiser."""
+        if not (self.folder / WEIGHTS).is_file():
+            return
+        try:
+            self.stage.trained.load_state_dict(load_file(self.folder / WEIGHTS))
+        except RuntimeError as error:
+            raise CheckpointError(f"{self.folder.name}/{WEIGHTS} is of another model: {error}") from error
+        self.average = WeightAverage(self.stage.trained, self.config.average_decay)
+        if not (self.folder / STATE).is_file():
+            return
+        state = torch.load(self.folder / STATE, weights_only=True)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.average.shadow, self.average.updates = state["shadow"], state["updates"]
+
+    def _log(self, values: dict[str, float]) -> None:
+        row = {"stage": self.stage.name, "pictures": self.step * self.config.batch_size, "seconds": self.seconds}
+        row |= values
+        rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()}
+        with (self.folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(rounded) + "\n")

@@ -1,0 +1,193 @@
+"""``msd train mini``: the four stages of the bundled model, each resumable from its own folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers.models.attention_processor import AttnProcessor
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import CLIPTokenizer
+
+from ms_core.attention import explicit_attention
+from ms_core.errors import ModelNotFoundError
+from ms_core.mini.backgrounds import BACKGROUNDS
+from ms_core.mini.batches import SceneStream
+from ms_core.mini.recipe import MiniModel, build_model, train_tokenizer
+from ms_core.mini.scenes import TREATMENTS, SceneConfig, caption_of
+from ms_core.mini.sprites import SpritePack
+from ms_core.training.denoising_stage import ADAPTER, BASE, DenoisingConfig, DenoisingStage
+from ms_core.training.loop import AVERAGE, DONE, Stage, StageConfig, Trainer
+from ms_core.training.vae_stage import VAEStage, whiten_latents
+from ms_core.training.vision_stage import VisionPretraining, VisionStage
+
+STAGES = ("vae", "vision", "base", "adapter")
+HELD_OUT_SEED = 999
+TOKENIZER_CAPTIONS = 20_000
+WHITENED = "whitened.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class MiniRecipe:
+    """Everything that decides a training run, beside the artwork.
+
+    Attributes:
+        vae, vision, base, adapter: how long and how fast each stage trains.
+        scenes: how pictures are composed.
+        held_out_pictures: in the batch that telemetry and sheets use.
+    """
+
+    vae: StageConfig
+    vision: StageConfig
+    base: StageConfig
+    adapter: StageConfig
+    scenes: SceneConfig
+    held_out_pictures: int = 64
+
+
+FULL = MiniRecipe(
+    vae=StageConfig(pictures=15_000, batch_size=8, learning_rate=8e-4, decay=0.5, seed=1),
+    vision=StageConfig(pictures=8_000, batch_size=16, learning_rate=1e-3, decay=0.5, seed=2),
+    base=StageConfig(pictures=60_000, batch_size=16, learning_rate=5e-4, seed=3),
+    adapter=StageConfig(pictures=16_000, batch_size=16, learning_rate=3e-4, decay=0.6, seed=4),
+    scenes=SceneConfig(),
+)
+SMOKE = MiniRecipe(
+    vae=StageConfig(pictures=16, batch_size=4, warmup=2),
+    vision=StageConfig(pictures=16, batch_size=4, warmup=2),
+    base=StageConfig(pictures=8, batch_size=4, warmup=2),
+    adapter=StageConfig(pictures=8, batch_size=4, warmup=2),
+    scenes=SceneConfig(),
+    held_out_pictures=4,
+)
+
+
+class MiniTraining:
+    """One training run in one folder: ``tokenizer/`` and a folder for each stage."""
+
+    def __init__(self, folder: Path, pack: SpritePack, held_out: SpritePack, recipe: MiniRecipe) -> None:
+        """Prepare a run, or take up the one that stands in ``folder``.
+
+        Args:
+            folder: of the run.
+            pack: artwork to train on.
+            held_out: artwork for telemetry and sheets only.
+            recipe: lengths and rates.
+        """
+        self.folder, self.pack, self.recipe = folder, pack, recipe
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer = self._tokenizer()
+        stream = SceneStream(held_out, recipe.scenes, recipe.held_out_pictures, HELD_OUT_SEED, first=0)
+        self.held_out = stream.batch(0)
+        torch.manual_seed(recipe.base.seed)
+        self.model = train_ready(build_model(self.tokenizer, explicit_attention))
+        self.vision = VisionPretraining(self.model.image_encoder)
+
+    def run(self, minutes: float | None = None) -> str | None:
+        """Train every stage that is not done; ``minutes`` bounds each. Returns the stage that is not done yet."""
+        for name in STAGES:
+            if not self.train(name, minutes):
+                return name
+        return None
+
+    def train(self, name: str, minutes: float | None = None) -> bool:
+        """Train one stage after loading the stages before it; returns whether it is done."""
+        for earlier in STAGES[: STAGES.index(name)]:
+            self.load(earlier)
+        self._prepare(name)
+        if not (self.folder / name / DONE).is_file():
+            trainer = Trainer(self._stage(name), getattr(self.recipe, name), self.folder / name)
+            if not trainer.run(self.pack, self.recipe.scenes, minutes):
+                return False
+        if name == "vae" and not self._weights(name).is_file():
+            self._whiten()
+        self.load(name)
+        return True
+
+    def load(self, name: str) -> None:
+        """Load the averaged weights of a finished stage."""
+        weights = self._weights(name)
+        if not weights.is_file():
+            raise ModelNotFoundError(f"The stage {name} has not been trained in {self.folder.name} yet.")
+        self._trained(name).load_state_dict(load_file(weights))
+
+    def _weights(self, name: str) -> Path:
+        return self.folder / name / (WHITENED if name == "vae" else AVERAGE)
+
+    def _whiten(self) -> None:
+        """Whiten the latents once, so that all later stages see the same ones."""
+        vae = self.model.vae
+        vae.load_state_dict(load_file(self.folder / "vae" / AVERAGE))
+        stream = SceneStream(self.pack, self.recipe.scenes, 64, self.recipe.vae.seed, first=0)
+        whiten_latents(vae, [stream.batch(number) for number in range(4)])
+        save_file(vae.state_dict(), self._weights("vae"))
+
+    def _trained(self, name: str) -> nn.Module:
+        model = self.model
+        if name == "base":
+            return nn.ModuleDict(
+                {
+                    "unet": model.unet,
+                    "text_encoder": model.text_encoder,
+                    "text_encoder_2": model.text_encoder_2,
+                    "image_encoder": model.image_encoder,
+                    "adapter": model.adapter,
+                }
+            )
+        return {"vae": model.vae, "vision": self.vision, "adapter": model.adapter}[name]
+
+    def _prepare(self, name: str) -> None:
+        """Freeze what the stage does not train."""
+        model = self.model
+        for part in (model.vae, self.vision, model.unet, model.text_encoder, model.text_encoder_2, model.adapter):
+            part.requires_grad_(False)
+        self._trained(name).requires_grad_(True)
+        if name == "base":
+            model.adapter.copy_text_projections(model.unet)
+
+    def _stage(self, name: str) -> Stage:
+        if name == "vae":
+            return VAEStage(self.model.vae, self.held_out)
+        if name == "vision":
+            return VisionStage(self.vision, self.held_out)
+        config: DenoisingConfig = BASE if name == "base" else ADAPTER
+        return DenoisingStage(self.model, self._trained(name), config, self.held_out)
+
+    def _tokenizer(self) -> CLIPTokenizer:
+        folder = self.folder / "tokenizer"
+        if not folder.is_dir():
+            train_tokenizer(training_captions(self.pack, TOKENIZER_CAPTIONS)).save_pretrained(folder)
+        return CLIPTokenizer.from_pretrained(folder)
+
+
+def train_ready(model: MiniModel) -> MiniModel:
+    """The model with its adapter installed and attention by plain products, whose backward pass is fast on a CPU."""
+    for encoder in (model.text_encoder, model.text_encoder_2, model.image_encoder):
+        encoder.set_attn_implementation("eager")
+    model.unet.set_attn_processor(AttnProcessor())
+    model.adapter.install(model.unet)
+    return model
+
+
+def training_captions(pack: SpritePack, count: int) -> Iterator[str]:
+    """Captions as the scenes have them, without painting any."""
+    rng = np.random.default_rng(0)
+    backgrounds, treatments = list(BACKGROUNDS), list(TREATMENTS)
+    for _ in range(count):
+        phrases = [pack.sprites[index].phrase for index in rng.integers(len(pack), size=2)]
+        yield caption_of(phrases, str(rng.choice(backgrounds)), str(rng.choice(treatments)))[0]
+
+
+def read_log(folder: Path) -> list[dict[str, float | str]]:
+    """All rows of a run's stage logs, in the order of the stages."""
+    rows: list[dict[str, float | str]] = []
+    for name in STAGES:
+        path = folder / name / "log.jsonl"
+        if path.is_file():
+            rows.extend(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return rows
