@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import nn
@@ -80,7 +80,7 @@ class MSAdapter(nn.Module):
         self._installation: _Installation | None = None
 
     @classmethod
-    def for_unet(cls, unet: Any, card: ModelCard, attend: Attend = fused_attention) -> Self:
+    def for_unet(cls, unet: Any, card: ModelCard, attend: Attend = fused_attention) -> MSAdapter:
         """Adapter with random weights that fits a ``UNet2DConditionModel`` and a model card."""
         return cls(card.resampler, cross_attention_layers(unet), card.num_dummy_tokens, attend)
 

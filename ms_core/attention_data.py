@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -45,7 +45,7 @@ class SubjectMasks(NamedTuple):
     covered: Bool[Tensor, "rows 1 places 1"]
 
     @classmethod
-    def from_places(cls, places: Bool[Tensor, "rows places subjects"], num_queries: int) -> Self:
+    def from_places(cls, places: Bool[Tensor, "rows places subjects"], num_queries: int) -> SubjectMasks:
         """Masks from each subject's places; every one of its ``num_queries`` tokens shares them."""
         covered = places.any(dim=-1, keepdim=True)
         visible = (places | ~covered).repeat_interleave(num_queries, dim=-1)
@@ -71,10 +71,10 @@ class SubjectBatch:
     @classmethod
     def from_rows(
         cls,
-        tokens: Sequence[Float[Tensor, "subjects queries dim"]],
-        boxes: Sequence[Float[Tensor, "subjects 4"]],
-        scales: Sequence[Float[Tensor, " subjects"]],
-    ) -> Self:
+        tokens: Sequence[Float[Tensor, "_ queries dim"]],
+        boxes: Sequence[Float[Tensor, "_ 4"]],
+        scales: Sequence[Float[Tensor, " _"]],
+    ) -> SubjectBatch:
         """Pad rows of different numbers of subjects; at least one row."""
         present = [torch.ones(len(row), dtype=torch.bool, device=row.device) for row in tokens]
         return cls(*(pad_sequence(list(rows), batch_first=True) for rows in (tokens, boxes, scales, present)))

@@ -93,8 +93,8 @@ class ModelCard:
     max_height: int = 2048
     max_width: int = 2048
     max_subjects: int = 4
-    presets: dict[str, dict[str, Any]] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
+    presets: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    training: dict[str, Any] = field(default_factory=dict[str, Any])
     licence: str = "Apache-2.0"
 
     @classmethod
@@ -134,7 +134,10 @@ class ModelCard:
             raise ModelNotFoundError(f"{directory} is no model directory: it holds no {CARD_FILE}.") from error
         except ValueError as error:
             raise CheckpointError(f"{CARD_FILE} is not valid JSON: {error}") from error
-        return cls.from_dict(data)
+        try:
+            return cls.from_dict(data)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{CARD_FILE} is no model card: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
         """The card as JSON-ready data."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -98,7 +98,7 @@ class ModelParts:
     card: ModelCard
 
     @classmethod
-    def load(cls, directory: Path, dtype: torch.dtype) -> Self:
+    def load(cls, directory: Path, dtype: torch.dtype) -> ModelParts:
         """Load a model directory onto the CPU; errors as ``MSDiffusionPipeline.from_pretrained``."""
         components = load_sdxl(directory, dtype)
         card = ModelCard.load(directory)
@@ -161,7 +161,7 @@ class MSDiffusionPipeline:
         directory: str | Path,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-    ) -> Self:
+    ) -> MSDiffusionPipeline:
         """Load a model directory: the diffusers layout, ``image_encoder/``, ``ms_adapter.safetensors`` and its card.
 
         Args:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ class ReferencePreprocessor:
     std: tuple[float, ...]
 
     @classmethod
-    def load(cls, image_encoder_directory: Path, reference: ReferenceConfig) -> Self:
+    def load(cls, image_encoder_directory: Path, reference: ReferenceConfig) -> ReferencePreprocessor:
         """Read the encoder's ``preprocessor_config.json``.
 
         Raises:

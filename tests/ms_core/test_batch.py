@@ -26,7 +26,7 @@ CARD = ModelCard(
     max_width=512,
 )
 PICTURE = Image.new("RGB", (4, 4))
-SPEC = GenerationSpec("a cat", (Subject("cat", PICTURE, Box(0, 0, 1, 1)),))
+SPEC = GenerationSpec("a cat", (Subject("cat", PICTURE, Box(0.0, 0.0, 1.0, 1.0)),))
 
 
 def test_none_takes_the_cards_defaults() -> None:
@@ -42,7 +42,10 @@ def test_zero_and_empty_are_not_none() -> None:
 
 
 def test_a_subjects_scale_replaces_the_global_one() -> None:
-    subjects = (Subject("cat", PICTURE, Box(0, 0, 1, 1), scale=0.3), Subject("dog", PICTURE, Box(0, 0, 1, 1)))
+    subjects = (
+        Subject("cat", PICTURE, Box(0.0, 0.0, 1.0, 1.0), scale=0.3),
+        Subject("dog", PICTURE, Box(0.0, 0.0, 1.0, 1.0)),
+    )
     assert resolve(replace(SPEC, subjects=subjects, scale=0.5), CARD).subject_scales == (0.3, 0.5)
 
 

@@ -43,8 +43,9 @@ def test_a_missing_card_is_named(tmp_path) -> None:
         ModelCard.load(tmp_path)
 
 
-def test_a_broken_card_is_named(tmp_path) -> None:
-    (tmp_path / CARD_FILE).write_text("{")
+@pytest.mark.parametrize("text", ["{", "[1]", "3", '{"resampler": 3}', '{"reference": {"background": 3}}'])
+def test_a_broken_card_is_named(tmp_path, text: str) -> None:
+    (tmp_path / CARD_FILE).write_text(text)
     with pytest.raises(CheckpointError, match=CARD_FILE):
         ModelCard.load(tmp_path)
 

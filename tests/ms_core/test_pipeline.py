@@ -33,7 +33,7 @@ def other_specs(spec, reference_picture) -> tuple[GenerationSpec, GenerationSpec
     one = replace(
         spec,
         prompt="a teapot in the forest",
-        subjects=(Subject("teapot", reference_picture(3), Box(0, 0, 1, 1)),),
+        subjects=(Subject("teapot", reference_picture(3), Box(0.0, 0.0, 1.0, 1.0)),),
         seed=4,
         guidance_scale=1.0,
         scale=0.3,
