@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ms_core.adapter import MSAdapter
@@ -31,14 +31,14 @@ class Conditioning:
         pooled_prompt_embeds: in the same order.
         time_ids: SDXL's size conditioning: original size, crop corner, target size, each vertical before horizontal.
         attention_data: subjects and masks of the conditional rows.
-        guided: which specs have an unconditional row, in order.
+        guided: positions of the specs that have an unconditional row, in its order.
     """
 
     prompt_embeds: Float[Tensor, "rows 77 cross_dim"]
     pooled_prompt_embeds: Float[Tensor, "rows pooled_dim"]
     time_ids: Float[Tensor, "rows 6"]
     attention_data: AttentionData
-    guided: Bool[Tensor, " specs"]
+    guided: Int[Tensor, " guided"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,8 @@ class Conditioner:
         Raises:
             PhraseNotFoundError: with auto layout, a phrase lies in the part of the prompt that is cut off.
         """
-        guided = torch.tensor([row.do_classifier_free_guidance for row in batch])
+        positions = [index for index, row in enumerate(batch) if row.do_classifier_free_guidance]
+        guided = torch.tensor(positions, dtype=torch.int64, device=self.device)
         prompt_embeds, pooled_prompt_embeds = self._encode_prompts(batch, guided)
         height, width = batch[0].height, batch[0].width
         time_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=prompt_embeds.dtype, device=self.device)
@@ -83,17 +84,16 @@ class Conditioner:
             prompt_embeds, pooled_prompt_embeds, time_ids.expand(len(prompt_embeds), -1), attention_data, guided
         )
 
-    def _encode_prompts(self, batch: Sequence[ResolvedSpec], guided: Bool[Tensor, " specs"]) -> tuple[Tensor, Tensor]:
+    def _encode_prompts(self, batch: Sequence[ResolvedSpec], guided: Int[Tensor, " guided"]) -> tuple[Tensor, Tensor]:
         embeds, negative_embeds, pooled, negative_pooled = self.components.encode_prompt(
             prompt=[row.spec.prompt for row in batch],
             negative_prompt=[row.negative_prompt for row in batch],
-            do_classifier_free_guidance=bool(guided.any()),
+            do_classifier_free_guidance=len(guided) > 0,
             device=self.device,
         )
         if negative_embeds is None:
             return embeds, pooled
-        chosen = guided.to(self.device)
-        return torch.cat([negative_embeds[chosen], embeds]), torch.cat([negative_pooled[chosen], pooled])
+        return torch.cat([negative_embeds[guided], embeds]), torch.cat([negative_pooled[guided], pooled])
 
     def _encode_subjects(self, batch: Sequence[ResolvedSpec]) -> SubjectBatch:
         subjects = [subject for row in batch for subject in row.spec.subjects]

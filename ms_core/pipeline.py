@@ -100,8 +100,8 @@ class ModelParts:
     @classmethod
     def load(cls, directory: Path, dtype: torch.dtype) -> ModelParts:
         """Load a model directory onto the CPU; errors as ``MSDiffusionPipeline.from_pretrained``."""
-        components = load_sdxl(directory, dtype)
         card = ModelCard.load(directory)
+        components = load_sdxl(directory, dtype)
         return cls(
             components=components,
             image_encoder=load_image_encoder(directory / IMAGE_ENCODER, dtype),
@@ -204,9 +204,8 @@ class MSDiffusionPipeline:
 
     def run(self, specs: GenerationSpec | Sequence[GenerationSpec]) -> list[Generation]:
         """``generate`` to its end; errors as there."""
-        *_, last = self.generate(specs)
-        assert isinstance(last, Finished)  # noqa: S101 - for the type checker; _events ends so
-        return list(last.generations)
+        [finished] = [event for event in self.generate(specs) if isinstance(event, Finished)]
+        return list(finished.generations)
 
     def _events(self, batch: Sequence[ResolvedSpec]) -> Generator[Event]:
         steps = batch[0].num_inference_steps

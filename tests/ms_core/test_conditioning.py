@@ -34,7 +34,7 @@ def test_unconditional_rows_come_first_for_guided_specs_only(golden_pipeline, sp
     conditioning = encode(
         golden_pipeline, spec, replace(spec, guidance_scale=1.0), replace(spec, negative_prompt="red")
     )
-    assert conditioning.guided.tolist() == [True, False, True]
+    assert conditioning.guided.tolist() == [0, 2]
     assert conditioning.prompt_embeds.shape == (5, 77, 64)
     assert conditioning.attention_data.num_conditional == 3
     negative_embeds, embeds = conditioning.prompt_embeds[:2], conditioning.prompt_embeds[2:]
