@@ -86,6 +86,30 @@ class Job:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether the service can make pictures.
+
+    Attributes:
+        status: ``ready``, ``degraded``, ``starting`` or ``unavailable``.
+        detail: a sentence for each thing that it lacks.
+    """
+
+    status: str
+    detail: str
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a picture can be asked for."""
+        return self.status in ("ready", "degraded")
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The readiness of a decoded answer."""
+        lacking = (check["detail"] for check in data["checks"].values() if not check["ok"])
+        return cls(data["status"], " ".join(lacking))
+
+
 class ServiceClient:
     """Asks one service; use it as a context manager.
 
@@ -143,23 +167,26 @@ class ServiceClient:
         """Cancel a job, or ask for it while it runs."""
         return Job.from_json(self._ask("POST", f"/jobs/{job_id}/cancel").json())
 
-    def ready(self) -> bool:
-        """Whether the service can make pictures now."""
-        try:
-            return self._client.get("/readyz").is_success
-        except httpx2.TransportError:
-            return False
+    def readiness(self) -> Readiness:
+        """Whether the service can make pictures now, and what it lacks."""
+        response = self._send("GET", "/readyz")
+        if response.status_code not in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
+            raise _refusal(response)
+        return Readiness.from_json(response.json())
 
     def _ask(self, method: str, path: str, **content: Any) -> httpx2.Response:
+        response = self._send(method, path, **content)
+        if not response.is_success:
+            raise _refusal(response)
+        return response
+
+    def _send(self, method: str, path: str, **content: Any) -> httpx2.Response:
         try:
-            response = self._client.request(method, path, **content)
+            return self._client.request(method, path, **content)
         except httpx2.TimeoutException as error:
             raise ServiceClientError(f"The service at {self.url} does not answer in time; try again.") from error
         except httpx2.TransportError as error:
             raise ServiceClientError(f"No service answers at {self.url}; start one with: msd up") from error
-        if not response.is_success:
-            raise _refusal(response)
-        return response
 
 
 def _refusal(response: httpx2.Response) -> ServiceClientError:

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from cli.api import api
+from cli.demo import demo
 from cli.generate import generate
 from cli.parity import parity
 from cli.up import up
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, generate, api, worker, parity):
+for command in (up, generate, demo, api, worker, parity):
     app.command()(command)
 
 

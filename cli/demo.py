@@ -1,0 +1,191 @@
+"""``msd demo``: the whole service, one real request, and a picture of what came of it."""
+
+from __future__ import annotations
+
+import io
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.generate import INTERRUPTED_EXIT_CODE, CommandError, SubjectOption, parse_subject
+from cli.options import Model
+
+if TYPE_CHECKING:
+    from cli.client import ServiceClient
+
+REFERENCES = Path(__file__).resolve().parent.parent / "assets" / "demo"
+PROMPT = "a fox and a unicorn on a meadow"
+SUBJECTS = [
+    f"fox={REFERENCES / 'fox.png'}@0.05,0.35,0.47,0.8",
+    f"unicorn={REFERENCES / 'unicorn.png'}@0.53,0.35,0.95,0.8",
+]
+READY_TIMEOUT_S = 300.0
+STOP_GRACE_S = 30.0
+POLL_INTERVAL_S = 0.1
+
+
+@dataclass(slots=True)
+class Laps:
+    """Tells how long each part took, as it ends."""
+
+    begin: float = field(default_factory=time.monotonic)
+
+    def end(self, part: str) -> None:
+        """Say how long it took since the last part ended."""
+        now = time.monotonic()
+        typer.echo(f"{now - self.begin:6.1f} s  {part}")
+        self.begin = now
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service of our own."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+
+def demo(
+    prompt: Annotated[str, typer.Option(help="What the picture shows.")] = PROMPT,
+    subject: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--subject", "-s", help="Instead of the bundled ones: phrase=picture.png@x_min,y_min,x_max,y_max."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to save the picture.")] = Path("demo.png"),
+    seed: Annotated[int, typer.Option(help="Same seed, same picture.")] = 0,
+    model: Model = "mini",
+) -> None:
+    """Start the service, make one picture with it, save that beside its references and boxes, and stop."""
+    from cli.client import ServiceClientError
+
+    # A demo that is told to end stops its service, as one that is interrupted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _make_demo(prompt, [parse_subject(option) for option in subject or SUBJECTS], seed, model, out)
+    except KeyboardInterrupt:
+        typer.echo("Stopped.", err=True)
+        raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
+    except (CommandError, ServiceClientError) as error:
+        typer.echo(f"msd: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _make_demo(prompt: str, subjects: Sequence[SubjectOption], seed: int, model: str, out: Path) -> None:
+    from cli.client import ServiceClient
+
+    if not all(subject.box for subject in subjects):
+        raise CommandError("The demo draws the boxes: give each subject one, such as fox=fox.png@0.05,0.35,0.47,0.8.")
+    if not out.parent.is_dir():
+        raise CommandError(f"There is no folder {out.parent} to save the picture in.")
+    request = {"prompt": prompt, "subjects": [subject.to_json() for subject in subjects], "seed": seed}
+    laps = Laps()
+    with TemporaryDirectory(prefix="msd-demo-", ignore_cleanup_errors=True) as folder:
+        with _running_service(model, Path(folder)) as service, ServiceClient(service.url) as client:
+            _wait_until_ready(client, service)
+            laps.end("to start Redis, the API and a worker, and to load the model")
+            result = _make_picture(client, request)
+            laps.end("from the request to the picture")
+        laps.end("to stop everything")
+    _save(prompt, subjects, result, out)
+    laps.end(f"to draw {out}")
+
+
+@contextmanager
+def _running_service(model: str, folder: Path) -> Generator[Service]:
+    """``msd up`` with a queue and data of its own, below ``folder``, for as long as the block runs."""
+    from worker.process import Command, start_process
+
+    port = _free_port()
+    log = folder / "up.log"
+    argv = [sys.executable, "-m", "cli.main", "up", "--port", str(port), "--model", model, "--data", f"{folder}/data"]
+    # An empty address makes it start a Redis of its own.
+    process = start_process(Command("service", argv, {"MSD_REDIS_URL": ""}, log))
+    try:
+        yield Service(process, f"http://127.0.0.1:{port}", log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_until_ready(client: ServiceClient, service: Service) -> None:
+    """Wait for a loaded model.
+
+    Raises:
+        CommandError: the service ended, cannot load the model, or takes too long.
+    """
+    from cli.client import ServiceClientError
+
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if service.process.poll() is not None:
+            raise CommandError(f"The service ended while starting. {_last_words(service.log)}")
+        try:
+            readiness = client.readiness()
+        except ServiceClientError:
+            pass  # The API does not listen yet.
+        else:
+            if readiness.is_ready:
+                return
+            if readiness.status == "unavailable":
+                raise CommandError(f"The service cannot work. {readiness.detail}")
+        time.sleep(POLL_INTERVAL_S)
+    raise CommandError(f"The service was not ready within {READY_TIMEOUT_S:.0f} s. {_last_words(service.log)}")
+
+
+def _last_words(log: Path) -> str:
+    """The last line of a log, without the name that commands set before their sentence."""
+    lines = log.read_text(errors="replace").splitlines() or ["It said nothing."]
+    return lines[-1].removeprefix("msd: ")
+
+
+def _make_picture(client: ServiceClient, request: dict[str, Any]) -> bytes:
+    """Send the request, wait for its end, and fetch the PNG.
+
+    Raises:
+        CommandError: the job did not succeed.
+    """
+    job = client.wait(client.submit(request).id)
+    for warning in job.warnings:
+        typer.echo(f"Note: {warning}", err=True)
+    if job.status != "succeeded":
+        raise CommandError(job.error or f"The job was {job.status}; no picture was made.")
+    return client.image(job.id, 0)
+
+
+def _save(prompt: str, subjects: Sequence[SubjectOption], png: bytes, out: Path) -> None:
+    from PIL import Image, ImageOps
+
+    from cli.demo_picture import DrawnSubject, draw_demo
+
+    drawn = [
+        DrawnSubject(subject.phrase, ImageOps.exif_transpose(Image.open(subject.path)), subject.box or ())
+        for subject in subjects
+    ]
+    page = draw_demo(prompt, drawn, Image.open(io.BytesIO(png)))
+    try:
+        page.save(out, "PNG")
+    except OSError as error:
+        raise CommandError(f"Cannot save the picture as {out}: {error.strerror}.") from error
