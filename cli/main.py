@@ -10,6 +10,7 @@ from cli.api import api
 from cli.demo import demo
 from cli.generate import generate
 from cli.parity import parity
+from cli.train import train
 from cli.up import up
 from cli.worker import worker
 from ms_core.errors import MSDiffusionError
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 for command in (up, generate, demo, api, worker, parity):
     app.command()(command)
+app.add_typer(train, name="train")
 
 
 def run() -> None:

@@ -34,7 +34,24 @@ _EXCLUDED_WORDS = re.compile(
     r"(?<![a-z])(clock|oclock|o-clock|thirty|keycap|button|arrow|sign|flag|person|people|man|woman|moon-face|"
     r"globe-showing|japanese|squared|ideograph|suit|symbol|trigram|star-and-crescent|light-skin|dark-skin|medium)(?![a-z])"
 )
-_COLOUR_WORDS = frozenset(["red", "orange", "yellow", "green", "blue", "purple", "brown", "black", "white", "pink", "grey", "gray", "light", "dark"])
+_COLOUR_WORDS = frozenset(
+    [
+        "red",
+        "orange",
+        "yellow",
+        "green",
+        "blue",
+        "purple",
+        "brown",
+        "black",
+        "white",
+        "pink",
+        "grey",
+        "gray",
+        "light",
+        "dark",
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,6 +79,12 @@ def to_bytes_tensor(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
+def subject_counts(rows: int, weights: Sequence[float]) -> list[int]:
+    """How many subjects each row of a batch has: the shares of ``weights``, as near as whole rows come to them."""
+    bounds = np.round(np.cumsum(weights) / sum(weights) * rows).astype(int)
+    return [int(np.searchsorted(bounds, row, side="right")) + 1 for row in range(rows)]
+
+
 class SceneStream(IterableDataset[SceneBatch]):
     """Batches number ``first``, ``first + 1``, ...: the same seed and number always give the same batch."""
 
@@ -96,9 +102,14 @@ class SceneStream(IterableDataset[SceneBatch]):
             number += 1
 
     def batch(self, number: int) -> SceneBatch:
-        """Batch of this number."""
+        """Batch of this number.
+
+        Every batch has as many scenes of one, two, three and four subjects as every other: a CPU's kernels are made
+        anew for each shape that they meet.
+        """
         rng = np.random.default_rng((self.seed, number))
-        return collate([self.composer.sample(self.composer.draw(rng)) for _ in range(self.batch_size)])
+        counts = subject_counts(self.batch_size, self.composer.config.weights)
+        return collate([self.composer.sample(self.composer.draw(rng, count)) for count in counts])
 
 
 def load_batches(stream: SceneStream) -> DataLoader[SceneBatch]:

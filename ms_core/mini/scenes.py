@@ -43,10 +43,10 @@ class SceneConfig:
     max_size: float = 0.65
     max_overlap: float = 0.1
     box_margin: float = 0.06
-    p_treatment: float = 0.4
+    p_treatment: float = 0.3
     p_colour_turn: float = 0.5
     p_mirror: float = 0.3
-    weights: tuple[float, float, float, float] = (0.25, 0.45, 0.2, 0.1)
+    weights: tuple[float, float, float, float] = (0.125, 0.5, 0.25, 0.125)
 
 
 @dataclass(frozen=True, slots=True)

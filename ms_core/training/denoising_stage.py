@@ -23,6 +23,7 @@ from ms_core.training.vision_stage import normalise_references
 
 GAIN_TIMESTEPS = (200, 450, 700)
 SHEET_PICTURES = 12
+PHRASE_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +34,20 @@ class DenoisingConfig:
         name: of the stage.
         rates: of the drops.
         inside_weight: the loss inside the boxes counts this many times more; 0 is the plain mean squared error.
+        noisy_first: timesteps are drawn with a density that grows with the noise, not evenly: place and colour, which
+            are decided there, must be learnt before form.
     """
 
     name: str
     rates: DropRates
     inside_weight: float = 0.0
+    noisy_first: bool = False
 
 
 # The base sees references too: a small base that never saw a particular drawing has no way to draw it later.
-BASE = DenoisingConfig("base", DropRates(text=0.08, image=0.12, both=0.05, grounding=0.1), inside_weight=1.0)
+BASE = DenoisingConfig(
+    "base", DropRates(text=0.08, image=0.12, both=0.05, grounding=0.1), inside_weight=1.0, noisy_first=True
+)
 # The paper's own rates and loss.
 ADAPTER = DenoisingConfig("adapter", DropRates(text=0.05, image=0.05, both=0.05, grounding=0.1))
 
@@ -67,13 +73,18 @@ class DenoisingStage:
 
     def loss(self, batch: SceneBatch, progress: float) -> Float[Tensor, ""]:
         latents = self.encode(batch)
-        timesteps = torch.randint(0, len(self.signal), (len(latents),))
+        timesteps = self.draw_timesteps(len(latents))
         drops = draw_drops(len(latents), self.config.rates)
         error = self.error(batch, latents, torch.randn_like(latents), timesteps, drops)
         if self.config.inside_weight == 0.0:
             return error.mean()
         weight = 1.0 + self.config.inside_weight * self.inside(batch, latents.shape[-1])
         return (error * weight).sum() / (weight.sum() * error.shape[1])
+
+    def draw_timesteps(self, rows: int) -> Int[Tensor, " rows"]:
+        """Timesteps from 0 to 999, evenly or noisy ones first."""
+        draw = torch.rand(rows)
+        return ((draw.sqrt() if self.config.noisy_first else draw) * len(self.signal)).long()
 
     @torch.no_grad()
     def encode(self, batch: SceneBatch) -> Float[Tensor, "b c h w"]:
@@ -123,11 +134,14 @@ class DenoisingStage:
     ) -> AttentionData:
         """Subject tokens of all rows; a row whose image is dropped sees none, as unconditional rows do."""
         rows, most = batch.present.shape
-        references = normalise_references(batch.references[batch.present])
-        features = self.model.image_encoder(references, output_hidden_states=True).hidden_states[-2]
+        with torch.no_grad():
+            references = normalise_references(batch.references[batch.present])
+            features = self.model.image_encoder(references, output_hidden_states=True).hidden_states[-2]
         phrases = [phrase for row in batch.phrases for phrase in row]
         # The text encoder is causal: padding behind the end of a phrase cannot change its pooled output.
-        ids = self.model.tokenizer(phrases, padding="longest", return_tensors="pt").input_ids
+        ids = self.model.tokenizer(
+            phrases, padding="max_length", truncation=True, max_length=PHRASE_TOKENS, return_tensors="pt"
+        ).input_ids
         phrase_embeds = self.model.text_encoder(ids).pooler_output
         grounded = ~drop_grounding[:, None].expand(rows, most)[batch.present]
         flat = self.model.adapter.resampler(features, phrase_embeds, batch.boxes[batch.present], grounded)

@@ -131,9 +131,13 @@ class Trainer:
         columns = TextColumn(self.stage.name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Progress(*columns, TextColumn("loss {task.fields[loss]:.4f}"), refresh_per_second=1) as bar:
             task = bar.add_task("", total=self.num_steps, completed=self.step, loss=math.nan)
-            for loss in self._steps(load_batches(stream), deadline):
-                bar.update(task, completed=self.step, loss=loss)
-        self.checkpoint()
+            try:
+                for loss in self._steps(load_batches(stream), deadline):
+                    bar.update(task, completed=self.step, loss=loss)
+            finally:
+                # An interrupted run keeps every step it took.
+                self.save()
+        self.show()
         done = self.step >= self.num_steps
         if done:
             (self.folder / DONE).write_text(json.dumps({"pictures": self.step * self.config.batch_size}) + "\n")
@@ -154,7 +158,8 @@ class Trainer:
             if self.step >= self.num_steps or time.monotonic() > deadline:
                 return
             if time.monotonic() > checkpoint_at:
-                self.checkpoint()
+                self.save()
+                self.show()
                 checkpoint_at = time.monotonic() + 60 * self.config.checkpoint_minutes
 
     def _train(self, batch: SceneBatch) -> float:
@@ -178,8 +183,8 @@ class Trainer:
         fall = min(1.0, (1 - self.step / self.num_steps) / self.config.decay)
         return self.config.learning_rate * max(0.0, min(rise, fall))
 
-    def checkpoint(self) -> None:
-        """Write weights, average and optimiser; then a sheet and telemetry made with the average."""
+    def save(self) -> None:
+        """Write weights, their average and the optimiser."""
         trained = self.stage.trained.state_dict()
         save_file({name: value.contiguous() for name, value in trained.items()}, self.folder / WEIGHTS)
         torch.save(
@@ -193,13 +198,17 @@ class Trainer:
             self.folder / STATE,
         )
         self.average.swap()
+        averaged = self.stage.trained.state_dict()
+        save_file({name: value.contiguous() for name, value in averaged.items()}, self.folder / AVERAGE)
+        self.average.swap()
+
+    @torch.no_grad()
+    def show(self) -> None:
+        """Make a sheet and telemetry with the averaged weights."""
+        self.average.swap()
         try:
-            averaged = self.stage.trained.state_dict()
-            save_file({name: value.contiguous() for name, value in averaged.items()}, self.folder / AVERAGE)
-            with torch.no_grad():
-                pictures = self.step * self.config.batch_size
-                self.stage.sheet().save(self.folder / f"sheet-{pictures:07d}.png")
-                self._log(self.stage.telemetry())
+            self.stage.sheet().save(self.folder / f"sheet-{self.step * self.config.batch_size:07d}.png")
+            self._log(self.stage.telemetry())
         finally:
             self.average.swap()
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +17,11 @@ from transformers import CLIPTokenizer
 
 from ms_core.attention import explicit_attention
 from ms_core.errors import ModelNotFoundError
+from ms_core.mini.artwork import build_packs
+from ms_core.mini.assemble import save_model
 from ms_core.mini.backgrounds import BACKGROUNDS
 from ms_core.mini.batches import SceneStream
+from ms_core.mini.index import save_index
 from ms_core.mini.recipe import MiniModel, build_model, train_tokenizer
 from ms_core.mini.scenes import TREATMENTS, SceneConfig, caption_of
 from ms_core.mini.sprites import SpritePack
@@ -30,6 +34,7 @@ STAGES = ("vae", "vision", "base", "adapter")
 HELD_OUT_SEED = 999
 TOKENIZER_CAPTIONS = 20_000
 WHITENED = "whitened.safetensors"
+TRAINING_PACK, SMOKE_PACK, HELD_OUT_PACK = "sprites.zip", "smoke-sprites.zip", "heldout-sprites.zip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +58,8 @@ class MiniRecipe:
 FULL = MiniRecipe(
     vae=StageConfig(pictures=15_000, batch_size=8, learning_rate=8e-4, decay=0.5, seed=1),
     vision=StageConfig(pictures=8_000, batch_size=16, learning_rate=1e-3, decay=0.5, seed=2),
-    base=StageConfig(pictures=60_000, batch_size=16, learning_rate=5e-4, seed=3),
-    adapter=StageConfig(pictures=16_000, batch_size=16, learning_rate=3e-4, decay=0.6, seed=4),
+    base=StageConfig(pictures=45_000, batch_size=16, learning_rate=6e-4, seed=3),
+    adapter=StageConfig(pictures=8_000, batch_size=16, learning_rate=3e-4, decay=0.6, seed=4),
     scenes=SceneConfig(),
 )
 SMOKE = MiniRecipe(
@@ -109,6 +114,26 @@ class MiniTraining:
         self.load(name)
         return True
 
+    def save(self) -> Path:
+        """Write the trained model, with its training index, to ``model/`` in the run's folder."""
+        for name in STAGES:
+            self.load(name)
+        directory = self.folder / "model"
+        save_model(self.model, directory, replace(self.model.card, training=self.facts()))
+        save_index(self.pack.sprites, directory)
+        return directory
+
+    def facts(self) -> dict[str, Any]:
+        """What the card tells of the training: pictures, minutes and last telemetry of each stage."""
+        facts: dict[str, Any] = {"artists": sorted({sprite.artist for sprite in self.pack.sprites})}
+        facts["sprites"], facts["concepts"] = len(self.pack), len(self.pack.by_concept)
+        for name in STAGES:
+            rows = [row for row in read_log(self.folder) if row["stage"] == name]
+            last = rows[-1]
+            facts[name] = {"pictures": last["pictures"], "minutes": round(float(last["seconds"]) / 60, 1)}
+            facts[name] |= {key: value for key, value in last.items() if key not in ("stage", "pictures", "seconds")}
+        return facts
+
     def load(self, name: str) -> None:
         """Load the averaged weights of a finished stage."""
         weights = self._weights(name)
@@ -135,7 +160,6 @@ class MiniTraining:
                     "unet": model.unet,
                     "text_encoder": model.text_encoder,
                     "text_encoder_2": model.text_encoder_2,
-                    "image_encoder": model.image_encoder,
                     "adapter": model.adapter,
                 }
             )
@@ -163,6 +187,24 @@ class MiniTraining:
         if not folder.is_dir():
             train_tokenizer(training_captions(self.pack, TOKENIZER_CAPTIONS)).save_pretrained(folder)
         return CLIPTokenizer.from_pretrained(folder)
+
+
+def load_artwork(folder: Path, artwork: Path | None, assets: Path, smoke: bool) -> tuple[SpritePack, SpritePack]:
+    """The sprites to train on and those held out: bundled ones for a smoke run, else rendered once into ``folder``.
+
+    Raises:
+        ModelNotFoundError: there is no artwork.
+    """
+    held_out = SpritePack.load(assets / HELD_OUT_PACK)
+    if smoke:
+        return SpritePack.load(assets / SMOKE_PACK), held_out
+    rendered = folder / TRAINING_PACK
+    if not rendered.is_file():
+        if artwork is None:
+            raise ModelNotFoundError("Training needs artwork: give --artwork; docs/mini.md tells how to get it.")
+        folder.mkdir(parents=True, exist_ok=True)
+        build_packs(artwork)[0].save(rendered)
+    return SpritePack.load(rendered), held_out
 
 
 def train_ready(model: MiniModel) -> MiniModel:

@@ -9,11 +9,10 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
+from ms_core.mini.assemble import CLIP_MEAN, CLIP_STD
 from ms_core.mini.batches import SceneBatch
 from ms_core.training.sheets import grid, to_picture
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 TEMPERATURE = 0.07
 MATCH_WEIGHT = 0.1
 
