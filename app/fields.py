@@ -63,10 +63,7 @@ def in_range(low: int | float, high: int | float) -> Checked:
     """A finite number from ``low`` to ``high``."""
 
     def check(value: float) -> None:
-        try:
-            check_range(value, low, high, "")
-        except OverflowError as error:
-            raise InvalidInputError(f"Must be a number from {low} to {high}.") from error
+        check_range(value, low, high, "")
 
     return Checked(check, {"minimum": low, "maximum": high})
 

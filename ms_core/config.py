@@ -131,7 +131,7 @@ class ModelCard:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise ModelNotFoundError(f"{directory} is no model directory: it holds no {CARD_FILE}.") from error
+            raise ModelNotFoundError(f"{directory.name} is no model directory: it holds no {CARD_FILE}.") from error
         except ValueError as error:
             raise CheckpointError(f"{CARD_FILE} is not valid JSON: {error}") from error
         try:

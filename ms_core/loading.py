@@ -76,11 +76,11 @@ def load_image_encoder(directory: Path, dtype: torch.dtype) -> Any:
 
 def _read_index(directory: Path) -> dict[str, Any]:
     if not directory.is_dir():
-        raise ModelNotFoundError(f"There is no model directory {directory}.")
+        raise ModelNotFoundError(f"There is no model directory {directory.name}.")
     try:
         index: Any = json.loads((directory / INDEX_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelNotFoundError(f"{directory} is no model directory: it holds no {INDEX_FILE}.") from error
+        raise ModelNotFoundError(f"{directory.name} is no model directory: it holds no {INDEX_FILE}.") from error
     except ValueError as error:
         raise CheckpointError(f"{INDEX_FILE} is not valid JSON: {error}") from error
     return index

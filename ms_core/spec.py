@@ -178,9 +178,9 @@ class GenerationSpec:
 
 
 def check_range(value: float, low: float, high: float, pointer: str) -> None:
-    """Raise ``InvalidInputError`` unless ``value`` is a finite number from ``low`` to ``high``."""
-    if not (math.isfinite(value) and low <= value <= high):
-        raise InvalidInputError(f"Must be a number from {low:g} to {high:g}, not {value!r}.", pointer)
+    """Raise ``InvalidInputError`` unless ``value`` is a number from ``low`` to ``high``; NaN is in no range."""
+    if not low <= value <= high:
+        raise InvalidInputError(f"Must be a number from {low} to {high}, not {value!r}.", pointer)
 
 
 def check_text(text: str, pointer: str, max_characters: int) -> None:
