@@ -5,9 +5,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PICTURE ?= demo.png
 
-# Small tensors gain nothing from more threads, and tests start several processes at once.
-export OMP_NUM_THREADS ?= 2
-
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format clean
 
@@ -23,6 +20,8 @@ $(STAMP): pyproject.toml constraints.txt scripts/install
 demo: install ## Start the service, make one picture with it, save demo.png, stop
 	@$(BIN)/msd demo --out $(PICTURE) $(DEMO_OPTIONS)
 
+# Small tensors gain nothing from more threads, and several tests start processes of their own.
+test: export OMP_NUM_THREADS ?= 2
 test: install ## Run all tests, on the CPU
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
