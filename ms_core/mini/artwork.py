@@ -91,7 +91,9 @@ class IconSet:
                 f"{directory} does not hold an Iconify package; docs/mini.md tells how to get the artwork."
             ) from error
         characters_file = directory / "chars.json"
-        characters = json.loads(characters_file.read_text(encoding="utf-8")) if characters_file.is_file() else {}
+        characters: dict[str, str] = {}
+        if characters_file.is_file():
+            characters = json.loads(characters_file.read_text(encoding="utf-8"))
         size = {"width": icons.get("width", 16), "height": icons.get("height", 16)}
         return cls(
             artist=directory.name,
@@ -178,7 +180,7 @@ def render(svg: str, size: int) -> Image.Image:
 
     data = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size * 2))
     picture = Image.open(io.BytesIO(data)).convert("RGBA")
-    extent = picture.getchannel("A").point(lambda alpha: 255 if alpha > 16 else 0).getbbox()
+    extent = picture.getchannel("A").point([0] * 17 + [255] * 239).getbbox()
     if extent is not None:
         picture = picture.crop(extent)
     side = max(picture.size)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from diffusers import StableDiffusionXLPipeline
-from transformers import CLIPVisionModelWithProjection
+from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
 
 from ms_core.checkpoint import save_adapter
 from ms_core.config import ModelCard
@@ -39,7 +38,7 @@ def save_model(model: MiniModel, directory: Path, card: ModelCard, dtype: torch.
             ("unet", model.unet),
         )
     }
-    pipeline = StableDiffusionXLPipeline(
+    pipeline = cast("Any", StableDiffusionXLPipeline)(
         **parts,
         tokenizer=model.tokenizer,
         tokenizer_2=model.tokenizer,
@@ -55,12 +54,13 @@ def save_model(model: MiniModel, directory: Path, card: ModelCard, dtype: torch.
 
 def _plain_copy(part: Any, dtype: torch.dtype) -> Any:
     """A copy with stock attention, in ``dtype``, without hooks that belong to an installed adapter."""
-    fresh = type(part).from_config(part.config) if hasattr(part, "register_to_config") else copy.deepcopy(part)
+    kind: Any = type(part)
+    fresh: Any = kind.from_config(part.config) if hasattr(part, "register_to_config") else copy.deepcopy(part)
     fresh.load_state_dict(part.state_dict())
     return fresh.to(dtype)
 
 
-def _save_image_encoder(encoder: CLIPVisionModelWithProjection, directory: Path, dtype: torch.dtype) -> None:
+def _save_image_encoder(encoder: Any, directory: Path, dtype: torch.dtype) -> None:
     copy.deepcopy(encoder).to(dtype).save_pretrained(directory, safe_serialization=True)
     preprocessor = {
         "image_processor_type": "CLIPImageProcessor",

@@ -76,7 +76,7 @@ def collate(samples: list[TrainingSample]) -> SceneBatch:
 
 def to_bytes_tensor(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
     """An RGB picture as a tensor of bytes."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return torch.as_tensor(np.array(image)).permute(2, 0, 1)
 
 
 def subject_counts(rows: int, weights: Sequence[float]) -> list[int]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
-from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     CLIPTextConfig,
@@ -31,16 +34,28 @@ LATENT_CHANNELS = 8
 
 @dataclass(eq=False, slots=True)
 class MiniModel:
-    """All parts of one small model, as the pipeline loads them."""
+    """All parts of one small model, as the pipeline loads them.
 
-    tokenizer: CLIPTokenizer
-    text_encoder: CLIPTextModel
-    text_encoder_2: CLIPTextModelWithProjection
-    image_encoder: CLIPVisionModelWithProjection
-    unet: UNet2DConditionModel
+    Attributes:
+        tokenizer: a ``CLIPTokenizer``, of both text encoders.
+        text_encoder: a ``CLIPTextModel``.
+        text_encoder_2: a ``CLIPTextModelWithProjection``.
+        image_encoder: a ``CLIPVisionModelWithProjection``.
+        unet: a ``UNet2DConditionModel``.
+        vae: of our own.
+        adapter: for this UNet.
+        scheduler: an ``EulerDiscreteScheduler``.
+        card: without training facts.
+    """
+
+    tokenizer: Any
+    text_encoder: Any
+    text_encoder_2: Any
+    image_encoder: Any
+    unet: Any
     vae: MiniVAE
     adapter: MSAdapter
-    scheduler: EulerDiscreteScheduler
+    scheduler: Any
     card: ModelCard
 
 
@@ -67,7 +82,7 @@ def build_card() -> ModelCard:
     )
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> CLIPTokenizer:
+def train_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> Any:
     """A byte-level BPE tokenizer with CLIP's rules, learnt from ``texts``; every other script still has its bytes."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=END))
@@ -91,17 +106,15 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> CLIPT
     tokens = [token for token, _ in sorted(learnt.items(), key=lambda item: item[1])]
     tokens += [f"{byte}</w>" for byte in alphabet if f"{byte}</w>" not in learnt]
     vocab = {token: index for index, token in enumerate([*tokens, START, END])}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=TEXT_TOKENS)
+    return cast("Any", CLIPTokenizer)(vocab=vocab, merges=merges, model_max_length=TEXT_TOKENS)
 
 
 def _merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
-    import json
-
     merges: list[Sequence[str]] = json.loads(tokenizer.to_str())["model"]["merges"]
     return [(left, right) for left, right in merges]
 
 
-def build_model(tokenizer: CLIPTokenizer, attend: Attend = fused_attention) -> MiniModel:
+def build_model(tokenizer: Any, attend: Attend = fused_attention) -> MiniModel:
     """A model with random weights."""
     card = build_card()
     unet = _build_unet()
@@ -118,14 +131,14 @@ def build_model(tokenizer: CLIPTokenizer, attend: Attend = fused_attention) -> M
     )
 
 
-def build_scheduler() -> EulerDiscreteScheduler:
+def build_scheduler() -> Any:
     """Velocity prediction on a cosine schedule; "trailing" steps, so that few of them still start from full noise."""
     return EulerDiscreteScheduler(
         beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", timestep_spacing="trailing"
     )
 
 
-def _text_config(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:
+def _text_config(tokenizer: Any, width: int) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -154,8 +167,8 @@ def _vision_config() -> CLIPVisionConfig:
     )
 
 
-def _build_unet() -> UNet2DConditionModel:
-    return UNet2DConditionModel(
+def _build_unet() -> Any:
+    return cast("Any", UNet2DConditionModel)(
         sample_size=16,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,

@@ -112,7 +112,9 @@ def turn_hue(picture: Image.Image, degrees: float) -> Image.Image:
     alpha = picture.getchannel("A")
     hue, saturation, value = picture.convert("RGB").convert("HSV").split()
     shift = round(degrees / 360.0 * 256.0)
-    turned = Image.merge("HSV", (hue.point(lambda level: (level + shift) % 256), saturation, value)).convert("RGB")
+    turned = Image.merge(
+        "HSV", (hue.point([(level + shift) % 256 for level in range(256)]), saturation, value)
+    ).convert("RGB")
     turned.putalpha(alpha)
     return turned
 

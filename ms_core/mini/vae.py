@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.configuration_utils import (
+    ConfigMixin,
+    register_to_config,  # pyright: ignore[reportUnknownVariableType] - diffusers leaves its decorator untyped
+)
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin

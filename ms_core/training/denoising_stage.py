@@ -89,7 +89,7 @@ class DenoisingStage:
     @torch.no_grad()
     def encode(self, batch: SceneBatch) -> Float[Tensor, "b c h w"]:
         """Latents of the targets."""
-        return self.model.vae.encode(to_signed(batch.images)).latent_dist.mean.float()
+        return self.model.vae.encoder(to_signed(batch.images)).float()
 
     def error(
         self,

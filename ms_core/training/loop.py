@@ -8,13 +8,16 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from jaxtyping import Float
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import load_file, save_file
+from safetensors.torch import (
+    load_file,  # pyright: ignore[reportUnknownVariableType] - safetensors leaves PathLike's parameter open
+    save_file,  # pyright: ignore[reportUnknownVariableType] - the same
+)
 from torch import Tensor, nn
 
 from ms_core.errors import CheckpointError
@@ -59,7 +62,11 @@ class Stage(Protocol):
     """What a stage brings to the loop."""
 
     name: str
-    trained: nn.Module
+
+    @property
+    def trained(self) -> nn.Module:
+        """What is trained, averaged and saved."""
+        ...
 
     def loss(self, batch: SceneBatch, progress: float) -> Float[Tensor, ""]:
         """Loss of one batch, with gradients; ``progress`` runs from 0 to 1 over the stage."""
@@ -72,6 +79,11 @@ class Stage(Protocol):
     def telemetry(self) -> dict[str, float]:
         """Figures on held-out artwork, measured with the averaged weights."""
         ...
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch's own generators, which initialise weights and draw noise in training."""
+    cast("Any", torch).manual_seed(seed)
 
 
 class WeightAverage:
@@ -89,7 +101,8 @@ class WeightAverage:
         """Move the average towards the weights, as ``steps`` single updates would."""
         self.updates += steps
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) ** steps
-        torch._foreach_lerp_(self.shadow, [parameter.detach() for parameter in self.parameters], 1 - decay)
+        for shadow, parameter in zip(self.shadow, self.parameters, strict=True):
+            shadow.lerp_(parameter.detach(), 1 - decay)
 
     @torch.no_grad()
     def swap(self) -> None:
@@ -110,7 +123,7 @@ class Trainer:
         self.stage, self.config, self.folder = stage, config, folder
         folder.mkdir(parents=True, exist_ok=True)
         parameters = [parameter for parameter in stage.trained.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(
+        self.optimizer: Any = torch.optim.AdamW(
             parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98), fused=True
         )
         self.parameters = parameters
@@ -165,9 +178,9 @@ class Trainer:
     def _train(self, batch: SceneBatch) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
+        seed_everything(self.config.seed * 1_000_003 + self.step)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.autocast):
-            loss = self.stage.loss(batch, self.step / self.num_steps)
+            loss: Any = self.stage.loss(batch, self.step / self.num_steps)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
         self.optimizer.step()

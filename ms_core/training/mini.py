@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-import torch
 from diffusers.models.attention_processor import AttnProcessor
-from safetensors.torch import load_file, save_file
+from safetensors.torch import (
+    load_file,  # pyright: ignore[reportUnknownVariableType] - safetensors leaves PathLike's parameter open
+    save_file,  # pyright: ignore[reportUnknownVariableType] - the same
+)
 from torch import nn
 from transformers import CLIPTokenizer
 
@@ -26,7 +28,7 @@ from ms_core.mini.recipe import MiniModel, build_model, train_tokenizer
 from ms_core.mini.scenes import TREATMENTS, SceneConfig, caption_of
 from ms_core.mini.sprites import SpritePack
 from ms_core.training.denoising_stage import ADAPTER, BASE, DenoisingConfig, DenoisingStage
-from ms_core.training.loop import AVERAGE, DONE, Stage, StageConfig, Trainer
+from ms_core.training.loop import AVERAGE, DONE, Stage, StageConfig, Trainer, seed_everything
 from ms_core.training.vae_stage import VAEStage, whiten_latents
 from ms_core.training.vision_stage import VisionPretraining, VisionStage
 
@@ -58,8 +60,8 @@ class MiniRecipe:
 FULL = MiniRecipe(
     vae=StageConfig(pictures=15_000, batch_size=8, learning_rate=8e-4, decay=0.5, seed=1),
     vision=StageConfig(pictures=8_000, batch_size=16, learning_rate=1e-3, decay=0.5, seed=2),
-    base=StageConfig(pictures=45_000, batch_size=16, learning_rate=6e-4, seed=3),
-    adapter=StageConfig(pictures=8_000, batch_size=16, learning_rate=3e-4, decay=0.6, seed=4),
+    base=StageConfig(pictures=28_800, batch_size=16, learning_rate=6e-4, seed=3),
+    adapter=StageConfig(pictures=6_400, batch_size=16, learning_rate=3e-4, decay=0.6, seed=4),
     scenes=SceneConfig(),
 )
 SMOKE = MiniRecipe(
@@ -89,7 +91,7 @@ class MiniTraining:
         self.tokenizer = self._tokenizer()
         stream = SceneStream(held_out, recipe.scenes, recipe.held_out_pictures, HELD_OUT_SEED, first=0)
         self.held_out = stream.batch(0)
-        torch.manual_seed(recipe.base.seed)
+        seed_everything(recipe.base.seed)
         self.model = train_ready(build_model(self.tokenizer, explicit_attention))
         self.vision = VisionPretraining(self.model.image_encoder)
 
@@ -182,11 +184,11 @@ class MiniTraining:
         config: DenoisingConfig = BASE if name == "base" else ADAPTER
         return DenoisingStage(self.model, self._trained(name), config, self.held_out)
 
-    def _tokenizer(self) -> CLIPTokenizer:
+    def _tokenizer(self) -> Any:
         folder = self.folder / "tokenizer"
         if not folder.is_dir():
             train_tokenizer(training_captions(self.pack, TOKENIZER_CAPTIONS)).save_pretrained(folder)
-        return CLIPTokenizer.from_pretrained(folder)
+        return cast("Any", CLIPTokenizer).from_pretrained(folder)
 
 
 def load_artwork(folder: Path, artwork: Path | None, assets: Path, smoke: bool) -> tuple[SpritePack, SpritePack]:
@@ -221,7 +223,7 @@ def training_captions(pack: SpritePack, count: int) -> Iterator[str]:
     rng = np.random.default_rng(0)
     backgrounds, treatments = list(BACKGROUNDS), list(TREATMENTS)
     for _ in range(count):
-        phrases = [pack.sprites[index].phrase for index in rng.integers(len(pack), size=2)]
+        phrases = [pack.sprites[int(rng.integers(len(pack)))].phrase for _ in range(2)]
         yield caption_of(phrases, str(rng.choice(backgrounds)), str(rng.choice(treatments)))[0]
 
 

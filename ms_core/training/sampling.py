@@ -37,7 +37,7 @@ def sample_batch(
         unconditional = _predict(stage, model_input, timestep, negative, empty)
         velocity = unconditional + guidance_scale * (conditional - unconditional)
         latents = scheduler.step(velocity, timestep, latents).prev_sample
-    return stage.model.vae.decode(latents).sample
+    return stage.model.vae.decoder(latents)
 
 
 def _predict(

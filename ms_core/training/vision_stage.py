@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
-from transformers import CLIPVisionModelWithProjection
 
 from ms_core.mini.assemble import CLIP_MEAN, CLIP_STD
 from ms_core.mini.batches import SceneBatch
@@ -20,11 +21,12 @@ MATCH_WEIGHT = 0.1
 class VisionPretraining(nn.Module):
     """The tower with what is only needed to train it: a head that paints the picture back from its features."""
 
-    def __init__(self, image_encoder: CLIPVisionModelWithProjection) -> None:
+    def __init__(self, image_encoder: Any) -> None:
+        """Add the head to a ``CLIPVisionModelWithProjection``."""
         super().__init__()
         self.image_encoder = image_encoder
         config = image_encoder.config
-        self.patch_size = config.patch_size
+        self.patch_size: int = config.patch_size
         self.decoder = nn.Sequential(
             nn.LayerNorm(config.hidden_size), nn.Linear(config.hidden_size, 3 * config.patch_size**2)
         )

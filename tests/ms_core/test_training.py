@@ -75,7 +75,7 @@ def test_interrupted_training_keeps_its_steps(tmp_path: Path, pack: SpritePack) 
             raise KeyboardInterrupt
         return train(batch)
 
-    trainer._train = interrupt  # type: ignore[method-assign]
+    trainer._train = interrupt
     with pytest.raises(KeyboardInterrupt):
         trainer.run(pack, SceneConfig(size=32))
     again = _trainer(tmp_path, 16)
@@ -186,7 +186,7 @@ def test_inference_sees_the_subject_tokens_that_training_saw(smoke_run: MiniTrai
     pipeline = MSDiffusionPipeline.from_pretrained(smoke_run.save())
     stage = smoke_run._stage("adapter")
     with torch.no_grad():
-        trained = stage.encode_text(["a cat on the beach"])  # type: ignore[attr-defined]
+        trained = stage.encode_text(["a cat on the beach"])
         ids = pipeline.components.tokenizer(
             ["a cat on the beach"], padding="max_length", max_length=77, return_tensors="pt"
         ).input_ids
