@@ -5,7 +5,7 @@ FROM python:3.11-slim-bookworm AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN useradd --uid 10001 --create-home msd && install --directory --owner msd --group msd --mode 700 /data
 WORKDIR /srv/msd
-COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY app ./app
 COPY cli ./cli
 COPY ms_core ./ms_core
@@ -15,14 +15,14 @@ VOLUME /data
 ENTRYPOINT ["msd"]
 
 FROM base AS api
-RUN --mount=type=cache,target=/root/.cache/pip pip install .
+RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt .
 USER 10001
 EXPOSE 8000
 # No keys yet: publish this port to a gateway with a login, or to the loopback address of the host.
 CMD ["api", "--host", "0.0.0.0", "--allow-remote"]
 
 FROM base AS worker
-RUN --mount=type=cache,target=/root/.cache/pip pip install "/srv/msd[worker]"
+RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt "/srv/msd[worker]"
 COPY models ./models
 # The model is in the image; nothing is fetched, and the only places to write are /data and /tmp.
 ENV MSD_MODELS_DIR=/srv/msd/models HF_HOME=/tmp/huggingface HF_HUB_OFFLINE=1

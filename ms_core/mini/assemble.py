@@ -54,7 +54,7 @@ def save_model(model: MiniModel, directory: Path, card: ModelCard, dtype: torch.
 
 def _plain_copy(part: Any, dtype: torch.dtype) -> Any:
     """A copy with stock attention, in ``dtype``, without hooks that belong to an installed adapter."""
-    kind: Any = type(part)
+    kind = cast("Any", type(part))
     fresh: Any = kind.from_config(part.config) if hasattr(part, "register_to_config") else copy.deepcopy(part)
     fresh.load_state_dict(part.state_dict())
     return fresh.to(dtype)
