@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,12 +118,15 @@ class MiniTraining:
         return True
 
     def save(self) -> Path:
-        """Write the trained model, with its training index, to ``model/`` in the run's folder."""
+        """Write the trained model, with its training index, log and last sheet, to ``model/`` in the run's folder."""
         for name in STAGES:
             self.load(name)
         directory = self.folder / "model"
         save_model(self.model, directory, replace(self.model.card, training=self.facts()))
         save_index(self.pack.sprites, directory)
+        rows = "".join(json.dumps(row) + "\n" for row in read_log(self.folder))
+        (directory / "training_log.jsonl").write_text(rows, encoding="utf-8")
+        shutil.copy(max((self.folder / STAGES[-1]).glob("sheet-*.png")), directory / "training_sheet.png")
         return directory
 
     def facts(self) -> dict[str, Any]:
