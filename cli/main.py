@@ -8,6 +8,7 @@ import typer
 
 from cli.api import api
 from cli.demo import demo
+from cli.eval import evaluate
 from cli.generate import generate
 from cli.parity import parity
 from cli.train import train
@@ -25,6 +26,7 @@ app = typer.Typer(
 for command in (up, generate, demo, api, worker, parity):
     app.command()(command)
 app.add_typer(train, name="train")
+app.add_typer(evaluate, name="eval")
 
 
 def run() -> None:

@@ -26,6 +26,7 @@ BOX_TOLERANCE = 1 / 32
 _RENDERINGS, _HELD_OUT, _COMPONENTS = 240, 40, 24
 _SEED = 20261122
 _RENDER_SIDE = 128
+_BLUR = 1.5
 # Colour levels beyond which a pixel counts less and less as background; and rounds of weighing anew.
 _NOISE, _ROUNDS = 12.0, 4
 # Of a kind's own texture this share counts as no difference; nor does what is below the least tolerance (levels).
@@ -131,7 +132,7 @@ def _learn(name: str) -> _LinearModel:
 def _render(name: str, rng: np.random.Generator) -> Float[np.ndarray, " values"]:
     canvas = np.clip(BACKGROUNDS[name](rng, _RENDER_SIDE), 0, 255)
     cell = _RENDER_SIDE // SIDE
-    coarse = canvas.reshape(SIDE, cell, SIDE, cell, 3).mean((1, 3))
+    coarse = np.mean([canvas[row::cell, column::cell] for row in range(cell) for column in range(cell)], axis=0)
     return low_pass(rgb_to_opponent(coarse)).astype(np.float32).ravel()
 
 
@@ -140,13 +141,20 @@ def difference(picture: Opponent, canvas: Opponent) -> Float[np.ndarray, "side s
     return np.linalg.norm(low_pass(picture) - canvas, axis=-1)
 
 
-def low_pass(values: Opponent, sigma: float = 1.5) -> Opponent:
-    """Gaussian blur; ``sigma`` in pixels of the judge's size, borders repeated."""
-    reach = max(1, round(3 * sigma))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).astype(np.float32)
-    for axis in (0, 1):
-        padding = [(reach, reach) if axis == other else (0, 0) for other in range(3)]
-        windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, padding, "edge"), len(kernel), axis)
-        values = windows @ kernel
-    return values
+def low_pass(values: Opponent) -> Opponent:
+    """Gaussian blur of 1.5 pixels of the judge's size (3 of 128), borders repeated."""
+    matrix = _blur_matrix()
+    rows = (matrix @ values.reshape(SIDE, -1)).reshape(values.shape)
+    return matrix @ rows
+
+
+@lru_cache(maxsize=1)
+def _blur_matrix() -> Float[np.ndarray, "side side"]:
+    """Row i holds the weights of all pixels of a line in its blurred pixel i."""
+    reach = round(3 * _BLUR)
+    offsets = np.arange(-reach, reach + 1)
+    kernel = np.exp(-0.5 * (offsets / _BLUR) ** 2)
+    matrix = np.zeros((SIDE, SIDE), np.float32)
+    for row in range(SIDE):
+        np.add.at(matrix[row], np.clip(row + offsets, 0, SIDE - 1), kernel / kernel.sum())
+    return matrix

@@ -5,8 +5,10 @@ sizes and shifts. What it changes is compared with what the picture shows agains
 two differences at two levels of blur: contrast does not count, colour and form do. No trained network is used, no part
 of the model, and the judge sees neither phrase nor prompt.
 
-Fixed on 2026-11-22, before the final training run of ``mini`` began. The rule: whoever changes the scenes, the
-candidates or the judge raises ``JUDGE_VERSION``, and every number measured before is void until measured anew.
+Fixed on 2026-11-22 by the commit that added this file, tuned on composed scenes of other seeds alone, before a picture
+of any trained model was judged. The rule: whoever changes the scenes, the candidates, the metrics or the judge raises
+``JUDGE_VERSION``, and every number measured before is void until it is measured anew. A final training run begins
+after the commit of the judge that measures it.
 """
 
 from __future__ import annotations
