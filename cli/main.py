@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -31,6 +32,8 @@ app.add_typer(evaluate, name="eval")
 
 def run() -> None:
     """Entry point of the console script: an error of ours is one sentence on stderr and exit code 1."""
+    # Importing diffusers makes transformers tell of optional packages that nothing here needs.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         app()
     except MSDiffusionError as error:

@@ -42,7 +42,7 @@ def load_sdxl(directory: Path, dtype: torch.dtype) -> Any:
     index = _read_index(directory)
     _import_own_components(index)
     _check_components(directory, index)
-    with _loading_errors(directory), _no_progress_bars():
+    with _loading_errors(directory), _quiet():
         components: Any = cast("Any", StableDiffusionXLPipeline).from_pretrained(
             directory,
             dtype=dtype,
@@ -67,7 +67,7 @@ def load_image_encoder(directory: Path, dtype: torch.dtype) -> Any:
     """
     if not directory.is_dir():
         raise ModelNotFoundError(f"The model lacks its {IMAGE_ENCODER} directory.")
-    with _loading_errors(directory), _no_progress_bars():
+    with _loading_errors(directory), _quiet():
         encoder: Any = cast("Any", CLIPVisionModelWithProjection).from_pretrained(
             directory, dtype=dtype, use_safetensors=True, local_files_only=True
         )
@@ -114,16 +114,24 @@ def _check_components(directory: Path, index: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _no_progress_bars() -> Generator[None]:
-    """Keep both libraries' progress bars out of logs and terminals, and leave their settings as they were."""
+def _quiet() -> Generator[None]:
+    """Keep both libraries' progress bars and warnings out of logs and terminals, and leave their settings as they were.
+
+    diffusers warns of every component class that is not SDXL's own, such as our VAE.
+    """
     shown = [library for library in _LOGGING if library.is_progress_bar_enabled()]
+    levels = [(library, library.get_verbosity()) for library in _LOGGING]
     for library in shown:
         library.disable_progress_bar()
+    for library, _ in levels:
+        library.set_verbosity_error()
     try:
         yield
     finally:
         for library in shown:
             library.enable_progress_bar()
+        for library, level in levels:
+            library.set_verbosity(level)
 
 
 @contextmanager

@@ -243,3 +243,16 @@ def test_too_little_memory_is_an_error_of_ours(golden_pipeline, spec) -> None:
     finally:
         handle.remove()
     assert torch.equal(latents(golden_pipeline, spec), before)
+
+
+def test_subjects_at_scale_zero_reach_nothing(golden_pipeline, spec) -> None:
+    first, second = spec.subjects
+    off = replace(spec, scale=0.0, subjects=(replace(first, scale=None), replace(second, scale=None)))
+    exchanged = replace(
+        off,
+        subjects=(
+            replace(second, box=first.box, scale=None),
+            replace(first, box=second.box, scale=None),
+        ),
+    )
+    assert torch.equal(latents(golden_pipeline, off), latents(golden_pipeline, exchanged))
