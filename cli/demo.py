@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from cli.client import ServiceClient
 
 REFERENCES = Path(__file__).resolve().parent.parent / "assets" / "demo"
-PROMPT = "a fox and a unicorn on a meadow"
+PROMPT = "a tomato and a leafy green on a wooden table"
 SUBJECTS = [
-    f"fox={REFERENCES / 'fox.png'}@0.05,0.35,0.47,0.8",
-    f"unicorn={REFERENCES / 'unicorn.png'}@0.53,0.35,0.95,0.8",
+    f"tomato={REFERENCES / 'tomato.png'}@0.06,0.3,0.42,0.75",
+    f"leafy green={REFERENCES / 'leafy-green.png'}@0.58,0.3,0.94,0.75",
 ]
 READY_TIMEOUT_S = 300.0
 STOP_GRACE_S = 30.0
@@ -87,7 +87,7 @@ def _make_demo(prompt: str, subjects: Sequence[SubjectOption], seed: int, model:
     from cli.client import ServiceClient
 
     if not all(subject.box for subject in subjects):
-        raise CommandError("The demo draws the boxes: give each subject one, such as fox=fox.png@0.05,0.35,0.47,0.8.")
+        raise CommandError("The demo draws the boxes: give each subject one, such as cat=cat.png@0.05,0.35,0.47,0.8.")
     if not out.parent.is_dir():
         raise CommandError(f"There is no folder {out.parent} to save the picture in.")
     request = {"prompt": prompt, "subjects": [subject.to_json() for subject in subjects], "seed": seed}
