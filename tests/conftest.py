@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Tests send Ctrl-C to processes of their own; started in the background, pytest would have them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every machine and run: a test that fails once fails always.
 settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=100)

@@ -37,12 +37,12 @@ def small_model(golden_model_directory: Path, tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_it_writes_numbers_and_pictures(app: typer.Typer, small_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = ["eval", "mini", "--model", str(small_model), "--out", str(out), "--scenes", "3", "--batch-size", "2"]
+    arguments = ["eval", "mini", "--model", str(small_model), "--out", str(out), "--scenes", "2", "--batch-size", "2"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert results["model"]["name"] == "small"
-    assert results["scenes"] == 3
+    assert results["scenes"] == 2
     assert results["columns"]["scale 0"]["swap"]["value"] == 0.0
     assert any(not gate["passed"] for gate in results["gate"])
     assert "MISS" in result.stdout
