@@ -26,7 +26,7 @@ def mini(
     scenes: Annotated[int, typer.Option(min=2, help="How many; the first of a fixed list.")] = 100,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures made at once.")] = 8,
 ) -> None:
-    """Identity, swap, layout and background on two-subject scenes, beside controls; about ten minutes on two cores.
+    """Identity, swap, layout and background on two-subject scenes, beside controls; about twelve minutes on two free cores.
 
     Ends with 0 whether or not the gate is met: the numbers are the answer.
     """

@@ -12,10 +12,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from PIL import Image
 
@@ -71,11 +73,13 @@ def judge_scene(
     """Everything that is measured in a scene's original and exchanged pictures (RGB, any size)."""
     seen = to_opponent(original)
     backdrop = fit_backdrop(seen, scene.boxes)
-    identity, same_name, own = _identify(scene, pack, original, backdrop)
+    with _one_thread():
+        identity, same_name, own = _identify(scene, pack, original, backdrop)
+        swapped = own and _holds_the_others(scene, pack, exchanged)
     return SceneOutcome(
         identity=identity,
         same_name=same_name,
-        swap=float(own and _holds_the_others(scene, pack, exchanged)),
+        swap=float(swapped),
         layout=layout_share(seen, backdrop, scene.boxes),
         background=float(backdrop.name == scene.scene.background),
         recognised=backdrop.name,
@@ -118,6 +122,17 @@ def bootstrap(values: Float[np.ndarray, " scenes"]) -> Estimate:
     drawn = np.random.default_rng(BOOTSTRAP_SEED).integers(len(values), size=(RESAMPLES, len(values)))
     low, high = np.quantile(values[drawn].mean(1), (0.025, 0.975))
     return Estimate(float(values.mean()), float(low), float(high), len(values))
+
+
+@contextmanager
+def _one_thread() -> Generator[None]:
+    """The judge's tensors are small: beside other programs, threads that wait for each other cost more than they give."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _identify(

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
+from rich.box import SIMPLE_HEAD
+from rich.table import Column as TableColumn
 from rich.table import Table
 
 from ms_core.config import ModelCard
@@ -60,7 +62,8 @@ class Evaluation:
 def build_table(evaluation: Evaluation) -> Table:
     """All estimates in per cent, with their 95 % intervals."""
     title = f"{evaluation.card.name}, {len(evaluation.scenes)} scenes, in % with 95 % intervals"
-    table = Table("metric", *COLUMNS, "chance", title=title, show_lines=True)
+    headings = [TableColumn(name, no_wrap=True) for name in ("metric", *COLUMNS, "chance")]
+    table = Table(*headings, title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), leading=1)
     for metric in METRICS:
         cells = [_format(evaluation.columns[name].estimates[metric]) for name in COLUMNS]
         chance = CHANCE[metric]
@@ -134,7 +137,7 @@ def _draw_strip(scene: EvaluationScene, original: Image.Image, exchanged: Image.
 
 
 def _format(estimate: Estimate) -> str:
-    return f"{100 * estimate.value:.1f}\n{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
+    return f"{100 * estimate.value:.1f}\n{100 * estimate.low:.1f}-{100 * estimate.high:.1f}"
 
 
 def _commit() -> str | None:
