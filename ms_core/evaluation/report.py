@@ -63,7 +63,7 @@ def build_table(evaluation: Evaluation) -> Table:
     """All estimates in per cent, with their 95 % intervals."""
     title = f"{evaluation.card.name}, {len(evaluation.scenes)} scenes, in % with 95 % intervals"
     headings = [TableColumn(name, no_wrap=True) for name in ("metric", *COLUMNS, "chance")]
-    table = Table(*headings, title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), leading=1)
+    table = Table(*headings, title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), leading=1, pad_edge=False)
     for metric in METRICS:
         cells = [_format(evaluation.columns[name].estimates[metric]) for name in COLUMNS]
         chance = CHANCE[metric]
