@@ -62,6 +62,8 @@ _STATUS_AND_TITLE: Mapping[type[core.MSDiffusionError], tuple[HTTPStatus, str]] 
     core.PictureError: (_UNPROCESSABLE, "A picture cannot be used"),
     core.PictureTooLargeError: (_TOO_LARGE, "A picture has too many pixels"),
     core.UnsupportedSchedulerError: (_UNPROCESSABLE, "No such scheduler"),
+    core.UnknownNameError: (_UNPROCESSABLE, "The model has nothing of this name"),
+    core.UnfitLoraError: (_UNPROCESSABLE, "A LoRA does not fit the model"),
     core.BatchMismatchError: (_UNPROCESSABLE, "The requests do not fit into one batch"),
     core.ModelError: (_INTERNAL, "The model cannot be used"),
     core.ModelNotFoundError: (_INTERNAL, "The model is missing or incomplete"),

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self, cast
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ms_core.errors import CheckpointError, ModelNotFoundError
 
 CARD_FILE = "ms_adapter.json"
 WEIGHTS_FILE = "ms_adapter.safetensors"
+LORAS = "loras"
+CONTROLNETS = "controlnets"
+EMBEDDINGS = "embeddings"
+
+_STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,8 @@ class ResamplerConfig:
         ff_mult: width of the feed-forward layers, in ``dim``.
         num_frequencies, temperature: of the box's Fourier features.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     dim: int = 1280
     depth: int = 4
@@ -51,6 +60,8 @@ class ReferenceConfig:
         background: RGB, 0 to 255, laid under transparent pictures.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
     size: int = 512
     background: tuple[int, int, int] = (255, 255, 255)
 
@@ -59,6 +70,8 @@ class ReferenceConfig:
 class GenerationDefaults:
     """What a spec's ``None`` stands for."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
     height: int = 1024
     width: int = 1024
     num_inference_steps: int = 30
@@ -66,6 +79,62 @@ class GenerationDefaults:
     scale: float = 0.6
     negative_prompt: str = "monochrome, lowres, bad anatomy, worst quality, low quality"
     scheduler: str = "euler"
+
+
+@dataclass(frozen=True, slots=True)
+class PresetLora:
+    """A LoRA of a preset: its name in the model's ``loras`` folder, and its weight."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    name: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A named set of values, such as those of a few-step LoRA; each stands in for a spec's ``None``.
+
+    Attributes:
+        description: one sentence for people who choose.
+        loras: added to those of the spec.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    description: str = ""
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    scale: float | None = None
+    scheduler: str | None = None
+    timestep_spacing: str | None = None
+    loras: tuple[PresetLora, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """Names of what lies beside the weights of a model and can be asked for by name.
+
+    Attributes:
+        loras: files ``loras/<name>.safetensors``.
+        controls: ControlNets, folders ``controlnets/<name>``.
+        embeddings: textual inversions, files ``embeddings/<name>.safetensors``; the name is the word in the prompt.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    loras: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
+    embeddings: tuple[str, ...] = ()
+
+    @classmethod
+    def find(cls, directory: Path) -> Self:
+        """What lies in a model directory."""
+        return cls(
+            loras=_names(directory / LORAS, "*.safetensors"),
+            controls=_names(directory / CONTROLNETS, "*/config.json"),
+            embeddings=_names(directory / EMBEDDINGS, "*.safetensors"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +149,14 @@ class ModelCard:
         defaults: what a spec's ``None`` stands for.
         max_height, max_width: largest picture, in pixels.
         max_subjects: most subjects seen in training; more run with a warning.
+        sizes: usual pictures, as (height, width) in pixels; far from all of them the model draws worse.
         presets: named sets of spec fields.
         training: facts of the training run.
         licence: of the weights.
+        extras: what lies beside the weights; found when the card is loaded, not part of its file.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     name: str = "sdxl"
     resampler: ResamplerConfig = field(default_factory=ResamplerConfig)
@@ -93,31 +166,25 @@ class ModelCard:
     max_height: int = 2048
     max_width: int = 2048
     max_subjects: int = 4
-    presets: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    sizes: tuple[tuple[int, int], ...] = ()
+    presets: dict[str, Preset] = field(default_factory=dict[str, Preset])
     training: dict[str, Any] = field(default_factory=dict[str, Any])
     licence: str = "Apache-2.0"
+    extras: Extras = field(default_factory=Extras)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Build a card from the decoded JSON; unknown keys are errors.
 
         Raises:
-            CheckpointError: a key is unknown.
+            CheckpointError: it is no card; says what is wrong first.
         """
-        nested: dict[str, Any] = dict(data)
-        for name, kind in (
-            ("resampler", ResamplerConfig),
-            ("reference", ReferenceConfig),
-            ("defaults", GenerationDefaults),
-        ):
-            if name in nested:
-                _check_keys(kind, nested[name])
-                nested[name] = kind(**nested[name])
-        if "reference" in nested:
-            background = tuple(nested["reference"].background)
-            nested["reference"] = ReferenceConfig(nested["reference"].size, background)
-        _check_keys(cls, nested)
-        return cls(**nested)
+        try:
+            return cast("Self", _CARD.validate_python(data))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the whole"
+            raise CheckpointError(f"{CARD_FILE} is no model card: {place}: {first['msg']}.") from error
 
     @classmethod
     def load(cls, directory: Path) -> Self:
@@ -134,10 +201,7 @@ class ModelCard:
             raise ModelNotFoundError(f"{directory.name} is no model directory: it holds no {CARD_FILE}.") from error
         except ValueError as error:
             raise CheckpointError(f"{CARD_FILE} is not valid JSON: {error}") from error
-        try:
-            return cls.from_dict(data)
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{CARD_FILE} is no model card: {error}") from error
+        return replace(cls.from_dict(data), extras=Extras.find(directory))
 
     def to_dict(self) -> dict[str, Any]:
         """The card as JSON-ready data."""
@@ -145,11 +209,16 @@ class ModelCard:
 
     def save(self, directory: Path) -> None:
         """Write the card into a model directory."""
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        data = self.to_dict()
+        del data["extras"]
+        text = json.dumps(data, indent=2, ensure_ascii=False)
         (directory / CARD_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def _check_keys(kind: type, data: dict[str, Any]) -> None:
-    unknown = sorted(set(data) - {item.name for item in fields(kind)})
-    if unknown:
-        raise CheckpointError(f"{CARD_FILE} has unknown keys: {', '.join(unknown)}.")
+def _names(folder: Path, pattern: str) -> tuple[str, ...]:
+    """Names of the files or, for a pattern of two parts, of the folders in ``folder``."""
+    paths = (path.parent if "/" in pattern else path.with_suffix("") for path in folder.glob(pattern))
+    return tuple(sorted(path.name for path in paths))
+
+
+_CARD: TypeAdapter[ModelCard] = TypeAdapter(ModelCard)

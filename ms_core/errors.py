@@ -9,6 +9,8 @@
     │   ├── PictureError             a reference picture that cannot be decoded or is not allowed
     │   ├── PictureTooLargeError     a reference picture over the pixel limit
     │   ├── UnsupportedSchedulerError
+    │   ├── UnknownNameError         the model has no such preset, LoRA or ControlNet
+    │   ├── UnfitLoraError           a LoRA that was made for another base, or is no LoRA
     │   └── BatchMismatchError       specs that cannot share one UNet batch
     ├── ModelError
     │   ├── ModelNotFoundError       no model directory, or a file of it is missing
@@ -28,6 +30,8 @@
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class MSDiffusionError(Exception):
@@ -91,6 +95,18 @@ class UnsupportedSchedulerError(InvalidInputError):
     """The scheduler's name is not one of ``ms_core.spec.SCHEDULERS``."""
 
     code = "unsupported_scheduler"
+
+
+class UnknownNameError(InvalidInputError):
+    """The model has no preset, LoRA or ControlNet of this name."""
+
+    code = "unknown_name"
+
+
+class UnfitLoraError(InvalidInputError):
+    """A LoRA was made for another base, or the file holds none."""
+
+    code = "unfit_lora"
 
 
 class BatchMismatchError(InvalidInputError):
@@ -187,3 +203,10 @@ class StartupError(ServiceError):
     """A command cannot start; the sentence says what to change."""
 
     code = "startup_failed"
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], pointer: str) -> UnknownNameError:
+    """The error for a ``kind`` of thing that the model has under other names only."""
+    names = ", ".join(sorted(known))
+    there_are = f"it has {names}" if names else "it has none"
+    return UnknownNameError(f"This model has no {kind} {name!r}; {there_are}.", pointer)

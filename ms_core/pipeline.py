@@ -230,7 +230,7 @@ class MSDiffusionPipeline:
     @torch.no_grad()
     def _prepare(self, batch: Sequence[ResolvedSpec]) -> _Run:
         conditioning = self.conditioner.encode(batch)
-        scheduler = make_scheduler(batch[0].scheduler, self.components.scheduler.config)
+        scheduler = make_scheduler(batch[0].scheduler, self.components.scheduler.config, batch[0].timestep_spacing)
         scheduler.set_timesteps(batch[0].num_inference_steps, device=self.device)
         shape = (1, self.unet.config.in_channels, *conditioning.attention_data.latents_size)
         noise = [torch.randn(shape, generator=torch.Generator("cpu").manual_seed(row.spec.seed)) for row in batch]

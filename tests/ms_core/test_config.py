@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ms_core.config import CARD_FILE, GenerationDefaults, ModelCard, ReferenceConfig, ResamplerConfig
+from ms_core.config import CARD_FILE, GenerationDefaults, ModelCard, Preset, ReferenceConfig, ResamplerConfig
 from ms_core.errors import CheckpointError, ModelNotFoundError
 
 CARD = ModelCard(
@@ -15,7 +15,7 @@ CARD = ModelCard(
     resampler=ResamplerConfig(dim=64, heads=4),
     reference=ReferenceConfig(size=128, background=(1, 2, 3)),
     defaults=GenerationDefaults(height=128, width=128, negative_prompt=""),
-    presets={"fast": {"num_inference_steps": 8}},
+    presets={"fast": Preset(num_inference_steps=8)},
     training={"steps": 1000},
 )
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 from job_helpers import Desk
 
-from ms_core.config import ModelCard
+from ms_core.config import ModelCard, Preset
 from worker.contract import (
     CancelOutcome,
     JobError,
@@ -188,7 +188,7 @@ def test_a_worker_that_beats_no_more_is_gone(desk: Desk) -> None:
 
 
 def test_a_card_comes_back_as_it_was(desk: Desk) -> None:
-    card = ModelCard(name="golden", max_subjects=3, presets={"fast": {"num_inference_steps": 4}})
+    card = ModelCard(name="golden", max_subjects=3, presets={"fast": Preset(num_inference_steps=4)})
     assert desk.jobs.card(desk.model) is None
     desk.jobs.publish_card(desk.model, card)
     assert desk.jobs.card(desk.model) == card

@@ -1,0 +1,67 @@
+"""Limits of what may be asked for, and the checks of single values."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from ms_core.errors import InvalidInputError, UnsupportedSchedulerError
+
+MAX_SEED = 2**53 - 1
+MAX_STEPS = 150
+MAX_SUBJECTS = 16
+MAX_IMAGES_PER_SUBJECT = 8
+MAX_LORAS = 8
+MAX_CONTROLS = 4
+MAX_PROMPT_CHARACTERS = 20_000
+MAX_PHRASE_CHARACTERS = 200
+MAX_NAME_CHARACTERS = 200
+MAX_GUIDANCE_SCALE = 50.0
+MAX_SUBJECT_SCALE = 2.0
+MAX_LORA_WEIGHT = 4.0
+MAX_CONTROL_SCALE = 2.0
+MAX_FEATHER = 0.5
+MAX_Z_INDEX = 100
+SIZE_MULTIPLE = 8
+SCHEDULERS = ("ddim", "dpmpp_2m", "dpmpp_2m_karras", "euler", "euler_ancestral", "heun", "lcm", "unipc")
+TIMESTEP_SPACINGS = ("leading", "linspace", "trailing")
+
+
+def check_range(value: float, low: float, high: float, pointer: str) -> None:
+    """Raise ``InvalidInputError`` unless ``value`` is a number from ``low`` to ``high``; NaN is in no range."""
+    if not low <= value <= high:
+        raise InvalidInputError(f"Must be a number from {low} to {high}, not {value!r}.", pointer)
+
+
+def check_text(text: str, pointer: str, max_characters: int) -> None:
+    """Raise ``InvalidInputError`` for text that is too long or holds a NUL character or a lone surrogate."""
+    if len(text) > max_characters:
+        raise InvalidInputError(f"At most {max_characters} characters, not {len(text)}.", pointer)
+    if any(character == "\0" or unicodedata.category(character) == "Cs" for character in text):
+        raise InvalidInputError("The text holds a NUL or a broken character; remove it.", pointer)
+
+
+def check_size(value: int, pointer: str) -> None:
+    """Raise ``InvalidInputError`` unless ``value`` is a positive multiple of 8 pixels."""
+    if value < SIZE_MULTIPLE or value % SIZE_MULTIPLE:
+        nearest = max(SIZE_MULTIPLE, round(value / SIZE_MULTIPLE) * SIZE_MULTIPLE)
+        raise InvalidInputError(f"Must be a multiple of {SIZE_MULTIPLE} pixels; the nearest is {nearest}.", pointer)
+
+
+def check_scheduler(name: str, pointer: str = "/scheduler") -> None:
+    """Raise ``UnsupportedSchedulerError`` unless ``name`` is one of ``SCHEDULERS``."""
+    if name not in SCHEDULERS:
+        raise UnsupportedSchedulerError(f"No scheduler {name!r}; choose one of {', '.join(SCHEDULERS)}.", pointer)
+
+
+def check_timestep_spacing(name: str, pointer: str = "/timestep_spacing") -> None:
+    """Raise ``InvalidInputError`` unless ``name`` is one of ``TIMESTEP_SPACINGS``."""
+    if name not in TIMESTEP_SPACINGS:
+        known = ", ".join(TIMESTEP_SPACINGS)
+        raise InvalidInputError(f"No timestep spacing {name!r}; choose one of {known}.", pointer)
+
+
+def check_name(name: str, pointer: str) -> None:
+    """Raise ``InvalidInputError`` for a name that is empty, too long or holds a broken character."""
+    if not name.strip():
+        raise InvalidInputError("The name is empty.", pointer)
+    check_text(name, pointer, MAX_NAME_CHARACTERS)
