@@ -7,7 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from ms_core.config import CARD_FILE, GenerationDefaults, ModelCard, Preset, ReferenceConfig, ResamplerConfig
+from ms_core.config import (
+    CARD_FILE,
+    Extras,
+    GenerationDefaults,
+    ModelCard,
+    Preset,
+    PresetLora,
+    ReferenceConfig,
+    ResamplerConfig,
+)
 from ms_core.errors import CheckpointError, ModelNotFoundError
 
 CARD = ModelCard(
@@ -52,3 +61,33 @@ def test_a_broken_card_is_named(tmp_path, text: str) -> None:
 
 def test_a_card_is_plain_json() -> None:
     assert ModelCard.from_dict(json.loads(json.dumps(CARD.to_dict()))) == CARD
+
+
+def test_a_card_finds_what_lies_beside_the_weights(tmp_path) -> None:
+    CARD.save(tmp_path)
+    for name in (
+        "loras/paper.safetensors",
+        "loras/notes.txt",
+        "controlnets/canny/config.json",
+        "embeddings/zoë.safetensors",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "controlnets" / "empty").mkdir()
+    extras = ModelCard.load(tmp_path).extras
+    assert extras == Extras(loras=("paper",), controls=("canny",), embeddings=("zoë",))
+
+
+def test_what_was_found_is_published_but_not_saved(tmp_path) -> None:
+    card = replace(CARD, extras=Extras(loras=("paper",)))
+    assert ModelCard.from_dict(card.to_dict()) == card
+    card.save(tmp_path)
+    assert "extras" not in json.loads((tmp_path / CARD_FILE).read_text())
+
+
+def test_presets_and_sizes_go_there_and_back(tmp_path) -> None:
+    preset = Preset("Four steps.", 4, 1.0, scheduler="euler", loras=(PresetLora("lightning", 0.9),))
+    card = replace(CARD, presets={"fast": preset}, sizes=((1024, 1024), (832, 1216)))
+    card.save(tmp_path)
+    assert ModelCard.load(tmp_path) == card

@@ -1,0 +1,61 @@
+"""LoRAs, ControlNets, presets and start pictures as a spec takes them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ms_core.errors import InvalidInputError
+from ms_core.spec import Box, Control, GenerationSpec, Lora, StartPicture, Subject
+
+PICTURE = Image.new("RGB", (4, 4))
+CAT = Subject("cat", PICTURE, Box(0.0, 0.0, 1.0, 1.0))
+SPEC = GenerationSpec("a cat", (CAT,))
+CONTROL = Control("canny", PICTURE)
+
+
+@pytest.mark.parametrize(
+    ("make", "pointer"),
+    [
+        (lambda: Lora("  "), "/name"),
+        (lambda: Lora("x" * 201), "/name"),
+        (lambda: Lora("paper", 4.1), "/weight"),
+        (lambda: Lora("paper", math.nan), "/weight"),
+        (lambda: replace(CONTROL, name=""), "/name"),
+        (lambda: replace(CONTROL, scale=-0.1), "/scale"),
+        (lambda: replace(CONTROL, start=-0.1), "/start"),
+        (lambda: replace(CONTROL, end=1.1), "/end"),
+        (lambda: replace(CONTROL, start=0.5, end=0.5), "/end"),
+        (lambda: replace(SPEC, preset=" "), "/preset"),
+        (lambda: replace(SPEC, timestep_spacing="wide"), "/timestep_spacing"),
+        (lambda: replace(SPEC, loras=(Lora("paper"),) * 9), "/loras"),
+        (lambda: replace(SPEC, controls=(CONTROL,) * 5), "/controls"),
+        (lambda: replace(SPEC, start=StartPicture(PICTURE, redraw=(1,))), "/start/redraw"),
+        (lambda: replace(SPEC, start=StartPicture(PICTURE, redraw=(0, -1))), "/start/redraw"),
+    ],
+)
+def test_what_cannot_be_used_is_named(make: Any, pointer: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        make()
+    assert caught.value.pointer == pointer
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True))
+def test_a_strength_is_above_zero_and_at_most_one(strength: float) -> None:
+    if 0.0 < strength <= 1.0:
+        assert StartPicture(PICTURE, strength).strength == strength
+    else:
+        with pytest.raises(InvalidInputError, match="above 0 and at most 1"):
+            StartPicture(PICTURE, strength)
+
+
+def test_lists_become_tuples() -> None:
+    spec = replace(SPEC, loras=[Lora("paper")], controls=[CONTROL])  # pyright: ignore[reportArgumentType]
+    assert spec.loras == (Lora("paper"),)
+    assert spec.controls == (CONTROL,)
