@@ -69,6 +69,8 @@ _STATUS_AND_TITLE: Mapping[type[core.MSDiffusionError], tuple[HTTPStatus, str]] 
     core.ModelNotFoundError: (_INTERNAL, "The model is missing or incomplete"),
     core.CheckpointError: (_INTERNAL, "The weights do not fit the model"),
     core.WrongImageEncoderError: (_INTERNAL, "The image encoder does not fit the adapter"),
+    core.DownloadError: (_INTERNAL, "Files of the model cannot be fetched"),
+    core.ModelTargetError: (_INTERNAL, "The model directory cannot be written"),
     core.UnknownAttentionDataError: (_INTERNAL, "The model was called wrongly"),
     core.DeviceError: (_UNAVAILABLE, "A device failed"),
     core.DeviceOutOfMemoryError: (_UNAVAILABLE, "A device has too little memory"),

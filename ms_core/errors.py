@@ -16,6 +16,8 @@
     │   ├── ModelNotFoundError       no model directory, or a file of it is missing
     │   ├── CheckpointError          keys or shapes of the weights do not fit
     │   │   └── WrongImageEncoderError
+    │   ├── DownloadError            files of a model cannot be fetched: network, access, revision, disk
+    │   ├── ModelTargetError         a model directory cannot be written: it is there already, or the disk forbids
     │   └── UnknownAttentionDataError   a per-call key that no processor reads
     ├── DeviceError
     │   ├── DeviceOutOfMemoryError
@@ -137,6 +139,18 @@ class WrongImageEncoderError(CheckpointError):
     """The adapter was trained on features of another image encoder."""
 
     code = "wrong_image_encoder"
+
+
+class DownloadError(ModelError):
+    """Files of a model cannot be fetched: the hub refuses, the network fails, or there is no room for them."""
+
+    code = "download_failed"
+
+
+class ModelTargetError(ModelError):
+    """A model directory cannot be written: it exists already, its place is read-only, or the disk is full."""
+
+    code = "model_target"
 
 
 class UnknownAttentionDataError(ModelError):
