@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from ms_core.adapter import MSAdapter
@@ -27,56 +26,12 @@ from ms_core.checkpoint import check_encoders, load_adapter
 from ms_core.conditioning import Conditioner, Conditioning, find_warnings
 from ms_core.config import ModelCard
 from ms_core.devices import device_errors
+from ms_core.events import Event, Finished, Generation, Progress
+from ms_core.latents import decode_latents
 from ms_core.loading import IMAGE_ENCODER, load_image_encoder, load_sdxl
 from ms_core.references import ReferencePreprocessor
 from ms_core.schedulers import make_scheduler
-from ms_core.spec import GenerationSpec, GenerationWarning
-
-Phase = Literal["encode", "denoise", "decode"]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a batch stands; ``encode`` and ``decode`` come once, before their work, ``denoise`` after each step.
-
-    Attributes:
-        phase: what is being done.
-        step: finished denoising steps, 0 to ``num_inference_steps``.
-        num_inference_steps: of the whole batch.
-        warnings: of each spec, in order; known from the first ``denoise`` event on (step 0).
-    """
-
-    phase: Phase
-    step: int
-    num_inference_steps: int
-    warnings: tuple[tuple[GenerationWarning, ...], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One finished picture.
-
-    Attributes:
-        image: RGB.
-        latents: final latents ``[1, channels, height / 8, width / 8]``, float32 on the CPU, scaled as the UNet sees them.
-        seed: of its generator.
-        warnings: of its spec.
-    """
-
-    image: Image.Image
-    latents: Float[Tensor, "1 c h w"]
-    seed: int
-    warnings: tuple[GenerationWarning, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The last event: one picture for each spec, in order."""
-
-    generations: tuple[Generation, ...]
-
-
-Event = Progress | Finished
+from ms_core.spec import GenerationSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +44,7 @@ class ModelParts:
         preprocessor: of reference pictures.
         adapter: not installed yet.
         card: numbers and limits.
+        directory: where LoRAs, ControlNets and embeddings are looked for; ``None``: there are none.
     """
 
     components: Any
@@ -96,6 +52,7 @@ class ModelParts:
     preprocessor: ReferencePreprocessor
     adapter: MSAdapter
     card: ModelCard
+    directory: Path | None = None
 
     @classmethod
     def load(cls, directory: Path, dtype: torch.dtype) -> ModelParts:
@@ -108,6 +65,7 @@ class ModelParts:
             preprocessor=ReferencePreprocessor.load(directory / IMAGE_ENCODER, card.reference),
             adapter=load_adapter(directory, components.unet, card).to(dtype),
             card=card,
+            directory=directory,
         )
 
 
@@ -219,7 +177,7 @@ class MSDiffusionPipeline:
                 yield Progress("denoise", step + 1, steps, warnings)
             yield Progress("decode", steps, steps, warnings)
             latents = run.latents.split_with_sizes([1] * len(batch))
-            images = [self._decode(row) for row in latents]
+            images = [decode_latents(self.components, row) for row in latents]
             yield Finished(
                 tuple(
                     Generation(image, row.cpu(), resolved.spec.seed, found)
@@ -258,15 +216,3 @@ class MSDiffusionPipeline:
         unconditional, prediction = prediction.tensor_split([len(run.guidance_scales)])
         prediction[guided] = unconditional + run.guidance_scales * (prediction[guided] - unconditional)
         return run.scheduler.step(prediction, timestep, run.latents, return_dict=False)[0]
-
-    @torch.no_grad()
-    def _decode(self, latents: Float[Tensor, "1 c h w"]) -> Image.Image:
-        """One picture of sampled latents; in the VAE's dtype, one at a time, for the decoder needs the most memory."""
-        vae = self.components.vae
-        scaled = latents / vae.config.scaling_factor
-        mean, std = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
-        if mean is not None and std is not None:
-            mean, std = (torch.tensor(numbers, device=self.device).view(1, -1, 1, 1) for numbers in (mean, std))
-            scaled = scaled * std + mean
-        decoded = vae.decode(scaled.to(vae.dtype), return_dict=False)[0]
-        return self.components.image_processor.postprocess(decoded.float(), output_type="pil")[0]

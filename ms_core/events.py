@@ -1,0 +1,59 @@
+"""What the pipeline tells while it makes pictures: its progress, and at the end the pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from ms_core.spec import GenerationWarning
+
+Phase = Literal["encode", "denoise", "decode"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a batch stands; ``encode`` and ``decode`` come once, before their work, ``denoise`` after each step.
+
+    Attributes:
+        phase: what is being done.
+        step: finished denoising steps, 0 to ``num_inference_steps``.
+        num_inference_steps: those that are really done: fewer than were asked for with a start picture, and nearly
+            twice as many with the scheduler ``heun``.
+        warnings: of each spec, in order; known from the first ``denoise`` event on (step 0).
+    """
+
+    phase: Phase
+    step: int
+    num_inference_steps: int
+    warnings: tuple[tuple[GenerationWarning, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One finished picture.
+
+    Attributes:
+        image: RGB.
+        latents: final latents ``[1, channels, height / 8, width / 8]``, float32 on the CPU, scaled as the UNet sees them.
+        seed: of its generator.
+        warnings: of its spec.
+    """
+
+    image: Image.Image
+    latents: Float[Tensor, "1 c h w"]
+    seed: int
+    warnings: tuple[GenerationWarning, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event: one picture for each spec, in order."""
+
+    generations: tuple[Generation, ...]
+
+
+Event = Progress | Finished

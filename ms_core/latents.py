@@ -1,0 +1,44 @@
+"""Between latents and pictures: the VAE and its numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+
+@torch.no_grad()
+def decode_latents(components: Any, latents: Float[Tensor, "1 c h w"]) -> Image.Image:
+    """One picture of sampled latents; in the VAE's dtype, one at a time, for the decoder needs the most memory."""
+    vae = components.vae
+    mean, std = _mean_and_std(vae, latents)
+    scaled = latents / vae.config.scaling_factor * std + mean
+    decoded = vae.decode(scaled.to(vae.dtype), return_dict=False)[0]
+    return components.image_processor.postprocess(decoded.float(), output_type="pil")[0]
+
+
+@torch.no_grad()
+def encode_picture(
+    components: Any, image: Image.Image, height: int, width: int, generator: torch.Generator
+) -> Float[Tensor, "1 c h w"]:
+    """Latents of an opaque picture stretched to ``height`` x ``width`` pixels; float32, as the UNet sees them.
+
+    Args:
+        generator: draws the sample from what the VAE's encoder says; as diffusers' image to image does.
+    """
+    vae = components.vae
+    pixels = components.image_processor.preprocess(image, height=height, width=width)
+    encoded = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.sample(generator).float()
+    mean, std = _mean_and_std(vae, encoded)
+    return (encoded - mean) / std * vae.config.scaling_factor
+
+
+def _mean_and_std(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Per channel, of a VAE that was trained with them; else zero and one."""
+    mean, std = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
+    if mean is None or std is None:
+        mean, std = (0.0,), (1.0,)
+    return (latents.new_tensor(mean).view(1, -1, 1, 1), latents.new_tensor(std).view(1, -1, 1, 1))
