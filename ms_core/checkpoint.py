@@ -19,18 +19,10 @@ from torch import Tensor
 
 from ms_core.adapter import MSAdapter, cross_attention_layers
 from ms_core.attention import Attend, fused_attention
-from ms_core.config import WEIGHTS_FILE, ModelCard, ResamplerConfig
+from ms_core.config import WEIGHTS_FILE, ModelCard, ResamplerConfig, encoder_name
 from ms_core.errors import CheckpointError, ModelNotFoundError, WrongImageEncoderError
 
 StateDict = dict[str, Tensor]
-
-# Image encoders by the width of their hidden states; MS-Diffusion was released for the first.
-_IMAGE_ENCODERS = {
-    1664: "CLIP-ViT-bigG-14 (laion/CLIP-ViT-bigG-14-laion2B-39B-b160k)",
-    1280: "CLIP-ViT-H-14",
-    1024: "CLIP-ViT-L-14",
-    768: "CLIP-ViT-B",
-}
 
 _OFFICIAL_ENTRIES = ("dummy_image_tokens", "image_proj", "ms_adapter")
 
@@ -167,8 +159,8 @@ def check_encoders(config: ResamplerConfig, image_encoder: Any, text_encoder: An
     width = image_encoder.config.hidden_size
     if width != config.feature_dim:
         raise WrongImageEncoderError(
-            f"This adapter reads image features of width {config.feature_dim}, as {_encoder_name(config.feature_dim)} "
-            f"gives; the image encoder here gives {width} ({_encoder_name(width)}). Put the right one into image_encoder/."
+            f"This adapter reads image features of width {config.feature_dim}, as {encoder_name(config.feature_dim)} "
+            f"gives; the image encoder here gives {width} ({encoder_name(width)}). Put the right one into image_encoder/."
         )
     if text_encoder.config.hidden_size != config.phrase_dim:
         raise CheckpointError(
@@ -242,7 +234,3 @@ def _tensor(state: StateDict, name: str) -> Tensor:
     if name not in state:
         raise CheckpointError(f"The adapter weights lack {name}.")
     return state[name]
-
-
-def _encoder_name(width: int) -> str:
-    return _IMAGE_ENCODERS.get(width, f"an encoder of width {width}")

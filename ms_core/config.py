@@ -17,6 +17,14 @@ LORAS = "loras"
 CONTROLNETS = "controlnets"
 EMBEDDINGS = "embeddings"
 
+# Image encoders by the width of their hidden states; MS-Diffusion was released for the first.
+_IMAGE_ENCODERS = {
+    1664: "CLIP-ViT-bigG-14 (laion/CLIP-ViT-bigG-14-laion2B-39B-b160k)",
+    1280: "CLIP-ViT-H-14",
+    1024: "CLIP-ViT-L-14",
+    768: "CLIP-ViT-B",
+}
+
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -213,6 +221,11 @@ class ModelCard:
         del data["extras"]
         text = json.dumps(data, indent=2, ensure_ascii=False)
         (directory / CARD_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def encoder_name(width: int) -> str:
+    """What people call the image encoder whose hidden states are this wide."""
+    return _IMAGE_ENCODERS.get(width, f"an encoder of width {width}")
 
 
 def _names(folder: Path, pattern: str) -> tuple[str, ...]:

@@ -14,6 +14,13 @@ from ms_core.errors import CheckpointError
 
 INVENTORY_FILE = "files.json"
 
+# What can have happened to a file.
+MISSING_FILE = "missing_file"
+RENAMED_FILE = "renamed_file"
+RESIZED_FILE = "resized_file"
+CHANGED_FILE = "changed_file"
+UNREADABLE_FILE = "unreadable_file"
+
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
@@ -51,6 +58,23 @@ class Inventory:
             raise CheckpointError(f"{INVENTORY_FILE} is no inventory of a model directory ({error}).") from error
 
 
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """What happened to a file.
+
+    Attributes:
+        code: stable, machine-readable name of it.
+        path: of the file, as the inventory has it.
+        sentence: what happened, without a full stop.
+        remedy: what to do, without a full stop and in lower case.
+    """
+
+    code: str
+    path: str
+    sentence: str
+    remedy: str
+
+
 def write_inventory(directory: Path, made_with: str | None = None) -> None:
     """Write ``files.json``: path, size and SHA-256 of every file of a model directory, itself and hidden ones excluded.
 
@@ -68,7 +92,15 @@ def write_inventory(directory: Path, made_with: str | None = None) -> None:
 
 
 def check_inventory(directory: Path, hashes: bool) -> list[str]:
-    """One sentence, with its remedy, for each file that is missing, renamed, resized, changed or unreadable.
+    """One sentence, with its remedy, for each change of ``find_changes``; a broken inventory is one, too."""
+    try:
+        return [f"{change.sentence}; {change.remedy}" for change in find_changes(directory, hashes)]
+    except CheckpointError as error:
+        return [f"{error.detail} Make the model directory again."]
+
+
+def find_changes(directory: Path, hashes: bool) -> list[FileChange]:
+    """Files that are missing, renamed, resized, changed or unreadable since the inventory was written.
 
     A directory without inventory has nothing to compare with and gives none. Files that the inventory does not list are
     the user's own, such as those below ``loras/``, ``controlnets/`` and ``embeddings/``.
@@ -76,19 +108,22 @@ def check_inventory(directory: Path, hashes: bool) -> list[str]:
     Args:
         directory: of the model.
         hashes: also read every file and compare its SHA-256; without it only sizes are compared.
+
+    Raises:
+        CheckpointError: ``files.json`` is no inventory.
     """
     try:
         inventory = Inventory.load(directory)
     except FileNotFoundError:
         return []
-    except CheckpointError as error:
-        return [f"{error.detail} Make the model directory again."]
     unlisted = [path for path in _paths(directory) if path not in inventory.files]
     checked = [_check_file(directory, path, inventory, hashes, unlisted) for path in inventory.files]
-    return [sentence for sentence in checked if sentence is not None]
+    return [change for change in checked if change is not None]
 
 
-def _check_file(directory: Path, path: str, inventory: Inventory, hashes: bool, unlisted: list[str]) -> str | None:
+def _check_file(
+    directory: Path, path: str, inventory: Inventory, hashes: bool, unlisted: list[str]
+) -> FileChange | None:
     """What is wrong with one file, or ``None``."""
     record, file = inventory.files[path], directory / path
     again = f"fetch it again with: {inventory.made_with}"
@@ -96,15 +131,17 @@ def _check_file(directory: Path, path: str, inventory: Inventory, hashes: bool, 
         if not file.is_file():
             found = _find_renamed(directory, record, unlisted)
             if found is None:
-                return f"{path} is missing; {again}"
-            return f"{path} is missing, but {found} has its content; rename that back to {path}"
+                return FileChange(MISSING_FILE, path, f"{path} is missing", again)
+            sentence = f"{path} is missing, but {found} has its content"
+            return FileChange(RENAMED_FILE, path, sentence, f"rename that back to {path}")
         size = _size(file)
         if size != record.size:
-            return f"{path} has {size} bytes instead of {record.size}; {again}"
+            return FileChange(RESIZED_FILE, path, f"{path} has {size} bytes instead of {record.size}", again)
         if hashes and _sha256(file) != record.sha256:
-            return f"{path} was changed: its SHA-256 is not the recorded one; {again}"
+            return FileChange(CHANGED_FILE, path, f"{path} was changed: its SHA-256 is not the recorded one", again)
     except OSError as error:
-        return f"{path} cannot be read ({error.strerror}); let your user read it, or {again}"
+        sentence = f"{path} cannot be read ({error.strerror})"
+        return FileChange(UNREADABLE_FILE, path, sentence, f"let your user read it, or {again}")
     return None
 
 
