@@ -8,6 +8,7 @@ from ms_core.spec.additions import (
     Control,
     Lora,
     StartPicture,
+    check_end,
     check_strength,
 )
 from ms_core.spec.generation import (
@@ -20,6 +21,7 @@ from ms_core.spec.layout import (
     Box,
 )
 from ms_core.spec.limits import (
+    FILE_NAME_PATTERN,
     MAX_CONTROL_SCALE,
     MAX_CONTROLS,
     MAX_FEATHER,
@@ -38,6 +40,8 @@ from ms_core.spec.limits import (
     SCHEDULERS,
     SIZE_MULTIPLE,
     TIMESTEP_SPACINGS,
+    check_count,
+    check_file_name,
     check_name,
     check_range,
     check_scheduler,
@@ -53,6 +57,8 @@ from ms_core.spec.subject import (
     SCENE_SCALE,
     WHOLE_PICTURE,
     Subject,
+    check_scene_box,
+    check_scene_mask,
     grey_mask,
     mask_bounds,
 )
@@ -61,6 +67,7 @@ __all__ = [
     "AutoLayout",
     "Box",
     "Control",
+    "FILE_NAME_PATTERN",
     "GenerationSpec",
     "GenerationWarning",
     "Lora",
@@ -86,9 +93,14 @@ __all__ = [
     "Subject",
     "TIMESTEP_SPACINGS",
     "WHOLE_PICTURE",
+    "check_count",
+    "check_end",
+    "check_file_name",
     "check_name",
     "check_range",
     "check_redraw",
+    "check_scene_box",
+    "check_scene_mask",
     "check_scheduler",
     "check_size",
     "check_strength",

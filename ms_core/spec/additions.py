@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ms_core.errors import InvalidInputError
-from ms_core.spec.limits import MAX_CONTROL_SCALE, MAX_LORA_WEIGHT, check_name, check_range
+from ms_core.spec.limits import MAX_CONTROL_SCALE, MAX_LORA_WEIGHT, check_file_name, check_name, check_range
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,12 +48,11 @@ class Control:
     end: float = 1.0
 
     def __post_init__(self) -> None:
-        check_name(self.name, "/name")
+        check_file_name(self.name, "/name")
         check_range(self.scale, 0.0, MAX_CONTROL_SCALE, "/scale")
         check_range(self.start, 0.0, 1.0, "/start")
         check_range(self.end, 0.0, 1.0, "/end")
-        if self.start >= self.end:
-            raise InvalidInputError(f"The end must be above the start, which is {self.start}.", "/end")
+        check_end(self.end, self.start, "/end")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +71,12 @@ class StartPicture:
 
     def __post_init__(self) -> None:
         check_strength(self.strength, "/strength")
+
+
+def check_end(end: float, start: float, pointer: str) -> None:
+    """Raise ``InvalidInputError`` unless ``end`` is above ``start``."""
+    if start >= end:
+        raise InvalidInputError(f"The end must be above the start, which is {start}.", pointer)
 
 
 def check_strength(value: float, pointer: str) -> None:

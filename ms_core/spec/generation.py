@@ -17,6 +17,7 @@ from ms_core.spec.limits import (
     MAX_STEPS,
     MAX_SUBJECT_SCALE,
     MAX_SUBJECTS,
+    check_count,
     check_name,
     check_range,
     check_scheduler,
@@ -129,8 +130,7 @@ def _check_numbers(spec: GenerationSpec) -> None:
 
 
 def _check_subjects(spec: GenerationSpec) -> None:
-    if not 1 <= len(spec.subjects) <= MAX_SUBJECTS:
-        raise InvalidInputError(f"Give 1 to {MAX_SUBJECTS} subjects, not {len(spec.subjects)}.", "/subjects")
+    check_count(len(spec.subjects), 1, MAX_SUBJECTS, "subjects", "/subjects")
     for index, subject in enumerate(spec.subjects):
         if subject.box is None and spec.layout is None:
             raise LayoutError(
@@ -143,10 +143,8 @@ def _check_subjects(spec: GenerationSpec) -> None:
 def _check_additions(spec: GenerationSpec) -> None:
     if spec.preset is not None:
         check_name(spec.preset, "/preset")
-    if len(spec.loras) > MAX_LORAS:
-        raise InvalidInputError(f"Give at most {MAX_LORAS} LoRAs, not {len(spec.loras)}.", "/loras")
-    if len(spec.controls) > MAX_CONTROLS:
-        raise InvalidInputError(f"Give at most {MAX_CONTROLS} controls, not {len(spec.controls)}.", "/controls")
+    check_count(len(spec.loras), 0, MAX_LORAS, "LoRAs", "/loras")
+    check_count(len(spec.controls), 0, MAX_CONTROLS, "controls", "/controls")
     if spec.start is not None:
         check_redraw(spec.start.redraw, len(spec.subjects), "/start/redraw")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from ms_core.errors import InvalidInputError, UnsupportedSchedulerError
@@ -24,12 +25,21 @@ MAX_Z_INDEX = 100
 SIZE_MULTIPLE = 8
 SCHEDULERS = ("ddim", "dpmpp_2m", "dpmpp_2m_karras", "euler", "euler_ancestral", "heun", "lcm", "unipc")
 TIMESTEP_SPACINGS = ("leading", "linspace", "trailing")
+# Of a file or folder, without its ending: no path, no address, nothing hidden.
+FILE_NAME_PATTERN = rf"[^\s./\\:][^\x00-\x1f\x7f/\\:]{{0,{MAX_NAME_CHARACTERS - 1}}}"
 
 
 def check_range(value: float, low: float, high: float, pointer: str) -> None:
     """Raise ``InvalidInputError`` unless ``value`` is a number from ``low`` to ``high``; NaN is in no range."""
     if not low <= value <= high:
         raise InvalidInputError(f"Must be a number from {low} to {high}, not {value!r}.", pointer)
+
+
+def check_count(count: int, low: int, high: int, things: str, pointer: str) -> None:
+    """Raise ``InvalidInputError`` unless there are ``low`` to ``high`` of these ``things``."""
+    if not low <= count <= high:
+        span = f"at most {high}" if low == 0 else f"{low} to {high}"
+        raise InvalidInputError(f"Give {span} {things}, not {count}.", pointer)
 
 
 def check_text(text: str, pointer: str, max_characters: int) -> None:
@@ -65,3 +75,11 @@ def check_name(name: str, pointer: str) -> None:
     if not name.strip():
         raise InvalidInputError("The name is empty.", pointer)
     check_text(name, pointer, MAX_NAME_CHARACTERS)
+
+
+def check_file_name(name: str, pointer: str) -> None:
+    """Raise ``InvalidInputError`` unless ``name`` can name a file of the model directory; a path or an address cannot."""
+    check_name(name, pointer)
+    if re.fullmatch(FILE_NAME_PATTERN, name) is None or name.lower().endswith(".safetensors"):
+        detail = f"{name!r} is no name; give the name alone, without folders, address or .safetensors."
+        raise InvalidInputError(detail, pointer)

@@ -13,6 +13,7 @@ from ms_core.spec.limits import (
     MAX_PHRASE_CHARACTERS,
     MAX_SUBJECT_SCALE,
     MAX_Z_INDEX,
+    check_count,
     check_range,
     check_text,
 )
@@ -59,11 +60,10 @@ class Subject:
     def __post_init__(self) -> None:
         _check_phrase(self.phrase)
         _check_numbers(self)
-        if not 1 <= len(self.images) <= MAX_IMAGES_PER_SUBJECT:
-            detail = f"Give 1 to {MAX_IMAGES_PER_SUBJECT} pictures of a subject, not {len(self.images)}."
-            raise InvalidInputError(detail, "/images")
+        check_count(len(self.images), 1, MAX_IMAGES_PER_SUBJECT, "pictures of a subject", "/images")
         if self.scene:
-            _check_scene(self)
+            check_scene_box(self.box, "/box")
+            check_scene_mask(self.mask, "/mask")
             object.__setattr__(self, "box", WHOLE_PICTURE)
             object.__setattr__(self, "scale", SCENE_SCALE if self.scale is None else self.scale)
         if self.mask is not None:
@@ -89,11 +89,16 @@ def _check_numbers(subject: Subject) -> None:
     check_range(subject.z_index, -MAX_Z_INDEX, MAX_Z_INDEX, "/z_index")
 
 
-def _check_scene(subject: Subject) -> None:
-    if subject.mask is not None:
-        raise LayoutError("A scene fills the whole picture; leave its mask out.", "/mask")
-    if subject.box not in (None, WHOLE_PICTURE):
-        raise LayoutError("A scene fills the whole picture; leave its box out.", "/box")
+def check_scene_box(box: Box | None, pointer: str) -> None:
+    """Raise ``LayoutError`` for a scene with a box of its own; one of the whole picture says nothing new."""
+    if box not in (None, WHOLE_PICTURE):
+        raise LayoutError("A scene fills the whole picture; leave its box out.", pointer)
+
+
+def check_scene_mask(mask: object | None, pointer: str) -> None:
+    """Raise ``LayoutError`` for a scene with a mask."""
+    if mask is not None:
+        raise LayoutError("A scene fills the whole picture; leave its mask out.", pointer)
 
 
 def mask_bounds(mask: Image.Image) -> Box:

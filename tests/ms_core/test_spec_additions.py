@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ms_core.errors import InvalidInputError
-from ms_core.spec import Box, Control, GenerationSpec, Lora, StartPicture, Subject
+from ms_core.spec import Box, Control, GenerationSpec, Lora, StartPicture, Subject, check_file_name
 
 PICTURE = Image.new("RGB", (4, 4))
 CAT = Subject("cat", PICTURE, Box(0.0, 0.0, 1.0, 1.0))
@@ -28,6 +28,7 @@ CONTROL = Control("canny", PICTURE)
         (lambda: Lora("paper", 4.1), "/weight"),
         (lambda: Lora("paper", math.nan), "/weight"),
         (lambda: replace(CONTROL, name=""), "/name"),
+        (lambda: replace(CONTROL, name="../canny"), "/name"),
         (lambda: replace(CONTROL, scale=-0.1), "/scale"),
         (lambda: replace(CONTROL, start=-0.1), "/start"),
         (lambda: replace(CONTROL, end=1.1), "/end"),
@@ -53,6 +54,33 @@ def test_a_strength_is_above_zero_and_at_most_one(strength: float) -> None:
     else:
         with pytest.raises(InvalidInputError, match="above 0 and at most 1"):
             StartPicture(PICTURE, strength)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/etc/passwd",
+        "a/b",
+        "..",
+        ".hidden",
+        "a\\b",
+        "C:x",
+        "https://example.com/a",
+        "a\nb",
+        " a",
+        "a.safetensors",
+        "x" * 201,
+    ],
+)
+def test_a_path_or_an_address_is_no_name(name: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        check_file_name(name, "/loras/0/name")
+    assert caught.value.pointer == "/loras/0/name"
+
+
+@pytest.mark.parametrize("name", ["paper", "my style (v2)", "LCM-LoRA_sdxl.v1", "水墨", "a..b", "x" * 200])
+def test_what_a_file_can_be_called_is_a_name(name: str) -> None:
+    check_file_name(name, "/name")
 
 
 def test_lists_become_tuples() -> None:
