@@ -81,8 +81,7 @@ def _nvml_uuids() -> list[str]:
     except pynvml.NVMLError:
         return []
     try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        return [uuid for handle in handles for uuid in _uuids_of(pynvml, handle)]
+        return [as_text(pynvml.nvmlDeviceGetUUID(handle)) for handle in cuda_handles(pynvml)]
     except pynvml.NVMLError as error:
         log.warning("NVML cannot list the CUDA devices: %s", error)
         return []
@@ -90,21 +89,32 @@ def _nvml_uuids() -> list[str]:
         pynvml.nvmlShutdown()
 
 
-def _uuids_of(nvml: Any, handle: Any) -> list[str]:
+def cuda_handles(nvml: Any) -> list[Any]:
+    """NVML's handles of all CUDA devices in the order of the PCI bus; MIG slices instead of the device they slice.
+
+    Args:
+        nvml: the module ``pynvml``, initialised.
+    """
+    handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+    return [part for handle in handles for part in _parts_of(nvml, handle)]
+
+
+def _parts_of(nvml: Any, handle: Any) -> list[Any]:
     try:
         enabled = nvml.nvmlDeviceGetMigMode(handle)[0] == nvml.NVML_DEVICE_MIG_ENABLE
     except nvml.NVMLError:
         enabled = False  # the device cannot be sliced
     if not enabled:
-        return [_text(nvml.nvmlDeviceGetUUID(handle))]
-    slices: list[str] = []
+        return [handle]
+    slices: list[Any] = []
     for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         try:
-            slices.append(_text(nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index))))
+            slices.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index))
         except nvml.NVMLError:
             continue  # an unused place
     return slices
 
 
-def _text(value: str | bytes) -> str:
+def as_text(value: str | bytes) -> str:
+    """A name from NVML, which older versions give as bytes."""
     return value.decode() if isinstance(value, bytes) else value
