@@ -8,7 +8,10 @@ import sys
 import typer
 
 from cli.api import api
+from cli.convert import convert
 from cli.demo import demo
+from cli.doctor import doctor
+from cli.download import download
 from cli.eval import evaluate
 from cli.generate import generate
 from cli.parity import parity
@@ -24,8 +27,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, generate, demo, api, worker, parity):
+for command in (up, generate, demo, doctor, convert, api, worker, parity):
     app.command()(command)
+app.add_typer(download, name="download")
 app.add_typer(train, name="train")
 app.add_typer(evaluate, name="eval")
 
@@ -34,6 +38,8 @@ def run() -> None:
     """Entry point of the console script: an error of ours is one sentence on stderr and exit code 1."""
     # Importing diffusers makes transformers tell of optional packages that nothing here needs.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # The model hub is told nothing of this machine.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         app()
     except MSDiffusionError as error:

@@ -7,18 +7,18 @@ from pathlib import Path
 from ms_core.config import CONTROLNETS, EMBEDDINGS, LORAS, ModelCard
 from ms_core.inspection.base import base_name
 from ms_core.inspection.components import peek_number
-from ms_core.inspection.files import read_tensors
+from ms_core.inspection.files import UNFINISHED, read_tensors
 from ms_core.inspection.findings import Notes
 
 UNFIT_CONTROLNET = "unfit_controlnet"
 PRESET_WITHOUT_LORA = "preset_without_lora"
 
-_UNFINISHED = "*.incomplete"
-
 
 def unfinished_files(directory: Path) -> list[str]:
     """Paths of files whose download has not ended, hidden ones included."""
-    return sorted(file.relative_to(directory).as_posix() for file in directory.rglob(_UNFINISHED) if file.is_file())
+    return sorted(
+        file.relative_to(directory).as_posix() for file in directory.rglob(f"*{UNFINISHED}") if file.is_file()
+    )
 
 
 def check_extras(directory: Path, card: ModelCard, notes: Notes) -> None:

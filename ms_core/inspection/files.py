@@ -15,6 +15,9 @@ BROKEN_FILE = "broken_file"
 TRUNCATED_FILE = "truncated_file"
 PICKLED_WEIGHTS = "pickled_weights"
 
+# The ending of a file whose download has not ended.
+UNFINISHED = ".incomplete"
+
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 
 JsonObject = dict[str, Any]
@@ -142,6 +145,7 @@ def _siblings(wanted: Path) -> list[Path]:
         for file in wanted.parent.iterdir()
         if file.is_file()
         and not file.name.startswith(".")
+        and file.suffix != UNFINISHED
         and (file.suffix == wanted.suffix or file.name.startswith(wanted.name))
     )
 

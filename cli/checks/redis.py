@@ -1,0 +1,109 @@
+"""The Redis that carries the jobs: the one of ``MSD_REDIS_URL``, or the program that ``msd up`` starts."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis.exceptions import RedisError, ResponseError
+
+from cli.checks.section import Section
+from ms_core.errors import StartupError
+from ms_core.inspection import Finding
+from worker.connection import brisk_client
+from worker.redis_server import OLDEST_VERSION, find_redis_binary
+
+_KEEP_ALL = "noeviction"
+
+
+def check_redis(url: str | None) -> Section:
+    """Whether jobs can be queued, and whether the queue outlives a restart.
+
+    Args:
+        url: of a Redis elsewhere; ``None`` or empty for one of our own.
+    """
+    return _check_server(url) if url else _check_program()
+
+
+def _check_program() -> Section:
+    try:
+        binary = find_redis_binary()
+    except StartupError as error:
+        sentence, _, remedy = error.detail.partition(". ")
+        return Section((Finding.error("redis_missing", f"{sentence}.", remedy),))
+    sentence = f"msd up starts a Redis of its own, append-only: {binary}."
+    return Section((Finding.ok(sentence),), {"binary": str(binary)})
+
+
+def _check_server(url: str) -> Section:
+    place = _place(url)
+    try:
+        client = brisk_client(url)
+    except ValueError as error:
+        sentence = f"MSD_REDIS_URL is no address of a Redis: {error}"
+        return Section((Finding.error("redis_url", sentence, "Write it as redis://host:6379/0, or unset it."),))
+    try:
+        info: dict[str, Any] = client.info()  # pyright: ignore[reportAssignmentType] - a synchronous client
+        policy = _policy(client, info)
+    except RedisError as error:
+        sentence = f"The Redis at {place} (MSD_REDIS_URL) does not answer: {error}."
+        remedy = "Start it, or mend MSD_REDIS_URL; without it, msd up starts a Redis of its own."
+        return Section((Finding.error("redis_down", sentence, remedy),), {"address": place})
+    finally:
+        client.close()
+    facts = {
+        "address": place,
+        "version": str(info.get("redis_version", "")),
+        "policy": policy,
+        "append_only": bool(info.get("aof_enabled")),
+        "max_memory": int(info.get("maxmemory", 0)),
+    }
+    findings = [_judge_version(facts), *_judge_memory(facts), *_judge_persistence(facts)]
+    return Section(tuple(findings), facts)
+
+
+def _policy(client: Any, info: dict[str, Any]) -> str:
+    """What Redis does when its memory is full; some hosted ones tell it in only one of two ways."""
+    told = info.get("maxmemory_policy")
+    if told:
+        return str(told)
+    try:
+        return str(client.config_get("maxmemory-policy").get("maxmemory-policy", "unknown"))
+    except ResponseError:
+        return "unknown"
+
+
+def _judge_version(facts: dict[str, Any]) -> Finding:
+    version, place = facts["version"], facts["address"]
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < OLDEST_VERSION:
+        oldest = ".".join(map(str, OLDEST_VERSION))
+        sentence = f"The Redis at {place} is version {version or 'unknown'}; {oldest} or newer is needed."
+        return Finding.error("redis_too_old", sentence, f"Use Redis {oldest} or newer, or any Valkey.")
+    return Finding.ok(f"Redis {version} answers at {place}.")
+
+
+def _judge_memory(facts: dict[str, Any]) -> list[Finding]:
+    if facts["policy"] in (_KEEP_ALL, "unknown"):
+        return []
+    sentence = (
+        f"When its memory is full, this Redis throws keys away (maxmemory-policy {facts['policy']}): jobs get lost."
+    )
+    remedy = f"Set it: redis-cli config set maxmemory-policy {_KEEP_ALL}, and the same in its configuration."
+    return [Finding.warning("redis_evicts", sentence, remedy)]
+
+
+def _judge_persistence(facts: dict[str, Any]) -> list[Finding]:
+    if facts["append_only"]:
+        return []
+    sentence = "This Redis keeps no append-only file: queued jobs are lost when it restarts."
+    remedy = "Set it: redis-cli config set appendonly yes, and the same in its configuration."
+    return [Finding.warning("redis_forgets", sentence, remedy)]
+
+
+def _place(url: str) -> str:
+    """The address without user and password."""
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return parts.path
+    return f"{parts.hostname or '?'}:{parts.port or 6379}"
