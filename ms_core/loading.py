@@ -42,7 +42,7 @@ def load_sdxl(directory: Path, dtype: torch.dtype) -> Any:
     index = _read_index(directory)
     _import_own_components(index)
     _check_components(directory, index)
-    with _loading_errors(directory), _quiet():
+    with _loading_errors(directory), quiet():
         components: Any = cast("Any", StableDiffusionXLPipeline).from_pretrained(
             directory,
             dtype=dtype,
@@ -67,7 +67,7 @@ def load_image_encoder(directory: Path, dtype: torch.dtype) -> Any:
     """
     if not directory.is_dir():
         raise ModelNotFoundError(f"The model lacks its {IMAGE_ENCODER} directory.")
-    with _loading_errors(directory), _quiet():
+    with _loading_errors(directory), quiet():
         encoder: Any = cast("Any", CLIPVisionModelWithProjection).from_pretrained(
             directory, dtype=dtype, use_safetensors=True, local_files_only=True
         )
@@ -114,7 +114,7 @@ def _check_components(directory: Path, index: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
+def quiet() -> Generator[None]:
     """Keep both libraries' progress bars and warnings out of logs and terminals, and leave their settings as they were.
 
     diffusers warns of every component class that is not SDXL's own, such as our VAE.
