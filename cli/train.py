@@ -24,13 +24,14 @@ def mini(
         Path | None, typer.Option(help="Folder with the @iconify-json packages; docs/mini.md lists them.")
     ] = None,
     minutes: Annotated[float | None, typer.Option(min=0.1, help="Stop each stage after so long; go on later.")] = None,
+    device: Annotated[str, typer.Option(help="Where to train: cpu, or cuda.")] = "cpu",
     smoke: Annotated[bool, typer.Option("--smoke", help="All stages in a minute, on the bundled sprites.")] = False,
 ) -> None:
     """Train the small model: VAE, vision, base, adapter; the result is OUT/model."""
     from ms_core.training.mini import FULL, SMOKE, MiniTraining, load_artwork
 
     pack, held_out = load_artwork(out, artwork, ASSETS, smoke)
-    training = MiniTraining(out, pack, held_out, SMOKE if smoke else FULL)
+    training = MiniTraining(out, pack, held_out, SMOKE if smoke else FULL, device)
     unfinished = training.run(minutes)
     if unfinished is not None:
         typer.echo(f"The stage {unfinished} is not done yet; run the same command again to go on.")

@@ -57,11 +57,11 @@ def _plain_copy(part: Any, dtype: torch.dtype) -> Any:
     kind = cast("Any", type(part))
     fresh: Any = kind.from_config(part.config) if hasattr(part, "register_to_config") else copy.deepcopy(part)
     fresh.load_state_dict(part.state_dict())
-    return fresh.to(dtype)
+    return fresh.to("cpu", dtype)
 
 
 def _save_image_encoder(encoder: Any, directory: Path, dtype: torch.dtype) -> None:
-    copy.deepcopy(encoder).to(dtype).save_pretrained(directory, safe_serialization=True)
+    copy.deepcopy(encoder).to("cpu", dtype).save_pretrained(directory, safe_serialization=True)
     preprocessor = {
         "image_processor_type": "CLIPImageProcessor",
         "do_convert_rgb": True,

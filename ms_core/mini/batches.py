@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ms_core.data.records import TrainingSample
 from ms_core.mini.scenes import SceneComposer, SceneConfig
@@ -45,6 +46,16 @@ class SceneBatch:
             self.present[:rows],
             self.captions[:rows],
             self.phrases[:rows],
+        )
+
+    def to(self, device: torch.device) -> SceneBatch:
+        """The same batch on a device."""
+        return replace(
+            self,
+            images=self.images.to(device),
+            references=self.references.to(device),
+            boxes=self.boxes.to(device),
+            present=self.present.to(device),
         )
 
     def with_references(self, references: UInt8[Tensor, "b subjects 3 size size"]) -> SceneBatch:
@@ -96,10 +107,11 @@ class SceneStream(IterableDataset[SceneBatch]):
         self.first = first
 
     def __iter__(self) -> Iterator[SceneBatch]:
-        number = self.first
-        while True:
+        # The loader takes from its processes in turn, so each composes every so-many-th batch.
+        process = get_worker_info()
+        start, step = (0, 1) if process is None else (process.id, process.num_workers)
+        for number in itertools.count(self.first + start, step):
             yield self.batch(number)
-            number += 1
 
     def batch(self, number: int) -> SceneBatch:
         """Batch of this number.
@@ -112,6 +124,6 @@ class SceneStream(IterableDataset[SceneBatch]):
         return collate([self.composer.sample(self.composer.draw(rng, count)) for count in counts])
 
 
-def load_batches(stream: SceneStream) -> DataLoader[SceneBatch]:
-    """The stream's batches, composed ahead in one other process."""
-    return DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=4)
+def load_batches(stream: SceneStream, processes: int = 1) -> DataLoader[SceneBatch]:
+    """The stream's batches in their order, composed ahead in other processes."""
+    return DataLoader(stream, batch_size=None, num_workers=processes, prefetch_factor=4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -68,13 +68,13 @@ class DenoisingStage:
         self.config = config
         self.name = config.name
         self.held_out = held_out
-        alphas: Tensor = model.scheduler.alphas_cumprod
+        alphas: Tensor = model.scheduler.alphas_cumprod.to(held_out.images.device)
         self.signal, self.noise = alphas.sqrt(), (1 - alphas).sqrt()
 
     def loss(self, batch: SceneBatch, progress: float) -> Float[Tensor, ""]:
         latents = self.encode(batch)
         timesteps = self.draw_timesteps(len(latents))
-        drops = draw_drops(len(latents), self.config.rates)
+        drops = draw_drops(len(latents), self.config.rates).to(latents.device)
         error = self.error(batch, latents, torch.randn_like(latents), timesteps, drops)
         if self.config.inside_weight == 0.0:
             return error.mean()
@@ -83,7 +83,7 @@ class DenoisingStage:
 
     def draw_timesteps(self, rows: int) -> Int[Tensor, " rows"]:
         """Timesteps from 0 to 999, evenly or noisy ones first."""
-        draw = torch.rand(rows)
+        draw = torch.rand(rows).to(self.signal.device)
         return ((draw.sqrt() if self.config.noisy_first else draw) * len(self.signal)).long()
 
     @torch.no_grad()
@@ -102,7 +102,9 @@ class DenoisingStage:
         """Squared error of the predicted velocity."""
         signal, spread = (table[timesteps].view(-1, 1, 1, 1) for table in (self.signal, self.noise))
         noisy, velocity = signal * latents + spread * noise, signal * noise - spread * latents
-        text = self.encode_text(["" if dropped else c for c, dropped in zip(batch.captions, drops.text, strict=True)])
+        dropped: list[Any] = cast("Any", drops.text.cpu()).tolist()
+        captions = ["" if empty else caption for caption, empty in zip(batch.captions, dropped, strict=True)]
+        text = self.encode_text(captions)
         data = self.attention_data(batch, drops.image, drops.grounding)
         return (self.predict(noisy, timesteps, text, data).float() - velocity).square()
 
@@ -111,7 +113,7 @@ class DenoisingStage:
     ) -> Float[Tensor, "b c h w"]:
         """The UNet's velocity."""
         height, width = (8 * side for side in noisy.shape[-2:])
-        time_ids = torch.tensor([[height, width, 0, 0, height, width]]).expand(len(noisy), 6)
+        time_ids = torch.tensor([[height, width, 0, 0, height, width]], device=noisy.device).expand(len(noisy), 6)
         return self.model.unet(
             noisy,
             timesteps,
@@ -122,9 +124,7 @@ class DenoisingStage:
 
     def encode_text(self, captions: Sequence[str]) -> Text:
         """Penultimate hidden states of both encoders side by side, and the second's pooled output, as SDXL has it."""
-        ids = self.model.tokenizer(
-            list(captions), padding="max_length", truncation=True, max_length=77, return_tensors="pt"
-        ).input_ids
+        ids = self._token_ids(captions, 77)
         first = self.model.text_encoder(ids, output_hidden_states=True)
         second = self.model.text_encoder_2(ids, output_hidden_states=True)
         return Text(torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1), second.text_embeds)
@@ -139,18 +139,21 @@ class DenoisingStage:
             features = self.model.image_encoder(references, output_hidden_states=True).hidden_states[-2]
         phrases = [phrase for row in batch.phrases for phrase in row]
         # The text encoder is causal: padding behind the end of a phrase cannot change its pooled output.
-        ids = self.model.tokenizer(
-            phrases, padding="max_length", truncation=True, max_length=PHRASE_TOKENS, return_tensors="pt"
-        ).input_ids
-        phrase_embeds = self.model.text_encoder(ids).pooler_output
+        phrase_embeds = self.model.text_encoder(self._token_ids(phrases, PHRASE_TOKENS)).pooler_output
         grounded = ~drop_grounding[:, None].expand(rows, most)[batch.present]
         flat = self.model.adapter.resampler(features, phrase_embeds, batch.boxes[batch.present], grounded)
         tokens = flat.new_zeros(rows, most, *flat.shape[1:])
         tokens[batch.present] = flat
         present = batch.present & ~drop_image[:, None]
-        subjects = SubjectBatch(tokens, batch.boxes, torch.ones(rows, most), present)
+        subjects = SubjectBatch(tokens, batch.boxes, torch.ones_like(present, dtype=torch.float32), present)
         size = batch.images.shape[-1] // 8
         return AttentionData(subjects, (size, size))
+
+    def _token_ids(self, texts: Sequence[str], length: int) -> Int[Tensor, "b length"]:
+        inputs = self.model.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        )
+        return inputs.input_ids.to(self.signal.device)
 
     def inside(self, batch: SceneBatch, size: int) -> Float[Tensor, "b 1 size size"]:
         """1 in the cells that any box covers."""
@@ -162,12 +165,13 @@ class DenoisingStage:
         wrong = rotate_references(batch)
         latents = self.encode(batch)
         inside = self.inside(batch, latents.shape[-1])
+        nothing = Drops.none(len(latents)).to(latents.device)
         values: dict[str, float] = {}
         for timestep in GAIN_TIMESTEPS:
-            noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(timestep))
-            timesteps = torch.full((len(latents),), timestep)
+            noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(timestep)).to(latents.device)
+            timesteps = torch.full((len(latents),), timestep, device=latents.device)
             losses = [
-                float((self.error(b, latents, noise, timesteps, Drops.none(len(latents))) * inside).sum())
+                float((self.error(b, latents, noise, timesteps, nothing) * inside).sum())
                 / float(inside.sum() * latents.shape[1])
                 for b in (batch, wrong)
             ]

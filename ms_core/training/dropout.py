@@ -28,6 +28,10 @@ class Drops:
     image: Bool[Tensor, " b"]
     grounding: Bool[Tensor, " b"]
 
+    def to(self, device: torch.device) -> Drops:
+        """The same drops on a device."""
+        return Drops(self.text.to(device), self.image.to(device), self.grounding.to(device))
+
     @classmethod
     def none(cls, rows: int) -> Self:
         """Nothing is dropped."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -119,8 +120,9 @@ class Trainer:
     AVERAGE_EVERY = 4
     LOG_EVERY = 20
 
-    def __init__(self, stage: Stage, config: StageConfig, folder: Path) -> None:
-        self.stage, self.config, self.folder = stage, config, folder
+    def __init__(self, stage: Stage, config: StageConfig, folder: Path, device: torch.device | str = "cpu") -> None:
+        """Prepare a stage whose modules are on ``device`` already."""
+        self.stage, self.config, self.folder, self.device = stage, config, folder, torch.device(device)
         folder.mkdir(parents=True, exist_ok=True)
         parameters = [parameter for parameter in stage.trained.parameters() if parameter.requires_grad]
         self.optimizer: Any = torch.optim.AdamW(
@@ -140,12 +142,14 @@ class Trainer:
         """Train until the stage is done, or for ``minutes``; returns whether it is done."""
         self.resume()
         stream = SceneStream(pack, scenes, self.config.batch_size, self.config.seed, self.step)
+        # Beside a GPU, composing the scenes is what takes the time.
+        processes = 1 if self.device.type == "cpu" else max(1, (os.cpu_count() or 1) - 2)
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         columns = TextColumn(self.stage.name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Progress(*columns, TextColumn("loss {task.fields[loss]:.4f}"), refresh_per_second=1) as bar:
             task = bar.add_task("", total=self.num_steps, completed=self.step, loss=math.nan)
             try:
-                for loss in self._steps(load_batches(stream), deadline):
+                for loss in self._steps(load_batches(stream, processes), deadline):
                     bar.update(task, completed=self.step, loss=loss)
             finally:
                 # An interrupted run keeps every step it took.
@@ -179,8 +183,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         seed_everything(self.config.seed * 1_000_003 + self.step)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.autocast):
-            loss: Any = self.stage.loss(batch, self.step / self.num_steps)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast):
+            loss: Any = self.stage.loss(batch.to(self.device), self.step / self.num_steps)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
         self.optimizer.step()
@@ -199,7 +203,7 @@ class Trainer:
     def save(self) -> None:
         """Write weights, their average and the optimiser."""
         trained = self.stage.trained.state_dict()
-        save_file({name: value.contiguous() for name, value in trained.items()}, self.folder / WEIGHTS)
+        save_file({name: value.cpu().contiguous() for name, value in trained.items()}, self.folder / WEIGHTS)
         torch.save(
             {
                 "step": self.step,
@@ -212,7 +216,7 @@ class Trainer:
         )
         self.average.swap()
         averaged = self.stage.trained.state_dict()
-        save_file({name: value.contiguous() for name, value in averaged.items()}, self.folder / AVERAGE)
+        save_file({name: value.cpu().contiguous() for name, value in averaged.items()}, self.folder / AVERAGE)
         self.average.swap()
 
     @torch.no_grad()
@@ -236,7 +240,7 @@ class Trainer:
         self.average = WeightAverage(self.stage.trained, self.config.average_decay)
         if not (self.folder / STATE).is_file():
             return
-        state = torch.load(self.folder / STATE, weights_only=True)
+        state = torch.load(self.folder / STATE, map_location=self.device, weights_only=True)
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.average.shadow, self.average.updates = state["shadow"], state["updates"]

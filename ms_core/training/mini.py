@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import (
     load_file,  # pyright: ignore[reportUnknownVariableType] - safetensors leaves PathLike's parameter open
@@ -78,7 +79,14 @@ SMOKE = MiniRecipe(
 class MiniTraining:
     """One training run in one folder: ``tokenizer/`` and a folder for each stage."""
 
-    def __init__(self, folder: Path, pack: SpritePack, held_out: SpritePack, recipe: MiniRecipe) -> None:
+    def __init__(  # noqa: PLR0913 - what a run is made of
+        self,
+        folder: Path,
+        pack: SpritePack,
+        held_out: SpritePack,
+        recipe: MiniRecipe,
+        device: torch.device | str = "cpu",
+    ) -> None:
         """Prepare a run, or take up the one that stands in ``folder``.
 
         Args:
@@ -86,15 +94,18 @@ class MiniTraining:
             pack: artwork to train on.
             held_out: artwork for telemetry and sheets only.
             recipe: lengths and rates.
+            device: to train on; a run can go on on another.
         """
-        self.folder, self.pack, self.recipe = folder, pack, recipe
+        self.folder, self.pack, self.recipe, self.device = folder, pack, recipe, torch.device(device)
         folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer = self._tokenizer()
         stream = SceneStream(held_out, recipe.scenes, recipe.held_out_pictures, HELD_OUT_SEED, first=0)
-        self.held_out = stream.batch(0)
+        self.held_out = stream.batch(0).to(self.device)
         seed_everything(recipe.base.seed)
         self.model = train_ready(build_model(self.tokenizer, explicit_attention))
         self.vision = VisionPretraining(self.model.image_encoder)
+        for part in self._parts():
+            part.to(self.device)
 
     def run(self, minutes: float | None = None) -> str | None:
         """Train every stage that is not done; ``minutes`` bounds each. Returns the stage that is not done yet."""
@@ -109,7 +120,7 @@ class MiniTraining:
             self.load(earlier)
         self._prepare(name)
         if not (self.folder / name / DONE).is_file():
-            trainer = Trainer(self._stage(name), getattr(self.recipe, name), self.folder / name)
+            trainer = Trainer(self._stage(name), getattr(self.recipe, name), self.folder / name, self.device)
             if not trainer.run(self.pack, self.recipe.scenes, minutes):
                 return False
         if name == "vae" and not self._weights(name).is_file():
@@ -155,8 +166,8 @@ class MiniTraining:
         vae = self.model.vae
         vae.load_state_dict(load_file(self.folder / "vae" / AVERAGE))
         stream = SceneStream(self.pack, self.recipe.scenes, 64, self.recipe.vae.seed, first=0)
-        whiten_latents(vae, [stream.batch(number) for number in range(4)])
-        save_file(vae.state_dict(), self._weights("vae"))
+        whiten_latents(vae, [stream.batch(number).to(self.device) for number in range(4)])
+        save_file({name: value.cpu() for name, value in vae.state_dict().items()}, self._weights("vae"))
 
     def _trained(self, name: str) -> nn.Module:
         model = self.model
@@ -171,14 +182,18 @@ class MiniTraining:
             )
         return {"vae": model.vae, "vision": self.vision, "adapter": model.adapter}[name]
 
+    def _parts(self) -> tuple[Any, ...]:
+        """All modules of the model; the image encoder is inside ``vision``."""
+        model = self.model
+        return model.vae, self.vision, model.unet, model.text_encoder, model.text_encoder_2, model.adapter
+
     def _prepare(self, name: str) -> None:
         """Freeze what the stage does not train."""
-        model = self.model
-        for part in (model.vae, self.vision, model.unet, model.text_encoder, model.text_encoder_2, model.adapter):
+        for part in self._parts():
             part.requires_grad_(False)
         self._trained(name).requires_grad_(True)
         if name == "base":
-            model.adapter.copy_text_projections(model.unet)
+            self.model.adapter.copy_text_projections(self.model.unet)
 
     def _stage(self, name: str) -> Stage:
         if name == "vae":

@@ -22,15 +22,16 @@ def sample_batch(
 ) -> Float[Tensor, "b 3 height width"]:
     """Pictures in [-1, 1] for a batch's captions, references and boxes, always from the same noise."""
     rows, size = len(batch.captions), batch.images.shape[-1] // 8
-    nothing = torch.zeros(rows, dtype=torch.bool)
+    device = batch.images.device
+    nothing = torch.zeros(rows, dtype=torch.bool, device=device)
     text, negative = stage.encode_text(batch.captions), stage.encode_text([""] * rows)
     data = stage.attention_data(batch, nothing, nothing)
     empty = stage.attention_data(batch, ~nothing, nothing)
     scheduler = build_scheduler()
-    scheduler.set_timesteps(steps)
+    scheduler.set_timesteps(steps, device=device)
     channels = stage.model.unet.config.in_channels
     noise = torch.randn(rows, channels, size, size, generator=torch.Generator().manual_seed(0))
-    latents = noise * scheduler.init_noise_sigma
+    latents = noise.to(device) * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
         model_input = scheduler.scale_model_input(latents, timestep)
         conditional = _predict(stage, model_input, timestep, text, data)

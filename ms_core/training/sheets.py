@@ -15,7 +15,7 @@ GAP = 2
 def to_picture(sample: Float[Tensor, "3 height width"]) -> Image.Image:
     """A picture from values in [-1, 1]."""
     values = (sample.float().clamp(-1, 1) + 1) * 127.5
-    return Image.fromarray(values.round().permute(1, 2, 0).numpy().astype(np.uint8))
+    return Image.fromarray(values.round().permute(1, 2, 0).cpu().numpy().astype(np.uint8))
 
 
 def grid(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:

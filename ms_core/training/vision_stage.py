@@ -52,7 +52,7 @@ class VisionStage:
         painting = (painted - torch.cat([references, second])).abs().mean()
         a, b = F.normalize(embeds.float(), dim=-1).chunk(2)
         logits = a @ b.T / TEMPERATURE
-        labels = torch.arange(len(a))
+        labels = torch.arange(len(a), device=a.device)
         matching = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
         return painting + MATCH_WEIGHT * matching
 
@@ -76,26 +76,31 @@ class VisionStage:
         references = normalise_references(self.held_out.references[self.held_out.present])
         painted, embeds = self._forward(torch.cat([references, change_view(references)]))
         a, b = F.normalize(embeds, dim=-1).chunk(2)
-        matched = ((a @ b.T).argmax(-1) == torch.arange(len(a))).float().mean()
+        matched = ((a @ b.T).argmax(-1) == torch.arange(len(a), device=a.device)).float().mean()
         return {"painting": float((painted[: len(a)] - references).abs().mean()), "matched": float(matched)}
 
 
 def normalise_references(references: Tensor) -> Float[Tensor, "n 3 size size"]:
     """Bytes to what the image encoder reads: CLIP's mean and spread."""
-    mean, std = torch.tensor(CLIP_MEAN).view(-1, 1, 1), torch.tensor(CLIP_STD).view(-1, 1, 1)
+    mean, std = _mean_and_std(references.device)
     return (references.float() / 255.0 - mean) / std
 
 
 def _denormalise(picture: Float[Tensor, "3 size size"]) -> Float[Tensor, "3 size size"]:
-    mean, std = torch.tensor(CLIP_MEAN).view(-1, 1, 1), torch.tensor(CLIP_STD).view(-1, 1, 1)
+    mean, std = _mean_and_std(picture.device)
     return (picture * std + mean) * 2 - 1
+
+
+def _mean_and_std(device: torch.device) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
+    mean, std = (torch.tensor(numbers, device=device).view(-1, 1, 1) for numbers in (CLIP_MEAN, CLIP_STD))
+    return mean, std
 
 
 def hide_patches(pictures: Float[Tensor, "n 3 size size"], patch: int, share: float = 0.25) -> Tensor:
     """The pictures with a random share of their patches set to the mean colour."""
     cells = pictures.shape[-1] // patch
     kept = (torch.rand(len(pictures), 1, cells, cells) >= share).float()
-    return pictures * F.interpolate(kept, scale_factor=patch)
+    return pictures * F.interpolate(kept, scale_factor=patch).to(pictures.device)
 
 
 def change_view(pictures: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n 3 size size"]:
@@ -106,6 +111,7 @@ def change_view(pictures: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n 3 
     mirror = torch.where(torch.rand(count) < 0.5, -1.0, 1.0)
     row_x = torch.stack([angle.cos() * scale * mirror, -angle.sin() * scale, (torch.rand(count) - 0.5) * 0.2], 1)
     row_y = torch.stack([angle.sin() * scale * mirror, angle.cos() * scale, (torch.rand(count) - 0.5) * 0.2], 1)
-    places = F.affine_grid(torch.stack([row_x, row_y], 1), list(pictures.shape), align_corners=False)
-    white = normalise_references(torch.full((1, 3, 1, 1), 255))
+    turns = torch.stack([row_x, row_y], 1).to(pictures.device)
+    places = F.affine_grid(turns, list(pictures.shape), align_corners=False)
+    white = normalise_references(torch.full((1, 3, 1, 1), 255, device=pictures.device))
     return F.grid_sample(pictures - white, places, align_corners=False) + white

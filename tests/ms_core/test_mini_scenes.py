@@ -12,7 +12,7 @@ from PIL import Image
 
 from ms_core.data.records import TrainingSample
 from ms_core.mini.backgrounds import BACKGROUNDS
-from ms_core.mini.batches import SceneStream, subject_counts
+from ms_core.mini.batches import SceneStream, load_batches, subject_counts
 from ms_core.mini.scenes import TREATMENTS, Scene, SceneComposer, SceneConfig, caption_of, run_lengths, turn_hue
 from ms_core.mini.sprites import SpritePack
 
@@ -132,3 +132,9 @@ def test_batch_of_a_number_never_changes(composer: SceneComposer) -> None:
     assert ahead.captions == again.captions
     assert bool((ahead.images == again.images).all())
     assert bool((ahead.references == again.references).all())
+
+
+def test_several_processes_give_the_same_batches_in_the_same_order(composer: SceneComposer) -> None:
+    stream = SceneStream(composer.pack, SceneConfig(), 2, seed=1, first=3)
+    loaded = [batch.captions for batch, _ in zip(load_batches(stream, processes=2), range(4), strict=False)]
+    assert loaded == [stream.batch(number).captions for number in range(3, 7)]
