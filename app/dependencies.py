@@ -9,12 +9,13 @@ from starlette.requests import ClientDisconnect
 
 from app.config import Settings
 from app.errors import HTTPProblem
+from app.generate_request import GenerateRequest
 from app.health import Health
 from app.intake import parse_request
 from app.jobs import Jobs
+from app.models import Models
 from app.pictures import PictureLimits
 from app.problems import BAD_REQUEST, BODY_TOO_LARGE, NOT_JSON
-from app.schemas import GenerateRequest
 
 
 def _settings(request: Request) -> Settings:
@@ -25,12 +26,17 @@ def _jobs(request: Request) -> Jobs:
     return request.app.state.jobs
 
 
+def _models(request: Request) -> Models:
+    return request.app.state.models
+
+
 def _health(request: Request) -> Health:
     return request.app.state.health
 
 
 SettingsDependency = Annotated[Settings, Depends(_settings)]
 JobsDependency = Annotated[Jobs, Depends(_jobs)]
+ModelsDependency = Annotated[Models, Depends(_models)]
 HealthDependency = Annotated[Health, Depends(_health)]
 
 

@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from app.generate_request import GenerateRequest
 from app.problems import PROBLEM_JSON, Problem
-from app.schemas import GenerateRequest
 
 REF_TEMPLATE = "#/components/schemas/{model}"
 

@@ -12,6 +12,18 @@ _TEAPOT = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAABgAAAAYAQMAAADaua+7AAAABlBMVEX///8AgICD+cgVAAAAS0lEQVR42m3MoQ2DQAAF0Jd/CVhwFQjS"
     "CViBybpOB2AcTA0ah7n0ait4AzzuTOIpyEzO9VGGbcxl0bcjSCV0Sqv52tO8eSna53/6AQHgDoq8X3uYAAAAAElFTkSuQmCC"
 )
+_CAT_FROM_THE_OTHER_SIDE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAABgAAAAYAgMAAACdGdVrAAAACVBMVEX/////jAAAAADug18CAAAASElEQVR42mXKMQ6AIBQE0cfPt6fx"
+    "NhYcnSPRa4IFlTjNbibDh4IiNFKoVCFpUjkv6xOr36e0Y5dp9n85MYXOIwyG8NCF2W8bL3G5DX4iiHttAAAAAElFTkSuQmCC"
+)
+_BEACH = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAABgAAAAYAgMAAACdGdVrAAAACVBMVEWHzusebrTu1qDA2mx/AAAAHElEQVR42mNgoAZgDGVg"
+    "YGBgYGIgSLEQrRKVAgA47ADIajDTgQAAAABJRU5ErkJggg=="
+)
+_OVAL_ON_THE_RIGHT = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAACAAAAAgAQAAAABbAUdZAAAAQUlEQVR42p3NoRGAMBTA0NdfBK4rYHF0A0ZnJRyCo5jKqkbk"
+    "4sIERXBcwbkl2h2SNSCEpddIn7dX82TsGRVluPoB+WYH2s19dL8AAAAASUVORK5CYII="
+)
 
 REQUEST_EXAMPLES: list[Any] = [
     {
@@ -29,6 +41,16 @@ REQUEST_EXAMPLES: list[Any] = [
         "num_images": 2,
         "num_inference_steps": 20,
     },
+    {
+        "prompt": "a cat in front of a teapot on the beach",
+        "subjects": [
+            {"phrase": "cat", "images": [_CAT, _CAT_FROM_THE_OTHER_SIDE], "box": [0.1, 0.35, 0.6, 0.9], "z_index": 1},
+            {"phrase": "teapot", "image": _TEAPOT, "mask": _OVAL_ON_THE_RIGHT, "feather": 0.05, "cutout": True},
+            {"phrase": "beach", "image": _BEACH, "scene": True},
+        ],
+        "scheduler": "euler_ancestral",
+        "seed": 7,
+    },
 ]
 
 JOB_EXAMPLE: Any = {
@@ -41,6 +63,7 @@ JOB_EXAMPLE: Any = {
     "progress": {"phase": "denoise", "step": 5, "steps": 20, "fraction": 0.25},
     "seed": 7,
     "images": [],
+    "references": [],
     "warnings": [],
     "error": None,
     "attempt": 1,

@@ -6,26 +6,35 @@ pass; ``app.intake`` turns them back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainValidator, ValidationInfo
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, PlainValidator, ValidationInfo
 from pydantic import WithJsonSchema as JsonSchema
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from app.pictures import PictureLimits, png_from_data_uri
+from app.pictures import PictureLimits, open_png, png_from_data_uri
 from ms_core.errors import InvalidInputError, LayoutError
 from ms_core.spec import (
-    MAX_SUBJECTS,
+    FILE_NAME_PATTERN,
+    MAX_NAME_CHARACTERS,
     SCHEDULERS,
     SIZE_MULTIPLE,
+    TIMESTEP_SPACINGS,
     Box,
+    check_count,
+    check_file_name,
+    check_name,
     check_range,
     check_scheduler,
     check_size,
+    check_strength,
     check_text,
+    check_timestep_spacing,
+    mask_bounds,
 )
 
 PICTURE_LIMITS = "picture_limits"
@@ -40,22 +49,26 @@ class PixelBox:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checked:
-    """Marks a field whose value must pass ``check``; ``json_schema`` is what JSON Schema can say of the check."""
+    """Marks a field whose value must pass ``check``; ``json_schema`` is what JSON Schema can say of the check.
+
+    With ``before`` the check comes before the value itself is read, and sees it as the JSON has it.
+    """
 
     check: Callable[[Any], None]
     json_schema: dict[str, Any]
+    before: bool = False
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        if self.before:
+            return core_schema.no_info_before_validator_function(self._validate, handler(source))
         return core_schema.no_info_after_validator_function(self._validate, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return handler(schema) | self.json_schema
 
     def _validate(self, value: Any) -> Any:
-        try:
+        with gathered_by_pydantic():
             self.check(value)
-        except InvalidInputError as error:
-            raise for_pydantic(error) from error
         return value
 
 
@@ -80,6 +93,31 @@ def text(max_characters: int, if_blank: str | None = None) -> Checked:
     return Checked(check, {"maxLength": max_characters, **min_length})
 
 
+def count(low: int, high: int, things: str) -> Checked:
+    """A list of ``low`` to ``high`` things; with too many of them, none of their pictures is decoded."""
+
+    def check(value: Any) -> None:
+        if isinstance(value, list):
+            check_count(len(value), low, high, things, "")
+
+    return Checked(check, {"minItems": low, "maxItems": high}, before=True)
+
+
+def plain_name() -> Checked:
+    """What the model calls something."""
+    return Checked(lambda value: check_name(value, ""), {"minLength": 1, "maxLength": MAX_NAME_CHARACTERS})
+
+
+def file_name() -> Checked:
+    """What a file or folder of the model directory is called, without its ending; never a path."""
+    return Checked(lambda value: check_file_name(value, ""), {"pattern": f"^{FILE_NAME_PATTERN}$"})
+
+
+def strength_of_start() -> Checked:
+    """A number above 0 and at most 1."""
+    return Checked(lambda value: check_strength(value, ""), {"exclusiveMinimum": 0, "maximum": 1})
+
+
 def side_in_pixels() -> Checked:
     """A width or height: a positive multiple of 8."""
     return Checked(lambda value: check_size(value, ""), {"minimum": SIZE_MULTIPLE, "multipleOf": SIZE_MULTIPLE})
@@ -90,29 +128,56 @@ def known_scheduler() -> Checked:
     return Checked(check_scheduler, {"enum": list(SCHEDULERS)})
 
 
-def for_pydantic(error: InvalidInputError) -> PydanticCustomError:
-    """The same error in the form in which pydantic gathers it."""
-    return PydanticCustomError("invalid_input", "{detail}", {"detail": error.detail, "kind": type(error)})
+def known_timestep_spacing() -> Checked:
+    """One of ``ms_core.spec.TIMESTEP_SPACINGS``."""
+    return Checked(lambda value: check_timestep_spacing(value, ""), {"enum": list(TIMESTEP_SPACINGS)})
+
+
+@contextmanager
+def gathered_by_pydantic() -> Iterator[None]:
+    """Turn an error of ours into one that pydantic gathers with all others."""
+    try:
+        yield
+    except InvalidInputError as error:
+        context = {"detail": error.detail, "kind": type(error)}
+        raise PydanticCustomError("invalid_input", "{detail}", context) from error
 
 
 def _read_picture(value: Any, info: ValidationInfo) -> bytes:
     """The picture of a data URI as PNG; its limits travel in the validation's context."""
+    return _png(value, _limits(info))
+
+
+def _read_whole_picture(value: Any, info: ValidationInfo) -> bytes:
+    """As ``_read_picture``, and never reduced: no side is longer than all pixels in a row."""
+    limits = _limits(info)
+    return _png(value, replace(limits, max_side=limits.max_pixels))
+
+
+def _read_mask(value: Any, info: ValidationInfo) -> bytes:
+    """As ``_read_picture``; an empty mask is an error."""
+    png = _png(value, _limits(info))
+    with gathered_by_pydantic(), open_png(png) as mask:
+        mask_bounds(mask)
+    return png
+
+
+def _limits(info: ValidationInfo) -> PictureLimits:
+    return (info.context or {}).get(PICTURE_LIMITS, PictureLimits())
+
+
+def _png(value: Any, limits: PictureLimits) -> bytes:
     if not isinstance(value, str):
         raise PydanticCustomError("string_type", "Send the picture as a data URI, which is a string.")
-    limits: PictureLimits = (info.context or {}).get(PICTURE_LIMITS, PictureLimits())
-    try:
+    with gathered_by_pydantic():
         return png_from_data_uri(value, limits)
-    except InvalidInputError as error:
-        raise for_pydantic(error) from error
 
 
 def _read_box(value: Any) -> Box | PixelBox | None:
     if value is None:
         return None
-    try:
+    with gathered_by_pydantic():
         return _box(value)
-    except InvalidInputError as error:
-        raise for_pydantic(error) from error
 
 
 def _box(value: Any) -> Box | PixelBox:
@@ -138,13 +203,6 @@ def _four_numbers(values: Any) -> tuple[float, float, float, float]:
     return (first, second, third, fourth)
 
 
-def _check_subject_count(value: Any) -> Any:
-    """Refuse too many subjects before any of their pictures is decoded."""
-    if isinstance(value, list) and not 1 <= len(value) <= MAX_SUBJECTS:
-        raise for_pydantic(InvalidInputError(f"Give 1 to {MAX_SUBJECTS} subjects, not {len(value)}."))
-    return value
-
-
 def _four_numbers_schema(description: str, **limits: float) -> dict[str, Any]:
     items = {"type": "number", **limits}
     return {"type": "array", "items": items, "minItems": 4, "maxItems": 4, "description": description}
@@ -163,6 +221,9 @@ _BOX_SCHEMA = {
     ]
 }
 
-PictureField = Annotated[bytes, PlainValidator(_read_picture), JsonSchema({"type": "string", "format": "uri"})]
+_URI_SCHEMA = JsonSchema({"type": "string", "format": "uri"})
+
+PictureField = Annotated[bytes, PlainValidator(_read_picture), _URI_SCHEMA]
+WholePictureField = Annotated[bytes, PlainValidator(_read_whole_picture), _URI_SCHEMA]
+MaskField = Annotated[bytes, PlainValidator(_read_mask), _URI_SCHEMA]
 BoxField = Annotated[Box | PixelBox | None, PlainValidator(_read_box), JsonSchema(_BOX_SCHEMA)]
-SUBJECT_COUNT = BeforeValidator(_check_subject_count)

@@ -55,7 +55,7 @@ class Health:
 
 def _judge(workers: list[WorkerRecord]) -> tuple[Readiness, str | None]:
     """The state that the workers bring the service to, and what a start waits for."""
-    serving = [worker for worker in workers if worker.state in (WorkerState.IDLE, WorkerState.BUSY)]
+    serving = [worker for worker in workers if worker.state.serves]
     starting = [worker for worker in workers if worker.state is WorkerState.STARTING]
     if serving:
         return ("ready" if len(serving) == len(workers) else "degraded"), None
@@ -65,10 +65,12 @@ def _judge(workers: list[WorkerRecord]) -> tuple[Readiness, str | None]:
 
 
 def _check_workers(workers: list[WorkerRecord], model: str) -> CheckResource:
-    serving = any(worker.state in (WorkerState.IDLE, WorkerState.BUSY) for worker in workers)
+    serving = any(worker.state.serves for worker in workers)
     if not workers:
         return CheckResource(ok=False, detail=f"No worker of the model {model} is alive.")
     counts = Counter(worker.state.value for worker in workers)
     detail = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    reasons = [worker.error.detail for worker in workers if worker.error is not None]
-    return CheckResource(ok=serving, detail=" ".join([f"Workers: {detail}.", *reasons]))
+    modes = sorted({worker.memory_mode for worker in workers if worker.memory_mode is not None})
+    more = [f"Memory mode: {', '.join(modes)}."] if modes else []
+    more += [worker.error.detail for worker in workers if worker.error is not None]
+    return CheckResource(ok=serving, detail=" ".join([f"Workers: {detail}.", *more]))

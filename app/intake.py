@@ -6,26 +6,55 @@ together and against the model's card (``complete_request``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from app.errors import HTTPProblem, InvalidRequestError
-from app.fields import PICTURE_LIMITS, PixelBox
-from app.pictures import PictureLimits
+from app.errors import HTTPProblem, InvalidRequestError, collected
+from app.fields import PICTURE_LIMITS
+from app.generate_request import GenerateRequest, SubjectRequest
+from app.model_fit import (
+    control_errors,
+    name_errors,
+    size_errors,
+    step_errors,
+    stretch_warnings,
+    too_many_subjects,
+)
+from app.pictures import PictureLimits, open_png
+from app.places import find_places
 from app.problems import MALFORMED_JSON
-from app.schemas import GenerateRequest
-from ms_core.errors import InvalidInputError, LayoutError, PhraseNotFoundError
-from ms_core.spec import Box, find_phrases
-from worker.contract import JobWarning, ModelCard, StoredLayout, StoredRequest, StoredSubject
+from ms_core.errors import InvalidInputError, PhraseNotFoundError
+from ms_core.spec import Box, check_redraw, find_phrases
+from worker.contract import (
+    JobWarning,
+    ModelCard,
+    StoredControl,
+    StoredLayout,
+    StoredLora,
+    StoredRequest,
+    StoredStart,
+    StoredSubject,
+)
 
 _SENTENCES = {
     "missing": "This field is required.",
     "extra_forbidden": "There is no such field; /docs lists all fields.",
 }
+_DEFAULTED = (
+    "height",
+    "width",
+    "num_inference_steps",
+    "guidance_scale",
+    "scale",
+    "negative_prompt",
+    "scheduler",
+    "timestep_spacing",
+)
 _CODES = {"missing": "missing_field", "extra_forbidden": "unknown_field"}
 
 
@@ -42,7 +71,8 @@ class CompleteRequest:
     """A request whose values fit each other and the model.
 
     Attributes:
-        values: the fields of ``StoredRequest`` but for subjects, seed and model; the card's defaults filled in.
+        values: those of the fields of ``StoredRequest`` that hold no pictures, but for seed and model; in force, as far
+            as the card is known.
         boxes: of each subject, normalised.
         warnings: what the user should know.
     """
@@ -52,15 +82,30 @@ class CompleteRequest:
     boxes: tuple[Box | None, ...]
     warnings: tuple[JobWarning, ...]
 
-    def to_stored(self, images: Sequence[str], seed: int, model: str) -> StoredRequest:
-        """The form in which the job keeps it; ``images`` are the SHA-256 of the subjects' pictures."""
-        subjects = tuple(
-            StoredSubject(
-                phrase=subject.phrase, image=image, box=None if box is None else box.as_tuple(), scale=subject.scale
-            )
-            for subject, image, box in zip(self.request.subjects, images, self.boxes, strict=True)
+    def to_stored(self, keep: Callable[[bytes], str], seed: int, model: str) -> StoredRequest:
+        """The form in which the job keeps it.
+
+        Args:
+            keep: stores a PNG and gives its SHA-256, such as ``ArtifactStore.save_picture``.
+        """
+        start = self.request.start
+        return StoredRequest(
+            subjects=tuple(
+                _stored_subject(subject, box, keep)
+                for subject, box in zip(self.request.subjects, self.boxes, strict=True)
+            ),
+            loras=tuple(StoredLora(name=lora.name, weight=lora.weight) for lora in self.request.loras),
+            controls=tuple(
+                StoredControl(**control.model_dump(exclude={"image"}), image=keep(control.image))
+                for control in self.request.controls
+            ),
+            start=None
+            if start is None
+            else StoredStart(image=keep(start.image), strength=start.strength, redraw=tuple(start.redraw)),
+            seed=seed,
+            model=model,
+            **self.values,
         )
-        return StoredRequest(subjects=subjects, seed=seed, model=model, **self.values)
 
 
 def parse_request(body: bytes, limits: PictureLimits) -> GenerateRequest:
@@ -90,24 +135,23 @@ def complete_request(request: GenerateRequest, card: ModelCard | None) -> Comple
         InvalidRequestError: with everything that is wrong.
     """
     values = _values(request, card)
-    errors: list[InvalidInputError] = []
-    if card is not None:
-        errors += _size_errors(values, card)
-    boxes: list[Box | None] = []
-    for index, subject in enumerate(request.subjects):
-        try:
-            boxes.append(_place(subject.box, request, values))
-        except LayoutError as error:
-            errors.append(error.below(f"/subjects/{index}/box"))
+    boxes, errors = find_places(request, values)
     missing = _missing_phrases(request)
-    if request.layout is not None:
-        errors += missing
+    errors += [] if request.layout is None else missing
+    errors += step_errors(request, values) + control_errors(request, values)
+    if request.start is not None:
+        with collected(errors):
+            check_redraw(request.start.redraw, len(request.subjects), "/start/redraw")
+    warnings = [JobWarning(code=error.code, detail=error.detail, pointer=error.pointer) for error in missing]
+    warnings += stretch_warnings(request, values)
+    if card is not None:
+        errors += size_errors(values, card) + name_errors(request, card)
+        warnings += too_many_subjects(request, card)
     if errors:
         raise InvalidRequestError(errors)
-    warnings = [JobWarning(code=error.code, detail=error.detail, pointer=error.pointer) for error in missing]
-    if card is not None and len(request.subjects) > card.max_subjects:
-        warnings.append(_too_many_subjects(len(request.subjects), card))
-    return CompleteRequest(request, values, tuple(boxes), tuple(warnings))
+    complete = CompleteRequest(request, values, boxes, tuple(warnings))
+    _check_spec(complete)
+    return complete
 
 
 def _invalid_input(detail: ErrorDetails) -> InvalidInputError:
@@ -126,33 +170,15 @@ def _values(request: GenerateRequest, card: ModelCard | None) -> dict[str, Any]:
         "num_images": request.num_images,
         "layout": None if layout is None else StoredLayout(threshold=layout.threshold, start_step=layout.start_step),
         "grounding": request.grounding,
+        "preset": request.preset,
     }
-    defaults = {} if card is None else asdict(card.defaults)
-    for name in ("height", "width", "num_inference_steps", "guidance_scale", "scale", "negative_prompt", "scheduler"):
-        given = getattr(request, name)
-        values[name] = defaults.get(name) if given is None else given
+    # What is left out takes the preset's value, and what the preset leaves out the card's.
+    preset = None if card is None or request.preset is None else card.presets.get(request.preset)
+    sources = [request, preset, None if card is None else card.defaults]
+    for name in _DEFAULTED:
+        given = (getattr(source, name, None) for source in sources)
+        values[name] = next((value for value in given if value is not None), None)
     return values
-
-
-def _size_errors(values: dict[str, Any], card: ModelCard) -> list[InvalidInputError]:
-    limits = (("width", card.max_width), ("height", card.max_height))
-    return [
-        InvalidInputError(f"The model {card.name} makes pictures of at most {limit} pixels here.", f"/{name}")
-        for name, limit in limits
-        if values[name] > limit
-    ]
-
-
-def _place(box: Box | PixelBox | None, request: GenerateRequest, values: dict[str, Any]) -> Box | None:
-    """The normalised box of a subject."""
-    if box is None and request.layout is None:
-        raise LayoutError("This subject has no box; give one, or ask for the auto layout.")
-    if not isinstance(box, PixelBox):
-        return box
-    height, width = values["height"], values["width"]
-    if height is None or width is None:
-        raise LayoutError("Pixel boxes need width and height in the request until a worker has loaded the model.")
-    return Box.from_pixels(box.values, height, width)
 
 
 def _missing_phrases(request: GenerateRequest) -> list[PhraseNotFoundError]:
@@ -167,8 +193,34 @@ def _missing_phrases(request: GenerateRequest) -> list[PhraseNotFoundError]:
     ]
 
 
-def _too_many_subjects(count: int, card: ModelCard) -> JobWarning:
-    detail = (
-        f"The model {card.name} was trained with at most {card.max_subjects} subjects, not {count}; expect mix-ups."
+def _check_spec(complete: CompleteRequest) -> None:
+    """Tell now whatever else ``ms_core.spec`` refuses, which otherwise the worker would.
+
+    Raises:
+        InvalidRequestError: with the first thing that is wrong.
+    """
+    pictures: dict[str, bytes] = {}
+
+    def keep(png: bytes) -> str:
+        sha256 = hashlib.sha256(png).hexdigest()
+        pictures[sha256] = png
+        return sha256
+
+    try:
+        complete.to_stored(keep, seed=0, model="any").to_specs(lambda sha256: open_png(pictures[sha256]))
+    except InvalidInputError as error:
+        raise InvalidRequestError([error]) from error
+
+
+def _stored_subject(subject: SubjectRequest, box: Box | None, keep: Callable[[bytes], str]) -> StoredSubject:
+    return StoredSubject(
+        phrase=subject.phrase,
+        images=tuple(map(keep, subject.pictures)),
+        box=None if box is None else box.as_tuple(),
+        scale=subject.scale,
+        mask=None if subject.mask is None else keep(subject.mask),
+        feather=subject.feather,
+        z_index=subject.z_index,
+        scene=subject.scene,
+        cutout=subject.cutout,
     )
-    return JobWarning(code="too_many_subjects", detail=detail, pointer="/subjects")

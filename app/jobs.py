@@ -9,8 +9,8 @@ import redis
 from rq import Queue
 from rq.job import Job as QueueEntry
 
+from app.generate_request import GenerateRequest
 from app.intake import complete_request
-from app.schemas import GenerateRequest
 from ms_core.errors import ImageNotFoundError, JobConflictError, JobNotFoundError, QueueUnavailableError
 from ms_core.spec import MAX_SEED
 from worker.artifacts import ArtifactStore
@@ -61,11 +61,11 @@ class Jobs:
         # Asked first: without Redis nothing is written to disk.
         complete = complete_request(request, self._store.card(self._model))
         seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-        images = [self._artifacts.save_picture(subject.image) for subject in request.subjects]
+        stored = complete.to_stored(self._artifacts.save_picture, seed, self._model)
         record = JobRecord(
             id=new_job_id(), model=self._model, seed=seed, num_images=request.num_images, warnings=complete.warnings
         )
-        self._artifacts.save_request(record.id, complete.to_stored(images, seed, self._model))
+        self._artifacts.save_request(record.id, stored)
         self._store.create(record)
         self._enqueue(record.id)
         return record
@@ -98,6 +98,18 @@ class Jobs:
         if not 0 <= index < len(record.images):
             raise ImageNotFoundError(f"The job is {record.state} and has {len(record.images)} images, counted from 0.")
         return self._artifacts.load_image(job_id, index)
+
+    def reference(self, job_id: str, subject: int) -> bytes:
+        """What the model sees of a subject, as PNG.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+            ImageNotFoundError: nothing is kept for this subject, or not yet.
+        """
+        record = self.find(job_id)
+        if subject not in record.references:
+            raise ImageNotFoundError("The job shows no such reference; only subjects that ask for a cut-out have one.")
+        return self._artifacts.load_reference(job_id, subject)
 
     def cancel(self, job_id: str) -> JobRecord:
         """Cancel a queued job now, or ask the worker of a running one to stop.

@@ -18,8 +18,9 @@ from app.documentation import install_documentation
 from app.errors import install_error_handlers
 from app.health import Health
 from app.jobs import Jobs
+from app.models import Models
 from app.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
-from app.routes import health, jobs
+from app.routes import health, jobs, models
 from worker.artifacts import ArtifactStore
 
 DESCRIPTION = (
@@ -51,8 +52,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.jobs = Jobs(client, ArtifactStore(settings.data_dir), settings.model, settings.job_timeout_s)
+    app.state.models = Models(client, settings.model)
     app.state.health = Health(client, settings.data_dir, settings.model)
     app.include_router(jobs.router)
+    app.include_router(models.router)
     app.include_router(health.router)
     app.add_api_route("/", _to_documentation, include_in_schema=False)
     app.add_middleware(

@@ -68,6 +68,11 @@ def png_from_data_uri(data_uri: str, limits: PictureLimits) -> bytes:
         return _encode_png(_decode(encoded, limits))
 
 
+def open_png(png: bytes) -> Image.Image:
+    """A picture that ``png_from_data_uri`` gave; its size is known at once, its pixels are decoded when needed."""
+    return Image.open(io.BytesIO(png), formats=("PNG",))
+
+
 def _bytes_from_data_uri(data_uri: str) -> bytes:
     header, comma, payload = data_uri.partition(",")
     header = header.strip().lower()

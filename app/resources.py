@@ -1,21 +1,28 @@
-"""From a job's record to what the API shows of it."""
+"""From a job's record, or a model's card, to what the API shows of it."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from app.problems import INTERNAL_ERROR, problem_of_code
 from app.schemas import (
+    AbilitiesResource,
+    DefaultsResource,
     ImageResource,
     JobErrorResource,
     JobResource,
     JobUrls,
+    ModelResource,
+    PresetResource,
     ProgressResource,
+    ReferenceResource,
+    SizeResource,
     TimingsResource,
     WarningResource,
 )
-from worker.contract import JobError, JobRecord, JobState, StoredImage
+from worker.contract import JobError, JobRecord, JobState, ModelCard, StoredImage
 
 
 def job_url(job_id: str, root_path: str = "") -> str:
@@ -36,6 +43,7 @@ def job_resource(record: JobRecord, position: int | None, root_path: str = "") -
         progress=_progress(record),
         seed=record.seed,
         images=[_image(image, url) for image in record.images],
+        references=[ReferenceResource(subject=index, url=f"{url}/references/{index}") for index in record.references],
         warnings=[WarningResource(**warning.model_dump()) for warning in record.warnings],
         error=None if record.error is None else _error(record.error),
         attempt=record.attempt,
@@ -46,6 +54,32 @@ def job_resource(record: JobRecord, position: int | None, root_path: str = "") -
         timings=_timings(record),
         urls=JobUrls(job=url, cancel=f"{url}/cancel"),
     )
+
+
+def model_resource(name: str, ready: bool, card: ModelCard | None) -> ModelResource:
+    """A model as the API shows it; ``ready`` is whether a worker serves it."""
+    return ModelResource(name=name, ready=ready, abilities=None if card is None else _abilities(card))
+
+
+def _abilities(card: ModelCard) -> AbilitiesResource:
+    return AbilitiesResource(
+        defaults=DefaultsResource(**asdict(card.defaults)),
+        max_width=card.max_width,
+        max_height=card.max_height,
+        max_subjects=card.max_subjects,
+        sizes=[SizeResource(width=width, height=height) for height, width in card.sizes],
+        presets=[_preset(name, card) for name in card.presets],
+        loras=list(card.extras.loras),
+        controls=list(card.extras.controls),
+        embeddings=list(card.extras.embeddings),
+        licence=card.licence,
+    )
+
+
+def _preset(name: str, card: ModelCard) -> PresetResource:
+    preset = card.presets[name]
+    available = all(lora.name in card.extras.loras for lora in preset.loras)
+    return PresetResource(name=name, available=available, **asdict(preset))
 
 
 def _progress(record: JobRecord) -> ProgressResource | None:

@@ -1,105 +1,14 @@
-"""What comes in and goes out as JSON."""
+"""What goes out as JSON."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.examples import JOB_EXAMPLE, REQUEST_EXAMPLES
-from app.fields import SUBJECT_COUNT, BoxField, PictureField, in_range, known_scheduler, side_in_pixels, text
-from ms_core.spec import (
-    MAX_GUIDANCE_SCALE,
-    MAX_PHRASE_CHARACTERS,
-    MAX_PROMPT_CHARACTERS,
-    MAX_SEED,
-    MAX_STEPS,
-    MAX_SUBJECT_SCALE,
-    MAX_SUBJECTS,
-)
-from worker.contract import MAX_IMAGES, JobState
-
-Scale = Annotated[float, in_range(0, MAX_SUBJECT_SCALE)]
-Side = Annotated[int, side_in_pixels()]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class SubjectRequest(_Strict):
-    """One subject: how it looks, what it is called, and where it stands."""
-
-    phrase: Annotated[
-        str, text(MAX_PHRASE_CHARACTERS, "A subject needs a phrase: the words that name it in the prompt.")
-    ] = Field(description="The words that name the subject, best as they stand in the prompt.")
-    image: PictureField = Field(
-        description="The reference picture: a data URI with a PNG, JPEG or WebP in base64, at most 50 megapixels. "
-        "Transparency is kept, the EXIF turn is applied, all other metadata is dropped."
-    )
-    box: BoxField = Field(
-        default=None, description="Where the subject stands in the picture. May be left out with auto layout only."
-    )
-    scale: Scale | None = Field(
-        default=None, description="Strength of this subject; replaces the request's scale, never multiplies it."
-    )
-
-
-class AutoLayoutRequest(_Strict):
-    """Let the model find the places of the subjects from the prompt."""
-
-    mode: Literal["auto"]
-    threshold: Annotated[float, in_range(0, 1)] = Field(
-        default=0.5, description="How strongly a place must attend to a phrase to belong to its subject."
-    )
-    start_step: Annotated[int, in_range(1, MAX_STEPS)] = Field(
-        default=5, description="The step, counted from 1, from which the found places act."
-    )
-
-
-def _none_for_boxes(value: Any) -> Any:
-    return None if value == "boxes" else value
-
-
-class GenerateRequest(_Strict):
-    """A picture to be made. What is left out takes the model's default."""
-
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, json_schema_extra={"examples": REQUEST_EXAMPLES}
-    )
-
-    prompt: Annotated[str, text(MAX_PROMPT_CHARACTERS, "The prompt is empty: say what the picture shows.")] = Field(
-        description="What the picture shows. What the model's text encoder cannot read is cut off, with a warning."
-    )
-    subjects: Annotated[list[SubjectRequest], SUBJECT_COUNT] = Field(
-        description="More subjects than the model was trained with run with a warning.",
-        json_schema_extra={"minItems": 1, "maxItems": MAX_SUBJECTS},
-    )
-    negative_prompt: Annotated[str, text(MAX_PROMPT_CHARACTERS)] | None = Field(
-        default=None, description='What the picture should not show; "" switches the model\'s default off.'
-    )
-    width: Side | None = Field(default=None, description="Of the picture, in pixels.")
-    height: Side | None = Field(default=None, description="Of the picture, in pixels.")
-    num_images: Annotated[int, in_range(1, MAX_IMAGES)] = Field(
-        default=1, description="How many pictures; the seed counts up from one to the next."
-    )
-    num_inference_steps: Annotated[int, in_range(1, MAX_STEPS)] | None = Field(
-        default=None, description="More steps take longer and look better, up to a point."
-    )
-    guidance_scale: Annotated[float, in_range(0, MAX_GUIDANCE_SCALE)] | None = Field(
-        default=None, description="How strongly the picture follows the prompt; 1 or less switches guidance off."
-    )
-    scale: Scale | None = Field(default=None, description="Strength of all subjects without a scale of their own.")
-    seed: Annotated[int, in_range(0, MAX_SEED)] | None = Field(
-        default=None, description="Same seed and request, same picture. Left out: drawn, and reported in the job."
-    )
-    layout: Annotated[
-        AutoLayoutRequest | None,
-        BeforeValidator(_none_for_boxes, json_schema_input_type=Literal["boxes"] | AutoLayoutRequest | None),
-    ] = Field(default=None, description='"boxes" (the default) takes the subjects\' boxes; the auto mode finds places.')
-    grounding: bool = Field(default=True, description="Whether phrase and box steer how a reference is read.")
-    scheduler: Annotated[str, known_scheduler()] | None = Field(default=None, description="The sampler.")
+from app.examples import JOB_EXAMPLE
+from worker.contract import JobState
 
 
 class ImageResource(BaseModel):
@@ -148,6 +57,13 @@ class TimingsResource(BaseModel):
     running_s: float | None
 
 
+class ReferenceResource(BaseModel):
+    """What the model sees of one subject."""
+
+    subject: int = Field(description="Position of the subject in the request, counted from 0.")
+    url: str = Field(description="Where its PNG is, below the service's address.")
+
+
 class JobUrls(BaseModel):
     """Where to ask further, below the service's address."""
 
@@ -169,6 +85,9 @@ class JobResource(BaseModel):
     progress: ProgressResource | None = Field(description="Null before a worker has begun.")
     seed: int = Field(description="Of the first picture.")
     images: list[ImageResource]
+    references: list[ReferenceResource] = Field(
+        description="What the model sees of each subject that asked for a cut-out; known soon after a worker has begun."
+    )
     warnings: list[WarningResource]
     error: JobErrorResource | None = Field(description="Set if the job failed.")
     attempt: int = Field(description="How often a worker has begun it.")
@@ -178,6 +97,75 @@ class JobResource(BaseModel):
     ended_at: datetime | None
     timings: TimingsResource
     urls: JobUrls
+
+
+class SizeResource(BaseModel):
+    """The sides of a picture."""
+
+    width: int = Field(description="In pixels.")
+    height: int = Field(description="In pixels.")
+
+
+class DefaultsResource(BaseModel):
+    """What the model takes for fields that a request leaves out."""
+
+    width: int = Field(description="In pixels.")
+    height: int = Field(description="In pixels.")
+    num_inference_steps: int
+    guidance_scale: float
+    scale: float = Field(description="Strength of the subjects.")
+    negative_prompt: str
+    scheduler: str
+
+
+class PresetLoraResource(BaseModel):
+    """A LoRA that a preset adds."""
+
+    name: str
+    weight: float
+
+
+class PresetResource(BaseModel):
+    """A named set of values; null where it leaves the model's default."""
+
+    name: str = Field(description="For the field `preset` of a request.")
+    description: str
+    available: bool = Field(description="Whether the model has all of its LoRAs.")
+    num_inference_steps: int | None
+    guidance_scale: float | None
+    scale: float | None
+    scheduler: str | None
+    timestep_spacing: str | None
+    loras: list[PresetLoraResource]
+
+
+class AbilitiesResource(BaseModel):
+    """What a model can do, as its workers tell."""
+
+    defaults: DefaultsResource
+    max_width: int = Field(description="In pixels.")
+    max_height: int = Field(description="In pixels.")
+    max_subjects: int = Field(description="Most subjects seen in training; more run with a warning.")
+    sizes: list[SizeResource] = Field(description="Usual sizes; far from all of them the model draws worse.")
+    presets: list[PresetResource]
+    loras: list[str] = Field(description="Names for the field `loras`.")
+    controls: list[str] = Field(description="Names of ControlNets for the field `controls`.")
+    embeddings: list[str] = Field(description="Words that the prompt may use beside all others.")
+    licence: str = Field(description="Of the weights.")
+
+
+class ModelResource(BaseModel):
+    """A model that pictures can be asked of."""
+
+    name: str
+    ready: bool = Field(description="Whether a worker serves it now. Jobs are queued all the same.")
+    abilities: AbilitiesResource | None = Field(description="Null until a worker has loaded the model.")
+
+
+class ModelsResource(BaseModel):
+    """All models of this service."""
+
+    models: list[ModelResource]
 
 
 class CheckResource(BaseModel):

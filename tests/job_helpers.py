@@ -53,7 +53,7 @@ class Desk:
 
     def request(self, **values: Any) -> StoredRequest:
         subject = StoredSubject(
-            phrase="cat", image=self.artifacts.save_picture(picture_png()), box=(0.1, 0.1, 0.6, 0.9)
+            phrase="cat", images=(self.artifacts.save_picture(picture_png()),), box=(0.1, 0.1, 0.6, 0.9)
         )
         defaults: dict[str, Any] = {"prompt": "a cat on the beach", "subjects": (subject,), "seed": 7}
         return StoredRequest(model=self.model, **{**defaults, **values})

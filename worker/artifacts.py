@@ -2,10 +2,11 @@
 
 Layout below the root, for each owner::
 
-    <owner>/pictures/<sha256>.png            reference pictures, by the SHA-256 of these bytes
-    <owner>/jobs/<job id>/request.json       what was asked
-    <owner>/jobs/<job id>/images/<index>.png what was made; carries its recipe
-    <owner>/jobs/<job id>/manifest.json      written last: a job with a manifest is done
+    <owner>/pictures/<sha256>.png                  pictures of requests, by the SHA-256 of these bytes
+    <owner>/jobs/<job id>/request.json             what was asked
+    <owner>/jobs/<job id>/references/<subject>.png what the model sees of a subject
+    <owner>/jobs/<job id>/images/<index>.png       what was made; carries its recipe
+    <owner>/jobs/<job id>/manifest.json            written last: a job with a manifest is done
 
 Every file appears at once or not at all: it is written under a temporary name, synced, and renamed.
 """
@@ -26,18 +27,25 @@ from PIL.PngImagePlugin import PngInfo
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ms_core.errors import ImageNotFoundError, JobNotFoundError, StorageError
-from worker.records import MAX_IMAGES, SHA256_PATTERN, JobWarning, StoredImage, StoredRequest, is_job_id
+from ms_core.spec import MAX_SUBJECTS
+from worker.records import MAX_IMAGES, SHA256_PATTERN, JobWarning, StoredImage, is_job_id
+from worker.stored_request import StoredRequest
 
 RECIPE_KEY = "msd"
 
 
 class Manifest(BaseModel):
-    """The end of a job that succeeded: its pictures and the warnings that came with them."""
+    """The end of a job that succeeded: its pictures and the warnings that came with them.
+
+    Attributes:
+        references: as in ``JobRecord``.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     images: tuple[StoredImage, ...]
     warnings: tuple[JobWarning, ...] = ()
+    references: tuple[int, ...] = ()
 
 
 class ArtifactStore:
@@ -107,6 +115,21 @@ class ArtifactStore:
         except FileNotFoundError as error:
             raise ImageNotFoundError(f"The job has no image {index}.") from error
 
+    def save_reference(self, job_id: str, subject: int, png: bytes) -> None:
+        """Keep what the model sees of a subject."""
+        _write(self._reference_path(job_id, subject), png)
+
+    def load_reference(self, job_id: str, subject: int) -> bytes:
+        """What the model sees of a subject, as PNG.
+
+        Raises:
+            ImageNotFoundError: nothing is kept for this subject.
+        """
+        try:
+            return _read(self._reference_path(job_id, subject))
+        except FileNotFoundError as error:
+            raise ImageNotFoundError(f"The job has no reference {subject}.") from error
+
     def save_manifest(self, job_id: str, manifest: Manifest) -> None:
         """Mark the job as done; only after all its pictures are kept."""
         _write(self._job_folder(job_id) / "manifest.json", manifest.model_dump_json(indent=1).encode())
@@ -129,6 +152,11 @@ class ArtifactStore:
         if not 0 <= index < MAX_IMAGES:
             raise ImageNotFoundError(f"The job has no image {index}.")
         return self._job_folder(job_id) / "images" / f"{index}.png"
+
+    def _reference_path(self, job_id: str, subject: int) -> Path:
+        if not 0 <= subject < MAX_SUBJECTS:
+            raise ImageNotFoundError(f"The job has no reference {subject}.")
+        return self._job_folder(job_id) / "references" / f"{subject}.png"
 
     def _job_folder(self, job_id: str) -> Path:
         if not is_job_id(job_id):

@@ -16,15 +16,20 @@ from worker.records import (
     JobState,
     JobWarning,
     StoredImage,
-    StoredLayout,
-    StoredRequest,
-    StoredSubject,
     WorkerRecord,
     WorkerState,
     is_job_id,
     is_model_name,
     new_job_id,
     queue_name,
+)
+from worker.stored_request import (
+    StoredControl,
+    StoredLayout,
+    StoredLora,
+    StoredRequest,
+    StoredStart,
+    StoredSubject,
 )
 
 GENERATE_JOB = "worker.jobs.generate"
@@ -43,9 +48,12 @@ __all__ = [
     "ModelCard",
     "ProgressReply",
     "RedisClient",
+    "StoredControl",
     "StoredImage",
     "StoredLayout",
+    "StoredLora",
     "StoredRequest",
+    "StoredStart",
     "StoredSubject",
     "WorkerRecord",
     "WorkerState",

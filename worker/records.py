@@ -1,4 +1,4 @@
-"""The data that the API and the workers exchange: requests, job records, worker records."""
+"""The small data that the API and the workers exchange through Redis: job records and worker records."""
 
 from __future__ import annotations
 
@@ -6,16 +6,10 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from ms_core.spec import MAX_SEED, AutoLayout, Box, GenerationSpec, Subject
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 GENERATE_JOB = "worker.jobs.generate"
 MAX_IMAGES = 8
@@ -51,6 +45,11 @@ class WorkerState(StrEnum):
     BUSY = "busy"
     FAILED = "failed"
 
+    @property
+    def serves(self) -> bool:
+        """Whether the worker takes jobs, now or when the one it works on has ended."""
+        return self in (WorkerState.IDLE, WorkerState.BUSY)
+
 
 def new_job_id() -> str:
     """A fresh id of 22 url-safe characters (128 random bits)."""
@@ -72,87 +71,13 @@ def queue_name(model: str) -> str:
     return f"generate-{model}"
 
 
-class _Frozen(BaseModel):
+class FrozenModel(BaseModel):
+    """Data that is never changed and has no unknown fields."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class StoredSubject(_Frozen):
-    """One subject of a stored request; ``image`` is the SHA-256 of a stored picture, ``box`` normalised xyxy."""
-
-    phrase: str
-    image: Sha256
-    box: tuple[float, float, float, float] | None = None
-    scale: float | None = None
-
-
-class StoredLayout(_Frozen):
-    """Auto layout, as ``ms_core.spec.AutoLayout``."""
-
-    threshold: float = 0.5
-    start_step: int = 5
-
-
-class StoredRequest(_Frozen):
-    """One validated request, as the artifact store keeps it; ``None`` means the model card's default."""
-
-    prompt: str
-    negative_prompt: str | None = None
-    subjects: tuple[StoredSubject, ...]
-    height: int | None = None
-    width: int | None = None
-    num_images: Annotated[int, Field(ge=1, le=MAX_IMAGES)] = 1
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
-    scale: float | None = None
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)]
-    layout: StoredLayout | None = None
-    grounding: bool = True
-    scheduler: str | None = None
-    model: Annotated[str, Field(pattern=rf"^{MODEL_NAME_PATTERN}$")]
-
-    def seeds(self) -> list[int]:
-        """The seed of each picture: counting up from ``seed``, wrapping at 2**53."""
-        return [(self.seed + index) % (MAX_SEED + 1) for index in range(self.num_images)]
-
-    def to_specs(self, load_image: Callable[[str], Image.Image]) -> list[GenerationSpec]:
-        """One spec for each picture.
-
-        Args:
-            load_image: gives the stored picture of a SHA-256, such as ``ArtifactStore.load_picture``.
-
-        Raises:
-            InvalidInputError: a value is out of range.
-        """
-        subjects = tuple(
-            Subject(
-                phrase=subject.phrase,
-                image=load_image(subject.image),
-                box=None if subject.box is None else Box(*subject.box),
-                scale=subject.scale,
-            )
-            for subject in self.subjects
-        )
-        layout = None if self.layout is None else AutoLayout(self.layout.threshold, self.layout.start_step)
-        return [
-            GenerationSpec(
-                prompt=self.prompt,
-                subjects=subjects,
-                negative_prompt=self.negative_prompt,
-                height=self.height,
-                width=self.width,
-                num_inference_steps=self.num_inference_steps,
-                guidance_scale=self.guidance_scale,
-                scale=self.scale,
-                seed=seed,
-                layout=layout,
-                grounding=self.grounding,
-                scheduler=self.scheduler,
-            )
-            for seed in self.seeds()
-        ]
-
-
-class JobWarning(_Frozen):
+class JobWarning(FrozenModel):
     """Something the user should know about a job that runs all the same."""
 
     code: str
@@ -160,14 +85,14 @@ class JobWarning(_Frozen):
     pointer: str = ""
 
 
-class JobError(_Frozen):
+class JobError(FrozenModel):
     """Why a job failed: a stable code and one sentence."""
 
     code: str
     detail: str
 
 
-class StoredImage(_Frozen):
+class StoredImage(FrozenModel):
     """One finished picture of a job; its bytes lie in the artifact store."""
 
     index: int
@@ -178,7 +103,7 @@ class StoredImage(_Frozen):
     content_type: str = "image/png"
 
 
-class JobRecord(_Frozen):
+class JobRecord(FrozenModel):
     """What Redis knows of a job. Times are Unix seconds.
 
     Attributes:
@@ -186,6 +111,7 @@ class JobRecord(_Frozen):
         attempt: how often a worker has begun the job.
         phase: what the worker is doing with it, such as ``encode`` or ``denoise``.
         step, steps: denoising steps done, and in all.
+        references: positions of the subjects of which it is stored what the model sees.
         error: set only with the state ``failed``.
         device, worker: who runs it or ran it last.
     """
@@ -206,6 +132,7 @@ class JobRecord(_Frozen):
     num_images: int = 1
     warnings: tuple[JobWarning, ...] = ()
     images: tuple[StoredImage, ...] = ()
+    references: tuple[int, ...] = ()
     error: JobError | None = None
     device: str | None = None
     worker: str | None = None
@@ -229,12 +156,13 @@ def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-class WorkerRecord(_Frozen):
+class WorkerRecord(FrozenModel):
     """What a worker says of itself with every beat.
 
     Attributes:
         phase: what it is doing, such as ``load`` or ``denoise``.
         device: such as ``cpu`` or ``cuda GPU-<uuid>``.
+        memory_mode: which parts of the model stay on the device, see ``ms_core.modes``; known once the model is loaded.
         job_id: the job it works on.
         started_at: Unix seconds.
         error: why it cannot work, with the state ``failed``.
@@ -245,6 +173,7 @@ class WorkerRecord(_Frozen):
     state: WorkerState
     phase: str | None = None
     device: str
+    memory_mode: str | None = None
     host: str
     pid: int
     job_id: str | None = None

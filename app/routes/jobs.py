@@ -18,6 +18,7 @@ POLL_AFTER_S = "1"
 
 JobId = Annotated[str, Path(description="As the answer to POST /generate gave it.")]
 ImageIndex = Annotated[int, Path(ge=0, description="Counted from 0.")]
+SubjectIndex = Annotated[int, Path(ge=0, description="Position of the subject in the request, counted from 0.")]
 
 router = APIRouter(tags=["jobs"])
 
@@ -59,12 +60,19 @@ def get_job(job_id: JobId, jobs: JobsDependency, request: Request, response: Res
 )
 def get_image(job_id: JobId, index: ImageIndex, jobs: JobsDependency) -> Response:
     """The PNG carries the complete recipe of the picture as text metadata under the key `msd`."""
-    headers = {
-        "Content-Disposition": f'inline; filename="{job_id}-{index}.png"',
-        "Cache-Control": "private, max-age=86400, immutable",
-        "X-Content-Type-Options": "nosniff",
-    }
-    return Response(jobs.image(job_id, index), headers=headers, media_type="image/png")
+    return _png(jobs.image(job_id, index), f"{job_id}-{index}.png")
+
+
+@router.get(
+    "/jobs/{job_id}/references/{subject}",
+    operation_id="get_reference",
+    summary="See what the model sees of a subject",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}, "description": "The PNG."}, **problem_responses(404, 503)},
+)
+def get_reference(job_id: JobId, subject: SubjectIndex, jobs: JobsDependency) -> Response:
+    """The subject as it was cut out of its pictures; for subjects with `cutout` only."""
+    return _png(jobs.reference(job_id, subject), f"{job_id}-reference-{subject}.png")
 
 
 @router.post(
@@ -83,6 +91,15 @@ def cancel_job(job_id: JobId, jobs: JobsDependency, request: Request, response: 
     if record.state is not JobState.CANCELED:
         response.status_code = HTTPStatus.ACCEPTED
     return _show(record, jobs, request, response)
+
+
+def _png(content: bytes, filename: str) -> Response:
+    headers = {
+        "Content-Disposition": f'inline; filename="{filename}"',
+        "Cache-Control": "private, max-age=86400, immutable",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Response(content, headers=headers, media_type="image/png")
 
 
 def _show(record: JobRecord, jobs: Jobs, request: Request, response: Response) -> JobResource:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ms_core.errors import InvalidInputError
+from ms_core.errors import InvalidInputError, PictureError
 from ms_core.spec.limits import MAX_CONTROL_SCALE, MAX_LORA_WEIGHT, check_file_name, check_name, check_range
 
 if TYPE_CHECKING:
@@ -70,7 +71,34 @@ class StartPicture:
     redraw: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "redraw", tuple(self.redraw))
         check_strength(self.strength, "/strength")
+
+    def num_kept_steps(self, num_inference_steps: int) -> int:
+        """How many of a picture's steps are done: the last ones, as many as the strength says.
+
+        Raises:
+            InvalidInputError: none is left.
+        """
+        kept = min(int(num_inference_steps * self.strength), num_inference_steps)
+        if kept == 0:
+            least = math.ceil(100 / num_inference_steps) / 100
+            raise InvalidInputError(
+                f"With {num_inference_steps} steps a strength of {self.strength:g} leaves none to do; "
+                f"take at least {least:g}, or more steps.",
+                "/start/strength",
+            )
+        return kept
+
+
+def check_control_size(size: tuple[int, int], height: int, width: int, pointer: str) -> None:
+    """Raise ``PictureError`` unless a control picture of ``size`` (width, height) is as large as the result."""
+    if size != (width, height):
+        raise PictureError(
+            f"The control picture has {size[0]} x {size[1]} pixels and the result {width} x {height}; "
+            "they must be the same, so resize the picture or ask for its size.",
+            pointer,
+        )
 
 
 def check_end(end: float, start: float, pointer: str) -> None:

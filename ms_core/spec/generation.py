@@ -21,6 +21,7 @@ from ms_core.spec.limits import (
     check_name,
     check_range,
     check_scheduler,
+    check_scheduler_steps,
     check_size,
     check_text,
     check_timestep_spacing,
@@ -125,6 +126,8 @@ def _check_numbers(spec: GenerationSpec) -> None:
             check_size(value, f"/{name}")
     if spec.scheduler is not None:
         check_scheduler(spec.scheduler)
+        if spec.num_inference_steps is not None:
+            check_scheduler_steps(spec.scheduler, spec.num_inference_steps)
     if spec.timestep_spacing is not None:
         check_timestep_spacing(spec.timestep_spacing)
 
@@ -147,6 +150,9 @@ def _check_additions(spec: GenerationSpec) -> None:
     check_count(len(spec.controls), 0, MAX_CONTROLS, "controls", "/controls")
     if spec.start is not None:
         check_redraw(spec.start.redraw, len(spec.subjects), "/start/redraw")
+        if spec.start.redraw and spec.layout is not None:
+            detail = "The auto layout finds no places before the picture is drawn; redraw subjects by their boxes."
+            raise LayoutError(detail, "/start/redraw")
 
 
 def check_redraw(redraw: Sequence[int], num_subjects: int, pointer: str) -> None:

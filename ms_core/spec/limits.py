@@ -9,6 +9,7 @@ from ms_core.errors import InvalidInputError, UnsupportedSchedulerError
 
 MAX_SEED = 2**53 - 1
 MAX_STEPS = 150
+MAX_LCM_STEPS = 50
 MAX_SUBJECTS = 16
 MAX_IMAGES_PER_SUBJECT = 8
 MAX_LORAS = 8
@@ -61,6 +62,13 @@ def check_scheduler(name: str, pointer: str = "/scheduler") -> None:
     """Raise ``UnsupportedSchedulerError`` unless ``name`` is one of ``SCHEDULERS``."""
     if name not in SCHEDULERS:
         raise UnsupportedSchedulerError(f"No scheduler {name!r}; choose one of {', '.join(SCHEDULERS)}.", pointer)
+
+
+def check_scheduler_steps(scheduler: str, num_inference_steps: int) -> None:
+    """Raise ``InvalidInputError`` for more steps than the scheduler has; LCM was distilled on 50."""
+    if scheduler == "lcm" and num_inference_steps > MAX_LCM_STEPS:
+        detail = f"The scheduler lcm takes at most {MAX_LCM_STEPS} steps, best 4 to 8, not {num_inference_steps}."
+        raise InvalidInputError(detail, "/num_inference_steps")
 
 
 def check_timestep_spacing(name: str, pointer: str = "/timestep_spacing") -> None:

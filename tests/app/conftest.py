@@ -47,6 +47,18 @@ def card(settings: Settings, store: JobStore) -> ModelCard:
             "max_height": 512,
             "max_width": 512,
             "max_subjects": 4,
+            "sizes": [[128, 256], [256, 256]],
+            "presets": {
+                "quick": {
+                    "description": "Four steps.",
+                    "num_inference_steps": 4,
+                    "guidance_scale": 1.0,
+                    "timestep_spacing": "trailing",
+                    "loras": [{"name": "lightning", "weight": 0.9}],
+                },
+                "broken": {"loras": [{"name": "missing"}]},
+            },
+            "extras": {"loras": ["lightning", "paper"], "controls": ["canny"], "embeddings": ["zoë"]},
         }
     )
     store.publish_card(settings.model, card)

@@ -6,7 +6,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-from sample_requests import good_request, good_subject
+from PIL import Image
+from sample_requests import good_request, good_subject, picture_uri
 from starlette.testclient import TestClient
 
 from app.examples import JOB_EXAMPLE, REQUEST_EXAMPLES
@@ -44,7 +45,9 @@ def test_it_is_openapi_3_1_with_every_endpoint(document: dict[str, Any]) -> None
         ("post", "/generate"),
         ("get", "/jobs/{job_id}"),
         ("get", "/jobs/{job_id}/images/{index}"),
+        ("get", "/jobs/{job_id}/references/{subject}"),
         ("post", "/jobs/{job_id}/cancel"),
+        ("get", "/models"),
         ("get", "/livez"),
         ("get", "/readyz"),
         ("get", "/problems/{code}"),
@@ -69,6 +72,19 @@ def test_the_statuses_of_generate_are_documented(document: dict[str, Any]) -> No
     assert set(responses) == {"202", "400", "413", "415", "422", "503", "default"}
 
 
+def test_every_field_of_a_request_is_described(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    requests = [name for name in schemas if name.endswith("Request")]
+    assert len(requests) == 6
+    undescribed = [
+        f"{name}.{field}"
+        for name in requests
+        for field, schema in schemas[name]["properties"].items()
+        if "description" not in schema and "const" not in schema
+    ]
+    assert undescribed == []
+
+
 @pytest.mark.parametrize("example", REQUEST_EXAMPLES)
 def test_the_examples_can_be_sent(client: TestClient, example: dict[str, Any]) -> None:
     response = client.post("/generate", json=example)
@@ -89,6 +105,7 @@ def test_answers_fit_their_schemas(client: TestClient, document: dict[str, Any])
     validate(client.post("/generate", json=good_request()).json(), "JobResource", document)
     validate(client.post("/generate", json={}).json(), "Problem", document)
     validate(client.get("/readyz").json(), "ReadinessResource", document)
+    validate(client.get("/models").json(), "ModelsResource", document)
 
 
 @pytest.mark.parametrize(
@@ -101,8 +118,20 @@ def test_answers_fit_their_schemas(client: TestClient, document: dict[str, Any])
         {"num_inference_steps": 151},
         {"width": 129},
         {"seed": 2**53},
-        {"scheduler": "unipc"},
+        {"scheduler": "dpm"},
         {"layout": "auto"},
+        {"subjects": [{"phrase": "cat", "box": [0, 0, 1, 1]}]},
+        {"subjects": [good_subject(images=[picture_uri(Image.new("RGB", (1, 1)))])]},
+        {"subjects": [{"phrase": "cat", "images": [], "box": [0, 0, 1, 1]}]},
+        {"subjects": [good_subject(feather=0.6)]},
+        {"subjects": [good_subject(z_index=1.5)]},
+        {"preset": ""},
+        {"timestep_spacing": "wide"},
+        {"loras": [{"name": "../paper"}]},
+        {"loras": [{"name": "paper"}] * 9},
+        {"loras": [{"name": "paper", "weight": 5}]},
+        {"controls": [{"name": "canny"}]},
+        {"start": {"image": picture_uri(Image.new("RGB", (1, 1))), "strength": 0}},
         {"extra": 1},
     ],
 )

@@ -90,7 +90,7 @@ def test_pictures_go_to_the_store_and_not_to_redis(
     job = submit(client, subjects=[good_subject(image=picture_uri(noise))])
     held = sum(redis_client.memory_usage(key) or 0 for key in redis_client.scan_iter(f"*{job['id']}*"))
     assert 0 < held < 8000
-    stored = artifacts.load_request(job["id"]).subjects[0].image
+    (stored,) = artifacts.load_request(job["id"]).subjects[0].images
     assert artifacts.load_picture(stored).tobytes() == noise.tobytes()
 
 

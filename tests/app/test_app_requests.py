@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from typing import Any
@@ -27,7 +28,6 @@ CARD = ModelCard.from_dict(
         "max_subjects": 4,
     }
 )
-SHA256 = "0" * 64
 
 # A busy machine is no reason to fail.
 on_a_busy_machine = settings(suppress_health_check=[HealthCheck.too_slow])
@@ -36,7 +36,11 @@ on_a_busy_machine = settings(suppress_health_check=[HealthCheck.too_slow])
 def complete(request: Any, card: ModelCard | None = CARD) -> StoredRequest:
     body = request if isinstance(request, bytes) else json.dumps(request).encode()
     parsed = parse_request(body, PictureLimits())
-    return complete_request(parsed, card).to_stored([SHA256] * len(parsed.subjects), seed=1, model="test")
+    return complete_request(parsed, card).to_stored(sha256_of, seed=1, model="test")
+
+
+def sha256_of(png: bytes) -> str:
+    return hashlib.sha256(png).hexdigest()
 
 
 def problems(request: Any, card: ModelCard | None = CARD) -> dict[str, str]:
@@ -104,7 +108,7 @@ def test_without_a_card_the_worker_fills_in() -> None:
         ({"num_images": 0}, "/num_images", "invalid_input"),
         ({"num_images": 9}, "/num_images", "invalid_input"),
         ({"grounding": "yes"}, "/grounding", "bool_type"),
-        ({"scheduler": "unipc"}, "/scheduler", "unsupported_scheduler"),
+        ({"scheduler": "dpm"}, "/scheduler", "unsupported_scheduler"),
         ({"layout": "auto"}, "/layout", "model_type"),
         ({"layout": {"mode": "magic"}}, "/layout/mode", "literal_error"),
         ({"layout": {"mode": "auto", "threshold": 1.1}}, "/layout/threshold", "invalid_input"),
@@ -126,7 +130,7 @@ def test_wrong_values_of_the_request(change: dict[str, Any], pointer: str, code:
         ({"phrase": ""}, "phrase", "invalid_input"),
         ({"phrase": "x" * 201}, "phrase", "invalid_input"),
         ({"image": "cat.png"}, "image", "invalid_picture"),
-        ({"image": None}, "image", "string_type"),
+        ({"image": None}, "image", "missing_field"),
         ({"scale": 3}, "scale", "invalid_input"),
         ({"colour": "red"}, "colour", "unknown_field"),
         ({"box": None}, "box", "invalid_box"),
@@ -316,4 +320,4 @@ def test_any_subject_is_refused_or_can_be_run(value: Any, field: str) -> None:
 def test_pictures_of_the_request_are_decoded() -> None:
     uri = picture_uri(Image.new("CMYK", (3, 5)), "JPEG")
     parsed = parse_request(json.dumps(good_request(subjects=[good_subject(image=uri)])).encode(), PictureLimits())
-    assert parsed.subjects[0].image.startswith(b"\x89PNG")
+    assert parsed.subjects[0].pictures[0].startswith(b"\x89PNG")

@@ -52,7 +52,7 @@ def test_a_damaged_picture_is_named_so(store: ArtifactStore, tmp_path: Path) -> 
 
 
 def test_a_request_comes_back(store: ArtifactStore) -> None:
-    request = StoredRequest(prompt="猫", subjects=(StoredSubject(phrase="猫", image=SHA),), seed=1, model="mini")
+    request = StoredRequest(prompt="猫", subjects=(StoredSubject(phrase="猫", images=(SHA,)),), seed=1, model="mini")
     job_id = new_job_id()
     store.save_request(job_id, request)
     assert store.load_request(job_id) == request
@@ -85,6 +85,28 @@ def test_an_image_that_is_not_there_is_named_so(store: ArtifactStore, index: int
     store.save_image(job_id, 0, b"png bytes")
     with pytest.raises(ImageNotFoundError):
         store.load_image(job_id, index)
+
+
+def test_a_reference_comes_back(store: ArtifactStore) -> None:
+    job_id = new_job_id()
+    store.save_reference(job_id, 15, b"png bytes")
+    assert store.load_reference(job_id, 15) == b"png bytes"
+
+
+@pytest.mark.parametrize("subject", [-1, 1, 16, 10**9])
+def test_a_reference_that_is_not_there_is_named_so(store: ArtifactStore, subject: int) -> None:
+    job_id = new_job_id()
+    store.save_reference(job_id, 0, b"png bytes")
+    with pytest.raises(ImageNotFoundError):
+        store.load_reference(job_id, subject)
+
+
+def test_a_manifest_of_an_older_version_is_read(store: ArtifactStore, tmp_path: Path) -> None:
+    job_id = new_job_id()
+    store.save_manifest(job_id, Manifest(images=()))
+    (path,) = tmp_path.rglob("manifest.json")
+    path.write_text('{"images": [], "warnings": []}')
+    assert store.load_manifest(job_id) == Manifest(images=())
 
 
 @pytest.mark.parametrize("job_id", ["../../../../../etc/passwd", "a/b/c/d/e/f/g/h/i/j", "..", "", "a" * 16 + "\0"])

@@ -1,0 +1,84 @@
+"""What front ends learn of the model."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.config import Settings
+from app.main import create_app
+from worker.contract import JobStore, ModelCard, WorkerRecord, WorkerState
+
+
+def publish_worker(store: JobStore, model: str, state: WorkerState) -> None:
+    record = WorkerRecord(name="w", model=model, state=state, device="cpu", host="h", pid=1, started_at=time.time())
+    store.publish_worker(record, ttl_s=30)
+
+
+def test_before_a_worker_has_loaded_the_model_its_name_is_all_that_is_known(
+    client: TestClient, settings: Settings
+) -> None:
+    response = client.get("/models")
+    assert response.status_code == 200
+    assert response.json() == {"models": [{"name": settings.model, "ready": False, "abilities": None}]}
+
+
+@pytest.mark.parametrize(
+    ("state", "ready"),
+    [
+        (WorkerState.STARTING, False),
+        (WorkerState.IDLE, True),
+        (WorkerState.BUSY, True),
+        (WorkerState.FAILED, False),
+    ],
+)
+def test_it_is_ready_while_a_worker_serves_it(
+    client: TestClient, settings: Settings, store: JobStore, state: WorkerState, ready: bool
+) -> None:
+    publish_worker(store, settings.model, state)
+    assert client.get("/models").json()["models"][0]["ready"] is ready
+
+
+def test_the_card_tells_what_can_be_asked_for(client: TestClient, card: ModelCard) -> None:
+    (model,) = client.get("/models").json()["models"]
+    abilities = model["abilities"]
+    assert abilities["defaults"] == {
+        "width": 256,
+        "height": 128,
+        "num_inference_steps": 20,
+        "guidance_scale": 7.5,
+        "scale": 0.6,
+        "negative_prompt": card.defaults.negative_prompt,
+        "scheduler": "euler",
+    }
+    assert (abilities["max_width"], abilities["max_height"], abilities["max_subjects"]) == (512, 512, 4)
+    assert abilities["sizes"] == [{"width": 256, "height": 128}, {"width": 256, "height": 256}]
+    assert abilities["loras"] == ["lightning", "paper"]
+    assert abilities["controls"] == ["canny"]
+    assert abilities["embeddings"] == ["zoë"]
+    assert abilities["licence"] == "Apache-2.0"
+
+
+def test_presets_tell_what_they_set_and_whether_they_can_be_used(client: TestClient, card: ModelCard) -> None:
+    quick, broken = client.get("/models").json()["models"][0]["abilities"]["presets"]
+    assert quick == {
+        "name": "quick",
+        "description": "Four steps.",
+        "available": True,
+        "num_inference_steps": 4,
+        "guidance_scale": 1.0,
+        "scale": None,
+        "scheduler": None,
+        "timestep_spacing": "trailing",
+        "loras": [{"name": "lightning", "weight": 0.9}],
+    }
+    assert (broken["name"], broken["available"]) == ("broken", False)
+
+
+def test_without_redis_nothing_is_known(settings: Settings) -> None:
+    nowhere = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    with TestClient(create_app(nowhere)) as client:
+        response = client.get("/models")
+    assert (response.status_code, response.json()["code"]) == (503, "queue_unavailable")
