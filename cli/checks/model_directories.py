@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.checks.section import Section
-from ms_core.inspection import Finding, inspect_model
+from ms_core.inspection import Finding, inspect_model, looks_like_model
 from worker.models import BUNDLED_MODELS
 from worker.records import is_model_name
 
@@ -33,7 +33,7 @@ def find_directories(wanted: Sequence[str], models_dir: Path | None) -> list[Nam
     roots = [root for root in (models_dir, BUNDLED_MODELS) if root is not None]
     if wanted:
         return [_find(name_or_path, roots) for name_or_path in wanted]
-    found = [_named(path) for root in roots if root.is_dir() for path in sorted(root.iterdir()) if _is_visible(path)]
+    found = [_named(path) for root in roots if root.is_dir() for path in sorted(root.iterdir()) if _is_candidate(path)]
     return list({item.directory: item for item in found}.values())
 
 
@@ -62,5 +62,5 @@ def _unknown(model: NamedDirectory) -> Finding:
     return Finding.error("no_model", sentence, remedy)
 
 
-def _is_visible(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
+def _is_candidate(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".") and looks_like_model(path)

@@ -13,8 +13,16 @@ from typing import Any
 
 from ms_core.config import CARD_FILE, WEIGHTS_FILE, ModelCard
 from ms_core.errors import CheckpointError
-from ms_core.inspection.adapter import adapter_facts, check_adapter, describe_adapter, has_adapter, read_adapter
-from ms_core.inspection.base import WRONG_BASE, check_libraries, is_right_base
+from ms_core.inspection.adapter import (
+    NO_ADAPTER,
+    OFFICIAL_FILE,
+    adapter_facts,
+    check_adapter,
+    describe_adapter,
+    has_adapter,
+    read_adapter,
+)
+from ms_core.inspection.base import TRANSFORMER, WRONG_BASE, check_libraries, is_right_base
 from ms_core.inspection.components import (
     IMAGE_ENCODER,
     TEXT_ENCODERS,
@@ -40,17 +48,20 @@ from ms_core.inventory import (
     find_changes,
 )
 
-__all__ = ["WRONG_BASE", "WRONG_IMAGE_ENCODER", "Finding", "Level", "ModelReport", "inspect_model"]
+__all__ = ["WRONG_BASE", "WRONG_IMAGE_ENCODER", "Finding", "Level", "ModelReport", "inspect_model", "looks_like_model"]
 
 INDEX_FILE = "model_index.json"
 HALF_DOWNLOAD = "half_download"
 LEFTOVER = "leftover"
 NO_DIRECTORY = "no_directory"
+NO_MODEL = "no_model"
 SINGLE_FILE = "single_file"
 NO_INVENTORY = "no_inventory"
 
 # What a download that broke off explains.
-_ABSENT = (MISSING_FILE, TRUNCATED_FILE, RESIZED_FILE)
+_ABSENT = (MISSING_FILE, TRUNCATED_FILE, RESIZED_FILE, NO_ADAPTER)
+# What only model directories hold, whole or not, of our kind or another.
+_MARKS = (INDEX_FILE, CARD_FILE, WEIGHTS_FILE, OFFICIAL_FILE, INVENTORY_FILE, UNET, TRANSFORMER)
 _CHECKPOINTS = (".safetensors", ".ckpt", ".bin", ".pt", ".pth")
 
 
@@ -83,11 +94,18 @@ def inspect_model(directory: Path, hashes: bool = False) -> ModelReport:
     """
     if not directory.is_dir():
         return ModelReport(directory, (_no_directory(directory),), {})
+    if not looks_like_model(directory):
+        return ModelReport(directory, (_no_model(directory),), {})
     notes = Notes(_again(directory))
     facts = _inspect(directory, notes)
     changes = _check_inventory(directory, hashes, notes)
     findings = _join(notes.findings, changes)
     return ModelReport(directory, tuple(_tell_unfinished(directory, findings, notes.again)), facts)
+
+
+def looks_like_model(directory: Path) -> bool:
+    """Whether a directory holds anything of a model, be it broken, half there, or of another kind."""
+    return any((directory / mark).exists() for mark in _MARKS) or bool(unfinished_files(directory))
 
 
 def _inspect(directory: Path, notes: Notes) -> dict[str, dict[str, Any]]:
@@ -206,6 +224,15 @@ def _no_directory(directory: Path) -> Finding:
     return Finding.error(
         NO_DIRECTORY, f"There is no model directory {directory}.", "Check the name, or fetch one: msd download sdxl."
     )
+
+
+def _no_model(directory: Path) -> Finding:
+    files = sorted(file.name for file in directory.iterdir() if file.suffix in _CHECKPOINTS)
+    if files:
+        sentence = f"{directory.name} is no model directory; it holds a single checkpoint file, {files[0]}."
+        return Finding.error(SINGLE_FILE, sentence, "Make a model directory of it with: msd convert (see its --help).")
+    sentence = f"{directory.name} is no model directory: it holds neither {INDEX_FILE} nor {CARD_FILE}."
+    return Finding.error(NO_MODEL, sentence, "Give the directory of a model, or fetch one: msd download sdxl.")
 
 
 def _again(directory: Path) -> str:

@@ -12,7 +12,7 @@ from ms_core.inspection.findings import Notes
 
 WRONG_BASE = "wrong_base"
 
-_TRANSFORMER = "transformer"
+TRANSFORMER = "transformer"
 _SDXL_PIPELINE = "StableDiffusionXL"
 # Bases by the width of the text that their UNets read.
 _BASES = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2", 1280: "the SDXL refiner", 2048: "SDXL"}
@@ -41,7 +41,7 @@ def is_right_base(directory: Path, index: JsonObject | None, card: ModelCard | N
         card: the model's, if it can be read; without one the base must not be one that is known to be another.
     """
     pipeline = str((index or {}).get("_class_name", ""))
-    if not (directory / UNET).is_dir() and (_TRANSFORMER in (index or {}) or (directory / _TRANSFORMER).is_dir()):
+    if not (directory / UNET).is_dir() and (TRANSFORMER in (index or {}) or (directory / TRANSFORMER).is_dir()):
         notes.error(WRONG_BASE, f"{_family(pipeline)}; MS-Diffusion works on SDXL only.", _TAKE_SDXL)
         return False
     width = peek_number(directory, UNET, "cross_attention_dim")

@@ -131,12 +131,13 @@ def test_json_tells_all_parts(ask: Callable[..., dict[str, Any]]) -> None:
 def test_without_a_choice_all_models_are_looked_at(
     ask: Callable[..., dict[str, Any]], model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (model.parent / ".golden.0123.partial").mkdir()
+    (model.parent / ".golden.0123.partial" / "unet").mkdir(parents=True)
+    (model.parent / "notes").mkdir()
     monkeypatch.setenv("MSD_MODELS_DIR", str(model.parent))
     titles = [section["title"] for section in ask()["sections"]]
     assert f"Model golden in {model}" in titles
     assert f"Model mini in {MINI}" in titles
-    assert not any("partial" in title for title in titles)
+    assert not any(name in title for title in titles for name in ("partial", "notes"))
 
 
 def _remove(model: Path) -> None:

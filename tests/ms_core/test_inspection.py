@@ -432,6 +432,24 @@ def test_there_is_nothing(tmp_path: Path) -> None:
     assert the_error(tmp_path / "nothing").code == "no_directory"
 
 
+def test_a_directory_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    assert the_error(tmp_path).code == "no_model"
+
+
+def test_a_directory_with_nothing_but_a_checkpoint_file(tmp_path: Path) -> None:
+    (tmp_path / "sd_xl_base_1.0.safetensors").write_bytes(b"x")
+    error = the_error(tmp_path)
+    assert error.code == "single_file"
+    assert "sd_xl_base_1.0.safetensors" in error.sentence
+
+
+def test_a_download_that_has_hardly_begun(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json.incomplete").touch()
+    assert the_error(tmp_path).code == "half_download"
+
+
 def test_extras_that_cannot_be_used(model: Path) -> None:
     (model / "loras").mkdir()
     (model / "loras" / "half.safetensors").write_bytes(b"")
