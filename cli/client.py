@@ -51,6 +51,7 @@ class Job:
         phase: what the worker is doing; ``None`` before it has begun.
         fraction: part of the denoising that is done, from 0 to 1.
         image_seeds: the seed of each finished picture.
+        references: positions of the subjects of which it can be seen what the model sees.
         warnings, error: sentences.
     """
 
@@ -61,6 +62,7 @@ class Job:
     fraction: float
     seed: int
     image_seeds: tuple[int, ...]
+    references: tuple[int, ...]
     warnings: tuple[str, ...]
     error: str | None
 
@@ -81,6 +83,7 @@ class Job:
             fraction=progress["fraction"],
             seed=data["seed"],
             image_seeds=tuple(image["seed"] for image in data["images"]),
+            references=tuple(reference["subject"] for reference in data["references"]),
             warnings=tuple(warning["detail"] for warning in data["warnings"]),
             error=None if data["error"] is None else data["error"]["detail"],
         )
@@ -163,6 +166,10 @@ class ServiceClient:
         """The PNG of a finished picture."""
         return self._ask("GET", f"/jobs/{job_id}/images/{index}").content
 
+    def reference_url(self, job_id: str, subject: int) -> str:
+        """Where the PNG is of what the model sees of a subject."""
+        return f"{self.url}/jobs/{job_id}/references/{subject}"
+
     def cancel(self, job_id: str) -> Job:
         """Cancel a job, or ask for it while it runs."""
         return Job.from_json(self._ask("POST", f"/jobs/{job_id}/cancel").json())
@@ -185,6 +192,8 @@ class ServiceClient:
             return self._client.request(method, path, **content)
         except httpx2.TimeoutException as error:
             raise ServiceClientError(f"The service at {self.url} does not answer in time; try again.") from error
+        except ValueError as error:
+            raise ServiceClientError(f"The request cannot be written as JSON: {error}.") from error
         except httpx2.TransportError as error:
             raise ServiceClientError(f"No service answers at {self.url}; start one with: msd up") from error
 

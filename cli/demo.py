@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.generate import INTERRUPTED_EXIT_CODE, CommandError, SubjectOption, parse_subject
+from cli.generate import INTERRUPTED_EXIT_CODE
 from cli.options import Model
+from cli.request_options import CommandError, SubjectOption, parse_subject
 
 if TYPE_CHECKING:
     from cli.client import ServiceClient
@@ -181,7 +182,7 @@ def _save(prompt: str, subjects: Sequence[SubjectOption], png: bytes, out: Path)
     from cli.demo_picture import DrawnSubject, draw_demo
 
     drawn = [
-        DrawnSubject(subject.phrase, ImageOps.exif_transpose(Image.open(subject.path)), subject.box or ())
+        DrawnSubject(subject.phrase, ImageOps.exif_transpose(Image.open(subject.paths[0])), subject.box or ())
         for subject in subjects
     ]
     page = draw_demo(prompt, drawn, Image.open(io.BytesIO(png)))

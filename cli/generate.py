@@ -2,57 +2,36 @@
 
 from __future__ import annotations
 
-import base64
-import mimetypes
-import re
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.request_options import (
+    CONTROL_FORM,
+    LORA_FORM,
+    SUBJECT_FORM,
+    SUBJECT_MORE,
+    CommandError,
+    parse_control,
+    parse_lora,
+    parse_subject,
+    start_to_json,
+)
+from ms_core.spec import SCHEDULERS, TIMESTEP_SPACINGS
+
 if TYPE_CHECKING:
     from cli.client import Job, ServiceClient
 
-_NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_SUBJECT = re.compile(
-    rf"(?P<phrase>[^=]+)=(?P<path>.+?)(?:@(?P<box>{_NUMBER}(?:,{_NUMBER}){{3}}))?(?:\*(?P<scale>{_NUMBER}))?"
-)
-_SUBJECT_FORM = "phrase=picture.png@x_min,y_min,x_max,y_max (box from 0 to 1; a strength may follow, such as *0.8)"
 INTERRUPTED_EXIT_CODE = 130
-
-
-class CommandError(Exception):
-    """What was asked for cannot be done; the message is a sentence for the user."""
-
-
-@dataclass(frozen=True, slots=True)
-class SubjectOption:
-    """One ``--subject``: its phrase, its picture, and maybe its normalised xyxy box and its strength."""
-
-    phrase: str
-    path: Path
-    box: tuple[float, ...] | None
-    scale: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """The subject as the API takes it.
-
-        Raises:
-            CommandError: the picture cannot be read.
-        """
-        subject: dict[str, Any] = {"phrase": self.phrase, "image": _data_uri(self.path)}
-        if self.box is not None:
-            subject["box"] = list(self.box)
-        if self.scale is not None:
-            subject["scale"] = self.scale
-        return subject
 
 
 def generate(  # noqa: PLR0913 - each argument is an option of the command
     prompt: Annotated[str, typer.Argument(help="What the picture shows.", show_default=False)],
-    subject: Annotated[list[str], typer.Option("--subject", "-s", help=f"Once for each: {_SUBJECT_FORM}.")],
+    subject: Annotated[
+        list[str], typer.Option("--subject", "-s", help=f"Once for each: {SUBJECT_FORM}. {SUBJECT_MORE}.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to save the picture.")] = Path("out.png"),
     negative_prompt: Annotated[str | None, typer.Option(help="What the picture should not show.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
@@ -62,6 +41,16 @@ def generate(  # noqa: PLR0913 - each argument is an option of the command
     width: Annotated[int | None, typer.Option(help="In pixels.")] = None,
     height: Annotated[int | None, typer.Option(help="In pixels.")] = None,
     num_images: Annotated[int, typer.Option(help="How many pictures.")] = 1,
+    preset: Annotated[str | None, typer.Option(help="A named set of values that the model has.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(help=f"Once for each LoRA: {LORA_FORM}.")] = None,
+    control: Annotated[list[str] | None, typer.Option(help=f"Once for each ControlNet: {CONTROL_FORM}.")] = None,
+    start: Annotated[Path | None, typer.Option(help="A picture to start from.")] = None,
+    strength: Annotated[float | None, typer.Option(help="How much of it may change, up to 1.")] = None,
+    redraw: Annotated[
+        list[int] | None, typer.Option(help="Change only the place of this subject, counted from 0; once for each.")
+    ] = None,
+    scheduler: Annotated[str | None, typer.Option(help=f"The sampler: {', '.join(SCHEDULERS)}.")] = None,
+    timestep_spacing: Annotated[str | None, typer.Option(help=f"{', '.join(TIMESTEP_SPACINGS)}.")] = None,
     auto_layout: Annotated[bool, typer.Option("--auto-layout", help="Let the model find the places.")] = False,
     url: Annotated[str, typer.Option(help="Where the service listens.", envvar="MSD_URL")] = "http://127.0.0.1:8000",
 ) -> None:
@@ -77,12 +66,18 @@ def generate(  # noqa: PLR0913 - each argument is an option of the command
         "width": width,
         "height": height,
         "layout": {"mode": "auto"} if auto_layout else None,
+        "preset": preset,
+        "scheduler": scheduler,
+        "timestep_spacing": timestep_spacing,
     }
     try:
         _check_folder(out)
+        optional["loras"] = [parse_lora(option) for option in lora or ()]
+        optional["controls"] = [parse_control(option).to_json() for option in control or ()]
+        optional["start"] = start_to_json(start, strength, redraw or ())
         subjects = [parse_subject(option).to_json() for option in subject]
         request = {"prompt": prompt, "subjects": subjects, "num_images": num_images}
-        request |= {name: value for name, value in optional.items() if value is not None}
+        request |= {name: value for name, value in optional.items() if value not in (None, [])}
         with ServiceClient(url) as client:
             job = _follow(client, request)
             _save(client, job, out)
@@ -90,33 +85,6 @@ def generate(  # noqa: PLR0913 - each argument is an option of the command
         _give_up(str(error))
     except ServiceClientError as error:
         _give_up("\n".join([error.detail, *(error.problems if len(error.problems) > 1 else ())]))
-
-
-def parse_subject(option: str) -> SubjectOption:
-    """Read one ``--subject``.
-
-    Raises:
-        CommandError: it does not have the right form.
-    """
-    match = _SUBJECT.fullmatch(option)
-    if match is None:
-        raise CommandError(f"Cannot read the subject {option!r}; write it as {_SUBJECT_FORM}.")
-    box, scale = match["box"], match["scale"]
-    return SubjectOption(
-        phrase=match["phrase"].strip(),
-        path=Path(match["path"]).expanduser(),
-        box=None if box is None else tuple(map(float, box.split(","))),
-        scale=None if scale is None else float(scale),
-    )
-
-
-def _data_uri(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise CommandError(f"Cannot read the picture {path}: {error.strerror}.") from error
-    media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def _check_folder(out: Path) -> None:
@@ -161,6 +129,8 @@ def _describe(job: Job) -> str:
 def _save(client: ServiceClient, job: Job, out: Path) -> None:
     for warning in job.warnings:
         typer.echo(f"Note: {warning}", err=True)
+    for index in job.references:
+        typer.echo(f"What the model sees of subject {index}: {client.reference_url(job.id, index)}", err=True)
     if job.status != "succeeded":
         raise CommandError(job.error or f"The job was {job.status}; no picture was made.")
     several = len(job.image_seeds) > 1

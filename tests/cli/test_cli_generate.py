@@ -1,29 +1,53 @@
-"""How ``msd generate`` reads its subjects."""
+"""How ``msd generate`` reads what is asked for."""
 
 from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.generate import CommandError, SubjectOption, parse_subject
+from cli.client import ServiceClient, ServiceClientError
+from cli.request_options import (
+    CommandError,
+    ControlOption,
+    SubjectOption,
+    parse_control,
+    parse_lora,
+    parse_subject,
+    start_to_json,
+)
 
 unit = st.floats(0, 1)
+BOX = (0.0, 0.0, 1.0, 1.0)
+
+
+def cat(*paths: str, **values: Any) -> SubjectOption:
+    return SubjectOption("cat", tuple(map(Path, paths or ("cat.png",))), **values)
 
 
 @pytest.mark.parametrize(
     ("option", "expected"),
     [
-        ("cat=cat.png", SubjectOption("cat", Path("cat.png"), None, None)),
-        ("cat=cat.png@0.05,0.3,.45,1", SubjectOption("cat", Path("cat.png"), (0.05, 0.3, 0.45, 1.0), None)),
-        ("cat=cat.png*0.8", SubjectOption("cat", Path("cat.png"), None, 0.8)),
-        ("cat=cat.png@0,0,1,1*2", SubjectOption("cat", Path("cat.png"), (0.0, 0.0, 1.0, 1.0), 2.0)),
-        ("red tea pot=a=b@c*d.png", SubjectOption("red tea pot", Path("a=b@c*d.png"), None, None)),
-        ("cat=me@home/cat.png@0,0,1,1", SubjectOption("cat", Path("me@home/cat.png"), (0.0, 0.0, 1.0, 1.0), None)),
-        ("猫=猫.png@0,0,1,1", SubjectOption("猫", Path("猫.png"), (0.0, 0.0, 1.0, 1.0), None)),
+        ("cat=cat.png", cat()),
+        ("cat=cat.png@0.05,0.3,.45,1", cat(box=(0.05, 0.3, 0.45, 1.0))),
+        ("cat=cat.png*0.8", cat(scale=0.8)),
+        ("cat=cat.png@0,0,1,1*2", cat(box=BOX, scale=2.0)),
+        ("red tea pot=a=b@c*d.png", SubjectOption("red tea pot", (Path("a=b@c*d.png"),))),
+        ("cat=me@home/cat.png@0,0,1,1", cat("me@home/cat.png", box=BOX)),
+        ("cat=a+b;c.png@0,0,1,1", cat("a+b;c.png", box=BOX)),
+        ("猫=猫.png@0,0,1,1", SubjectOption("猫", (Path("猫.png"),), BOX)),
+        ("cat=a.png+b.JPG+c d.webp@0,0,1,1", cat("a.png", "b.JPG", "c d.webp", box=BOX)),
+        ("cat=a.jpeg+me@home/b.png", cat("a.jpeg", "me@home/b.png")),
+        ("cat=cat.png@mask.png", cat(mask=Path("mask.png"))),
+        ("cat=cat.png@me@home/mask.png*0.5", cat(mask=Path("me@home/mask.png"), scale=0.5)),
+        ("cat=a.png+b.png@m.png@0,0,1,1*1", cat("a.png", "b.png", mask=Path("m.png"), box=BOX, scale=1.0)),
+        ("beach=b.png;scene", SubjectOption("beach", (Path("b.png"),), scene=True)),
+        ("cat=cat.png@0,0,1,1;cutout;z=-1;feather=.05", cat(box=BOX, cutout=True, z_index=-1, feather=0.05)),
+        ("cat=cat.png ; Z = 2 ; cutout", cat("cat.png ", z_index=2, cutout=True)),
     ],
 )
 def test_subjects_are_read(option: str, expected: SubjectOption) -> None:
@@ -36,23 +60,163 @@ def test_numbers_are_read_as_they_are(box: tuple[float, ...], scale: float) -> N
     assert (option.box, option.scale) == (box, scale)
 
 
-@pytest.mark.parametrize("option", ["", "cat", "cat.png", "=cat.png", "cat="])
+names = st.text(st.characters(codec="utf-8", exclude_characters="=;\n"), min_size=1, max_size=12)
+endings = st.sampled_from([".png", ".PNG", ".jpg", ".jpeg", ".webp"])
+pictures = st.builds(lambda name, ending: name + ending, names, endings).filter(lambda path: "@" not in path)
+plain = pictures.filter(lambda path: "+" not in path)
+
+
+@given(
+    phrase=names.filter(lambda text: text == text.strip()),
+    paths=st.lists(plain, min_size=1, max_size=3),
+    mask=st.none() | plain,
+    box=st.none() | st.tuples(unit, unit, unit, unit),
+    scale=st.none() | st.floats(0, 2),
+    flags=st.fixed_dictionaries({}, optional={"z": st.integers(-100, 100), "feather": st.floats(0, 0.5)}),
+    switches=st.sets(st.sampled_from(["cutout", "scene"])),
+)
+def test_what_is_written_is_read(
+    phrase: str,
+    paths: list[str],
+    mask: str | None,
+    box: tuple[float, ...] | None,
+    scale: float | None,
+    flags: dict[str, Any],
+    switches: set[str],
+) -> None:
+    option = f"{phrase}={'+'.join(paths)}"
+    option += "" if mask is None else f"@{mask}"
+    option += "" if box is None else f"@{','.join(map(repr, box))}"
+    option += "" if scale is None else f"*{scale!r}"
+    option += "".join(f";{switch}" for switch in sorted(switches))
+    option += "".join(f";{name}={value!r}" for name, value in flags.items())
+    assert parse_subject(option) == SubjectOption(
+        phrase,
+        tuple(Path(path).expanduser() for path in paths),
+        box,
+        scale,
+        None if mask is None else Path(mask).expanduser(),
+        flags.get("feather"),
+        flags.get("z"),
+        "scene" in switches or None,
+        "cutout" in switches or None,
+    )
+
+
+@given(st.text(max_size=30) | st.text("=@+*;.,pngcat0123", max_size=30))
+def test_any_text_is_a_subject_or_a_sentence(text: str) -> None:
+    try:
+        option = parse_subject(text)
+    except CommandError:
+        return
+    assert option.paths
+
+
+@pytest.mark.parametrize("option", ["", "cat", "cat.png", "=cat.png", "cat=", "cat=a.png+"])
 def test_other_forms_are_refused_with_the_right_one(option: str) -> None:
     with pytest.raises(CommandError, match="phrase=picture.png@x_min,y_min,x_max,y_max"):
         parse_subject(option)
 
 
-def test_the_picture_is_sent_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (";colour=red", "There is no 'colour'"),
+        (";cutout=yes", "'cutout' in .* takes no value"),
+        (";z=front", "'z' in .* needs a whole number, such as ;z=1"),
+        (";z=0.5", "needs a whole number"),
+        (";z", "needs a whole number"),
+        (";feather=nan", "'feather' in .* needs a number"),
+        (";feather=", "needs a number"),
+    ],
+)
+def test_flags_that_cannot_be_used_are_named(flags: str, sentence: str) -> None:
+    with pytest.raises(CommandError, match=sentence):
+        parse_subject(f"cat=cat.png@0,0,1,1{flags}")
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("canny=edges.png", ControlOption("canny", Path("edges.png"))),
+        ("canny=a=b*c.png*0.7", ControlOption("canny", Path("a=b*c.png"), 0.7)),
+        ("depth=d.png*0.7;start=0.1;end=.8", ControlOption("depth", Path("d.png"), 0.7, 0.1, 0.8)),
+        ("depth=d.png;end=0.5", ControlOption("depth", Path("d.png"), None, None, 0.5)),
+    ],
+)
+def test_controls_are_read(option: str, expected: ControlOption) -> None:
+    assert parse_control(option) == expected
+
+
+@pytest.mark.parametrize("option", ["", "canny", "=edges.png", "canny=", "canny=edges.png;cutout"])
+def test_other_controls_are_refused(option: str) -> None:
+    with pytest.raises(CommandError):
+        parse_control(option)
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("paper", {"name": "paper"}),
+        ("paper:0.8", {"name": "paper", "weight": 0.8}),
+        ("my style (v2):-1", {"name": "my style (v2)", "weight": -1.0}),
+    ],
+)
+def test_loras_are_read(option: str, expected: dict[str, Any]) -> None:
+    assert parse_lora(option) == expected
+
+
+@pytest.mark.parametrize("option", ["", ":0.8", "paper:", "paper:strong", "paper:0.8:0.9"])
+def test_other_loras_are_refused(option: str) -> None:
+    with pytest.raises(CommandError, match="name:weight"):
+        parse_lora(option)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
     path = tmp_path / "cat.jpeg"
     path.write_bytes(b"any bytes")
-    subject = SubjectOption("cat", path, (0.0, 0.0, 1.0, 1.0), 0.5).to_json()
+    return path
+
+
+def test_the_picture_is_sent_as_it_is(picture: Path) -> None:
+    subject = SubjectOption("cat", (picture,), BOX, 0.5).to_json()
     header, _, content = subject["image"].partition(",")
     assert header == "data:image/jpeg;base64"
     assert base64.b64decode(content) == b"any bytes"
     assert (subject["phrase"], subject["box"], subject["scale"]) == ("cat", [0.0, 0.0, 1.0, 1.0], 0.5)
 
 
-def test_what_is_not_given_is_left_out(tmp_path: Path) -> None:
-    path = tmp_path / "cat.png"
-    path.write_bytes(b"x")
-    assert set(SubjectOption("cat", path, None, None).to_json()) == {"phrase", "image"}
+def test_several_pictures_and_a_mask_are_sent(picture: Path) -> None:
+    subject = SubjectOption("cat", (picture, picture), mask=picture, z_index=0, cutout=True).to_json()
+    assert subject == {
+        "phrase": "cat",
+        "images": [subject["mask"]] * 2,
+        "mask": subject["mask"],
+        "z_index": 0,
+        "cutout": True,
+    }
+
+
+def test_what_is_not_given_is_left_out(picture: Path) -> None:
+    assert set(SubjectOption("cat", (picture,)).to_json()) == {"phrase", "image"}
+    assert set(ControlOption("canny", picture).to_json()) == {"name", "image"}
+    assert set(start_to_json(picture, None, ()) or ()) == {"image"}
+    assert start_to_json(None, None, ()) is None
+
+
+def test_a_start_is_sent(picture: Path) -> None:
+    start = start_to_json(picture, 0.5, (1, 0))
+    assert start is not None
+    assert (start["strength"], start["redraw"]) == (0.5, [1, 0])
+
+
+@pytest.mark.parametrize(("strength", "redraw"), [(0.5, ()), (None, (0,))])
+def test_strength_and_redraw_need_a_start(strength: float | None, redraw: tuple[int, ...]) -> None:
+    with pytest.raises(CommandError, match="give it with --start"):
+        start_to_json(None, strength, redraw)
+
+
+def test_numbers_that_json_does_not_know_are_told() -> None:
+    with ServiceClient() as client, pytest.raises(ServiceClientError, match="cannot be written as JSON"):
+        client.submit({"guidance_scale": float("inf")})

@@ -1,0 +1,205 @@
+"""How subjects, LoRAs, ControlNets and start pictures are written on a command line, and the JSON that they become."""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_WHOLE_NUMBER = r"-?\d+"
+_NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+# Only behind a picture's ending do "+" and "@" part it from the next one: other names may hold them.
+_PICTURE_ENDS = r"(?:(?<=\.png)|(?<=\.jpg)|(?<=\.jpeg)|(?<=\.webp))"
+_FLAGS = r"(?P<flags>(?:;\s*[a-z_]+\s*(?:=[^;]*)?)*)"
+_SUBJECT = re.compile(
+    rf"(?P<phrase>[^=]+)=(?P<paths>.+?)(?:{_PICTURE_ENDS}@(?P<mask>.+?){_PICTURE_ENDS})?"
+    rf"(?:@(?P<box>{_NUMBER}(?:,{_NUMBER}){{3}}))?(?:\*(?P<scale>{_NUMBER}))?{_FLAGS}",
+    re.IGNORECASE,
+)
+_CONTROL = re.compile(rf"(?P<name>[^=]+)=(?P<path>.+?)(?:\*(?P<scale>{_NUMBER}))?{_FLAGS}", re.IGNORECASE)
+_LORA = re.compile(rf"(?P<name>[^:]+)(?::(?P<weight>{_NUMBER}))?")
+
+SUBJECT_FORM = "phrase=picture.png@x_min,y_min,x_max,y_max (box from 0 to 1; a strength may follow, such as *0.8)"
+SUBJECT_MORE = (
+    "Several pictures: a.png+b.png. A painted place: @mask.png, in place of the box or before it. At the end, after a "
+    "semicolon each: cutout, scene, z=1 (in front), feather=0.05 (soft edge)"
+)
+CONTROL_FORM = "name=picture.png (a strength may follow, such as *0.7, and when it acts, such as ;start=0.1;end=0.8)"
+LORA_FORM = "name or name:weight, such as paper:0.8"
+
+
+class CommandError(Exception):
+    """What was asked for cannot be done; the message is a sentence for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectOption:
+    """One ``--subject``.
+
+    Attributes:
+        phrase: the words that name it.
+        paths: its pictures.
+        box: normalised xyxy.
+        scale: its strength.
+        mask: a picture of its place.
+        feather, z_index, scene, cutout: as in ``ms_core.spec.Subject``; ``None`` where not given.
+    """
+
+    phrase: str
+    paths: tuple[Path, ...]
+    box: tuple[float, ...] | None = None
+    scale: float | None = None
+    mask: Path | None = None
+    feather: float | None = None
+    z_index: int | None = None
+    scene: bool | None = None
+    cutout: bool | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The subject as the API takes it.
+
+        Raises:
+            CommandError: a picture cannot be read.
+        """
+        pictures = [data_uri(path) for path in self.paths]
+        values = {
+            "box": None if self.box is None else list(self.box),
+            "scale": self.scale,
+            "mask": None if self.mask is None else data_uri(self.mask),
+            "feather": self.feather,
+            "z_index": self.z_index,
+            "scene": self.scene,
+            "cutout": self.cutout,
+        }
+        look = {"image": pictures[0]} if len(pictures) == 1 else {"images": pictures}
+        return {"phrase": self.phrase, **look, **_given(values)}
+
+
+@dataclass(frozen=True, slots=True)
+class ControlOption:
+    """One ``--control``: the ControlNet's name, its picture, its strength, and when it acts, from 0 to 1."""
+
+    name: str
+    path: Path
+    scale: float | None = None
+    start: float | None = None
+    end: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The control as the API takes it.
+
+        Raises:
+            CommandError: the picture cannot be read.
+        """
+        values = {"scale": self.scale, "start": self.start, "end": self.end}
+        return {"name": self.name, "image": data_uri(self.path), **_given(values)}
+
+
+def parse_subject(option: str) -> SubjectOption:
+    """Read one ``--subject``.
+
+    Raises:
+        CommandError: it does not have the right form.
+    """
+    match = _SUBJECT.fullmatch(option)
+    paths = [] if match is None else re.split(rf"{_PICTURE_ENDS}\+", match["paths"], flags=re.IGNORECASE)
+    if match is None or not all(paths):
+        raise CommandError(f"Cannot read the subject {option!r}; write it as {SUBJECT_FORM}. {SUBJECT_MORE}.")
+    flags = _read_flags(match["flags"], {"cutout": None, "scene": None, "z": int, "feather": float}, option)
+    return SubjectOption(
+        phrase=match["phrase"].strip(),
+        paths=tuple(Path(path).expanduser() for path in paths),
+        box=None if match["box"] is None else tuple(map(float, match["box"].split(","))),
+        scale=_number(match["scale"]),
+        mask=None if match["mask"] is None else Path(match["mask"]).expanduser(),
+        feather=flags.get("feather"),
+        z_index=flags.get("z"),
+        scene=flags.get("scene"),
+        cutout=flags.get("cutout"),
+    )
+
+
+def parse_control(option: str) -> ControlOption:
+    """Read one ``--control``.
+
+    Raises:
+        CommandError: it does not have the right form.
+    """
+    match = _CONTROL.fullmatch(option)
+    if match is None:
+        raise CommandError(f"Cannot read the control {option!r}; write it as {CONTROL_FORM}.")
+    flags = _read_flags(match["flags"], {"start": float, "end": float}, option)
+    path = Path(match["path"]).expanduser()
+    return ControlOption(match["name"].strip(), path, _number(match["scale"]), **flags)
+
+
+def parse_lora(option: str) -> dict[str, Any]:
+    """Read one ``--lora``, to what the API takes.
+
+    Raises:
+        CommandError: it does not have the right form.
+    """
+    match = _LORA.fullmatch(option)
+    if match is None:
+        raise CommandError(f"Cannot read the LoRA {option!r}; write it as {LORA_FORM}.")
+    return {"name": match["name"].strip(), **_given({"weight": _number(match["weight"])})}
+
+
+def start_to_json(path: Path | None, strength: float | None, redraw: Sequence[int]) -> dict[str, Any] | None:
+    """``--start``, ``--strength`` and ``--redraw`` as the API takes them.
+
+    Raises:
+        CommandError: the picture cannot be read, or is missing beside the others.
+    """
+    if path is None:
+        if strength is not None or redraw:
+            raise CommandError("--strength and --redraw need a picture to start from; give it with --start.")
+        return None
+    return {"image": data_uri(path), **_given({"strength": strength, "redraw": list(redraw) or None})}
+
+
+def data_uri(path: Path) -> str:
+    """A file in the form in which the API takes pictures.
+
+    Raises:
+        CommandError: it cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CommandError(f"Cannot read the picture {path}: {error.strerror}.") from error
+    media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def _read_flags(text: str, known: Mapping[str, Callable[[str], Any] | None], option: str) -> dict[str, Any]:
+    """What stands behind semicolons; ``known`` has the type of each, ``None`` for those without a value."""
+    flags: dict[str, Any] = {}
+    for part in text.split(";")[1:]:
+        name, equals, value = (piece.strip() for piece in part.lower().partition("="))
+        if name not in known:
+            raise CommandError(f"There is no {name!r} in {option!r}; after a semicolon may stand {', '.join(known)}.")
+        read = known[name]
+        if read is None:
+            if equals:
+                raise CommandError(f"{name!r} in {option!r} takes no value; write ;{name} alone.")
+            flags[name] = True
+        elif re.fullmatch(_WHOLE_NUMBER if read is int else _NUMBER, value):
+            flags[name] = read(value)
+        else:
+            kind = "a whole number" if read is int else "a number"
+            raise CommandError(f"{name!r} in {option!r} needs {kind}, such as ;{name}=1.")
+    return flags
+
+
+def _number(text: str | None) -> float | None:
+    return None if text is None else float(text)
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is ``None``: the service knows what to take."""
+    return {name: value for name, value in values.items() if value is not None}
