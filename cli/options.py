@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import shlex
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -73,3 +75,9 @@ def make_writable(directory: Path) -> None:
             pass
     except OSError as error:
         raise StartupError(f"{directory} cannot be written ({error.strerror}); choose another with --data.") from error
+
+
+def again_command() -> str:
+    """The command that runs now, as it must be given to make the same model directory once more in its place."""
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("--force", "--dry-run")]
+    return shlex.join(["msd", *arguments, "--force"])

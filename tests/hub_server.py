@@ -110,7 +110,9 @@ class HubServer:
 def use_hub(endpoint: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process ask a hub and keep its cache below ``home``, as HF_ENDPOINT and HF_HOME would at its start."""
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
     # httpx would ask a proxy of the environment for this machine, too.
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
 
