@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ms_core.attention_data import ATTENTION_DATA, AttentionData, KeyValue, SubjectMasks
+from ms_core.attention_data import ATTENTION_DATA, AttentionData, KeyValue, SubjectMasks, SubjectPlaces
 from ms_core.errors import UnknownAttentionDataError
 
-# attend(query, key, value, mask): softmax attention; a boolean mask is True where a key may be read.
+# attend(query, key, value, mask): softmax attention; a boolean mask is True where a key may be read, one of numbers is
+# added to the scores.
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
@@ -26,7 +27,7 @@ def explicit_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor |
     """The same by plain products, whose backward pass is far faster on CPUs in bfloat16."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
     return scores.softmax(dim=-1) @ value
 
 
@@ -34,7 +35,7 @@ def masked_subject_attention(
     query: Float[Tensor, "batch heads places head_dim"],
     text: KeyValue,
     subjects: KeyValue,
-    masks: SubjectMasks,
+    places: SubjectPlaces,
     attend: Attend = fused_attention,
 ) -> Float[Tensor, "batch heads places head_dim"]:
     """Text attention of all rows, plus attention to the subjects in the conditional rows::
@@ -46,17 +47,24 @@ def masked_subject_attention(
     box gets exactly the text attention. The official code lets such places read dummy tokens and then throws the
     result away, which gives the same.
 
+    Painted masks and soft edges weigh a place between 0 and 1: ``M[q, j]`` is then the logarithm of the weight, and
+    ``inside[q]`` how much the subjects cover together, so one subject of weight w gives exactly w times its full part.
+
     Args:
         query: of all rows of the batch, unconditional rows first.
         text: keys and values of the prompt, all rows.
         subjects: keys and values of the subjects' tokens, conditional rows only; the scales ``s`` are in the values.
-        masks: ``M`` and ``inside`` of the conditional rows.
+        places: ``M`` and ``inside`` of the conditional rows.
         attend: the softmax attention itself.
     """
     text_part = attend(query, text.key, text.value, None)
     num_unconditional = query.shape[0] - subjects.key.shape[0]
-    subject_part = attend(query[num_unconditional:], subjects.key, subjects.value, masks.visible)
-    subject_part = subject_part.masked_fill(~masks.covered, 0.0)
+    mask = places.visible if isinstance(places, SubjectMasks) else places.attention_bias
+    subject_part = attend(query[num_unconditional:], subjects.key, subjects.value, mask)
+    if isinstance(places, SubjectMasks):
+        subject_part = subject_part.masked_fill(~places.covered, 0.0)
+    else:
+        subject_part = subject_part * places.coverage
     return torch.cat([text_part[:num_unconditional], text_part[num_unconditional:] + subject_part])
 
 
@@ -111,8 +119,8 @@ class SubjectAttentionProcessor:
             attended = self.attend(query, text.key, text.value, None)
         else:
             subjects = self._subjects(attn, attention_data)
-            masks = attention_data.masks(self.layer, query[-num_conditional:], text.key[-num_conditional:])
-            attended = masked_subject_attention(query, text, subjects, masks, self.attend)
+            places = attention_data.places(self.layer, query[-num_conditional:], text.key[-num_conditional:])
+            attended = masked_subject_attention(query, text, subjects, places, self.attend)
         out = attn.to_out[0](attended.transpose(1, 2).flatten(2))
         return attn.to_out[1](out)
 

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ms_core.boxes import attention_grids, boxes_to_masks
 from ms_core.errors import UnknownAttentionDataError
+from ms_core.places import Placement, union
 from ms_core.spec import AutoLayout
 
 ATTENTION_DATA = "attention_data"
@@ -52,6 +53,34 @@ class SubjectMasks(NamedTuple):
         return cls(visible.unsqueeze(1), covered.unsqueeze(1))
 
 
+class SubjectBias(NamedTuple):
+    """How strongly each place reads the subjects' tokens, where weights between 0 and 1 occur.
+
+    Attributes:
+        attention_bias: logarithm of the subject's weight, minus infinity for none, so that overlapping subjects share
+            a place in proportion; 0 in a place outside every subject, which is then silenced by ``coverage``.
+        coverage: how much of a place the subjects cover together; 1 where one of them covers it wholly.
+    """
+
+    attention_bias: Float[Tensor, "rows 1 places tokens"]
+    coverage: Float[Tensor, "rows 1 places 1"]
+
+    @classmethod
+    def from_weights(
+        cls,
+        weights: Float[Tensor, "rows places subjects"],
+        coverage: Float[Tensor, "rows places 1"],
+        num_queries: int,
+        dtype: torch.dtype,
+    ) -> SubjectBias:
+        """Bias in ``dtype``, that of the queries, from each subject's weights in float32."""
+        bias = weights.log().masked_fill(coverage == 0, 0.0).repeat_interleave(num_queries, dim=-1)
+        return cls(bias.to(dtype).unsqueeze(1), coverage.to(dtype).unsqueeze(1))
+
+
+SubjectPlaces = SubjectMasks | SubjectBias
+
+
 @dataclass(frozen=True, slots=True)
 class SubjectBatch:
     """Subjects of the conditional rows, padded to the largest number in the batch.
@@ -61,12 +90,14 @@ class SubjectBatch:
         boxes: normalised xyxy; four zeros without a layout.
         scales: strength of each subject.
         present: False for padding, and for subjects whose picture is dropped in training.
+        placement: what they ask for beyond their boxes, if anything.
     """
 
     tokens: Float[Tensor, "rows subjects queries dim"]
     boxes: Float[Tensor, "rows subjects 4"]
     scales: Float[Tensor, "rows subjects"]
     present: Bool[Tensor, "rows subjects"]
+    placement: Placement | None = None
 
     @classmethod
     def from_rows(
@@ -74,10 +105,12 @@ class SubjectBatch:
         tokens: Sequence[Float[Tensor, "_ queries dim"]],
         boxes: Sequence[Float[Tensor, "_ 4"]],
         scales: Sequence[Float[Tensor, " _"]],
+        placement: Placement | None = None,
     ) -> SubjectBatch:
         """Pad rows of different numbers of subjects; at least one row."""
         present = [torch.ones(len(row), dtype=torch.bool, device=row.device) for row in tokens]
-        return cls(*(pad_sequence(list(rows), batch_first=True) for rows in (tokens, boxes, scales, present)))
+        padded = (pad_sequence(list(rows), batch_first=True) for rows in (tokens, boxes, scales, present))
+        return cls(*padded, placement=placement)
 
 
 class AutoLayoutMaps:
@@ -120,9 +153,9 @@ class AutoLayoutMaps:
         layer: str,
         query: Float[Tensor, "rows heads places head_dim"],
         text_key: Float[Tensor, "rows heads text_tokens head_dim"],
-        box_places: Bool[Tensor, "rows places subjects"],
-    ) -> Bool[Tensor, "rows places subjects"]:
-        """Add this call's maps of one layer; each subject's places as of this call."""
+        given: Bool[Tensor, "rows places subjects"] | Float[Tensor, "rows places subjects"],
+    ) -> Bool[Tensor, "rows places subjects"] | Float[Tensor, "rows places subjects"]:
+        """Add this call's maps of one layer; each subject's places as of this call, ``given`` until they are found."""
         scores = query.float() @ text_key.float().transpose(-1, -2) * query.shape[-1] ** -0.5
         maps = scores.softmax(dim=-1).mean(dim=1) @ self._span_weights
         total = self._sums[layer] + maps if layer in self._sums else maps
@@ -131,7 +164,7 @@ class AutoLayoutMaps:
         mean = total / self._calls[layer]
         low, high = mean.amin(dim=1, keepdim=True), mean.amax(dim=1, keepdim=True)
         found = (mean - low) / (high - low + 1e-5) > self._thresholds
-        return torch.where(self._start_steps <= self._calls[layer], found, box_places)
+        return torch.where(self._start_steps <= self._calls[layer], found, given)
 
 
 @dataclass(eq=False, slots=True)
@@ -147,8 +180,8 @@ class AttentionData:
     subjects: SubjectBatch
     latents_size: tuple[int, int]
     auto_layout: AutoLayoutMaps | None = None
-    _places: dict[int, Tensor] = field(default_factory=dict[int, Tensor], init=False, repr=False)
-    _masks: dict[int, SubjectMasks] = field(default_factory=dict[int, SubjectMasks], init=False, repr=False)
+    _given: dict[int, Tensor] = field(default_factory=dict[int, Tensor], init=False, repr=False)
+    _places: dict[int, SubjectPlaces] = field(default_factory=dict[int, SubjectPlaces], init=False, repr=False)
     _kept: dict[str, tuple[Tensor, KeyValue]] = field(
         default_factory=dict[str, tuple[Tensor, KeyValue]], init=False, repr=False
     )
@@ -158,20 +191,20 @@ class AttentionData:
         """Rows that see subjects."""
         return self.subjects.tokens.shape[0]
 
-    def masks(
+    def places(
         self,
         layer: str,
         query: Float[Tensor, "rows heads places head_dim"],
         text_key: Float[Tensor, "rows heads text_tokens head_dim"],
-    ) -> SubjectMasks:
-        """Masks of one layer's conditional rows: from the boxes, or from the maps found so far."""
-        num_places, num_queries = query.shape[2], self.subjects.tokens.shape[2]
+    ) -> SubjectPlaces:
+        """Where one layer's conditional rows read subjects: in boxes and painted masks, or where maps found them."""
+        num_places = query.shape[2]
         if self.auto_layout is not None:
-            places = self.auto_layout.update(layer, query, text_key, self._box_places(num_places))
-            return SubjectMasks.from_places(places & self.subjects.present.unsqueeze(1), num_queries)
-        if num_places not in self._masks:
-            self._masks[num_places] = SubjectMasks.from_places(self._box_places(num_places), num_queries)
-        return self._masks[num_places]
+            found = self.auto_layout.update(layer, query, text_key, self._given_places(num_places))
+            return self._arrange(self._only_present(found), query.dtype)
+        if num_places not in self._places:
+            self._places[num_places] = self._arrange(self._given_places(num_places), query.dtype)
+        return self._places[num_places]
 
     def keep(self, name: str, source: Tensor, compute: Callable[[], KeyValue]) -> KeyValue:
         """``compute()``, or what it gave before for the same ``source``; nothing is kept while gradients flow."""
@@ -181,14 +214,39 @@ class AttentionData:
             self._kept[name] = (source, compute())
         return self._kept[name][1]
 
-    def _box_places(self, num_places: int) -> Bool[Tensor, "rows places subjects"]:
-        if num_places not in self._places:
-            grid = attention_grids(*self.latents_size).get(num_places)
-            if grid is None:
-                height, width = self.latents_size
-                raise UnknownAttentionDataError(
-                    f"The attention data is for latents of {height} x {width}, but a layer has {num_places} places."
-                )
-            masks = boxes_to_masks(self.subjects.boxes, *grid).flatten(2).transpose(1, 2)
-            self._places[num_places] = masks & self.subjects.present.unsqueeze(1)
-        return self._places[num_places]
+    def _arrange(
+        self, places: Bool[Tensor, "rows places subjects"] | Float[Tensor, "rows places subjects"], dtype: torch.dtype
+    ) -> SubjectPlaces:
+        """Soften the edges, hide who stands behind, and put it as attention reads it."""
+        placement, num_queries = self.subjects.placement, self.subjects.tokens.shape[2]
+        if placement is None:
+            return SubjectMasks.from_places(places, num_queries)
+        grid = self._grid(places.shape[1])
+        weights = placement.feather(places.float().transpose(1, 2).reshape(*self.subjects.present.shape, *grid))
+        left = placement.hide(weights).flatten(2).transpose(1, 2)
+        if placement.is_hard(*grid):
+            return SubjectMasks.from_places(left > 0, num_queries)
+        return SubjectBias.from_weights(left, union(weights).flatten(1).unsqueeze(-1), num_queries, dtype)
+
+    def _given_places(
+        self, num_places: int
+    ) -> Bool[Tensor, "rows places subjects"] | Float[Tensor, "rows places subjects"]:
+        """Places by boxes and painted masks alone; weights only if there are such masks."""
+        if num_places not in self._given:
+            places = boxes_to_masks(self.subjects.boxes, *self._grid(num_places))
+            if self.subjects.placement is not None:
+                places = self.subjects.placement.paint(places)
+            self._given[num_places] = self._only_present(places.flatten(2).transpose(1, 2))
+        return self._given[num_places]
+
+    def _only_present(self, places: Tensor) -> Tensor:
+        return places.masked_fill(~self.subjects.present.unsqueeze(1), 0)
+
+    def _grid(self, num_places: int) -> tuple[int, int]:
+        grid = attention_grids(*self.latents_size).get(num_places)
+        if grid is None:
+            height, width = self.latents_size
+            raise UnknownAttentionDataError(
+                f"The attention data is for latents of {height} x {width}, but a layer has {num_places} places."
+            )
+        return grid

@@ -16,6 +16,7 @@ from ms_core.batch import ResolvedSpec
 from ms_core.config import ModelCard
 from ms_core.errors import PhraseNotFoundError
 from ms_core.phrases import TokenSpan, cut_text, token_spans
+from ms_core.places import Placement, place_warnings
 from ms_core.references import ReferencePreprocessor
 from ms_core.spec import GenerationSpec, GenerationWarning, Subject
 
@@ -107,7 +108,10 @@ class Conditioner:
             grounded,
         )
         scales = [torch.tensor(row.subject_scales, device=self.device) for row in batch]
-        return SubjectBatch.from_rows(tokens.split_with_sizes(counts), boxes.split_with_sizes(counts), scales)
+        placement = Placement.from_rows([row.spec.subjects for row in batch], self.device)
+        return SubjectBatch.from_rows(
+            tokens.split_with_sizes(counts), boxes.split_with_sizes(counts), scales, placement
+        )
 
     def _image_features(self, subjects: Sequence[Subject]) -> Float[Tensor, "subjects tokens feature_dim"]:
         """Penultimate hidden states of the image encoder, class token included, without its last norm."""
@@ -141,7 +145,9 @@ class Conditioner:
 
 
 def find_warnings(resolved: ResolvedSpec, components: Any, card: ModelCard) -> tuple[GenerationWarning, ...]:
-    """What the user should know of one spec: text that is cut off, phrases that are missing, too many subjects."""
+    """What the user should know of one spec: text that is cut off, phrases that are missing, too many subjects, and
+    subjects that hardly act where they stand.
+    """
     spec = resolved.spec
     warnings: list[GenerationWarning] = []
     texts = {"/prompt": spec.prompt, "/negative_prompt": resolved.negative_prompt}
@@ -161,6 +167,9 @@ def find_warnings(resolved: ResolvedSpec, components: Any, card: ModelCard) -> t
     if len(spec.subjects) > card.max_subjects:
         detail = f"This model was trained with at most {card.max_subjects} subjects; more may mix."
         warnings.append(GenerationWarning("too_many_subjects", detail, "/subjects"))
+    if spec.layout is None:
+        cells = (side // components.vae_scale_factor for side in (resolved.height, resolved.width))
+        warnings.extend(place_warnings(spec.subjects, *cells))
     return tuple(warnings)
 
 

@@ -4,7 +4,7 @@
 
     MSDiffusionError
     ├── InvalidInputError            what the caller asked for cannot be done; carries a JSON pointer
-    │   ├── LayoutError              a box that is reversed, outside, or has no area
+    │   ├── LayoutError              a box that is reversed, outside, or has no area; an empty mask
     │   ├── PhraseNotFoundError      auto layout needs the phrase in the prompt
     │   ├── PictureError             a reference picture that cannot be decoded or is not allowed
     │   ├── PictureTooLargeError     a reference picture over the pixel limit
@@ -70,7 +70,7 @@ class InvalidInputError(MSDiffusionError):
 
 
 class LayoutError(InvalidInputError):
-    """A box is reversed, outside the picture, or has no area."""
+    """A box is reversed, outside the picture, or has no area; or a mask is empty."""
 
     code = "invalid_box"
 

@@ -38,8 +38,10 @@ class Subject:
         mask: grey picture that is stretched over the result and takes the box's place in the attention: white where
             the subject acts, black where it does not, greys in between act in part. The box then only steers how the
             reference is read.
-        feather: width of the soft edge inside box or mask, as a part of the picture's shorter side, 0 to 0.5.
-        z_index: where subjects overlap, the higher is in front; equal ones share the place, as released.
+        feather: width of the soft edge inside box or mask, as a part of the picture's shorter side, 0 to 0.5: over it
+            the weight falls to a half at the edge, a quarter in corners. The picture's own border softens nothing.
+        z_index: where subjects overlap, the higher is in front and hides the lower; equal ones share the place, as
+            released.
         scene: the reference shows the whole scene: its box is the picture, its scale 0.4 unless given.
         cutout: cut the subject out of its pictures before they are read.
 
@@ -107,18 +109,21 @@ def mask_bounds(mask: Image.Image) -> Box:
     Raises:
         LayoutError: the mask is all black.
     """
-    bounds = grey_mask(mask).getbbox()
+    grey = grey_mask(mask)
+    bounds = grey.getbbox()
     if bounds is None:
         raise LayoutError("The mask is empty: paint white where the subject shall stand.", "/mask")
-    return Box.from_pixels(bounds, mask.height, mask.width)
+    return Box.from_pixels(bounds, grey.height, grey.width)
 
 
 def grey_mask(mask: Image.Image) -> Image.Image:
-    """A painted mask in mode ``L``; what is transparent counts as black."""
-    from PIL import Image
+    """A painted mask in mode ``L``, turned by its EXIF tag; what is transparent counts as black."""
+    from PIL import Image, ImageOps
 
+    mask = ImageOps.exif_transpose(mask)
     if mask.mode.startswith("I;16"):
-        mask = mask.point(lambda value: value / 256).convert("L")
+        # PIL would clip 16-bit greys at 255 instead of scaling them.
+        return mask.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     if not mask.has_transparency_data:
         return mask.convert("L")
     painted = mask.convert("RGBA")
