@@ -164,6 +164,13 @@ class ArtifactStore:
         return self._jobs / job_id
 
 
+def png_of(image: Image.Image) -> bytes:
+    """The picture as PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
 def png_with_recipe(image: Image.Image, recipe: dict[str, Any]) -> bytes:
     """The picture as PNG with its recipe as text metadata: JSON under the key ``msd``."""
     info = PngInfo()

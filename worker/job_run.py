@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,8 +12,8 @@ from PIL import Image
 from redis.exceptions import RedisError
 
 from ms_core.errors import DeviceLostError, MSDiffusionError
-from ms_core.spec import GenerationSpec
-from worker.artifacts import ArtifactStore, Manifest, png_with_recipe
+from ms_core.spec import GenerationSpec, Subject
+from worker.artifacts import ArtifactStore, Manifest, png_of, png_with_recipe
 from worker.contract import (
     JobError,
     JobRecord,
@@ -57,6 +57,10 @@ class Runtime(Protocol):
 
     def run(self, specs: list[GenerationSpec]) -> Generator[Report | list[Picture]]:
         """Make one picture for each spec: reports on the way, the pictures last."""
+        ...
+
+    def preview(self, subject: Subject) -> Image.Image:
+        """What the model sees of a subject's pictures."""
         ...
 
     def recipe(self, spec: GenerationSpec) -> dict[str, Any]:
@@ -107,6 +111,7 @@ class JobRun:
         self._context = context
         self._job_id = job_id
         self._warnings: tuple[JobWarning, ...] = ()
+        self._references: tuple[int, ...] = ()
         self._redis_is_away = False
 
     def run(self) -> None:
@@ -141,7 +146,7 @@ class JobRun:
             detail = "Something went wrong inside the service; its log tells more. Other requests still work."
             self._fail(JobError(code="internal", detail=detail))
         else:
-            self._end(JobState.SUCCEEDED, images=manifest.images, warnings=manifest.warnings)
+            self._end(JobState.SUCCEEDED, **dict(manifest))
         finally:
             self._context.pulse.enter("idle", WorkerState.IDLE)
 
@@ -165,7 +170,7 @@ class JobRun:
             self._warnings = _joined(self._warnings, picture.warnings)
         self._report(Report("store"))
         images = [self._store(index, *pair, request) for index, pair in enumerate(zip(specs, pictures, strict=True))]
-        manifest = Manifest(images=tuple(images), warnings=self._warnings)
+        manifest = Manifest(images=tuple(images), warnings=self._warnings, references=self._references)
         self._context.artifacts.save_manifest(self._job_id, manifest)
         return manifest
 
@@ -176,8 +181,18 @@ class JobRun:
                 deadline.check()
                 if isinstance(event, list):
                     return event
+                if event.phase != "encode":
+                    self._keep_references(specs[0].subjects)
                 self._report(event)
         raise RuntimeError("The pipeline ended without pictures.")
+
+    def _keep_references(self, subjects: Sequence[Subject]) -> None:
+        """Store what the model sees of the subjects that ask for a cut-out; once encoded, it is at hand."""
+        wanted = tuple(index for index, subject in enumerate(subjects) if subject.cutout)
+        for index in wanted if self._references != wanted else ():
+            png = png_of(self._context.runtime.preview(subjects[index]))
+            self._context.artifacts.save_reference(self._job_id, index, png)
+        self._references = wanted
 
     def _store(self, index: int, spec: GenerationSpec, picture: Picture, request: StoredRequest) -> StoredImage:
         recipe = {
@@ -202,7 +217,11 @@ class JobRun:
         if context.stopping:
             raise WorkerStopping
         self._warnings = _joined(self._warnings, report.warnings)
-        fields: dict[str, Any] = {"phase": report.phase, "warnings": self._warnings}
+        fields: dict[str, Any] = {
+            "phase": report.phase,
+            "warnings": self._warnings,
+            "references": self._references,
+        }
         if report.steps is not None:
             fields |= {"step": report.step, "steps": report.steps}
         try:

@@ -94,6 +94,37 @@ def test_pictures_go_to_the_store_and_not_to_redis(
     assert artifacts.load_picture(stored).tobytes() == noise.tobytes()
 
 
+def test_every_picture_of_a_request_goes_to_the_store(client: TestClient, artifacts: ArtifactStore) -> None:
+    colours = ["red", "green", "blue", "white"]
+    first, second, start, mask = (picture_uri(Image.new("RGB", (8, 8), colour)) for colour in colours)
+    subject = {"phrase": "cat", "images": [first, second], "mask": mask}
+    edges = Image.effect_noise((64, 64), 90)
+    job = submit(
+        client,
+        subjects=[subject],
+        controls=[{"name": "canny", "image": picture_uri(edges)}],
+        start={"image": start},
+        width=64,
+        height=64,
+    )
+    stored = artifacts.load_request(job["id"])
+    (cat,) = stored.subjects
+    assert cat.mask is not None
+    assert stored.start is not None
+    kept = [artifacts.load_picture(sha256).getpixel((0, 0)) for sha256 in (*cat.images, stored.start.image, cat.mask)]
+    assert kept == [(255, 0, 0), (0, 128, 0), (0, 0, 255), (255, 255, 255)]
+    assert artifacts.load_picture(stored.controls[0].image).convert("L").tobytes() == edges.tobytes()
+
+
+def test_names_that_the_model_lacks_are_told_with_those_it_has(client: TestClient, card: ModelCard) -> None:
+    response = client.post("/generate", json=good_request(preset="slow", loras=[{"name": "lost"}]))
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (422, "unknown_name")
+    assert [error["pointer"] for error in problem["errors"]] == ["/preset", "/loras/0/name"]
+    assert "it has broken, quick" in problem["errors"][0]["detail"]
+    assert "it has lightning, paper" in problem["errors"][1]["detail"]
+
+
 def test_positions_count_the_jobs_ahead(client: TestClient) -> None:
     first, second, third = (submit(client) for _ in range(3))
     assert [job["position"] for job in (first, second, third)] == [0, 1, 2]
@@ -172,10 +203,40 @@ def test_image_of_a_job_that_has_none_yet(client: TestClient) -> None:
     assert (response.status_code, response.json()["code"]) == (404, "image_not_found")
 
 
+def test_what_the_model_sees_is_shown_as_soon_as_it_is_known(
+    client: TestClient, store: JobStore, artifacts: ArtifactStore
+) -> None:
+    job = submit(client)
+    assert job["references"] == []
+    begin(store, job["id"])
+    png = encoded(Image.new("RGB", (8, 8), "red"))
+    artifacts.save_reference(job["id"], 1, png)
+    store.progress(job["id"], phase="denoise", references=(1,))
+    references = client.get(job["urls"]["self"]).json()["references"]
+    assert references == [{"subject": 1, "url": f"{job['urls']['self']}/references/1"}]
+    response = client.get(references[0]["url"])
+    assert (response.status_code, response.headers["content-type"], response.content) == (200, "image/png", png)
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("subject", ["0", "2", "16", "99", "-1", "x", "%2e%2e"])
+def test_a_reference_that_is_not_shown(
+    client: TestClient, store: JobStore, artifacts: ArtifactStore, subject: str
+) -> None:
+    job = submit(client)
+    begin(store, job["id"])
+    artifacts.save_reference(job["id"], 1, b"png")
+    store.progress(job["id"], references=(1,))
+    response = client.get(f"{job['urls']['self']}/references/{subject}")
+    assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
+
+
 @pytest.mark.parametrize(
     "job_id", ["unknown-but-well-formed", "short", "%2e%2e", "..%2f..%2fetc%2fpasswd", "a*b", "x" * 1000, "%00"]
 )
-@pytest.mark.parametrize(("method", "below"), [("GET", ""), ("GET", "/images/0"), ("POST", "/cancel")])
+@pytest.mark.parametrize(
+    ("method", "below"), [("GET", ""), ("GET", "/images/0"), ("GET", "/references/0"), ("POST", "/cancel")]
+)
 def test_unknown_ids(client: TestClient, job_id: str, method: str, below: str) -> None:
     response = client.request(method, f"/jobs/{job_id}{below}")
     assert response.status_code == 404

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from ms_core.spec import GenerationSpec
+from ms_core.spec import GenerationSpec, Subject
 from worker.contract import JobWarning
 from worker.job_run import Picture, Report
 
@@ -23,6 +23,7 @@ class FlatRuntime:
     def __init__(self) -> None:
         self.at_step: Callable[[int], None] = lambda step: None
         self.steps_done = 0
+        self.previews = 0
 
     def run(self, specs: list[GenerationSpec]) -> Generator[Report | list[Picture]]:
         for step in range(1, STEPS + 1):
@@ -31,6 +32,10 @@ class FlatRuntime:
             yield Report("denoise", step, STEPS, (CUT,) * len(specs))
         yield Report("decode")
         yield [Picture(Image.new("RGB", (16, 8), (spec.seed, 0, 0)), (CUT,)) for spec in specs]
+
+    def preview(self, subject: Subject) -> Image.Image:
+        self.previews += 1
+        return Image.new("RGB", (8, 8), subject.phrase)
 
     def recipe(self, spec: GenerationSpec) -> dict[str, Any]:
         return {"model": {"name": "flat"}}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +8,13 @@ from typing import Any
 
 import pytest
 from flat_runtime import CUT, STEPS, FlatRuntime, raising
-from job_helpers import Desk
+from job_helpers import Desk, picture_png
+from PIL import Image
 
 from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError
 from worker.artifacts import Manifest, read_recipe
 from worker.connection import brisk_client
-from worker.contract import JobRecord, JobState, JobStore, JobWarning, StoredImage
+from worker.contract import JobRecord, JobState, JobStore, JobWarning, StoredImage, StoredSubject
 from worker.job_run import JobRun, WorkerContext
 
 
@@ -52,6 +54,37 @@ def test_the_manifest_says_what_the_record_says(desk: Desk, run: Run) -> None:
     record = run(job_id)
     manifest = desk.artifacts.load_manifest(job_id)
     assert manifest == Manifest(images=record.images, warnings=record.warnings)
+
+
+def subjects(desk: Desk, **cutouts: bool) -> tuple[StoredSubject, ...]:
+    """One for each colour, which is its phrase, and whether it asks for a cut-out."""
+    picture = desk.artifacts.save_picture(picture_png())
+    return tuple(
+        StoredSubject(phrase=colour, images=(picture,), box=(0.0, 0.0, 1.0, 1.0), cutout=cutout)
+        for colour, cutout in cutouts.items()
+    )
+
+
+def test_what_the_model_sees_of_cut_out_subjects_is_kept(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
+    job_id = desk.record(subjects=subjects(desk, red=True, green=False, blue=True), num_images=2)
+    record = run(job_id)
+    assert record.references == (0, 2)
+    assert runtime.previews == 2
+    seen = Image.open(io.BytesIO(desk.artifacts.load_reference(job_id, 2)))
+    assert (seen.size, seen.getpixel((0, 0))) == ((8, 8), (0, 0, 255))
+
+
+def test_what_the_model_sees_can_be_looked_at_while_it_draws(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
+    job_id = desk.record(subjects=subjects(desk, red=True))
+    shown: list[tuple[int, ...]] = []
+    runtime.at_step = lambda step: shown.append(desk.get(job_id).references)
+    run(job_id)
+    assert shown == [(), (0,), (0,), (0,)]
+
+
+def test_without_a_cutout_nothing_is_kept(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
+    assert run(desk.record()).references == ()
+    assert runtime.previews == 0
 
 
 def test_a_warning_of_every_picture_is_told_once(desk: Desk, run: Run) -> None:
@@ -98,9 +131,10 @@ def test_a_job_taken_away_is_dropped(desk: Desk, run: Run, runtime: FlatRuntime)
 def test_a_job_that_finds_its_manifest_is_done(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
     job_id = desk.record()
     image = StoredImage(index=0, sha256="0" * 64, width=8, height=8, seed=7)
-    desk.artifacts.save_manifest(job_id, Manifest(images=(image,)))
+    desk.artifacts.save_manifest(job_id, Manifest(images=(image,), references=(1,)))
     record = run(job_id)
     assert (record.state, record.images, runtime.steps_done) == (JobState.SUCCEEDED, (image,), 0)
+    assert record.references == (1,)
 
 
 def test_a_worker_that_is_told_to_end_hands_its_job_back(
