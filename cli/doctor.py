@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -73,6 +73,11 @@ class Checkup:
     _torch_works: bool = field(default=True, init=False)
     _healthy: list[NamedDirectory] = field(default_factory=list["NamedDirectory"], init=False)
 
+    @property
+    def _device(self) -> Literal["auto", "cpu", "cuda"]:
+        """The setting MSD_DEVICE, as workers take it."""
+        return "cpu" if self.settings.memory_mode == "cpu" else self.settings.device
+
     def steps(self) -> Generator[Step]:
         """Title and check of each step; a check must be run before the next step is asked for."""
         from importlib.util import find_spec
@@ -104,7 +109,7 @@ class Checkup:
     def _check_torch(self, gpus: Any) -> Section:
         from cli.checks.torch_build import check_torch, probe_torch
 
-        section = check_torch(probe_torch(), gpus, self.settings.device)
+        section = check_torch(probe_torch(), gpus, self._device)
         codes = {finding.code for finding in section.findings if finding.level == "error"}
         self._torch_works = codes <= _HARMLESS_TO_OTHERS
         return section
@@ -154,7 +159,7 @@ class Checkup:
     def _devices(self) -> Sequence[Device]:
         from worker.devices import find_devices
 
-        return find_devices(self.settings.device)
+        return find_devices(self._device)
 
 
 def _not_tried(reason: str) -> Section:

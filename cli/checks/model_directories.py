@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.checks.section import Section
-from ms_core.inspection import Finding, inspect_model, looks_like_model
+from ms_core.inspection import Finding, Level, inspect_model, looks_like_model
 from worker.models import BUNDLED_MODELS
 from worker.records import is_model_name
 
@@ -42,7 +42,9 @@ def check_model(model: NamedDirectory, hashes: bool) -> Section:
     if not model.directory.exists():
         return Section((_unknown(model),), {"directory": str(model.directory)})
     report = inspect_model(model.directory, hashes)
-    return Section(report.findings, {"directory": str(model.directory), "parts": dict(report.facts)})
+    # What must be mended last, where it is read.
+    findings = tuple(sorted(report.findings, key=lambda finding: tuple(Level).index(finding.level)))
+    return Section(findings, {"directory": str(model.directory), "parts": dict(report.facts)})
 
 
 def _find(name_or_path: str, roots: Sequence[Path]) -> NamedDirectory:

@@ -8,8 +8,9 @@ from typing import Any
 
 from cli.checks.child import Outcome, run_child
 from cli.checks.section import Section
+from ms_core.errors import StartupError
 from ms_core.inspection import Finding
-from worker.devices import Device
+from worker.devices import Device, lock_devices
 from worker.models import FoundModel
 
 # Long enough for SDXL from a slow disk, and for its one tiny picture on a CPU.
@@ -18,6 +19,7 @@ TIMEOUT_S = 1200.0
 _REPORT = "Report it with what msd doctor --json tells."
 _REMEDIES = {
     "device_out_of_memory": "End what else uses the device or the memory, or take a device with more of it.",
+    "insufficient_memory": "End what else uses the device or the memory, or take a device with more of it.",
     "device_lost": "Restart the machine, or reset the device; the kernel's log (dmesg) tells what happened to it.",
     "model_not_found": "Fetch the model again: msd download, or make it again: msd convert.",
     "checkpoint_mismatch": "Fetch the model again: msd download, or make it again: msd convert.",
@@ -26,8 +28,20 @@ _REMEDIES = {
 
 
 def try_picture(model: FoundModel, device: Device) -> Section:
-    """Make one tiny picture with a model on a device, and tell seconds and peak memory."""
-    outcome = run_child("cli.checks.trial_child", [str(model.directory)], device.environment(), TIMEOUT_S)
+    """Make one tiny picture with a model on a device, and tell seconds and peak memory; not beside running workers."""
+    try:
+        locks = lock_devices([device])
+    except StartupError as error:
+        sentence = f"No picture was tried on {device.label}. {error.detail}"
+        remedy = "Stop what runs there (Ctrl-C where msd up runs), then run msd doctor again."
+        return Section(
+            (Finding.warning("device_taken", sentence, remedy),), {"model": model.name, "device": device.label}
+        )
+    try:
+        outcome = run_child("cli.checks.trial_child", [str(model.directory)], device.environment(), TIMEOUT_S)
+    finally:
+        for lock in locks:
+            lock.release()
     return judge_trial(outcome, model.name, device.label)
 
 
@@ -51,7 +65,7 @@ def _judge_picture(told: Mapping[str, Any], device: str) -> Finding:
         return Finding.error("flat_picture", sentence, remedy)
     return Finding.ok(
         f"A picture of {size}: {told['picture_s']:.1f} s, after {told['load_s']:.1f} s of loading; "
-        f"peak memory {told['peak_bytes'] / 2**30:.1f} GiB."
+        f"peak memory {told['peak_bytes'] / 2**30:.1f} GiB in memory mode {told['memory_mode']}."
     )
 
 

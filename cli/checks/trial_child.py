@@ -63,6 +63,7 @@ def try_model(directory: Path) -> dict[str, Any]:
     return {
         "load_s": round(loaded - begun, 2),
         "picture_s": round(ended - loaded, 2),
+        "memory_mode": runtime.memory_mode,
         "peak_bytes": _peak_bytes(on_cuda=settings.device == "cuda"),
         "height": image.height,
         "width": image.width,

@@ -164,7 +164,9 @@ def _check_inventory(directory: Path, hashes: bool, notes: Notes) -> list[FileCh
     if not (directory / INVENTORY_FILE).is_file():
         sentence = f"There is no {INVENTORY_FILE}, so files cannot be compared with those that were fetched."
         if hashes:
-            notes.warning(NO_INVENTORY, sentence, "Directories made by msd download or msd convert have one.")
+            notes.warning(
+                NO_INVENTORY, sentence, "To compare hashes, make the directory with msd download or msd convert."
+            )
         else:
             notes.ok(sentence)
         return []

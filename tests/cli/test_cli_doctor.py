@@ -627,6 +627,7 @@ def test_a_picture_of_a_healthy_model(golden_model_directory: Path) -> None:
     assert told["peak_bytes"] > 10**8
     finding = only(judge_trial(Outcome(told), "golden", "cpu"))
     assert finding.level is Level.OK
+    assert finding.sentence.endswith("in memory mode cpu.")
 
 
 @pytest.mark.usefixtures("on_cpu")
@@ -650,8 +651,23 @@ def test_a_model_that_cannot_be_loaded(model: Path) -> None:
     assert "msd download" in error.remedy
 
 
+def test_a_device_with_running_workers_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from worker.devices import Device, lock_devices
+    from worker.models import FoundModel
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    device = Device("GPU-aaaa")
+    [lock] = lock_devices([device])
+    try:
+        warning = only(trial.try_picture(FoundModel("mini", MINI), device))
+    finally:
+        lock.release()
+    assert warning.code == "device_taken"
+    assert f"taken by the workers of process {os.getpid()}" in warning.sentence
+
+
 def test_too_little_memory() -> None:
-    outcome = Outcome({"error": {"code": "device_out_of_memory", "detail": "ask for a smaller picture"}})
+    outcome = Outcome({"error": {"code": "device_out_of_memory", "detail": "Ask for a smaller picture."}})
     error = the_error(judge_trial(outcome, "sdxl", "cuda-gpu-aaaa"))
     assert error.sentence == "sdxl does not fit into the free memory of cuda-gpu-aaaa."
 
@@ -705,6 +721,7 @@ def test_each_device_has_its_own_process(
     monkeypatch.setattr(torch_build, "probe_torch", lambda: torch_here)
     monkeypatch.setattr("worker.devices.find_devices", lambda wanted: [Device("GPU-aaaa"), Device("GPU-bbbb")])
     monkeypatch.setattr(trial, "run_child", run)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(trial, "_judge_error", lambda error, model, device: Finding.ok(f"{model} on {device}"))
     result = CliRunner().invoke(app, ["--model", str(golden_model_directory), "--data", str(tmp_path)])
     assert [env["CUDA_VISIBLE_DEVICES"] for env in seen] == ["GPU-aaaa", "GPU-bbbb"]
