@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can tell, in one command, on a bare machine that has PyTorch with CUDA and transformers.
+#
+#   benchmarks/gpu.sh                     tests marked gpu, then speed and memory at full size -> benchmarks/results/gpu.json
+#   benchmarks/gpu.sh --dry-run           the same with tiny sizes on the CPU, to see that it works
+#   benchmarks/gpu.sh --train-mini [DIR]  one piece of eight minutes of training of the bundled model; again to go on
+#   benchmarks/gpu.sh --fetch-wheels      where there is a package index: put the missing packages into benchmarks/wheels
+#
+#   PYTHON=...   the interpreter, by default .venv/bin/python if there is one, else python3
+#   OUT=...      where results go, by default benchmarks/results
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
+OUT=${OUT:-benchmarks/results}
+WHEELS=benchmarks/wheels
+# What is needed beside PyTorch and transformers; pure Python, so they fit any machine.
+PACKAGES=(diffusers accelerate peft jaxtyping wadler-lindig beartype hypothesis sortedcontainers pytest iniconfig pluggy
+    huggingface-hub pydantic-settings python-dotenv typer shellingham rich markdown-it-py mdurl)
+
+fetch_wheels() {
+    "$PYTHON" -m pip download --quiet --no-deps --only-binary=:all: --constraint constraints.txt --dest "$WHEELS" "${PACKAGES[@]}"
+    du -sh "$WHEELS"
+}
+
+install_wheels() {
+    [ -d "$WHEELS" ] || return 0
+    # Beside the machine's own packages, never into them.
+    site=$(mktemp -d)
+    "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --target "$site" "$WHEELS"/*.whl
+    export PYTHONPATH="$site:${PYTHONPATH:-}"
+}
+
+export PYTHONPATH="$PWD:${PYTHONPATH:-}"
+export PYTHONUNBUFFERED=1
+case "${1:-}" in
+--fetch-wheels)
+    fetch_wheels
+    ;;
+--train-mini)
+    install_wheels
+    "$PYTHON" -m cli.main train mini --out "${2:-runs/mini-gpu}" --device cuda --minutes 8
+    ;;
+--dry-run)
+    install_wheels
+    "$PYTHON" -m pytest -q -m gpu tests/gpu
+    "$PYTHON" benchmarks/gpu.py --dry-run --out "$OUT/gpu-dry-run.json"
+    ;;
+"")
+    install_wheels
+    # A failing test must not keep the measurements from being made.
+    status=0
+    "$PYTHON" -m pytest -q -m gpu tests/gpu || status=$?
+    "$PYTHON" benchmarks/gpu.py --out "$OUT/gpu.json"
+    exit "$status"
+    ;;
+*)
+    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac

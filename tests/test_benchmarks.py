@@ -1,0 +1,24 @@
+"""The benchmarks run: their dry run goes through every line that a GPU would, but for the tests marked ``gpu``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from service_processes import ROOT
+
+
+@pytest.mark.slow
+def test_the_dry_run_says_so_and_measures_everything(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    command = [sys.executable, ROOT / "benchmarks" / "gpu.py", "--dry-run", "--out", out]
+    subprocess.run(command, check=True, cwd=ROOT)
+    results = json.loads(out.read_text())
+    assert results["dry_run"] is True
+    assert [row["batch"] for row in results["batches"]] == [1, 2, 4, 8]
+    assert [row["seconds"] > 0 for row in results["memory_modes"]] == [True] * 3
+    # The fast path gives what the formula gives when it is written down plainly.
+    assert results["comparison"]["latents_max_difference_to_plain_reference"] < 1e-3
