@@ -711,10 +711,12 @@ def test_each_device_has_its_own_process(
     tmp_path: Path,
 ) -> None:
     seen: list[dict[str, str]] = []
+    made = {"load_s": 1, "picture_s": 2, "memory_mode": "24gb", "peak_bytes": 2**33, "is_flat": False}
+    made |= {"height": 64, "width": 64, "steps": 2}
 
     def run(module: str, arguments: list[str], env: dict[str, str], timeout_s: float) -> Outcome:
         seen.append(env)
-        return Outcome(None, "was ended by SIGSEGV", 11) if len(seen) == 1 else Outcome({"error": {}})
+        return Outcome(None, "was ended by SIGSEGV", 11) if len(seen) == 1 else Outcome(made)
 
     from worker.devices import Device
 
@@ -722,9 +724,9 @@ def test_each_device_has_its_own_process(
     monkeypatch.setattr("worker.devices.find_devices", lambda wanted: [Device("GPU-aaaa"), Device("GPU-bbbb")])
     monkeypatch.setattr(trial, "run_child", run)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(trial, "_judge_error", lambda error, model, device: Finding.ok(f"{model} on {device}"))
     result = CliRunner().invoke(app, ["--model", str(golden_model_directory), "--data", str(tmp_path)])
     assert [env["CUDA_VISIBLE_DEVICES"] for env in seen] == ["GPU-aaaa", "GPU-bbbb"]
     assert "ended by SIGSEGV" in result.stdout
-    assert "golden on cuda-gpu-bbbb" in result.stdout
+    assert "golden on cuda-gpu-bbbb\n  ok       A picture of 64 x 64" in result.stdout
+    assert "peak memory 8.0 GiB in memory mode 24gb" in result.stdout
     assert result.exit_code == 1
