@@ -15,6 +15,7 @@ from cli.download import download
 from cli.eval import evaluate
 from cli.generate import generate
 from cli.parity import parity
+from cli.reference import reference
 from cli.train import train
 from cli.up import up
 from cli.worker import worker
@@ -27,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, generate, demo, doctor, convert, api, worker, parity):
+for command in (up, generate, demo, reference, doctor, convert, api, worker, parity):
     app.command()(command)
 app.add_typer(download, name="download")
 app.add_typer(train, name="train")

@@ -16,7 +16,8 @@ Phase = Literal["encode", "denoise", "decode"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a batch stands; ``encode`` and ``decode`` come once, before their work, ``denoise`` after each step.
+    """Where a batch stands; ``encode`` and ``decode`` come before their work, ``encode`` also after each subject that was
+    cut out, ``denoise`` after each step.
 
     Attributes:
         phase: what is being done.

@@ -15,9 +15,25 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ms_core.config import ReferenceConfig
+from ms_core.cutout import Method, cut_out, eight_bit
 from ms_core.errors import CheckpointError, ModelNotFoundError
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SeenPicture:
+    """A reference picture as the image encoder takes it, before its normalisation.
+
+    Attributes:
+        image: RGB, ``crop_to`` pixels a side.
+        method: how its subject was cut out; ``None`` if that was not asked for.
+        found: False if no subject could be cut out, so that all of the picture is there.
+    """
+
+    image: Image.Image
+    method: Method | None = None
+    found: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,26 +79,43 @@ class ReferencePreprocessor:
     def square(self, image: Image.Image) -> Image.Image:
         """The picture turned by its EXIF tag, laid on the background, and squashed to the reference square; RGB."""
         upright = ImageOps.exif_transpose(image)
-        return _opaque(upright, self.reference.background).resize((self.reference.size, self.reference.size))
+        return opaque(upright, self.reference.background).resize((self.reference.size, self.reference.size))
+
+    def see(self, image: Image.Image, cutout: bool = False) -> SeenPicture:
+        """A reference picture of any size and mode as the image encoder will see it, its subject cut out if asked for."""
+        if not cutout:
+            return SeenPicture(self._encoder_crop(self.square(image)))
+        subject = cut_out(image)
+        return SeenPicture(self._encoder_crop(self.square(subject.image)), subject.method, subject.found)
 
     def __call__(self, images: Sequence[Image.Image]) -> Float[Tensor, "b 3 crop_to crop_to"]:
         """Pixel values of reference pictures of any size and mode, for the image encoder; float32."""
-        return torch.stack([self._pixel_values(self.square(image)) for image in images])
+        return torch.stack([self.pixel_values(self.see(image)) for image in images])
 
-    def _pixel_values(self, square: Image.Image) -> Float[Tensor, "3 crop_to crop_to"]:
-        resized = square.resize((self.resize_to, self.resize_to), Image.Resampling.BICUBIC)
-        start = (self.resize_to - self.crop_to) // 2
-        cropped = resized.crop((start, start, start + self.crop_to, start + self.crop_to))
-        values = torch.tensor(np.array(cropped)).permute(2, 0, 1).float() / 255.0
+    def pixel_values(self, picture: SeenPicture) -> Float[Tensor, "3 crop_to crop_to"]:
+        """What the image encoder computes with; float32."""
+        values = torch.tensor(np.array(picture.image)).permute(2, 0, 1).contiguous().float() / 255.0
         mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (self.mean, self.std))
         return (values - mean) / std
 
+    def _encoder_crop(self, square: Image.Image) -> Image.Image:
+        resized = square.resize((self.resize_to, self.resize_to), Image.Resampling.BICUBIC)
+        start = (self.resize_to - self.crop_to) // 2
+        return resized.crop((start, start, start + self.crop_to, start + self.crop_to))
 
-def _opaque(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """``image`` as RGB; transparency shows the background."""
-    if image.mode.startswith("I;16"):
-        # PIL would clip 16-bit greys at 255 instead of scaling them.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+
+def preview(pictures: Sequence[SeenPicture]) -> Image.Image:
+    """The pixels of one or several pictures of the same encoder, one beside the other from left to right; RGB."""
+    side = pictures[0].image.height
+    sheet = Image.new("RGB", (side * len(pictures), side))
+    for column, picture in enumerate(pictures):
+        sheet.paste(picture.image, (side * column, 0))
+    return sheet
+
+
+def opaque(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """``image`` as RGB; transparency shows the background, in 0 to 255."""
+    image = eight_bit(image)
     if not image.has_transparency_data:
         return image.convert("RGB")
     ground = Image.new("RGBA", image.size, (*background, 255))

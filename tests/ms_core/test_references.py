@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from ms_core.config import ReferenceConfig
 from ms_core.errors import CheckpointError, ModelNotFoundError
-from ms_core.references import PREPROCESSOR_FILE, ReferencePreprocessor
+from ms_core.references import PREPROCESSOR_FILE, ReferencePreprocessor, SeenPicture, preview
 
 
 @pytest.fixture
@@ -106,6 +106,60 @@ def test_the_picture_itself_is_left_alone(preprocessor) -> None:
     before = picture.tobytes()
     preprocessor([picture])
     assert picture.tobytes() == before
+
+
+def disc(ground: str = "green") -> Image.Image:
+    """A red disc of 60 x 40 pixels in the middle of 120 x 120."""
+    picture = Image.new("RGB", (120, 120), ground)
+    ImageDraw.Draw(picture).ellipse((30, 40, 89, 79), fill="red")
+    return picture
+
+
+def test_what_is_seen_is_what_the_encoder_gets(preprocessor, reference_picture) -> None:
+    seen = preprocessor.see(reference_picture(2))
+    values = preprocessor([reference_picture(2)])[0]
+    mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (preprocessor.mean, preprocessor.std))
+    pixels = ((values * std + mean) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    assert np.array_equal(np.array(seen.image), pixels)
+    assert (seen.method, seen.found) == (None, True)
+
+
+def test_a_preview_shows_all_pictures_from_left_to_right(preprocessor, reference_picture) -> None:
+    seen = [preprocessor.see(reference_picture(number)) for number in range(3)]
+    sheet = preview(seen)
+    assert (sheet.size, sheet.mode) == ((3 * 224, 224), "RGB")
+    for column, picture in enumerate(seen):
+        crop = sheet.crop((224 * column, 0, 224 * (column + 1), 224))
+        assert crop.tobytes() == picture.image.tobytes()
+
+
+@pytest.mark.parametrize("background", [(255, 255, 255), (0, 0, 0)])
+def test_a_cutout_lies_on_the_cards_background(golden_directory, background) -> None:
+    preprocessor = ReferencePreprocessor.load(
+        golden_directory / "image_encoder", ReferenceConfig(background=background)
+    )
+    seen = preprocessor.see(disc(), cutout=True)
+    assert (seen.method, seen.found) == ("grabcut", True)
+    assert seen.image.getpixel((0, 0)) == background
+    red, green, _ = seen.image.getpixel((112, 112))
+    assert (red > 200, green < 50) == (True, True)
+
+
+def test_a_cutout_fills_the_encoders_square(preprocessor) -> None:
+    seen = preprocessor.see(disc("white"), cutout=True).image
+    not_white = seen.convert("L").point([255] * 128 + [0] * 128).getbbox()
+    assert not_white is not None
+    left, top, right, bottom = not_white
+    # The margin is one for both directions, so the flat disc keeps more of it above and below.
+    assert (left < 20, right > 204) == (True, True)
+    assert (top < 28, bottom > 196) == (True, True)
+
+
+def test_a_picture_without_a_subject_is_seen_whole(preprocessor) -> None:
+    picture = Image.new("RGB", (90, 60), "teal")
+    assert preprocessor.see(picture, cutout=True) == SeenPicture(
+        preprocessor.see(picture).image, "grabcut", found=False
+    )
 
 
 def test_a_missing_config_is_named(tmp_path: Path) -> None:
