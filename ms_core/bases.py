@@ -27,8 +27,9 @@ _SINGLE_FILE_KINDS = (
     ("cond_stage_model.transformer.", "Stable Diffusion 1.5"),
     ("cond_stage_model.model.", "Stable Diffusion 2"),
     ("conditioner.embedders.0.model.", "the SDXL refiner"),
-    ("edm_mean", "Playground 2.5, whose noise schedule differs from SDXL's"),
 )
+# Marks of fine-tunes that were trained on another noise schedule, such as Playground 2.5.
+_OTHER_SCHEDULES = ("edm_mean", "edm_vpred.sigma_max")
 _SECOND_TEXT_ENCODER = "conditioner.embedders.1."
 _UNET = "model.diffusion_model."
 _FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
@@ -67,8 +68,8 @@ def check_base_file(path: Path, tensors: Mapping[str, TensorHeader]) -> None:
         CheckpointError: it holds something else, which is named as far as its tensors tell.
     """
     if any(name.startswith(_SECOND_TEXT_ENCODER) for name in tensors) and _FIRST_LAYER in tensors:
-        if "edm_mean" in tensors:
-            raise _wrong_base(path, dict(_SINGLE_FILE_KINDS)["edm_mean"])
+        if any(mark in tensors for mark in _OTHER_SCHEDULES):
+            raise _wrong_base(path, "trained on another noise schedule (EDM) than SDXL's")
         _check_channels(path, tensors[_FIRST_LAYER].shape[1])
         return
     for part, kind in _SINGLE_FILE_KINDS:
