@@ -1,10 +1,12 @@
-"""Schedulers by name, each made anew for a request from the model directory's scheduler config."""
+"""Schedulers by name, each made anew for a request from the model directory's scheduler config, and their steps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
+import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_euler_ancestral_discrete import EulerAncestralDiscreteScheduler
@@ -12,8 +14,16 @@ from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedule
 from diffusers.schedulers.scheduling_heun_discrete import HeunDiscreteScheduler
 from diffusers.schedulers.scheduling_lcm import LCMScheduler
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
+from jaxtyping import Float
+from torch import Tensor
 
-from ms_core.spec import check_scheduler
+from ms_core.errors import UnsupportedSchedulerError
+from ms_core.spec import MAX_LCM_STEPS, check_scheduler
+
+_ZERO_SNR = "rescale_betas_zero_snr"
+# Karras et al. 2022 begin here (table 1); beyond it, latents are noise and nothing else.
+_PURE_NOISE_SIGMA = 80.0
+_NO_PURE_NOISE = "The scheduler {} cannot begin at pure noise as this model does; choose euler or dpmpp_2m instead."
 
 # Class, and values that overrule the config: some would clip latents as if they were pictures.
 _SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -23,7 +33,7 @@ _SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "euler": (EulerDiscreteScheduler, {}),
     "euler_ancestral": (EulerAncestralDiscreteScheduler, {}),
     "heun": (HeunDiscreteScheduler, {}),
-    "lcm": (LCMScheduler, {"clip_sample": False}),
+    "lcm": (LCMScheduler, {"clip_sample": False, "original_inference_steps": MAX_LCM_STEPS}),
     "unipc": (UniPCMultistepScheduler, {}),
 }
 
@@ -37,12 +47,94 @@ def make_scheduler(name: str, config: Mapping[str, Any], timestep_spacing: str |
         timestep_spacing: one of ``ms_core.spec.TIMESTEP_SPACINGS``, instead of the config's.
 
     Raises:
-        UnsupportedSchedulerError: the name is unknown.
+        UnsupportedSchedulerError: the name is unknown, or the scheduler cannot follow the model's noise schedule.
     """
     check_scheduler(name)
     kind, fixed = _SCHEDULERS[name]
-    # Private entries tell which values are the other class's defaults; diffusers would replace those by its own.
-    public = {key: value for key, value in config.items() if not key.startswith("_")}
+    understood = signature(kind.__init__).parameters
+    if config.get(_ZERO_SNR) and _ZERO_SNR not in understood:
+        raise UnsupportedSchedulerError(_NO_PURE_NOISE.format(name), "/scheduler")
+    # diffusers would replace values that are the other class's defaults by its own, and log those it does not know.
+    public = {key: value for key, value in config.items() if key in understood}
     if timestep_spacing is not None:
         public["timestep_spacing"] = timestep_spacing
-    return kind.from_config({**public, **fixed})
+    scheduler: Any = kind.from_config({**public, **fixed})
+    if scheduler.config.get("use_karras_sigmas") and float(scheduler.sigmas.max()) > _PURE_NOISE_SIGMA:
+        # Spaced from where such a model's noise ends, most steps would go by before the picture begins.
+        scheduler.register_to_config(sigma_max=_PURE_NOISE_SIGMA)
+    return scheduler
+
+
+class Schedule:
+    """The denoising steps of one batch; each is one call of the UNet.
+
+    Attributes:
+        timesteps: of the steps that are done, the noisiest first; ``heun`` has nearly two for each that was asked for.
+    """
+
+    def __init__(self, scheduler: Any, num_inference_steps: int, num_kept_steps: int, device: torch.device) -> None:
+        """Prepare a fresh scheduler.
+
+        Args:
+            num_inference_steps: what was asked for.
+            num_kept_steps: the last of them that are done; fewer with a start picture.
+
+        Raises:
+            UnsupportedSchedulerError: ``heun`` and a first step at pure noise.
+        """
+        scheduler.set_timesteps(num_inference_steps, device=device)
+        _drop_step_below_zero(scheduler)
+        begin = (num_inference_steps - num_kept_steps) * scheduler.order
+        if scheduler.order > 1 and scheduler.sigmas[begin] > _PURE_NOISE_SIGMA:
+            # Its correction of so long a step is many times larger than the picture.
+            raise UnsupportedSchedulerError(_NO_PURE_NOISE.format("heun"), "/scheduler")
+        self.timesteps: Tensor = scheduler.timesteps[begin:]
+        # Without it most would look their first step up on the device, and wait for it.
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(begin)
+        self._scheduler = scheduler
+        self._draws_noise = "generator" in signature(scheduler.step).parameters
+
+    def __len__(self) -> int:
+        """Number of steps."""
+        return len(self.timesteps)
+
+    def pure_noise(self, noise: Float[Tensor, "specs c h w"]) -> Float[Tensor, "specs c h w"]:
+        """Latents to begin with, without a start picture."""
+        return noise * self._scheduler.init_noise_sigma
+
+    def noised(
+        self, latents: Float[Tensor, "specs c h w"], noise: Float[Tensor, "specs c h w"], step_index: int
+    ) -> Float[Tensor, "specs c h w"]:
+        """Clean latents with as much noise as step ``step_index`` begins with; ask for the step that comes next."""
+        return self._scheduler.add_noise(latents, noise, self.timesteps[step_index : step_index + 1])
+
+    def scaled(self, latents: Float[Tensor, "specs c h w"], step_index: int) -> Float[Tensor, "specs c h w"]:
+        """Latents as the UNet sees them at this step."""
+        return self._scheduler.scale_model_input(latents, self.timesteps[step_index])
+
+    def step(
+        self,
+        prediction: Float[Tensor, "specs c h w"],
+        step_index: int,
+        latents: Float[Tensor, "specs c h w"],
+        generators: Sequence[torch.Generator],
+    ) -> Float[Tensor, "specs c h w"]:
+        """Latents after this step.
+
+        Args:
+            prediction: what the UNet said.
+            generators: one for each spec, so that no picture depends on its neighbours in the batch.
+        """
+        noise = {"generator": list(generators)} if self._draws_noise else {}
+        timestep = self.timesteps[step_index]
+        return self._scheduler.step(prediction, timestep, latents, return_dict=False, **noise)[0]
+
+
+def _drop_step_below_zero(scheduler: Any) -> None:
+    """Undo a rounding of diffusers: for some numbers of steps trailing spacing adds one at timestep -1."""
+    surplus = int((scheduler.timesteps < 0).sum())
+    if surplus:
+        scheduler.timesteps = scheduler.timesteps[:-surplus]
+        if hasattr(scheduler, "sigmas"):
+            scheduler.sigmas = torch.cat([scheduler.sigmas[: -surplus - 1], scheduler.sigmas[-1:]])

@@ -1,60 +1,186 @@
-"""Schedulers by name keep the model's noise schedule and prediction type."""
+"""Schedulers by name: the model's numbers, diffusers' own pictures, rows on their own, honest steps."""
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+
 import pytest
 import torch
+from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+from plain_sdxl import diffusers_scheduler, our_latents, plain_latents, plain_sdxl, silent_spec, size_of
 
-from ms_core.errors import UnsupportedSchedulerError
-from ms_core.schedulers import make_scheduler
-from ms_core.spec import SCHEDULERS
+from ms_core.errors import InvalidInputError, UnsupportedSchedulerError
+from ms_core.events import Progress
+from ms_core.schedulers import Schedule, make_scheduler
+from ms_core.spec import MAX_STEPS, SCHEDULERS, TIMESTEP_SPACINGS
 
-CONFIGS = [
-    EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1).config,
-    DDIMScheduler(prediction_type="v_prediction", timestep_spacing="trailing", rescale_betas_zero_snr=True).config,
+CPU = torch.device("cpu")
+PLAIN = EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1).config
+ZERO_SNR = DDIMScheduler(
+    prediction_type="v_prediction", timestep_spacing="trailing", rescale_betas_zero_snr=True
+).config
+# As in ``models/mini``: the noisiest latents are pure noise, a sigma of 20,000.
+TRAILING = {**PLAIN, "timestep_spacing": "trailing", "steps_offset": 0}
+COSINE = {**TRAILING, "prediction_type": "v_prediction", "beta_schedule": "squaredcos_cap_v2"}
+PERFECT = [
+    (name, config)
+    for name in SCHEDULERS
+    for config in (TRAILING, {**TRAILING, "prediction_type": "v_prediction"}, COSINE)
+    if name != "heun" or config is not COSINE
 ]
 KEPT = ("prediction_type", "timestep_spacing", "beta_schedule", "beta_start", "beta_end", "steps_offset")
 
 
+def schedule(name: str, steps: int, kept: int | None = None, spacing: str | None = None) -> Schedule:
+    return Schedule(make_scheduler(name, PLAIN, spacing), steps, steps if kept is None else kept, CPU)
+
+
+@pytest.fixture
+def spec(reference_picture):
+    return silent_spec(reference_picture(0))
+
+
 @pytest.mark.parametrize("name", SCHEDULERS)
-@pytest.mark.parametrize("config", CONFIGS)
-def test_every_scheduler_keeps_the_models_numbers(name: str, config) -> None:
-    made = make_scheduler(name, config).config
-    assert {key: made[key] for key in (*KEPT, "rescale_betas_zero_snr")} == {
-        key: config[key] for key in (*KEPT, "rescale_betas_zero_snr")
-    }
+def test_every_scheduler_keeps_the_models_numbers(name: str) -> None:
+    made = make_scheduler(name, PLAIN).config
+    assert {key: made[key] for key in KEPT} == {key: PLAIN[key] for key in KEPT}
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("name", sorted({*SCHEDULERS} - {"heun"}))
+def test_a_noise_schedule_that_ends_in_pure_noise_is_kept(name: str) -> None:
+    made = make_scheduler(name, ZERO_SNR).config
+    assert made["rescale_betas_zero_snr"] is True
+    assert {key: made[key] for key in KEPT} == {key: ZERO_SNR[key] for key in KEPT}
+
+
+@pytest.mark.parametrize("config", [ZERO_SNR, COSINE])
+def test_heun_refuses_to_begin_at_pure_noise(config) -> None:
+    with pytest.raises(UnsupportedSchedulerError, match="pure noise") as caught:
+        Schedule(make_scheduler("heun", config), 20, 20, CPU)
+    assert caught.value.pointer == "/scheduler"
+
+
+def test_heun_may_begin_later() -> None:
+    assert len(Schedule(make_scheduler("heun", COSINE), 20, 15, CPU)) == 29
+
+
+def test_karras_steps_are_spent_on_the_picture() -> None:
+    timesteps = Schedule(make_scheduler("dpmpp_2m_karras", COSINE), 20, 20, CPU).timesteps
+    assert timesteps[0] > 985
+    assert (timesteps < 950).sum() > 10
+
+
+@pytest.mark.parametrize("config", [PLAIN, ZERO_SNR])
 def test_ddim_never_clips_latents(config) -> None:
     assert make_scheduler("ddim", config).config.clip_sample is False
 
 
-def test_each_request_gets_its_own_scheduler() -> None:
-    assert make_scheduler("euler", CONFIGS[0]) is not make_scheduler("euler", CONFIGS[0])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_another_classs_config_is_no_reason_to_log(name: str) -> None:
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append
+    logger = logging.getLogger("diffusers")
+    logger.addHandler(handler)
+    try:
+        make_scheduler(name, PLAIN)
+    finally:
+        logger.removeHandler(handler)
+    assert records == []
 
 
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(UnsupportedSchedulerError, match="ddim, .*, unipc"):
-        make_scheduler("dpm", CONFIGS[0])
+        make_scheduler("dpm", PLAIN)
+
+
+@pytest.mark.parametrize(("name", "config"), PERFECT)
+def test_a_perfect_model_leads_to_its_picture(name: str, config) -> None:
+    """Fed with the true noise or velocity at every step, a scheduler must arrive at the clean latents."""
+    steps = Schedule(make_scheduler(name, config), 30, 30, CPU)
+    alphas = make_scheduler("ddim", config).alphas_cumprod
+    clean, noise = (torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    latents = steps.noised(clean, noise, 0)
+    for index, timestep in enumerate(steps.timesteps):
+        alpha = alphas[int(timestep)]
+        current = steps.scaled(latents, index)
+        true_noise = (current - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+        velocity = alpha.sqrt() * true_noise - (1 - alpha).sqrt() * clean
+        prediction = true_noise if config["prediction_type"] == "epsilon" else velocity
+        latents = steps.step(prediction, index, latents, [torch.Generator()])
+    torch.testing.assert_close(latents, clean, atol=0.01, rtol=0.01)
+
+
+@pytest.mark.parametrize("spacing", TIMESTEP_SPACINGS)
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_every_number_of_steps_is_done_within_the_models_timesteps(name: str, spacing: str) -> None:
+    most = 50 if name == "lcm" else MAX_STEPS
+    for steps in range(1, most + 1):
+        done = schedule(name, steps, spacing=spacing)
+        assert len(done) == (2 * steps - 1 if name == "heun" else steps)
+        assert done.timesteps.min() >= 0
+        assert done.timesteps.max() < 1000
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_a_perfect_model_leads_to_its_picture(name: str, prediction_type: str) -> None:
-    """Fed with the true noise or velocity at every step, a scheduler must arrive at the clean latents."""
-    config = {**CONFIGS[0], "prediction_type": prediction_type, "timestep_spacing": "trailing", "steps_offset": 0}
-    scheduler = make_scheduler(name, config)
-    scheduler.set_timesteps(30)
-    clean, noise = (torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    latents = scheduler.add_noise(clean, noise, scheduler.timesteps[:1])
-    for timestep in scheduler.timesteps:
-        alpha = scheduler.alphas_cumprod[int(timestep)]
-        current = scheduler.scale_model_input(latents, timestep)
-        true_noise = (current - alpha.sqrt() * clean) / (1 - alpha).sqrt()
-        velocity = alpha.sqrt() * true_noise - (1 - alpha).sqrt() * clean
-        prediction = true_noise if prediction_type == "epsilon" else velocity
-        latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
-    torch.testing.assert_close(latents, clean, atol=0.01, rtol=0.01)
+def test_a_number_that_diffusers_rounds_wrongly_leads_to_clean_latents(name: str) -> None:
+    """With 61 trailing steps diffusers adds one at timestep -1: a repeated step that ends multistep solvers in NaN."""
+    steps = schedule(name, 50 if name == "lcm" else 61, spacing="trailing")
+    latents = torch.ones(1, 1, 2, 2)
+    for index in range(len(steps)):
+        latents = steps.step(torch.zeros_like(latents), index, latents, [torch.Generator().manual_seed(index)])
+    assert latents.isfinite().all()
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_the_last_steps_are_those_of_the_whole_picture(name: str) -> None:
+    whole, part = schedule(name, 10), schedule(name, 10, kept=4)
+    assert torch.equal(part.timesteps, whole.timesteps[-len(part) :])
+    assert len(part) == (7 if name == "heun" else 4)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_picture_is_diffusers_own(golden_pipeline, spec, name: str) -> None:
+    spec = replace(spec, scheduler=name)
+    expected = plain_latents(plain_sdxl(StableDiffusionXLPipeline, diffusers_scheduler(name)), spec, **size_of(spec))
+    torch.testing.assert_close(our_latents(golden_pipeline, spec), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("spacing", TIMESTEP_SPACINGS)
+@pytest.mark.parametrize("name", ["dpmpp_2m", "heun"])
+def test_another_spacing_is_diffusers_own(golden_pipeline, spec, name: str, spacing: str) -> None:
+    spec = replace(spec, scheduler=name, timestep_spacing=spacing)
+    plain = plain_sdxl(StableDiffusionXLPipeline, diffusers_scheduler(name, timestep_spacing=spacing))
+    expected = plain_latents(plain, spec, **size_of(spec))
+    torch.testing.assert_close(our_latents(golden_pipeline, spec), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_picture_does_not_depend_on_its_neighbours(golden_pipeline, spec, name: str) -> None:
+    one = replace(spec, scheduler=name)
+    other = replace(one, prompt="a teapot", seed=8, guidance_scale=1.0)
+    for generation, single in zip(golden_pipeline.run([other, one]), [other, one], strict=True):
+        torch.testing.assert_close(generation.latents, our_latents(golden_pipeline, single), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_progress_counts_the_steps_that_are_done(golden_pipeline, spec, name: str) -> None:
+    calls: list[object] = []
+    handle = golden_pipeline.unet.register_forward_pre_hook(lambda *_: calls.append(None))
+    try:
+        events = [e for e in golden_pipeline.generate(replace(spec, scheduler=name)) if isinstance(e, Progress)]
+    finally:
+        handle.remove()
+    counted = [event.step for event in events if event.phase == "denoise"]
+    assert counted == list(range(len(calls) + 1))
+    assert {event.num_inference_steps for event in events} == {len(calls)}
+
+
+def test_lcm_refuses_more_steps_than_it_has(golden_pipeline, spec) -> None:
+    golden_pipeline.generate(replace(spec, scheduler="lcm", num_inference_steps=50))
+    with pytest.raises(InvalidInputError, match="at most 50 steps") as caught:
+        replace(spec, scheduler="lcm", num_inference_steps=51)
+    assert caught.value.pointer == "/num_inference_steps"
