@@ -11,7 +11,7 @@ from typing import Any
 from app.errors import collected
 from app.generate_request import GenerateRequest
 from app.pictures import open_png
-from ms_core.errors import InvalidInputError, UnknownNameError, unknown_name
+from ms_core.errors import InvalidInputError, missing_lora, unknown_name
 from ms_core.spec import StartPicture, check_control_size, check_scheduler_steps
 from worker.contract import JobWarning, ModelCard
 
@@ -113,12 +113,5 @@ def _size(png: bytes) -> tuple[int, int]:
 def _preset_errors(name: str, card: ModelCard) -> list[InvalidInputError]:
     if name not in card.presets:
         return [unknown_name("preset", name, card.presets, "/preset")]
-    return [
-        UnknownNameError(
-            f"The preset {name!r} needs the LoRA {lora.name!r}, which this model lacks; fetch it with: "
-            f"msd download {card.name} --with {name}",
-            "/preset",
-        )
-        for lora in card.presets[name].loras
-        if lora.name not in card.extras.loras
-    ]
+    preset = card.presets[name]
+    return [missing_lora(name, lora.name, preset.extra) for lora in preset.loras if lora.name not in card.extras.loras]

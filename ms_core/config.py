@@ -106,6 +106,7 @@ class Preset:
     Attributes:
         description: one sentence for people who choose.
         loras: added to those of the spec.
+        extra: what ``msd download sdxl --with`` calls these LoRAs; empty if it has them not.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -117,6 +118,7 @@ class Preset:
     scheduler: str | None = None
     timestep_spacing: str | None = None
     loras: tuple[PresetLora, ...] = ()
+    extra: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,3 +224,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str], pointer: str) -> Un
     names = ", ".join(sorted(known))
     there_are = f"it has {names}" if names else "it has none"
     return UnknownNameError(f"This model has no {kind} {name!r}; {there_are}.", pointer)
+
+
+def missing_lora(preset: str, lora: str, extra: str) -> UnknownNameError:
+    """The error for a preset whose LoRA is not there; ``extra`` is its name for ``msd download``, or empty."""
+    remedy = f"fetch it with: msd download sdxl --with {extra}" if extra else f"put it there as loras/{lora}.safetensors"
+    return UnknownNameError(f"The preset {preset!r} needs the LoRA {lora!r}, which this model lacks; {remedy}", "/preset")

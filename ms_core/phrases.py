@@ -41,7 +41,25 @@ def cut_text(tokenizer: Any, text: str) -> str:
 
 def _offsets(tokenizer: Any, text: str) -> list[tuple[int, int]]:
     """Character span of each token of the whole text; empty spans at its special tokens."""
-    return tokenizer(text, truncation=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    encoding = tokenizer(text, truncation=False, return_offsets_mapping=True, verbose=False)
+    offsets: list[tuple[int, int]] = encoding["offset_mapping"]
+    learned = set(tokenizer.added_tokens_encoder.values()) - set(tokenizer.all_special_ids)
+    if learned:
+        _widen_learned_words(text, encoding["input_ids"], offsets, learned)
+    return offsets
+
+
+def _widen_learned_words(text: str, ids: Sequence[int], offsets: list[tuple[int, int]], learned: set[int]) -> None:
+    """Give all tokens of a word of ``ms_core.embeddings`` the whole word, not its last character only."""
+    for index, token in enumerate(ids):
+        if token in learned:
+            end = offsets[index][1]
+            if end == offsets[index - 1][1]:
+                offsets[index] = offsets[index - 1]
+            else:
+                # Only blanks come between the tokens, so the word begins where those after the token before it end.
+                word = text[offsets[index - 1][1] : end].lstrip()
+                offsets[index] = (end - len(word), end)
 
 
 def _token_span(offsets: list[tuple[int, int]], span: tuple[int, int], last: int) -> TokenSpan | None:
