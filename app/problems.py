@@ -42,7 +42,7 @@ class Problem(BaseModel):
     """An error, as RFC 9457 writes it."""
 
     type: str = Field(description="Where this kind of problem is described.", examples=["/problems/invalid_box"])
-    title: str = Field(description="The kind of problem.", examples=["A box cannot be used"])
+    title: str = Field(description="The kind of problem.", examples=["A box or a mask cannot be used"])
     status: int = Field(description="The HTTP status.", examples=[422])
     detail: str = Field(
         description="What is wrong here and what to do.",
@@ -57,7 +57,7 @@ class Problem(BaseModel):
 _STATUS_AND_TITLE: Mapping[type[core.MSDiffusionError], tuple[HTTPStatus, str]] = {
     core.MSDiffusionError: (_INTERNAL, "Something failed"),
     core.InvalidInputError: (_UNPROCESSABLE, "The request cannot be used"),
-    core.LayoutError: (_UNPROCESSABLE, "A box cannot be used"),
+    core.LayoutError: (_UNPROCESSABLE, "A box or a mask cannot be used"),
     core.PhraseNotFoundError: (_UNPROCESSABLE, "A phrase is not in the prompt"),
     core.PictureError: (_UNPROCESSABLE, "A picture cannot be used"),
     core.PictureTooLargeError: (_TOO_LARGE, "A picture has too many pixels"),
@@ -74,6 +74,7 @@ _STATUS_AND_TITLE: Mapping[type[core.MSDiffusionError], tuple[HTTPStatus, str]] 
     core.UnknownAttentionDataError: (_INTERNAL, "The model was called wrongly"),
     core.DeviceError: (_UNAVAILABLE, "A device failed"),
     core.DeviceOutOfMemoryError: (_UNAVAILABLE, "A device has too little memory"),
+    core.InsufficientMemoryError: (_UNAVAILABLE, "The model does not fit into the memory that is free"),
     core.DeviceLostError: (_UNAVAILABLE, "A device was lost"),
     core.ServiceError: (_INTERNAL, "A part of the service failed"),
     core.QueueUnavailableError: (_UNAVAILABLE, "The queue cannot be reached"),

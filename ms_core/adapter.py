@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ms_core.attention import (
@@ -103,6 +104,17 @@ class MSAdapter(nn.Module):
             projection, attn = self.projection(path), unet.get_submodule(path)
             projection.to_k.weight.copy_(attn.to_k.weight)
             projection.to_v.weight.copy_(attn.to_v.weight)
+
+    @torch.no_grad()
+    def project(self, unet: Any, prompt_embeds: Float[Tensor, "rows 77 cross_dim"], data: AttentionData) -> None:
+        """Compute keys and values of text and subjects in all layers of a UNet that has this adapter installed.
+
+        They are kept in ``data``. Until it is gone, calls of the UNet with the same ``prompt_embeds`` need no projection
+        any more, neither the UNet's own nor the adapter's.
+        """
+        for path in self.layer_paths:
+            layer = unet.get_submodule(path)
+            layer.processor.project(layer, prompt_embeds, data)
 
     def install(self, unet: Any) -> None:
         """Put this adapter's processors into ``unet``; from then on each of its calls must bring attention data.

@@ -124,6 +124,20 @@ class SubjectAttentionProcessor:
         out = attn.to_out[0](attended.transpose(1, 2).flatten(2))
         return attn.to_out[1](out)
 
+    def project(
+        self, attn: Any, encoder_hidden_states: Float[Tensor, "batch text_tokens cross_dim"], data: AttentionData
+    ) -> None:
+        """Compute this layer's keys and values into the data's cache, so that later calls do without the weights.
+
+        Args:
+            attn: the attention layer.
+            encoder_hidden_states: the very tensor that the UNet's calls bring.
+            data: that they bring.
+        """
+        self._text(attn, encoder_hidden_states, data)
+        if data.num_conditional > 0:
+            self._subjects(attn, data)
+
     def _text(self, attn: Any, encoder_hidden_states: Tensor, data: AttentionData) -> KeyValue:
         def compute() -> KeyValue:
             key, value = attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from PIL import Image
 from torch import Tensor
 
 from ms_core.adapter import MSAdapter
@@ -17,10 +20,18 @@ from ms_core.config import ModelCard
 from ms_core.errors import PhraseNotFoundError
 from ms_core.phrases import TokenSpan, cut_text, token_spans
 from ms_core.places import Placement, place_warnings
-from ms_core.references import ReferencePreprocessor
+from ms_core.references import preview
+from ms_core.residency import Residency
 from ms_core.spec import GenerationSpec, GenerationWarning, Subject
+from ms_core.vision import ReferenceReader
 
 MAX_QUOTED_CHARACTERS = 500
+
+# "(red:1.3)", but not "(at 10:30)".
+_WEIGHTED = re.compile(r"\([^()]+?(?:(?<!\d):\s*\d+|:\s*[+-]?\d*\.\d+)\s*\)")
+# Areas, in those of a usual picture, and how much wider or taller than all usual ones a picture may be.
+_USUAL_AREAS = (0.7, 1.5)
+_SHAPE_TOLERANCE = 1.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +59,28 @@ class Conditioner:
 
     Attributes:
         components: a ``StableDiffusionXLPipeline``, for its text encoders and tokenizers.
-        image_encoder: a ``CLIPVisionModelWithProjection``.
-        preprocessor: of reference pictures.
+        reader: of reference pictures, with the image encoder.
         adapter: for its resampler.
-        device: of all of them.
+        residency: brings them to their device.
     """
 
     components: Any
-    image_encoder: Any
-    preprocessor: ReferencePreprocessor
+    reader: ReferenceReader
     adapter: MSAdapter
-    device: torch.device
+    residency: Residency
+
+    @property
+    def device(self) -> torch.device:
+        """Where all of them work."""
+        return self.residency.device
 
     def phrase_spans(self, spec: GenerationSpec) -> tuple[TokenSpan | None, ...]:
         """Token span of each subject's phrase in the prompt; ``None`` where it is absent or cut off."""
         return token_spans(self.components.tokenizer, spec.prompt, spec.phrase_spans)
+
+    def preview(self, subject: Subject) -> Image.Image:
+        """The pixels that the image encoder gets of a subject's pictures, one beside the other; RGB."""
+        return preview(self.reader.see(subject))
 
     def encode(self, batch: Sequence[ResolvedSpec]) -> Conditioning:
         """Encode one batch; run it without gradients.
@@ -72,12 +90,14 @@ class Conditioner:
         """
         positions = [index for index, row in enumerate(batch) if row.do_classifier_free_guidance]
         guided = torch.tensor(positions, dtype=torch.int64, device=self.device)
-        prompt_embeds, pooled_prompt_embeds = self._encode_prompts(batch, guided)
+        with self.residency.use("text_encoders"):
+            prompt_embeds, pooled_prompt_embeds = self._encode_prompts(batch, guided)
+            phrase_embeds = self._phrase_embeds([subject.phrase for row in batch for subject in row.spec.subjects])
         height, width = batch[0].height, batch[0].width
         time_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=prompt_embeds.dtype, device=self.device)
         scale_factor = self.components.vae_scale_factor
         attention_data = AttentionData(
-            subjects=self._encode_subjects(batch),
+            subjects=self._encode_subjects(batch, phrase_embeds),
             latents_size=(height // scale_factor, width // scale_factor),
             auto_layout=self._auto_layout(batch),
         )
@@ -96,29 +116,34 @@ class Conditioner:
             return embeds, pooled
         return torch.cat([negative_embeds[guided], embeds]), torch.cat([negative_pooled[guided], pooled])
 
-    def _encode_subjects(self, batch: Sequence[ResolvedSpec]) -> SubjectBatch:
+    def _encode_subjects(
+        self, batch: Sequence[ResolvedSpec], phrase_embeds: Float[Tensor, "subjects phrase_dim"]
+    ) -> SubjectBatch:
         subjects = [subject for row in batch for subject in row.spec.subjects]
         counts = [len(row.spec.subjects) for row in batch]
         boxes = torch.tensor([_box_or_zeros(subject) for subject in subjects], device=self.device)
         grounded = torch.tensor([row.spec.grounding for row in batch for _ in row.spec.subjects], device=self.device)
-        tokens = self.adapter.resampler(
-            self._image_features(subjects),
-            self._phrase_embeds([subject.phrase for subject in subjects]),
-            boxes,
-            grounded,
-        )
+        tokens = self._subject_tokens(subjects, phrase_embeds, boxes, grounded)
         scales = [torch.tensor(row.subject_scales, device=self.device) for row in batch]
         placement = Placement.from_rows([row.spec.subjects for row in batch], self.device)
         return SubjectBatch.from_rows(
             tokens.split_with_sizes(counts), boxes.split_with_sizes(counts), scales, placement
         )
 
-    def _image_features(self, subjects: Sequence[Subject]) -> Float[Tensor, "subjects tokens feature_dim"]:
-        """Penultimate hidden states of the image encoder, class token included, without its last norm."""
-        pixel_values = self.preprocessor([subject.image for subject in subjects])
-        pixel_values = pixel_values.to(self.device, self.image_encoder.dtype)
-        features = self.image_encoder(pixel_values, output_hidden_states=True).hidden_states[-2]
-        return features.to(self.adapter.dtype)
+    def _subject_tokens(
+        self,
+        subjects: Sequence[Subject],
+        phrase_embeds: Float[Tensor, "subjects phrase_dim"],
+        boxes: Float[Tensor, "subjects 4"],
+        grounded: Bool[Tensor, " subjects"],
+    ) -> Float[Tensor, "subjects queries dim"]:
+        """The mean of each subject's tokens over its pictures, each with the subject's phrase and box."""
+        features = self.reader.features(subjects).to(self.adapter.dtype)
+        counts = [len(subject.images) for subject in subjects]
+        owners = torch.tensor([row for row, count in enumerate(counts) for _ in range(count)], device=self.device)
+        with self.residency.use("resampler"):
+            tokens = self.adapter.resampler(features, phrase_embeds[owners], boxes[owners], grounded[owners])
+        return torch.stack([of_pictures.mean(dim=0) for of_pictures in tokens.split_with_sizes(counts)])
 
     def _phrase_embeds(self, phrases: Sequence[str]) -> Float[Tensor, "subjects phrase_dim"]:
         """Pooled output of the first text encoder, before any projection; each phrase alone."""
@@ -145,12 +170,12 @@ class Conditioner:
 
 
 def find_warnings(resolved: ResolvedSpec, components: Any, card: ModelCard) -> tuple[GenerationWarning, ...]:
-    """What the user should know of one spec: text that is cut off, phrases that are missing, too many subjects, and
-    subjects that hardly act where they stand.
+    """What the user should know of one spec: text that is cut off or read otherwise than meant, phrases that are missing,
+    too many subjects, a size far from those of the training, and subjects that hardly act where they stand.
     """
     spec = resolved.spec
-    warnings: list[GenerationWarning] = []
     texts = {"/prompt": spec.prompt, "/negative_prompt": resolved.negative_prompt}
+    warnings = [*_weight_warnings(texts), *_size_warnings(resolved, card)]
     texts |= {f"/subjects/{index}/phrase": subject.phrase for index, subject in enumerate(spec.subjects)}
     for pointer, text in texts.items():
         cut = cut_text(components.tokenizer, text)
@@ -171,6 +196,39 @@ def find_warnings(resolved: ResolvedSpec, components: Any, card: ModelCard) -> t
         cells = (side // components.vae_scale_factor for side in (resolved.height, resolved.width))
         warnings.extend(place_warnings(spec.subjects, *cells))
     return tuple(warnings)
+
+
+def _weight_warnings(texts: Mapping[str, str]) -> list[GenerationWarning]:
+    """Prompt weights, as other programs have them; here the 77 tokens of the training are read as they stand."""
+    found = {pointer: _WEIGHTED.search(text) for pointer, text in texts.items()}
+    return [
+        GenerationWarning(
+            "prompt_weights_ignored",
+            f"Prompt weights are not applied: brackets and number of {_quote(match[0])} are read as plain text; leave them "
+            "out.",
+            pointer,
+        )
+        for pointer, match in found.items()
+        if match is not None
+    ]
+
+
+def _size_warnings(resolved: ResolvedSpec, card: ModelCard) -> list[GenerationWarning]:
+    """A picture whose area or shape is far from all usual ones of the model."""
+    if not card.sizes:
+        return []
+    area, shape = resolved.height * resolved.width, resolved.width / resolved.height
+    shapes = [width / height for height, width in card.sizes]
+    low, high = _USUAL_AREAS
+    has_usual_area = any(low <= area / (height * width) <= high for height, width in card.sizes)
+    if has_usual_area and min(shapes) / _SHAPE_TOLERANCE <= shape <= max(shapes) * _SHAPE_TOLERANCE:
+        return []
+    height, width = min(card.sizes, key=lambda size: abs(math.log(size[1] / size[0] / shape)))
+    detail = (
+        f"{resolved.width} x {resolved.height} pixels are far from what this model was trained on; expect repeated or "
+        f"malformed things. Of this shape it draws best at {width} x {height}."
+    )
+    return [GenerationWarning("unusual_size", detail, "/height")]
 
 
 def _require_spans(spec: GenerationSpec, spans: Sequence[TokenSpan | None]) -> None:

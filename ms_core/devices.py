@@ -1,15 +1,35 @@
-"""A device's failures as errors of this project: the only place that maps them."""
+"""A device's failures as errors of this project, the only place that maps them; its memory, and what it computes in."""
 
 from __future__ import annotations
 
+import gc
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError
 
 _OUT_OF_MEMORY = "The device has too little free memory; ask for a smaller picture or fewer at once."
+_HOST_MEMORY = Path("/proc/meminfo")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """Memory of one device, in bytes.
+
+    Attributes:
+        free: what this process can still take.
+        total: of the device.
+        used_by_others: by other processes; a few hundred megabytes of the driver's own are counted in.
+    """
+
+    free: int
+    total: int
+    used_by_others: int
 
 
 @contextmanager
@@ -31,3 +51,50 @@ def device_errors() -> Generator[None]:
         if "DefaultCPUAllocator: can't allocate memory" not in str(error):
             raise
         raise DeviceOutOfMemoryError(_OUT_OF_MEMORY) from error
+
+
+def read_memory(device: torch.device) -> DeviceMemory | None:
+    """Memory of a device; of the host for the CPU, or ``None`` where the host does not tell (it does on Linux)."""
+    if device.type == "cuda":
+        with device_errors():
+            free, total = torch.cuda.mem_get_info(device)
+            mine = torch.cuda.memory_reserved(device)
+        # What the allocator holds without need, it gives up when it is asked for more.
+        unused = mine - torch.cuda.memory_allocated(device)
+        return DeviceMemory(free + unused, total, total - free - mine)
+    return _read_host_memory()
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back all memory that nothing refers to any more; call it when no exception holds on to frames."""
+    gc.collect()
+    release_cached_memory(device)
+
+
+def release_cached_memory(device: torch.device) -> None:
+    """Give back what the device's allocator keeps for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """What models compute in: bfloat16 on CUDA devices that know it, float16 on older ones, float32 on the CPU.
+
+    SDXL's own VAE overflows in float16 and must then run in float32, which doubles the memory of decoding, the largest of
+    all phases; bfloat16 has float32's range.
+    """
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+
+
+def _read_host_memory() -> DeviceMemory | None:
+    try:
+        text = _HOST_MEMORY.read_text(encoding="ascii")
+    except OSError:
+        return None
+    kilobytes = dict(re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE))
+    if not {"MemAvailable", "MemTotal"} <= kilobytes.keys():
+        return None
+    free, total = (1024 * int(kilobytes[name]) for name in ("MemAvailable", "MemTotal"))
+    return DeviceMemory(free, total, total - free)

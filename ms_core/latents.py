@@ -9,6 +9,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from ms_core.modes import TILE_SIDE, is_tiled
+
 
 @torch.no_grad()
 def decode_latents(components: Any, latents: Float[Tensor, "1 c h w"]) -> Image.Image:
@@ -16,6 +18,7 @@ def decode_latents(components: Any, latents: Float[Tensor, "1 c h w"]) -> Image.
     vae = components.vae
     mean, std = _mean_and_std(vae, latents)
     scaled = latents / vae.config.scaling_factor * std + mean
+    _set_tiling(vae, *latents.shape[-2:])
     decoded = vae.decode(scaled.to(vae.dtype), return_dict=False)[0]
     return components.image_processor.postprocess(decoded.float(), output_type="pil")[0]
 
@@ -31,9 +34,20 @@ def encode_picture(
     """
     vae = components.vae
     pixels = components.image_processor.preprocess(image, height=height, width=width)
+    _set_tiling(vae, height // components.vae_scale_factor, width // components.vae_scale_factor)
     encoded = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.sample(generator).float()
     mean, std = _mean_and_std(vae, encoded)
     return (encoded - mean) / std * vae.config.scaling_factor
+
+
+def _set_tiling(vae: Any, latent_height: int, latent_width: int) -> None:
+    """Have the VAE take the next picture in tiles if it is large, and as a whole if not."""
+    # A VAE of our own has no tiles; its pictures are small.
+    if not hasattr(vae, "use_tiling"):
+        return
+    scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    vae.tile_sample_min_size, vae.tile_latent_min_size = TILE_SIDE, TILE_SIDE // scale_factor
+    vae.use_tiling = is_tiled(latent_height * scale_factor, latent_width * scale_factor, vae.dtype.itemsize)
 
 
 def _mean_and_std(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,13 +25,23 @@ from ms_core.batch import ResolvedSpec, resolve_batch
 from ms_core.checkpoint import check_encoders, load_adapter
 from ms_core.conditioning import Conditioner, Conditioning, find_warnings
 from ms_core.config import ModelCard
-from ms_core.devices import device_errors
+from ms_core.controls import ControlNets, Controls, check_pictures, prepare_controls
+from ms_core.devices import default_dtype, device_errors
+from ms_core.embeddings import load_embeddings
+from ms_core.errors import DeviceOutOfMemoryError, InsufficientMemoryError
 from ms_core.events import Event, Finished, Generation, Progress
 from ms_core.latents import decode_latents
 from ms_core.loading import IMAGE_ENCODER, load_image_encoder, load_sdxl
+from ms_core.loras import LoraLibrary, Loras
+from ms_core.memory import choose_mode
+from ms_core.modes import MemoryMode, MemorySetting
 from ms_core.references import ReferencePreprocessor
-from ms_core.schedulers import make_scheduler
-from ms_core.spec import GenerationSpec
+from ms_core.residency import Residency, model_parts
+from ms_core.retry import make_with_retry
+from ms_core.schedulers import Schedule, make_scheduler
+from ms_core.spec import GenerationSpec, GenerationWarning
+from ms_core.starts import Starts, encode_pictures, find_starts
+from ms_core.vision import ReferenceReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,7 @@ class ModelParts:
         """Load a model directory onto the CPU; errors as ``MSDiffusionPipeline.from_pretrained``."""
         card = ModelCard.load(directory)
         components = load_sdxl(directory, dtype)
+        load_embeddings(directory, components)
         return cls(
             components=components,
             image_encoder=load_image_encoder(directory / IMAGE_ENCODER, dtype),
@@ -74,17 +85,22 @@ class _Run:
     """State of one batch between its steps.
 
     Attributes:
+        generators: of the specs.
         guidance_scales: of the specs that have an unconditional row.
     """
 
+    schedule: Schedule
+    loras: Loras
+    generators: list[torch.Generator]
     conditioning: Conditioning
-    scheduler: Any
+    controls: Controls
+    starts: Starts | None
     latents: Float[Tensor, "specs c h w"]
     guidance_scales: Float[Tensor, "guided 1 1 1"]
 
 
 class MSDiffusionPipeline:
-    """A loaded model, ready for requests; it keeps nothing of a request.
+    """A loaded model, ready for requests; it keeps nothing of a request but what was read from its reference pictures.
 
     The adapter stays installed in ``unet``. All data of a call lives in the iterator that ``generate`` returns, so ending
     one early, or running several in turn, leaves nothing behind. ``adapter.uninstall(unet)`` gives plain SDXL back.
@@ -94,23 +110,43 @@ class MSDiffusionPipeline:
         components: the ``StableDiffusionXLPipeline`` this one stands on.
         adapter: installed in ``unet``.
         conditioner: reads text and reference pictures.
-        device: of all models.
+        control_nets: loaded when they are first asked for.
+        loras: the same; they act only while a step of their request is made.
+        device: where all models work.
+        residency: which of them are there, and when.
     """
 
-    def __init__(self, parts: ModelParts, device: torch.device | str = "cpu") -> None:
-        """Move the parts to ``device`` and install the adapter.
+    def __init__(self, parts: ModelParts, device: torch.device | str = "cpu", memory: MemoryMode | None = None) -> None:
+        """Put the parts where they belong and install the adapter.
+
+        Args:
+            parts: moved, not copied.
+            device: where they work.
+            memory: which of them stay there; ``None``: all.
 
         Raises:
             WrongImageEncoderError, CheckpointError: the encoders do not fit the adapter.
+            InsufficientMemoryError: the parts that stay on the device do not fit.
         """
         check_encoders(parts.adapter.resampler.config, parts.image_encoder, parts.components.text_encoder)
         self.device = torch.device(device)
         self.card = parts.card
-        with device_errors():
-            self.components = parts.components.to(self.device)
-            image_encoder = parts.image_encoder.to(self.device)
-            self.adapter = parts.adapter.to(self.device)
-        self.conditioner = Conditioner(self.components, image_encoder, parts.preprocessor, self.adapter, self.device)
+        self.components, self.adapter = parts.components, parts.adapter
+        mode: MemoryMode = memory or ("cpu" if self.device.type == "cpu" else "24gb")
+        try:
+            with device_errors():
+                self.residency = Residency(
+                    model_parts(self.components, parts.image_encoder, self.adapter), self.device, mode
+                )
+        except DeviceOutOfMemoryError as error:
+            raise InsufficientMemoryError(
+                f"The model does not fit onto the device in memory mode {mode}. Close other programs that use the device, "
+                "or choose a smaller mode."
+            ) from error
+        reader = ReferenceReader(parts.image_encoder, parts.preprocessor, self.residency)
+        self.conditioner = Conditioner(self.components, reader, self.adapter, self.residency)
+        self.control_nets = ControlNets(parts.directory, self.unet, self.device)
+        self.loras = LoraLibrary(self.components, parts.directory, self.device)
         self.adapter.install(self.unet)
 
     @classmethod
@@ -119,35 +155,45 @@ class MSDiffusionPipeline:
         directory: str | Path,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        memory: MemorySetting = "auto",
     ) -> MSDiffusionPipeline:
         """Load a model directory: the diffusers layout, ``image_encoder/``, ``ms_adapter.safetensors`` and its card.
 
         Args:
             directory: of the model.
             device: ``None`` takes the first CUDA device, or the CPU.
-            dtype: ``None`` takes float16 on CUDA, float32 on the CPU.
+            dtype: ``None`` takes that of ``ms_core.devices.default_dtype``.
+            memory: which parts stay on the device; "auto" goes by what is free on it; "cpu" takes the CPU in any case, and
+                the CPU knows no other mode.
 
         Raises:
             ModelNotFoundError: the directory or a file of it is missing.
             CheckpointError: a file cannot be used, or does not fit the others.
-            DeviceOutOfMemoryError: the device is too small.
+            InsufficientMemoryError: the device has too little free memory for the model.
         """
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        if dtype is None:
-            dtype = torch.float16 if torch.device(device).type == "cuda" else torch.float32
-        return cls(ModelParts.load(Path(directory), dtype), device)
+        place = torch.device("cpu" if memory == "cpu" else device)
+        dtype = default_dtype(place) if dtype is None else dtype
+        mode = choose_mode(Path(directory), place, dtype, memory)
+        return cls(ModelParts.load(Path(directory), dtype), place, mode)
 
     @property
     def unet(self) -> Any:
         """The ``UNet2DConditionModel``."""
         return self.components.unet
 
+    @property
+    def memory_mode(self) -> MemoryMode:
+        """Which parts stay on the device between their phases."""
+        return self.residency.mode
+
     def generate(self, specs: GenerationSpec | Sequence[GenerationSpec]) -> Iterator[Event]:
         """Make one picture for each spec, all in one UNet batch.
 
-        Prompts, subjects, boxes, scales, seeds, guidance, grounding and layouts may differ from spec to spec; size, steps
-        and scheduler may not. The batch is checked at once, the work is done while the result is iterated.
+        Prompts, subjects, boxes, scales, seeds, guidance, grounding, layouts and pictures may differ from spec to spec;
+        size, steps, scheduler, the strength of start pictures, the ControlNets' names and LoRAs may not. The batch is
+        checked at once, the work is done while the result is iterated.
 
         Returns:
             ``Progress`` events, then ``Finished``.
@@ -155,29 +201,45 @@ class MSDiffusionPipeline:
         Raises:
             BatchMismatchError, InvalidInputError: at the call.
             PhraseNotFoundError: while iterating: auto layout, and the phrase is cut off.
+            CheckpointError: while iterating: a ControlNet cannot be used.
             DeviceOutOfMemoryError, DeviceLostError: while iterating.
         """
         batch = resolve_batch([specs] if isinstance(specs, GenerationSpec) else specs, self.card)
-        return self._events(batch)
+        check_pictures(batch)
+        self.loras.find(batch[0])
+        self._schedule(batch)
+        return make_with_retry(self._events, batch, self.residency)
 
     def run(self, specs: GenerationSpec | Sequence[GenerationSpec]) -> list[Generation]:
         """``generate`` to its end; errors as there."""
         [finished] = [event for event in self.generate(specs) if isinstance(event, Finished)]
         return list(finished.generations)
 
+    def _schedule(self, batch: Sequence[ResolvedSpec]) -> Schedule:
+        first = batch[0]
+        scheduler = make_scheduler(first.scheduler, self.components.scheduler.config, first.timestep_spacing)
+        return Schedule(scheduler, first.num_inference_steps, first.num_kept_steps, self.device)
+
     def _events(self, batch: Sequence[ResolvedSpec]) -> Generator[Event]:
-        steps = batch[0].num_inference_steps
-        with device_errors():
+        schedule = self._schedule(batch)
+        steps = len(schedule)
+        with device_errors(), self.loras.cleared():
             yield Progress("encode", 0, steps)
-            warnings = tuple(find_warnings(row, self.components, self.card) for row in batch)
-            run = self._prepare(batch)
+            for subject in [subject for row in batch for subject in row.spec.subjects if subject.cutout]:
+                # Cutting out takes a while, and is remembered.
+                self.conditioner.reader.see(subject)
+                yield Progress("encode", 0, steps)
+            warnings = tuple(self._find_warnings(row) for row in batch)
+            run = self._prepare(batch, schedule)
             yield Progress("denoise", 0, steps, warnings)
-            for step, timestep in enumerate(run.scheduler.timesteps):
-                run.latents = self._denoise(run, timestep)
-                yield Progress("denoise", step + 1, steps, warnings)
+            with self.residency.use("unet", *run.controls.nets):
+                for step in range(steps):
+                    run.latents = self._denoise(run, step)
+                    yield Progress("denoise", step + 1, steps, warnings)
             yield Progress("decode", steps, steps, warnings)
             latents = run.latents.split_with_sizes([1] * len(batch))
-            images = [decode_latents(self.components, row) for row in latents]
+            with self.residency.use("vae"):
+                images = [decode_latents(self.components, row) for row in latents]
             yield Finished(
                 tuple(
                     Generation(image, row.cpu(), resolved.spec.seed, found)
@@ -185,25 +247,55 @@ class MSDiffusionPipeline:
                 )
             )
 
-    @torch.no_grad()
-    def _prepare(self, batch: Sequence[ResolvedSpec]) -> _Run:
-        conditioning = self.conditioner.encode(batch)
-        scheduler = make_scheduler(batch[0].scheduler, self.components.scheduler.config, batch[0].timestep_spacing)
-        scheduler.set_timesteps(batch[0].num_inference_steps, device=self.device)
-        shape = (1, self.unet.config.in_channels, *conditioning.attention_data.latents_size)
-        noise = [torch.randn(shape, generator=torch.Generator("cpu").manual_seed(row.spec.seed)) for row in batch]
-        latents = torch.cat(noise).to(self.device) * scheduler.init_noise_sigma
-        scales = [row.guidance_scale for row in batch if row.do_classifier_free_guidance]
-        guidance_scales = torch.tensor(scales, device=self.device).view(-1, 1, 1, 1)
-        return _Run(conditioning, scheduler, latents, guidance_scales)
+    def _find_warnings(self, row: ResolvedSpec) -> tuple[GenerationWarning, ...]:
+        return (
+            *find_warnings(row, self.components, self.card),
+            *self.conditioner.reader.cutout_warnings(row.spec),
+        )
 
     @torch.no_grad()
-    def _denoise(self, run: _Run, timestep: Tensor) -> Float[Tensor, "specs c h w"]:
+    def _prepare(self, batch: Sequence[ResolvedSpec], schedule: Schedule) -> _Run:
+        loras = self.loras.find(batch[0])
+        self.loras.activate(loras)
+        conditioning = self.conditioner.encode(batch)
+        with self.residency.use("projections"):
+            self.adapter.project(self.unet, conditioning.prompt_embeds, conditioning.attention_data)
+        nets = self.control_nets.get(batch[0].control_names)
+        controls = prepare_controls(batch, nets, len(schedule), self.device)
+        generators = [torch.Generator("cpu").manual_seed(row.spec.seed) for row in batch]
+        # As in diffusers, a row's generator draws first the picture's latents, then the noise, then what steps add.
+        pictures = None if batch[0].spec.start is None else self._encode_starts(batch, generators)
+        shape = (1, self.unet.config.in_channels, *conditioning.attention_data.latents_size)
+        noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators]).to(self.device)
+        starts = None if pictures is None else find_starts(batch, pictures, noise)
+        scales = [row.guidance_scale for row in batch if row.do_classifier_free_guidance]
+        return _Run(
+            schedule=schedule,
+            loras=loras,
+            generators=generators,
+            conditioning=conditioning,
+            controls=controls,
+            starts=starts,
+            latents=schedule.pure_noise(noise) if starts is None else starts.begin(schedule),
+            guidance_scales=torch.tensor(scales, device=self.device).view(-1, 1, 1, 1),
+        )
+
+    def _encode_starts(
+        self, batch: Sequence[ResolvedSpec], generators: Sequence[torch.Generator]
+    ) -> Float[Tensor, "specs c h w"]:
+        with self.residency.use("vae"):
+            return encode_pictures(batch, self.components, generators)
+
+    @torch.no_grad()
+    def _denoise(self, run: _Run, step_index: int) -> Float[Tensor, "specs c h w"]:
         """Latents after one step; one UNet call with the unconditional rows first."""
+        self.loras.activate(run.loras)
         conditioning, guided = run.conditioning, run.conditioning.guided
-        scaled = run.scheduler.scale_model_input(run.latents, timestep)
+        timestep = run.schedule.timesteps[step_index]
+        scaled = run.schedule.scaled(run.latents, step_index)
+        rows = torch.cat([scaled[guided], scaled]).to(self.unet.dtype)
         prediction = self.unet(
-            torch.cat([scaled[guided], scaled]).to(self.unet.dtype),
+            rows,
             timestep,
             encoder_hidden_states=conditioning.prompt_embeds,
             added_cond_kwargs={
@@ -212,7 +304,9 @@ class MSDiffusionPipeline:
             },
             cross_attention_kwargs={ATTENTION_DATA: conditioning.attention_data},
             return_dict=False,
+            **run.controls.residuals(rows, timestep, step_index, conditioning),
         )[0].float()
         unconditional, prediction = prediction.tensor_split([len(run.guidance_scales)])
         prediction[guided] = unconditional + run.guidance_scales * (prediction[guided] - unconditional)
-        return run.scheduler.step(prediction, timestep, run.latents, return_dict=False)[0]
+        latents = run.schedule.step(prediction, step_index, run.latents, run.generators)
+        return latents if run.starts is None else run.starts.hold(latents, run.schedule, step_index)

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ms_core.errors import StartupError
+from ms_core.modes import MemorySetting
 
 SETUP_FAILED_EXIT_CODE = 3
 
@@ -24,6 +25,8 @@ class WorkerSettings(BaseSettings):
         model: a name below ``models_dir``, or the path of a model directory.
         models_dir: where models are looked for by name; by default the bundled ones.
         device: ``auto`` takes every CUDA device, or the CPU where there is none.
+        memory_mode: which parts of the model stay on a CUDA device, see ``ms_core.modes``; ``auto`` goes by what is free
+            when the model loads.
         job_timeout_s: time after which a running job is given up.
         load_budget_s: longest silence while the model loads; a worker that is silent for longer counts as hung.
         step_budget_s: longest silence within encoding, and within one denoising step.
@@ -43,6 +46,7 @@ class WorkerSettings(BaseSettings):
     model: str = "mini"
     models_dir: Path | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    memory_mode: MemorySetting = "auto"
     job_timeout_s: Seconds = 600
     load_budget_s: Seconds = 900
     step_budget_s: Seconds = 120

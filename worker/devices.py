@@ -1,11 +1,14 @@
-"""Which devices this machine has, without loading torch: NVML knows the CUDA devices by their UUID."""
+"""Which devices this machine has, without loading torch: NVML knows the CUDA devices by their UUID; and who has them."""
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import tempfile
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Literal
 
 from ms_core.errors import StartupError
@@ -45,6 +48,66 @@ def find_devices(wanted: Literal["auto", "cpu", "cuda"]) -> list[Device]:
     if not uuids and wanted == "cuda":
         raise StartupError("MSD_DEVICE=cuda, but this machine shows no CUDA device. Check nvidia-smi, or use cpu.")
     return [Device(uuid) for uuid in uuids] or [Device()]
+
+
+class DeviceLock:
+    """Keeps a CUDA device for one supervisor of this user on this host, from its making to ``release``.
+
+    The kernel frees it when the process ends, however it ends. MIG slices have UUIDs of their own, so one lock each;
+    the CPU is shared by all.
+    """
+
+    def __init__(self, device: Device, folder: Path | None = None) -> None:
+        """Take a device.
+
+        Args:
+            device: with a UUID.
+            folder: of the lock files; ``None`` takes one of this user in the system's temporary folder.
+
+        Raises:
+            StartupError: another process has it, or the folder cannot be used.
+        """
+        folder = Path(tempfile.gettempdir()) / f"ms-diffusion-{os.getuid()}" if folder is None else folder
+        path = folder / f"{device.uuid}.lock"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise StartupError(
+                f"The lock of device {device.uuid} cannot be made in {folder} ({error.strerror}); set TMPDIR to a folder of "
+                "your own, the same for all workers."
+            ) from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(self._file, 32, 0).decode(errors="replace").strip() or "unknown"
+            self.release()
+            raise StartupError(
+                f"Device {device.uuid} is taken by the workers of process {holder}; one model at a time has a device. "
+                "Stop them, or choose other devices with CUDA_VISIBLE_DEVICES."
+            ) from error
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let others have the device."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def lock_devices(devices: list[Device], folder: Path | None = None) -> list[DeviceLock]:
+    """Take all CUDA devices of a list, or none; arguments and errors as ``DeviceLock``."""
+    locks: list[DeviceLock] = []
+    try:
+        for device in devices:
+            if device.uuid is not None:
+                locks.append(DeviceLock(device, folder))
+    except StartupError:
+        for lock in locks:
+            lock.release()
+        raise
+    return locks
 
 
 def _torch_is_for_cpu() -> bool:

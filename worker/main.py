@@ -78,6 +78,7 @@ def _set_up(
     from worker.runtime import PipelineRuntime
 
     runtime = PipelineRuntime.setup(settings, Path(settings.model), record.device)
+    pulse.describe(memory_mode=runtime.memory_mode)
     context = WorkerContext(
         name=record.name,
         job_timeout_s=settings.job_timeout_s,

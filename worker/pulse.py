@@ -62,6 +62,10 @@ class Pulse:
         self._wake.set()
         self._thread.join()
 
+    def describe(self, **fields: str) -> None:
+        """Say more of the worker with every beat from now on: fields of its record."""
+        self._record = self._record.model_copy(update=fields)
+
     def enter(self, phase: str, state: WorkerState, job_id: str | None = None) -> None:
         """Say what the worker does from now on. Saying the same again, as each step does, is a sign of progress."""
         changed = state is not self._moment.state

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from PIL import Image
 
 from ms_core.batch import resolve
 from ms_core.config import ModelCard
-from ms_core.errors import DeviceOutOfMemoryError, StartupError
+from ms_core.errors import StartupError
+from ms_core.modes import MemoryMode
 from ms_core.pipeline import Finished, Generation, MSDiffusionPipeline, Progress
-from ms_core.spec import GenerationSpec, GenerationWarning
+from ms_core.spec import GenerationSpec, GenerationWarning, Subject
 from worker.config import WorkerSettings
 from worker.contract import JobWarning
 from worker.job_run import Picture, Report
@@ -32,7 +34,7 @@ class PipelineRuntime:
 
     @classmethod
     def setup(cls, settings: WorkerSettings, directory: Path, device: str) -> Self:
-        """Load the model onto the process's device: float16 on CUDA, float32 on the CPU.
+        """Load the model onto the process's device, in the memory mode of the settings.
 
         Args:
             device: what to call it in job records.
@@ -40,20 +42,26 @@ class PipelineRuntime:
         Raises:
             StartupError: torch cannot use the CUDA device that the process was started for.
             ModelError: the model directory is not complete, or its weights do not fit.
+            InsufficientMemoryError: the device has too little free memory for the model.
         """
         on_cuda = settings.device == "cuda"
         if on_cuda and not torch.cuda.is_available():
             raise StartupError("This torch cannot use the CUDA device. Install a CUDA build, or set MSD_DEVICE=cpu.")
         if settings.cpu_threads is not None:
             torch.set_num_threads(settings.cpu_threads)
-        place, dtype = ("cuda", torch.float16) if on_cuda else ("cpu", torch.float32)
-        pipeline = MSDiffusionPipeline.from_pretrained(directory, device=place, dtype=dtype)
+        place = "cuda" if on_cuda else "cpu"
+        pipeline = MSDiffusionPipeline.from_pretrained(directory, device=place, memory=settings.memory_mode)
         return cls(pipeline, directory.name, device)
 
     @property
     def card(self) -> ModelCard:
         """The model's card."""
         return self._pipeline.card
+
+    @property
+    def memory_mode(self) -> MemoryMode:
+        """Which parts of the model stay on the device."""
+        return self._pipeline.memory_mode
 
     def run(self, specs: list[GenerationSpec]) -> Generator[Report | list[Picture]]:
         """Make one picture for each spec, in one batch: reports on the way, the pictures last.
@@ -62,14 +70,12 @@ class PipelineRuntime:
             InvalidInputError: the model cannot do what a spec asks for.
             DeviceError: the device failed.
         """
-        try:
-            for event in self._pipeline.generate(specs):
-                yield _pictures(event) if isinstance(event, Finished) else _report(event)
-        except DeviceOutOfMemoryError:
-            # What the failed attempt left in the allocator's cache may be just what the next job lacks.
-            if torch.cuda.is_initialized():
-                torch.cuda.empty_cache()
-            raise
+        for event in self._pipeline.generate(specs):
+            yield _pictures(event) if isinstance(event, Finished) else _report(event)
+
+    def preview(self, subject: Subject) -> Image.Image:
+        """What the image encoder sees of a subject's pictures, one beside the other."""
+        return self._pipeline.conditioner.preview(subject)
 
     def recipe(self, spec: GenerationSpec) -> dict[str, Any]:
         """What else a picture's recipe must say: the model, the values in force, versions."""
@@ -83,6 +89,10 @@ class PipelineRuntime:
                 "num_inference_steps": resolved.num_inference_steps,
                 "guidance_scale": resolved.guidance_scale,
                 "scheduler": resolved.scheduler,
+                "timestep_spacing": resolved.timestep_spacing,
+                "preset": spec.preset,
+                "loras": [{"name": lora.name, "weight": lora.weight} for lora in resolved.loras],
+                "controls": list(resolved.control_names),
                 "subject_scales": list(resolved.subject_scales),
             },
             "versions": self._versions,

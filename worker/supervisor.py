@@ -21,7 +21,7 @@ from worker.artifacts import ArtifactStore
 from worker.config import SETUP_FAILED_EXIT_CODE, WorkerSettings
 from worker.connection import brisk_client, check_redis
 from worker.contract import JobStore
-from worker.devices import Device, find_devices
+from worker.devices import Device, find_devices, lock_devices
 from worker.models import FoundModel, find_model
 from worker.process import Command, ManagedProcess, StopSignal
 from worker.queue import JobQueue
@@ -40,7 +40,7 @@ def supervise(settings: WorkerSettings) -> None:
     Raises:
         QueueUnavailableError: Redis does not answer.
         ModelNotFoundError: there is no such model.
-        StartupError: the wanted device, or torch itself, is missing.
+        StartupError: the wanted device, or torch itself, is missing, or other workers have the device.
     """
     stop = StopSignal()
     check_redis(settings.redis_url)
@@ -75,7 +75,7 @@ class Supervisor:
 
         Raises:
             ModelNotFoundError: there is no such model.
-            StartupError: the wanted device, or torch itself, is missing.
+            StartupError: the wanted device, or torch itself, is missing, or other workers have the device.
         """
         if find_spec("torch") is None:
             raise StartupError("Workers need torch and more: pip install 'ms-diffusion-service[worker]'.")
@@ -87,9 +87,11 @@ class Supervisor:
         artifacts = ArtifactStore(settings.data_dir)
         queue = JobQueue(client, self.model.name)
         self._recovery = Recovery(self._jobs, queue, artifacts, self.model.name, settings.recovery_grace_s)
-        self._slots = [self._slot(device) for device in find_devices(settings.device)]
+        devices = find_devices("cpu" if settings.memory_mode == "cpu" else settings.device)
+        self._slots = [self._slot(device) for device in devices]
         self._next_sweep = 0.0
         self._blind_until = 0.0
+        self._locks = lock_devices(devices)
 
     @property
     def devices(self) -> list[str]:
@@ -121,6 +123,8 @@ class Supervisor:
         for slot in self._slots:
             slot.process.stop(deadline - time.monotonic())
             self._retire(slot)
+        for lock in self._locks:
+            lock.release()
 
     def _look_after(self) -> None:
         now = time.monotonic()

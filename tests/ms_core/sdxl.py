@@ -5,23 +5,13 @@ from __future__ import annotations
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
+from benchmarks.random_sdxl import FULL
+
 
 def sdxl_unet() -> UNet2DConditionModel:
     """SDXL's UNet as its config file says, without memory."""
     with torch.device("meta"):
-        return UNet2DConditionModel(
-            sample_size=128,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            block_out_channels=(320, 640, 1280),
-            transformer_layers_per_block=(1, 2, 10),
-            attention_head_dim=(5, 10, 20),
-            cross_attention_dim=2048,
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=256,
-            projection_class_embeddings_input_dim=2816,
-        )
+        return UNet2DConditionModel(**FULL.unet)
 
 
 def released_shapes() -> dict[str, dict[str, tuple[int, ...]]]:
