@@ -28,7 +28,7 @@ from ms_core.vision import ReferenceReader
 MAX_QUOTED_CHARACTERS = 500
 
 # "(red:1.3)", but not "(at 10:30)".
-_WEIGHTED = re.compile(r"\([^()]+?(?:(?<!\d):\s*\d+|:\s*[+-]?\d*\.\d+)\s*\)")
+_WEIGHTED = re.compile(r"\([^()]+?(?:(?<!\d):\s*[+-]?\d+|:\s*[+-]?\d*\.\d+)\s*\)")
 # Areas, in those of a usual picture, and how much wider or taller than all usual ones a picture may be.
 _USUAL_AREAS = (0.7, 1.5)
 _SHAPE_TOLERANCE = 1.05

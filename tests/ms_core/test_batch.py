@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from ms_core.batch import SHARED_FIELDS, resolve, resolve_batch
-from ms_core.config import GenerationDefaults, ModelCard
-from ms_core.errors import BatchMismatchError, InvalidInputError
-from ms_core.spec import Box, GenerationSpec, Subject
+from ms_core.config import GenerationDefaults, ModelCard, Preset, PresetLora
+from ms_core.errors import BatchMismatchError, InvalidInputError, UnknownNameError
+from ms_core.spec import Box, GenerationSpec, Lora, Subject
 
 CARD = ModelCard(
     defaults=GenerationDefaults(
@@ -24,6 +24,17 @@ CARD = ModelCard(
     ),
     max_height=256,
     max_width=512,
+    presets={
+        "quick": Preset(
+            num_inference_steps=4,
+            guidance_scale=1.0,
+            scale=0.5,
+            scheduler="euler",
+            timestep_spacing="trailing",
+            loras=(PresetLora("quick-lora", 0.9),),
+        ),
+        "plain": Preset(description="Changes nothing."),
+    },
 )
 PICTURE = Image.new("RGB", (4, 4))
 SPEC = GenerationSpec("a cat", (Subject("cat", PICTURE, Box(0.0, 0.0, 1.0, 1.0)),))
@@ -34,6 +45,45 @@ def test_none_takes_the_cards_defaults() -> None:
     assert (resolved.height, resolved.width, resolved.num_inference_steps) == (128, 136, 20)
     assert (resolved.guidance_scale, resolved.scheduler, resolved.negative_prompt) == (4.0, "ddim", "blurry")
     assert resolved.subject_scales == (0.8,)
+
+
+def test_a_preset_comes_before_the_cards_defaults() -> None:
+    resolved = resolve(replace(SPEC, preset="quick"), CARD)
+    assert (resolved.num_inference_steps, resolved.guidance_scale, resolved.subject_scales) == (4, 1.0, (0.5,))
+    assert (resolved.scheduler, resolved.timestep_spacing) == ("euler", "trailing")
+    assert not resolved.do_classifier_free_guidance
+
+
+def test_a_spec_comes_before_its_preset() -> None:
+    own = {
+        "num_inference_steps": 9,
+        "guidance_scale": 3.0,
+        "scale": 0.0,
+        "scheduler": "heun",
+        "timestep_spacing": "leading",
+    }
+    resolved = resolve(replace(SPEC, preset="quick", **own), CARD)
+    assert (resolved.num_inference_steps, resolved.guidance_scale, resolved.subject_scales) == (9, 3.0, (0.0,))
+    assert (resolved.scheduler, resolved.timestep_spacing) == ("heun", "leading")
+
+
+def test_a_preset_without_values_leaves_the_cards_defaults() -> None:
+    assert replace(resolve(replace(SPEC, preset="plain"), CARD), spec=SPEC, preset=Preset()) == resolve(SPEC, CARD)
+
+
+def test_a_presets_loras_come_before_the_specs_own() -> None:
+    resolved = resolve(replace(SPEC, preset="quick", loras=(Lora("own", -0.5),)), CARD)
+    assert resolved.loras == (Lora("quick-lora", 0.9), Lora("own", -0.5))
+
+
+def test_without_a_preset_there_are_only_the_specs_own_loras() -> None:
+    assert resolve(replace(SPEC, loras=(Lora("own"),)), CARD).loras == (Lora("own"),)
+
+
+def test_a_preset_that_the_model_lacks_is_refused_with_those_it_has() -> None:
+    with pytest.raises(UnknownNameError, match="'turbo'; it has plain, quick") as caught:
+        resolve(replace(SPEC, preset="turbo"), CARD)
+    assert caught.value.pointer == "/preset"
 
 
 def test_zero_and_empty_are_not_none() -> None:
@@ -70,6 +120,26 @@ def test_what_one_unet_call_shares_must_agree(field: str, value: object) -> None
     with pytest.raises(BatchMismatchError, match=field) as caught:
         resolve_batch([SPEC, replace(SPEC, **{field: value})], CARD)
     assert caught.value.pointer == f"/{field}"
+
+
+@pytest.mark.parametrize(
+    ("loras", "listed"),
+    [((), "none; style at 0.5"), ((Lora("style", 0.25), Lora("ink")), "style at 0.25, ink at 1; style at 0.5")],
+)
+def test_loras_must_agree_with_their_weights(loras: tuple[Lora, ...], listed: str) -> None:
+    with pytest.raises(BatchMismatchError, match=listed) as caught:
+        resolve_batch([replace(SPEC, loras=loras), replace(SPEC, loras=(Lora("style", 0.5),))], CARD)
+    assert caught.value.pointer == "/loras"
+
+
+def test_a_preset_agrees_with_the_same_values_written_out() -> None:
+    written = {
+        "num_inference_steps": 4,
+        "scheduler": "euler",
+        "timestep_spacing": "trailing",
+        "loras": (Lora("quick-lora", 0.9),),
+    }
+    assert len(resolve_batch([replace(SPEC, preset="quick"), replace(SPEC, **written)], CARD)) == 2
 
 
 def test_a_default_agrees_with_the_same_value_written_out() -> None:
