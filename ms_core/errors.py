@@ -21,6 +21,7 @@
     │   └── UnknownAttentionDataError   a per-call key that no processor reads
     ├── DeviceError
     │   ├── DeviceOutOfMemoryError
+    │   ├── InsufficientMemoryError  the model cannot fit into the memory that is free
     │   └── DeviceLostError          a broken CUDA context: the process must end
     └── ServiceError
         ├── QueueUnavailableError    Redis cannot be reached
@@ -171,6 +172,12 @@ class DeviceOutOfMemoryError(DeviceError):
     code = "device_out_of_memory"
 
 
+class InsufficientMemoryError(DeviceError):
+    """A model needs more memory than is free, found out before it is loaded or while it is."""
+
+    code = "insufficient_memory"
+
+
 class DeviceLostError(DeviceError):
     """The CUDA context is broken; only a new process can use the device again."""
 
@@ -228,5 +235,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str], pointer: str) -> Un
 
 def missing_lora(preset: str, lora: str, extra: str) -> UnknownNameError:
     """The error for a preset whose LoRA is not there; ``extra`` is its name for ``msd download``, or empty."""
-    remedy = f"fetch it with: msd download sdxl --with {extra}" if extra else f"put it there as loras/{lora}.safetensors"
-    return UnknownNameError(f"The preset {preset!r} needs the LoRA {lora!r}, which this model lacks; {remedy}", "/preset")
+    remedy = (
+        f"fetch it with: msd download sdxl --with {extra}" if extra else f"put it there as loras/{lora}.safetensors"
+    )
+    return UnknownNameError(
+        f"The preset {preset!r} needs the LoRA {lora!r}, which this model lacks; {remedy}", "/preset"
+    )
