@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
@@ -22,6 +25,7 @@ from ms_core.errors import BatchMismatchError, CheckpointError, PictureError, Un
 from ms_core.pipeline import MSDiffusionPipeline
 from ms_core.spec import Control, Subject
 
+ROOT = Path(__file__).parents[2]
 NAMES = ("depth", "edges", "pose")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -198,6 +202,31 @@ def test_a_bounded_number_stays_loaded(directory, pipeline) -> None:
     assert nets.loaded == ("pose", "edges")
     nets.forget()
     assert nets.loaded == ()
+
+
+def test_the_bundled_edge_map_is_what_its_script_makes() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "make-edge-map"))
+    made = np.asarray(script["find_edges"](script["draw_scene"]()))
+    with Image.open(ROOT / "assets" / "demo" / "edges.png") as bundled:
+        edges = np.asarray(bundled)
+    assert edges.shape == (1024, 1024)
+    # Versions of OpenCV may differ in a pixel here and there.
+    assert (edges != made).mean() < 0.001
+
+
+def test_the_bundled_edges_lie_in_the_boxes_of_the_guide() -> None:
+    guide = (ROOT / "docs" / "guides" / "controls.md").read_text(encoding="utf-8").split("edges.png")[0]
+    boxes = [[float(number) for number in found.split(",")] for found in re.findall(r"\.png@([0-9.,]+)", guide)]
+    with Image.open(ROOT / "assets" / "demo" / "edges.png") as bundled:
+        edges = np.asarray(bundled) > 0
+    assert len(boxes) == 2
+    for x_min, y_min, x_max, y_max in boxes:
+        place = slice(int(y_min * 1024), round(y_max * 1024)), slice(int(x_min * 1024), round(x_max * 1024))
+        assert edges[place].sum() > 1000
+        edges = edges.copy()
+        edges[place] = False
+    rows = np.flatnonzero(edges.any(axis=1))
+    assert rows.max() - rows.min() < 5, "but for the table's edge nothing lies outside"
 
 
 @pytest.fixture

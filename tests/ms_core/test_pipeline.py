@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from ms_core.errors import BatchMismatchError, DeviceOutOfMemoryError
-from ms_core.pipeline import Finished, MSDiffusionPipeline, Progress
-from ms_core.spec import AutoLayout, Box, GenerationSpec, Subject
+from ms_core.events import Finished, Progress
+from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.spec import SCHEDULERS, AutoLayout, Box, GenerationSpec, Subject
 
 STEPS = 3
 
@@ -218,7 +219,7 @@ def test_the_same_seed_gives_the_same_picture(golden_pipeline, spec) -> None:
     assert first[0].image.tobytes() == second[0].image.tobytes()
 
 
-@pytest.mark.parametrize("scheduler", ["euler", "ddim"])
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_v_prediction_runs_with_every_scheduler(golden_pipeline, spec, scheduler: str, monkeypatch) -> None:
     config = {**golden_pipeline.components.scheduler.config}
     own = type(golden_pipeline.components.scheduler).from_config(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,10 +15,12 @@ from plain_sdxl import diffusers_scheduler, our_latents, plain_latents, plain_sd
 
 from ms_core.errors import InvalidInputError, UnsupportedSchedulerError
 from ms_core.events import Progress
+from ms_core.pipeline import MSDiffusionPipeline
 from ms_core.schedulers import Schedule, make_scheduler
-from ms_core.spec import MAX_STEPS, SCHEDULERS, TIMESTEP_SPACINGS
+from ms_core.spec import MAX_STEPS, SCHEDULERS, TIMESTEP_SPACINGS, StartPicture
 
 CPU = torch.device("cpu")
+MINI = Path(__file__).parents[2] / "models" / "mini"
 PLAIN = EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1).config
 ZERO_SNR = DDIMScheduler(
     prediction_type="v_prediction", timestep_spacing="trailing", rescale_betas_zero_snr=True
@@ -36,6 +39,12 @@ KEPT = ("prediction_type", "timestep_spacing", "beta_schedule", "beta_start", "b
 
 def schedule(name: str, steps: int, kept: int | None = None, spacing: str | None = None) -> Schedule:
     return Schedule(make_scheduler(name, PLAIN, spacing), steps, steps if kept is None else kept, CPU)
+
+
+@pytest.fixture(scope="module")
+def mini() -> MSDiffusionPipeline:
+    """The bundled model."""
+    return MSDiffusionPipeline.from_pretrained(MINI, device="cpu")
 
 
 @pytest.fixture
@@ -177,6 +186,22 @@ def test_progress_counts_the_steps_that_are_done(golden_pipeline, spec, name: st
     counted = [event.step for event in events if event.phase == "denoise"]
     assert counted == list(range(len(calls) + 1))
     assert {event.num_inference_steps for event in events} == {len(calls)}
+
+
+@pytest.mark.parametrize("name", sorted({*SCHEDULERS} - {"heun"}))
+def test_the_bundled_model_draws_with_it(mini, spec, name: str) -> None:
+    """v-prediction, trailing spacing, and a noise schedule that ends in pure noise."""
+    [made] = mini.run(replace(spec, scheduler=name, scale=None, num_inference_steps=6, guidance_scale=3.0))
+    assert made.latents.abs().max() < 10
+    assert all(low < high for low, high in made.image.getextrema())
+
+
+def test_the_bundled_model_takes_heun_from_a_start_picture_only(mini, spec) -> None:
+    spec = replace(spec, scheduler="heun", scale=None, num_inference_steps=6, guidance_scale=3.0)
+    with pytest.raises(UnsupportedSchedulerError, match="choose euler"):
+        mini.generate(spec)
+    start = StartPicture(spec.subjects[0].image, 0.7)
+    assert mini.run(replace(spec, start=start))[0].latents.abs().max() < 10
 
 
 def test_lcm_refuses_more_steps_than_it_has(golden_pipeline, spec) -> None:
