@@ -6,13 +6,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from golden_extras import add_extras
+from golden_model import write_golden_model
 from http_service import HttpService
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory, golden_model_directory: Path) -> Iterator[HttpService]:
+def equipped_model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny golden model with a ControlNet, LoRAs and presets."""
+    directory = tmp_path_factory.mktemp("models") / "golden"
+    write_golden_model(directory)
+    add_extras(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory, equipped_model_directory: Path) -> Iterator[HttpService]:
     """A service whose API answers; call ``wait_until_ready`` before asking for pictures."""
-    service = HttpService(tmp_path_factory.mktemp("service"), golden_model_directory)
+    service = HttpService(tmp_path_factory.mktemp("service"), equipped_model_directory)
     try:
         service.start()
         yield service

@@ -49,6 +49,9 @@ def first_subject(**changes: Any) -> dict[str, Any]:
     return {"subjects": [good_subject(**changes)]}
 
 
+RED = picture_uri(Image.new("RGB", (8, 8), "red"))
+BLACK = picture_uri(Image.new("L", (8, 8)))
+BLACK_64 = picture_uri(Image.new("L", (64, 64)))
 NOT_AN_IMAGE = "no complete picture of a known format"
 
 BAD_VALUES = [
@@ -97,6 +100,39 @@ BAD_VALUES = [
     ),
     pytest.param(first_subject(image=animated("PNG")), "/subjects/0/image", "animated", id="animated PNG"),
     pytest.param(first_subject(image=animated("WEBP")), "/subjects/0/image", "animated", id="animated WebP"),
+    pytest.param(first_subject(images=[RED]), "/subjects/0/image", "not both", id="image and images"),
+    pytest.param(first_subject(image=None), "/subjects/0/image", "several as images", id="no picture at all"),
+    pytest.param(
+        first_subject(image=None, images=[RED] * 9), "/subjects/0/images", "1 to 8 pictures", id="nine pictures"
+    ),
+    pytest.param(first_subject(mask=BLACK), "/subjects/0/mask", "The mask is empty", id="empty mask"),
+    pytest.param(
+        first_subject(mask=data_uri(b"hello")), "/subjects/0/mask", NOT_AN_IMAGE, id="a mask that is no picture"
+    ),
+    pytest.param(first_subject(feather=0.6), "/subjects/0/feather", "0 to 0.5", id="feather out of range"),
+    pytest.param(first_subject(z_index=101), "/subjects/0/z_index", "-100 to 100", id="z-index out of range"),
+    pytest.param(first_subject(scene=True), "/subjects/0/box", "leave its box out", id="a scene with a box"),
+    pytest.param({"preset": "lightning"}, "/preset", "it has incomplete, paper, quick", id="unknown preset"),
+    pytest.param({"preset": "incomplete"}, "/preset", "needs the LoRA 'lost'", id="preset without its LoRA"),
+    pytest.param({"loras": [{"name": "lost"}]}, "/loras/0/name", "it has other-base, paper", id="unknown LoRA"),
+    pytest.param({"loras": [{"name": "../paper"}]}, "/loras/0/name", "is no name", id="LoRA by path"),
+    pytest.param({"loras": [{"name": "paper", "weight": 5}]}, "/loras/0/weight", "-4.0 to 4.0", id="LoRA's weight"),
+    pytest.param(
+        {"controls": [{"name": "pose", "image": BLACK_64}]}, "/controls/0/name", "it has canny", id="unknown ControlNet"
+    ),
+    pytest.param(
+        {"controls": [{"name": "canny", "image": BLACK}]},
+        "/controls/0/image",
+        "8 x 8 pixels and the result 64 x 64",
+        id="a ControlNet picture of another size",
+    ),
+    pytest.param(
+        {"start": {"image": RED, "strength": 1.5}}, "/start/strength", "at most 1, not 1.5", id="strength above 1"
+    ),
+    pytest.param({"start": {"image": RED, "strength": 0}}, "/start/strength", "above 0", id="strength 0"),
+    pytest.param({"start": {"image": RED, "redraw": [2]}}, "/start/redraw", "no subject 2", id="redraw nobody"),
+    pytest.param({"scheduler": "dpm"}, "/scheduler", "euler_ancestral", id="unknown scheduler"),
+    pytest.param({"timestep_spacing": "wide"}, "/timestep_spacing", "trailing", id="unknown timestep spacing"),
     pytest.param(first_subject(image=animated("GIF")), "/subjects/0/image", NOT_AN_IMAGE, id="animated GIF"),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -73,6 +74,45 @@ def test_warnings_are_shown(service: HttpService, folder: Path) -> None:
     result = run(folder, service.url, "-s", CAT.replace("cat=", "dragon="), PROMPT, "-o", "o.png", *SMALL)
     assert result.returncode == 0, result.stderr
     assert "dragon" in result.stderr
+
+
+def test_all_that_can_be_asked_for(service: HttpService, folder: Path) -> None:
+    service.wait_until_ready()
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 32, 64))
+    mask.save(folder / "mask.png")
+    Image.effect_noise((64, 64), 90).save(folder / "edges.png")
+    # An orange square on white, which GrabCut finds.
+    cat = Image.new("RGB", (64, 64), "white")
+    cat.paste((255, 140, 0), (16, 16, 48, 48))
+    cat.save(folder / "cat.png")
+    arguments = [
+        *("-s", "cat=cat.png+teapot.png@mask.png;z=1;feather=0.1", "-s", "teapot=cat.png@0.4,0.3,0.9,0.8*0.5;cutout"),
+        *("-s", "beach=teapot.png;scene", PROMPT, "-o", "o.png", "--width", "64", "--height", "64", "--seed", "5"),
+        *("--preset", "quick", "--lora", "paper:0.5", "--control", "canny=edges.png*0.5;end=0.5"),
+        *("--start", "edges.png", "--strength", "0.9", "--redraw", "0", "--redraw", "1"),
+        *("--scheduler", "ddim", "--timestep-spacing", "leading"),
+    ]
+    result = run(folder, service.url, *arguments)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "o.png (seed 5)\n"
+    assert f"What the model sees of subject 1: {service.url}/jobs/" in result.stderr
+    with Image.open(folder / "o.png") as picture:
+        recipe = json.loads(picture.info["msd"])
+    assert (recipe["values"]["scheduler"], recipe["values"]["num_inference_steps"]) == ("ddim", 2)
+    assert recipe["request"]["start"]["redraw"] == [0, 1]
+    assert recipe["request"]["controls"][0]["scale"] == 0.5
+
+
+def test_names_that_the_model_lacks(service: HttpService, folder: Path) -> None:
+    service.wait_until_ready()
+    result = run(folder, service.url, "-s", CAT, PROMPT, "--preset", "slow")
+    assert_one_sentence(result, "This model has no preset 'slow'; it has incomplete, paper, quick.")
+
+
+def test_strength_without_a_start(service: HttpService, folder: Path) -> None:
+    result = run(folder, service.url, "-s", CAT, PROMPT, "--strength", "0.5")
+    assert_one_sentence(result, "give it with --start")
 
 
 def test_no_server(folder: Path) -> None:
