@@ -87,7 +87,7 @@ def new_directory(target: Path) -> Generator[Path]:
             yield partial
             _put_in_place(partial, target)
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = (isinstance(error, OSError) and error.filename is None and error.strerror) or error
         raise ModelTargetError(
             f"{target} cannot be written ({reason}). Make room or rights there, or choose another place with --out."
         ) from error

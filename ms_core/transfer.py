@@ -1,4 +1,7 @@
-"""One big file over HTTP, going on where an earlier transfer ended, even one that was killed."""
+"""One big file over HTTP, going on where an earlier transfer ended, even one that was killed.
+
+``huggingface_hub`` 2.4 cannot: it writes each attempt to a file of its own, over HTTP and with Xet alike.
+"""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
         hub = self.server.hub
         if repository in hub.refusals or repository not in hub.commits:
             status, code = hub.refusals.get(repository, (401, "RepoNotFound"))
-            self._send(status, {"X-Error-Code": code})
+            self._send(status, {"X-Error-Code": code}, b'{"error": "refused"}')
             return None
         commit = hub.names[repository].get(revision, revision)
         if commit not in hub.commits[repository]:

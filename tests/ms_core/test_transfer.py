@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from hub_server import Hub, HubServer, Request
+from huggingface_hub.errors import HfHubHTTPError
 
 from ms_core import transfer
 from ms_core.errors import DownloadError
@@ -120,6 +121,20 @@ def test_two_processes_do_not_write_one_file(blob: Blob, whole: Path) -> None:
         with pytest.raises(DownloadError, match="Another process is fetching the weights"):
             fetch_blob(blob, whole, lambda count: None)
     assert partial_path(whole).read_bytes() == DATA[:10]
+
+
+def test_a_refusal_in_between_is_not_tried_again(hub: Hub, blob: Blob, whole: Path) -> None:
+    hub.refusals["a/b"] = (403, "")
+    with pytest.raises(HfHubHTTPError, match="403"):
+        fetch_blob(blob, whole, lambda count: None)
+    assert len(hub.log) == 1
+
+
+def test_a_hub_that_stumbles_is_asked_again(hub: Hub, blob: Blob, whole: Path) -> None:
+    hub.refusals["a/b"] = (503, "")
+    with pytest.raises(HfHubHTTPError, match="503"):
+        fetch_blob(blob, whole, lambda count: None)
+    assert len(hub.log) == 5
 
 
 def test_a_server_that_is_gone_leaves_what_came(tmp_path: Path, hub: Hub, whole: Path) -> None:
