@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from ms_core.embeddings import load_embeddings
 from ms_core.errors import CheckpointError
 from ms_core.loading import load_sdxl
 from ms_core.phrases import cut_text, token_spans
-from ms_core.spec import find_phrases
+from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.spec import AutoLayout, GenerationSpec, Subject, find_phrases
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 WIDTHS = {"clip_l": 24, "clip_g": 40}
@@ -117,6 +119,20 @@ def test_the_pooled_output_is_the_end_tokens_also_with_the_end_id_of_sdxls_confi
     for encoder in (first, second):
         output = encoder(ids)
         assert torch.equal(output.pooler_output[0], output.last_hidden_state[0, end])
+
+
+def test_a_model_directory_brings_its_words(golden_model_directory: Path, directory: Path, reference_picture, tmp_path):
+    home = tmp_path / "model"
+    home.mkdir()
+    for part in (*golden_model_directory.iterdir(), directory / "embeddings"):
+        (home / part.name).symlink_to(part)
+    taught, plain = (MSDiffusionPipeline.from_pretrained(path, "cpu") for path in (home, golden_model_directory))
+    subject = Subject("dog", reference_picture(0), None)
+    spec = GenerationSpec("a zebrafur dog", (subject,), height=32, width=32, num_inference_steps=1, layout=AutoLayout())
+    other = replace(spec, prompt="a red dog")
+    assert taught.card.extras.embeddings == tuple(sorted(WORDS))
+    assert not torch.equal(taught.run(spec)[0].latents, plain.run(spec)[0].latents)
+    assert torch.equal(taught.run(other)[0].latents, plain.run(other)[0].latents)
 
 
 def test_without_embeddings_a_model_stays_untouched(components: Any, tmp_path: Path) -> None:

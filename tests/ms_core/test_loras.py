@@ -23,7 +23,9 @@ from lora_files import (
     write_peft,
 )
 from safetensors.torch import load_file, save_file
+from two_memories import DEVICE, TwoMemories
 
+from benchmarks.random_sdxl import TINY, sdxl_parts
 from ms_core.batch import resolve
 from ms_core.config import Preset, PresetLora
 from ms_core.errors import BatchMismatchError, UnfitLoraError, UnknownNameError
@@ -255,6 +257,29 @@ def test_a_name_that_the_model_lacks_is_refused_at_the_call(pipeline, drawn, spe
     with pytest.raises(UnknownNameError, match="no LoRA .* it has .*both, ") as caught:
         pipeline.generate(replace(spec, loras=(Lora("unet"), Lora(name))))
     assert caught.value.pointer == "/loras/1/name"
+
+
+def test_a_model_directory_brings_its_loras(golden_model_directory: Path, drawn, spec, tmp_path: Path) -> None:
+    home = tmp_path / "model"
+    home.mkdir()
+    for part in golden_model_directory.iterdir():
+        (home / part.name).symlink_to(part)
+    (home / "loras").mkdir()
+    write_kohya(home / "loras" / "style.safetensors", drawn["both"])
+    loaded = MSDiffusionPipeline.from_pretrained(home, "cpu")
+    assert loaded.card.extras.loras == ("style",)
+    assert not torch.equal(latents(loaded, spec, style=1.0), latents(loaded, spec))
+
+
+def test_parked_layers_take_a_lora_as_those_do_that_stay(spec, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("ms_core.residency.move_tensors", TwoMemories())
+    block = "mid_block.attentions.0.transformer_blocks.0.attn2"
+    layers = [("unet", f"{block}.to_q"), ("unet", f"{block}.to_k"), ("text_encoder", TEXT[0][1])]
+    large, small = (MSDiffusionPipeline(sdxl_parts(TINY), DEVICE, mode) for mode in ("24gb", "8gb"))
+    write_kohya(tmp_path / "style.safetensors", make_lora(sdxl_parts(TINY).components, layers))
+    style = {str(tmp_path / "style.safetensors"): 1.0}
+    assert torch.equal(latents(small, spec, **style), latents(large, spec, **style))
+    assert not torch.equal(latents(small, spec, **style), latents(small, spec))
 
 
 def test_a_model_without_a_folder_has_no_loras(golden_pipeline, spec) -> None:
