@@ -6,6 +6,7 @@ import pytest
 from job_helpers import Desk
 
 from ms_core.config import ModelCard
+from ms_core.devices import DeviceMemory
 from worker.config import SETUP_FAILED_EXIT_CODE
 from worker.contract import WorkerState
 from worker.main import main
@@ -40,3 +41,14 @@ def test_a_device_that_torch_cannot_use_is_told(desk: Desk, monkeypatch: pytest.
     (record,) = desk.jobs.workers(desk.model)
     assert record.error is not None
     assert "MSD_DEVICE=cpu" in record.error.detail
+
+
+@pytest.mark.usefixtures("empty_model")
+def test_a_device_that_someone_else_uses_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = DeviceMemory(free=1000, total=24 * 10**9, used_by_others=23 * 10**9)
+    monkeypatch.setattr("ms_core.memory.choice.read_memory", lambda device: memory)
+    assert main() == SETUP_FAILED_EXIT_CODE
+    (record,) = desk.jobs.workers(desk.model)
+    assert record.error is not None
+    assert record.error.code == "insufficient_memory"
+    assert "used by other processes" in record.error.detail

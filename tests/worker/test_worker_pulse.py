@@ -52,6 +52,13 @@ def test_it_says_what_the_worker_does(pulse: Pulse, wire: Wire) -> None:
     assert (wire.beats[-1].state, wire.beats[-1].job_id) == (WorkerState.BUSY, "job")
 
 
+def test_it_says_what_it_learns_of_the_worker(pulse: Pulse, wire: Wire) -> None:
+    pulse.describe(memory_mode="12gb")
+    pulse.enter("idle", WorkerState.IDLE)
+    wait_until(lambda: wire.beats and wire.beats[-1].memory_mode == "12gb", "a beat with the memory mode")
+    assert wire.beats[0].device == wire.beats[-1].device
+
+
 def test_it_falls_silent_when_a_phase_outlasts_its_budget(pulse: Pulse, wire: Wire) -> None:
     def falls_silent() -> bool:
         count = len(wire.beats)

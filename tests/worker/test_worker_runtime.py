@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
-from ms_core.errors import InvalidInputError
+from ms_core.errors import DeviceOutOfMemoryError, InvalidInputError
 from ms_core.pipeline import MSDiffusionPipeline
-from ms_core.spec import Box, GenerationSpec, Subject
+from ms_core.spec import Box, GenerationSpec, Lora, Subject
+from worker.config import WorkerSettings
 from worker.job_run import Picture, Report
 from worker.runtime import PipelineRuntime
 
@@ -67,6 +71,23 @@ def test_what_the_model_cannot_do_is_an_error_with_a_pointer(
     assert caught.value.pointer == "/height"
 
 
+def test_it_shows_what_the_image_encoder_sees(
+    runtime: PipelineRuntime, make_spec: Callable[..., GenerationSpec], reference_picture: Callable[[int], Image.Image]
+) -> None:
+    (subject,) = make_spec(1).subjects
+    one = runtime.preview(subject)
+    two = runtime.preview(replace(subject, image=(reference_picture(0), reference_picture(1))))
+    assert one.mode == "RGB"
+    assert two.size == (2 * one.width, one.height)
+    assert two.crop((0, 0, *one.size)).tobytes() == one.tobytes()
+
+
+def test_a_recipe_tells_what_was_added(runtime: PipelineRuntime, make_spec: Callable[..., GenerationSpec]) -> None:
+    spec = replace(make_spec(1), timestep_spacing="trailing", loras=(Lora("paper", 0.5),))
+    values = runtime.recipe(spec)["values"]
+    assert (values["timestep_spacing"], values["loras"]) == ("trailing", [{"name": "paper", "weight": 0.5}])
+
+
 def test_a_recipe_tells_the_values_in_force(runtime: PipelineRuntime, make_spec: Callable[..., GenerationSpec]) -> None:
     recipe = runtime.recipe(make_spec(1))
     assert recipe["model"]["name"] == "golden"
@@ -77,6 +98,51 @@ def test_a_recipe_tells_the_values_in_force(runtime: PipelineRuntime, make_spec:
         "num_inference_steps": STEPS,
         "guidance_scale": 2.0,
         "scheduler": "euler",
+        "timestep_spacing": None,
+        "preset": None,
+        "loras": [],
+        "controls": [],
         "subject_scales": [0.5],
     }
     assert recipe["versions"]["torch"].startswith("2.")
+
+
+def test_a_job_that_runs_out_of_memory_twice_fails_alone(
+    runtime: PipelineRuntime, golden_pipeline: MSDiffusionPipeline, make_spec: Callable[..., GenerationSpec]
+) -> None:
+    *_, expected = runtime.run([make_spec(1), make_spec(2)])
+
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    handle = golden_pipeline.unet.register_forward_pre_hook(fail)
+    with pytest.raises(DeviceOutOfMemoryError):
+        list(runtime.run([make_spec(1), make_spec(2)]))
+    handle.remove()
+    *_, pictures = runtime.run([make_spec(1), make_spec(2)])
+    assert isinstance(pictures, list)
+    assert isinstance(expected, list)
+    assert [picture.image.tobytes() for picture in pictures] == [picture.image.tobytes() for picture in expected]
+
+
+def test_a_second_try_is_told_as_a_warning_of_the_job(
+    runtime: PipelineRuntime, golden_pipeline: MSDiffusionPipeline, make_spec: Callable[..., GenerationSpec]
+) -> None:
+    failures = [torch.OutOfMemoryError("CUDA out of memory")]
+
+    def fail(*_: object) -> None:
+        if failures:
+            raise failures.pop()
+
+    handle = golden_pipeline.unet.register_forward_pre_hook(fail)
+    *reports, pictures = runtime.run([make_spec(1), make_spec(2)])
+    handle.remove()
+    assert isinstance(pictures, list)
+    assert all([warning.code for warning in picture.warnings] == ["memory_retry"] for picture in pictures)
+    assert isinstance(reports[-1], Report)
+    assert {warning.code for warning in reports[-1].warnings} == {"memory_retry"}
+
+
+def test_a_worker_on_the_cpu_has_its_mode(golden_model_directory: Path) -> None:
+    settings = WorkerSettings(device="cpu", memory_mode="8gb")
+    assert PipelineRuntime.setup(settings, golden_model_directory, "cpu").memory_mode == "cpu"
