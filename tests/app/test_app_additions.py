@@ -228,7 +228,7 @@ def test_what_does_not_fit_the_model_is_reported_at_once() -> None:
         ({"preset": "slow"}, "This model has no preset 'slow'; it has broken, lightning, quick."),
         (
             {"preset": "broken"},
-            "The preset 'broken' needs the LoRA 'lost', which this model lacks; fetch it",
+            "The preset 'broken' needs the LoRA 'lost', which this model lacks; put it there",
         ),
         ({"loras": [{"name": "lost"}]}, "This model has no LoRA 'lost'; it has lightning, paper."),
         ({"controls": [control(name="pose")]}, "This model has no ControlNet 'pose'; it has canny, depth."),
