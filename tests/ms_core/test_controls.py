@@ -13,6 +13,9 @@ import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.controlnet.pipeline_controlnet_sd_xl import StableDiffusionXLControlNetPipeline
+from diffusers.pipelines.controlnet.pipeline_controlnet_sd_xl_img2img import (
+    StableDiffusionXLControlNetImg2ImgPipeline,
+)
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
 from golden_model import GOLDEN, write_golden_model
 from PIL import Image
@@ -23,7 +26,7 @@ from ms_core.config import CONTROLNETS
 from ms_core.controls import MAX_KEPT, ControlNets, load_controlnet
 from ms_core.errors import BatchMismatchError, CheckpointError, PictureError, UnknownNameError
 from ms_core.pipeline import MSDiffusionPipeline
-from ms_core.spec import Control, Subject
+from ms_core.spec import Control, StartPicture, Subject
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("depth", "edges", "pose")
@@ -107,6 +110,26 @@ def test_two_controls_are_diffusers_own(pipeline, directory, spec, scheduler: st
         control_guidance_end=[1.0, 0.6],
     )
     torch.testing.assert_close(our_latents(pipeline, spec), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scheduler", ["euler", "heun"])
+def test_a_control_of_a_start_picture_is_diffusers_own(pipeline, directory, spec, scheduler: str) -> None:
+    """When a control acts is told of the steps that are really done."""
+    control = replace(spec.controls[0], start=0.2, end=0.7)
+    start = StartPicture(drawing(5), 0.6)
+    spec = replace(spec, scheduler=scheduler, num_inference_steps=8, controls=(control,), start=start)
+    net = ControlNetModel.from_pretrained(directory / CONTROLNETS / "edges")
+    expected = plain_latents(
+        plain_sdxl(StableDiffusionXLControlNetImg2ImgPipeline, diffusers_scheduler(scheduler), controlnet=net),
+        spec,
+        image=start.image,
+        strength=start.strength,
+        control_image=control.image,
+        controlnet_conditioning_scale=1.0,
+        control_guidance_start=0.2,
+        control_guidance_end=0.7,
+    )
+    torch.testing.assert_close(our_latents(pipeline, spec), expected, atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize("changes", [{"scale": 0.0}, {"start": 0.9}])

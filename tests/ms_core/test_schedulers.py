@@ -151,6 +151,14 @@ def test_the_last_steps_are_those_of_the_whole_picture(name: str) -> None:
     assert len(part) == (7 if name == "heun" else 4)
 
 
+@pytest.mark.parametrize("name", sorted({*SCHEDULERS} - {"ddim"}))
+def test_no_step_is_looked_up_on_the_device(name: str) -> None:
+    """Asked for its first step by timestep, a scheduler would wait for the device; DDIM counts no steps."""
+    scheduler = make_scheduler(name, PLAIN)
+    Schedule(scheduler, 10, 4, CPU)
+    assert scheduler.begin_index == (12 if name == "heun" else 6)
+
+
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_a_picture_is_diffusers_own(golden_pipeline, spec, name: str) -> None:
     spec = replace(spec, scheduler=name)
