@@ -46,7 +46,7 @@ REQUEST_EXAMPLES: list[Any] = [
         "subjects": [
             {"phrase": "cat", "images": [_CAT, _CAT_FROM_THE_OTHER_SIDE], "box": [0.1, 0.35, 0.6, 0.9], "z_index": 1},
             {"phrase": "teapot", "image": _TEAPOT, "mask": _OVAL_ON_THE_RIGHT, "feather": 0.05, "cutout": True},
-            {"phrase": "beach", "image": _BEACH, "scene": True},
+            {"phrase": "beach", "image": _BEACH, "scene": True, "z_index": -1},
         ],
         "scheduler": "euler_ancestral",
         "seed": 7,

@@ -103,7 +103,8 @@ class SubjectRequest(_Strict):
     )
     scene: bool = Field(
         default=False,
-        description="The reference shows the whole scene: its place is the whole picture, so it takes no box and no mask.",
+        description="The reference shows the whole scene: its place is the whole picture, so it takes no box and no mask. "
+        "A `z_index` below the others' keeps it behind them.",
     )
     cutout: bool = Field(
         default=False,
