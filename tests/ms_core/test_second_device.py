@@ -1,0 +1,31 @@
+"""Every part of the pipeline on a device that refuses to mix its tensors with the CPU's, as a GPU does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).parent.parent / "pictures_on_second_device.py"
+
+
+@pytest.fixture(scope="module")
+def differences() -> dict[str, float]:
+    """Largest difference of the final latents to the CPU's, by case; in a process of its own, see ``second_device``."""
+    result = subprocess.run([sys.executable, PROGRAM], check=True, capture_output=True, text=True)
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("mode", ["24gb", "12gb", "8gb"])
+@pytest.mark.parametrize("case", ["mixed batch", "soft masks", "additions", "redrawing"])
+def test_pictures_of_another_device_equal_the_cpus(differences: dict[str, float], mode: str, case: str) -> None:
+    # Attention is fused on the CPU and not on the second device, so the last digits differ.
+    assert differences[f"{mode} {case}"] < 1e-3
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "dpmpp_2m", "euler_ancestral", "heun", "lcm", "unipc"])
+def test_schedulers_work_on_another_device(differences: dict[str, float], scheduler: str) -> None:
+    assert differences[f"24gb {scheduler}"] < 1e-3
