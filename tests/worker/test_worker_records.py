@@ -8,6 +8,7 @@ from worker.contract import (
     JobState,
     JobWarning,
     StoredImage,
+    WorkerState,
     is_job_id,
     is_model_name,
     new_job_id,
@@ -50,3 +51,14 @@ def test_a_record_survives_its_hash() -> None:
     )
     as_redis_gives_it = {name.encode(): value.encode() for name, value in record.to_hash().items()}
     assert JobRecord.from_hash(as_redis_gives_it) == record
+
+
+def test_a_record_of_an_older_version_is_read() -> None:
+    record = JobRecord(id=new_job_id(), model="mini", seed=0)
+    fields = record.to_hash()
+    del fields["references"]
+    assert JobRecord.from_hash(fields) == record
+
+
+def test_workers_serve_while_they_are_idle_or_busy() -> None:
+    assert [state for state in WorkerState if state.serves] == [WorkerState.IDLE, WorkerState.BUSY]
