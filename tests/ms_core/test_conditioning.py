@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image, ImageDraw
 
 from ms_core.batch import resolve, resolve_batch
 from ms_core.conditioning import find_warnings
+from ms_core.cutout import cut_out
 from ms_core.errors import PhraseNotFoundError
 from ms_core.spec import AutoLayout, Box, GenerationSpec, Subject
 
@@ -99,3 +101,100 @@ def test_with_boxes_a_phrase_cut_off_is_no_error(golden_pipeline, spec) -> None:
     assert (
         encode(golden_pipeline, replace(spec, prompt="a dog" + " the" * 80 + " cat")).attention_data.auto_layout is None
     )
+
+
+def tokens_of(pipeline, *specs: GenerationSpec) -> torch.Tensor:
+    """Subject tokens, one row for each spec."""
+    return encode(pipeline, *specs).attention_data.subjects.tokens
+
+
+@pytest.fixture
+def with_pictures(spec, reference_picture):
+    """The spec whose first subject has golden pictures of these numbers."""
+
+    def make(*numbers: int) -> GenerationSpec:
+        first, second = spec.subjects
+        return replace(spec, subjects=(replace(first, image=tuple(map(reference_picture, numbers))), second))
+
+    return make
+
+
+def test_a_picture_given_twice_is_one_picture(golden_pipeline, with_pictures) -> None:
+    torch.testing.assert_close(
+        tokens_of(golden_pipeline, with_pictures(2, 2)), tokens_of(golden_pipeline, with_pictures(2)), atol=1e-5, rtol=0
+    )
+
+
+def test_several_pictures_give_the_mean_of_each_alones_tokens(golden_pipeline, with_pictures) -> None:
+    alone = [tokens_of(golden_pipeline, with_pictures(number)) for number in (2, 4, 5)]
+    together = tokens_of(golden_pipeline, with_pictures(2, 4, 5))
+    torch.testing.assert_close(together, torch.stack(alone).mean(dim=0), atol=1e-5, rtol=0)
+    assert not torch.allclose(together, alone[0], atol=1e-2)
+
+
+def test_the_order_of_pictures_does_not_matter(golden_pipeline, with_pictures) -> None:
+    torch.testing.assert_close(
+        tokens_of(golden_pipeline, with_pictures(2, 4, 5)),
+        tokens_of(golden_pipeline, with_pictures(5, 2, 4)),
+        atol=1e-5,
+        rtol=0,
+    )
+
+
+def test_a_batch_may_mix_numbers_of_pictures(golden_pipeline, with_pictures) -> None:
+    specs = [with_pictures(2), with_pictures(3, 4), with_pictures(5, 0, 1)]
+    together = tokens_of(golden_pipeline, *specs)
+    for row, single in zip(together, specs, strict=True):
+        torch.testing.assert_close(row, tokens_of(golden_pipeline, single)[0], atol=1e-5, rtol=0)
+
+
+@pytest.fixture
+def disc() -> Image.Image:
+    picture = Image.new("RGB", (120, 120), "green")
+    ImageDraw.Draw(picture).ellipse((30, 40, 89, 79), fill="red")
+    return picture
+
+
+def test_a_cutout_is_what_the_model_reads(golden_pipeline, spec, disc) -> None:
+    cut, plain = (replace(spec.subjects[0], image=disc, cutout=cutout) for cutout in (True, False))
+    by_hand = replace(plain, image=cut_out(disc).image)
+    cut_tokens, plain_tokens, by_hand_tokens = (
+        tokens_of(golden_pipeline, replace(spec, subjects=(subject,))) for subject in (cut, plain, by_hand)
+    )
+    assert torch.equal(cut_tokens, by_hand_tokens)
+    assert not torch.allclose(cut_tokens, plain_tokens, atol=1e-2)
+
+
+def test_a_preview_shows_what_the_model_reads(golden_pipeline, spec, disc) -> None:
+    subject = replace(spec.subjects[0], image=(disc, disc), cutout=True)
+    sheet = golden_pipeline.conditioner.preview(subject)
+    assert (sheet.size, sheet.mode) == ((448, 224), "RGB")
+    assert sheet.getpixel((0, 0)) == (255, 255, 255)
+    assert sheet.crop((0, 0, 224, 224)).tobytes() == sheet.crop((224, 0, 448, 224)).tobytes()
+
+
+def test_a_cutout_that_fails_is_told_with_the_picture(golden_pipeline, spec) -> None:
+    uniform = replace(spec.subjects[1], image=Image.new("RGB", (64, 64), "teal"), cutout=True)
+    failing = replace(spec, subjects=(spec.subjects[0], uniform), height=64, width=64, num_inference_steps=1)
+    (generation,) = golden_pipeline.run(failing)
+    assert [(warning.code, warning.pointer) for warning in generation.warnings] == [
+        ("cutout_failed", "/subjects/1/image")
+    ]
+
+
+def test_each_subject_that_is_cut_out_is_a_sign_of_progress(golden_pipeline, spec, disc) -> None:
+    subjects = tuple(replace(subject, image=disc, cutout=True) for subject in spec.subjects)
+    events = golden_pipeline.generate(replace(spec, subjects=subjects))
+    assert [next(events).phase for _ in range(4)] == ["encode", "encode", "encode", "denoise"]
+
+
+def test_pictures_seen_before_are_not_encoded_again(golden_pipeline, spec) -> None:
+    small = replace(spec, height=64, width=64, num_inference_steps=1)
+    (first,) = golden_pipeline.run(small)
+    calls = []
+    encoder = golden_pipeline.conditioner.reader.image_encoder
+    handle = encoder.register_forward_hook(lambda *_: calls.append(1))
+    (again,) = golden_pipeline.run(replace(small))
+    handle.remove()
+    assert calls == []
+    assert torch.equal(first.latents, again.latents)
