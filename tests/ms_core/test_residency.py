@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig
+from safetensors.torch import save_file
 from torch import nn
 from two_memories import DEVICE, TwoMemories
 
 from benchmarks.random_sdxl import TINY, sdxl_parts
+from ms_core.config import LORAS
 from ms_core.errors import InsufficientMemoryError
 from ms_core.memory import ModelSizes, Precision
 from ms_core.modes import DEVICE_MODES, PARTS, MemoryMode, Part, resident_parts
 from ms_core.pipeline import ModelParts, MSDiffusionPipeline
 from ms_core.residency import HOST, Residency, model_parts, move_tensors
-from ms_core.spec import AutoLayout, Box, GenerationSpec, StartPicture, Subject
+from ms_core.spec import AutoLayout, Box, GenerationSpec, Lora, StartPicture, Subject
 
 STEPS = 2
 WEIGHTS: tuple[Part, ...] = tuple(part for part in PARTS if part != "controlnets")
@@ -241,12 +244,30 @@ def test_a_smaller_mode_for_a_while_parks_at_once_and_brings_back_when_needed(ma
     assert memories.present == before
 
 
-def test_a_lora_moves_with_its_layers(make_pipeline, memories, spec) -> None:
+def test_a_lora_of_a_request_acts_in_every_mode(memories, spec, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    weights: dict[str, torch.Tensor] = {}
+    for layer in ("attn1.to_q", "attn2.to_k", "attn2.to_v"):
+        path = f"mid_block.attentions.0.transformer_blocks.0.{layer}"
+        # Text is 64 wide, as the layer itself.
+        weights |= {f"unet.{path}.lora_A.weight": torch.randn(2, 64), f"unet.{path}.lora_B.weight": torch.randn(64, 2)}
+    (tmp_path / LORAS).mkdir()
+    save_file(weights, tmp_path / LORAS / "style.safetensors")
+    parts = (replace(sdxl_parts(TINY), directory=tmp_path) for _ in DEVICE_MODES)
+    pipelines = [MSDiffusionPipeline(one, DEVICE, mode) for one, mode in zip(parts, DEVICE_MODES, strict=True)]
+    with_lora = replace(spec, loras=(Lora("style", 0.5),))
+    large, *smaller = pipelines
+    for pipeline in smaller:
+        assert_same_pictures(pipeline, large, with_lora)
+        assert_same_pictures(pipeline, large, spec)
+    assert not torch.equal(large.run(with_lora)[0].latents, large.run(spec)[0].latents)
+
+
+def test_layers_that_peft_adds_move_with_their_part(make_pipeline, memories, spec) -> None:
     def with_lora(mode: MemoryMode) -> MSDiffusionPipeline:
         pipeline = make_pipeline(mode)
         torch.manual_seed(1)
         config = LoraConfig(r=2, target_modules=["to_q", "to_k", "to_v"], init_lora_weights=False)
-        # As a LoRA that is loaded while the UNet is parked: its own weights are on the host, too.
         with pipeline.residency.use("unet", "projections"):
             pipeline.unet.add_adapter(config)
         return pipeline
