@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,10 +14,11 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from ms_core.bases import check_base_file, check_base_folder, read_json
 from ms_core.checkpoint import infer_resampler_config, load_official_adapter, save_adapter
-from ms_core.config import CARD_FILE, WEIGHTS_FILE, ModelCard
-from ms_core.errors import CheckpointError, ModelNotFoundError, ModelTargetError, WrongImageEncoderError
+from ms_core.config import CARD_FILE, CONTROLNETS, EMBEDDINGS, LORAS, WEIGHTS_FILE, Extras, ModelCard
+from ms_core.errors import CheckpointError, ModelError, ModelNotFoundError, ModelTargetError, WrongImageEncoderError
 from ms_core.inspection import INDEX_FILE, WRONG_IMAGE_ENCODER, inspect_model
 from ms_core.inspection.components import IMAGE_ENCODER, SCHEDULER, TEXT_ENCODERS, TOKENIZERS, UNET, VAE
+from ms_core.inspection.files import parse_json
 from ms_core.inspection.findings import Level
 from ms_core.inventory import MISSING_FILE, write_inventory
 from ms_core.parts import put_component, put_extra, put_image_encoder, put_vae
@@ -27,12 +28,14 @@ from ms_core.targets import bytes_to_copy, check_target, file_size, measure_room
 from ms_core.weights import find_weights, load_tensors, put_file, read_tensor_headers
 
 OnStep = Callable[[str], None]
+Origins = Mapping[str, Mapping[str, str]]
 
 
 def build_model(sources: ModelSources, target: Path, force: bool, on_step: OnStep) -> None:
     """Make a model directory; it appears at ``target`` when it is whole, and never before.
 
     Weights are hard-linked where source and target share a file system, else copied; ``.fp16`` goes from their names.
+    A model that is replaced hands on its LoRAs, ControlNets and embeddings, unless the new one brings its own.
 
     Args:
         sources: what it is made of.
@@ -57,8 +60,11 @@ def build_model(sources: ModelSources, target: Path, force: bool, on_step: OnSte
         for path, source in sources.extras.items():
             on_step(path)
             put_extra(source, directory / path)
+        origins = sources.origins
+        if target.is_dir():
+            card, origins = _keep_extras(target, directory, card, origins)
         card.save(directory)
-        text = json.dumps(sources.origins, indent=2, ensure_ascii=False)
+        text = json.dumps(origins, indent=2, ensure_ascii=False)
         (directory / SOURCES_FILE).write_text(text + "\n", encoding="utf-8")
         _check_result(directory)
         _open_modes(directory)
@@ -142,6 +148,31 @@ def _put_adapter(sources: ModelSources, directory: Path) -> ModelCard:
         return replace(card, resampler=own.resampler, num_dummy_tokens=own.num_dummy_tokens, reference=own.reference)
     dummy_tokens = state["dummy_tokens"].shape[1] if "dummy_tokens" in state else card.num_dummy_tokens
     return replace(card, resampler=infer_resampler_config(state, sources.heads), num_dummy_tokens=dummy_tokens)
+
+
+def _keep_extras(old: Path, directory: Path, card: ModelCard, origins: Origins) -> tuple[ModelCard, Origins]:
+    """Take over what lies beside the model that is replaced, for people put their own files there.
+
+    Returns the card with the old one's presets, as far as their LoRAs are there, and the origins with the old ones.
+    """
+    for path in (path for name in (LORAS, CONTROLNETS, EMBEDDINGS) for path in sorted((old / name).glob("*"))):
+        place = directory / path.relative_to(old)
+        if not place.exists():
+            place.parent.mkdir(exist_ok=True)
+            if path.is_dir():
+                shutil.copytree(path, place, copy_function=lambda source, target: put_file(Path(source), Path(target)))
+            else:
+                put_file(path, place)
+    known = parse_json(old / SOURCES_FILE) or {} if (old / SOURCES_FILE).is_file() else {}
+    kept = {path: origin for path, origin in known.items() if "/" in path and (directory / path).exists()}
+    try:
+        presets = ModelCard.load(old).presets
+    except ModelError:
+        # A broken model is replaced all the same.
+        presets = {}
+    loras = Extras.find(directory).loras
+    usable = {name: preset for name, preset in presets.items() if all(lora.name in loras for lora in preset.loras)}
+    return replace(card, presets={**usable, **card.presets}), {**kept, **origins}
 
 
 def _configs(sources: ModelSources) -> Path:

@@ -57,7 +57,8 @@ def check_target(target: Path, force: bool) -> None:
     if target.is_dir() and any(target.iterdir()):
         if not force:
             raise ModelTargetError(
-                f"{target} exists already. Choose another place with --out, or --force to replace it."
+                f"{target} exists already. Choose another place with --out, or make it anew with --force (what is in the "
+                "hub's cache is not fetched again; LoRAs, ControlNets and embeddings are kept)."
             )
         if not (target / CARD_FILE).is_file():
             raise ModelTargetError(

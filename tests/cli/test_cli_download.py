@@ -105,6 +105,18 @@ def test_killed_in_mid_file_it_goes_on_and_the_model_makes_a_picture(
     assert make_picture(tmp_path / "sdxl") == (64, 64)
 
 
+@pytest.mark.slow
+def test_stopped_by_hand_it_says_that_it_goes_on(repositories: Repositories, server: HubServer, tmp_path: Path) -> None:
+    command, home = msd("download", "sdxl", "--out", tmp_path / "sdxl", *HEADS), tmp_path / "stopped"
+    repositories.bytes_per_second = 1_000_000
+    with subprocess.Popen(command, env=settings(server, home), stdout=subprocess.PIPE, text=True) as process:
+        assert wait_for_files(home / "hub", "models--stabilityai*/blobs/*.incomplete", 1)
+        process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130
+    assert told.endswith("Stopped. The same command goes on where it was.\n")
+
+
 def wait_for_files(folder: Path, pattern: str, size: int) -> list[Path]:
     """Files that have grown to a size; the last line names none if none have."""
     deadline = time.monotonic() + PATIENCE_S

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from single_file_checkpoint import write_single_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from ms_core.config import CARD_FILE, WEIGHTS_FILE, ModelCard, Preset
+from ms_core.config import CARD_FILE, WEIGHTS_FILE, ModelCard, Preset, PresetLora
 from ms_core.convert import build_model
 from ms_core.errors import (
     CheckpointError,
@@ -138,6 +138,40 @@ def test_another_base_replaces_the_base_and_nothing_else(sources, build, base: P
     for name in (WEIGHTS_FILE, "vae/diffusion_pytorch_model.safetensors", "loras/style.safetensors"):
         assert (swapped / name).samefile(model / name)
     assert ModelCard.load(swapped) == ModelCard.load(model)
+
+
+def test_a_model_made_anew_keeps_what_lies_beside_it(sources, build, tmp_path: Path) -> None:
+    for name in ("quick", "style"):
+        save_file({"lora_unet_x.lora_up.weight": torch.ones(2, 2)}, tmp_path / f"{name}.safetensors")
+    presets = {"quick": Preset(loras=(PresetLora("quick"),)), "gone": Preset(loras=(PresetLora("gone"),))}
+    extras = {"loras/quick.safetensors": tmp_path / "quick.safetensors"}
+    origins = {"base": {"file": "old"}, "loras/quick.safetensors": {"file": "quick"}}
+    card = replace(sdxl_card(), presets=presets)
+    model = build(replace(sources, card=card, extras=extras, origins=origins))
+    mine = model / "controlnets" / "mine"
+    mine.mkdir(parents=True)
+    (mine / "config.json").write_text("{}")
+    (model / "embeddings").mkdir()
+    (model / "embeddings" / "notes.txt").write_text("my own")
+    extras = {"loras/style.safetensors": tmp_path / "style.safetensors"}
+    build_model(replace(sources, extras=extras, origins={"base": {"file": "new"}}), model, True, lambda text: None)
+    found = ModelCard.load(model)
+    assert (found.extras.loras, found.extras.controls) == (("quick", "style"), ("mine",))
+    assert (model / "embeddings" / "notes.txt").read_text() == "my own"
+    assert set(found.presets) == {"quick"}
+    assert json.loads((model / "sources.json").read_text()) == {
+        "base": {"file": "new"},
+        "loras/quick.safetensors": {"file": "quick"},
+    }
+
+
+def test_a_broken_model_can_be_made_anew(sources, build) -> None:
+    model = build(sources)
+    (model / CARD_FILE).write_text("{ broken")
+    (model / "sources.json").write_text("{ broken")
+    (model / UNET).unlink()
+    build_model(sources, model, True, lambda text: None)
+    assert check_inventory(model, hashes=True) == []
 
 
 def test_a_single_file_replaces_the_base_with_the_models_configs(sources, build, base: Path, tmp_path: Path) -> None:

@@ -94,7 +94,9 @@ def test_what_another_process_makes_now_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_model_that_exists_is_replaced_only_by_force(model: Path) -> None:
-    with pytest.raises(ModelTargetError, match="exists already. Choose another place with --out, or --force"):
+    with pytest.raises(
+        ModelTargetError, match="exists already. Choose another place with --out, or make it anew with --force"
+    ):
         check_target(model, force=False)
     check_target(model, force=True)
 
