@@ -58,12 +58,7 @@ class _Strict(BaseModel):
 class SubjectRequest(_Strict):
     """One subject: how it looks, what it is called, and where it stands."""
 
-    model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
-        frozen=True,
-        json_schema_extra={"oneOf": [{"required": ["image"]}, {"required": ["images"]}]},
-    )
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["image"]}, {"required": ["images"]}]})
 
     phrase: Annotated[
         str, text(MAX_PHRASE_CHARACTERS, "A subject needs a phrase: the words that name it in the prompt.")
@@ -231,7 +226,7 @@ class GenerateRequest(_Strict):
     grounding: bool = Field(default=True, description="Whether phrase and box steer how a reference is read.")
     scheduler: Annotated[str, known_scheduler()] | None = Field(default=None, description="The sampler.")
     timestep_spacing: Annotated[str, known_timestep_spacing()] | None = Field(
-        default=None, description="How the sampler spreads its steps; few-step LoRAs need `trailing`."
+        default=None, description="How the sampler spreads its steps; most few-step LoRAs want `trailing`."
     )
     preset: Annotated[str, plain_name()] | None = Field(
         default=None,
