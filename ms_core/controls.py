@@ -27,7 +27,7 @@ from ms_core.loading import quiet
 from ms_core.references import opaque
 from ms_core.spec import Control, check_control_size
 
-# On the device, unless one request needs more: an SDXL ControlNet has half the UNet's weights.
+# At a time, unless one request needs more: an SDXL ControlNet has half the UNet's weights.
 MAX_KEPT = 2
 _BROKEN = (
     "The ControlNet {} cannot be loaded: its config.json or its safetensors are missing or broken; fetch it again."
@@ -46,23 +46,25 @@ BLACK = (0, 0, 0)
 
 
 class ControlNets:
-    """The ControlNets of one model directory; those used last stay loaded."""
+    """The ControlNets of one model directory; those used last stay loaded.
 
-    def __init__(self, directory: Path | None, unet: Any, device: torch.device) -> None:
+    Where they are is the business of ``ms_core.residency``; they are loaded onto the CPU.
+    """
+
+    def __init__(self, directory: Path | None, unet: Any) -> None:
         """Load nothing yet.
 
         Args:
             directory: of the model; ``None``: it has no ControlNets.
-            unet: whose device type, dtype and sizes they must share.
+            unet: whose dtype and sizes they must share.
         """
         self._directory = directory
         self._unet = unet
-        self._device = device
         self._loaded: dict[str, Any] = {}
 
     @property
     def loaded(self) -> tuple[str, ...]:
-        """Names of those that are on the device, the last used last."""
+        """Names, the last used last."""
         return tuple(self._loaded)
 
     def get(self, names: Sequence[str]) -> list[Any]:
@@ -87,8 +89,7 @@ class ControlNets:
     def _load(self, name: str) -> Any:
         if self._directory is None:
             raise unknown_name("ControlNet", name, (), "/controls")
-        net = load_controlnet(self._directory / CONTROLNETS / name, self._unet)
-        return net.to(self._device)
+        return load_controlnet(self._directory / CONTROLNETS / name, self._unet)
 
 
 def load_controlnet(directory: Path, unet: Any) -> Any:

@@ -145,7 +145,7 @@ class MSDiffusionPipeline:
             ) from error
         reader = ReferenceReader(parts.image_encoder, parts.preprocessor, self.residency)
         self.conditioner = Conditioner(self.components, reader, self.adapter, self.residency)
-        self.control_nets = ControlNets(parts.directory, self.unet, self.device)
+        self.control_nets = ControlNets(parts.directory, self.unet)
         self.loras = LoraLibrary(self.components, parts.directory, self.device)
         self.adapter.install(self.unet)
 
@@ -207,7 +207,7 @@ class MSDiffusionPipeline:
         batch = resolve_batch([specs] if isinstance(specs, GenerationSpec) else specs, self.card)
         check_pictures(batch)
         self.loras.find(batch[0])
-        self._schedule(batch)
+        self._schedule(batch, torch.device("cpu"))
         return make_with_retry(self._events, batch, self.residency)
 
     def run(self, specs: GenerationSpec | Sequence[GenerationSpec]) -> list[Generation]:
@@ -215,15 +215,15 @@ class MSDiffusionPipeline:
         [finished] = [event for event in self.generate(specs) if isinstance(event, Finished)]
         return list(finished.generations)
 
-    def _schedule(self, batch: Sequence[ResolvedSpec]) -> Schedule:
+    def _schedule(self, batch: Sequence[ResolvedSpec], device: torch.device) -> Schedule:
         first = batch[0]
         scheduler = make_scheduler(first.scheduler, self.components.scheduler.config, first.timestep_spacing)
-        return Schedule(scheduler, first.num_inference_steps, first.num_kept_steps, self.device)
+        return Schedule(scheduler, first.num_inference_steps, first.num_kept_steps, device)
 
     def _events(self, batch: Sequence[ResolvedSpec]) -> Generator[Event]:
-        schedule = self._schedule(batch)
-        steps = len(schedule)
         with device_errors(), self.loras.cleared():
+            schedule = self._schedule(batch, self.device)
+            steps = len(schedule)
             yield Progress("encode", 0, steps)
             for subject in [subject for row in batch for subject in row.spec.subjects if subject.cutout]:
                 # Cutting out takes a while, and is remembered.

@@ -212,7 +212,7 @@ def test_rows_of_other_controls_cannot_share_a_batch(pipeline, spec) -> None:
 
 
 def test_a_bounded_number_stays_loaded(directory, pipeline) -> None:
-    nets = ControlNets(directory, pipeline.unet, pipeline.device)
+    nets = ControlNets(directory, pipeline.unet)
     assert MAX_KEPT == 2
     edges = nets.get(["edges"])[0]
     nets.get(["depth"])
