@@ -87,6 +87,12 @@ def test_the_size_alone_decides_on_tiles(side: int, bytes_per_value: int, tiled:
     assert is_tiled(side, side, bytes_per_value) is tiled
 
 
+@pytest.mark.parametrize(("height", "width"), [(1024, 1024), (1152, 896), (832, 1216), (768, 1344), (640, 1536)])
+def test_the_usual_sizes_of_sdxl_are_never_tiled(height: int, width: int) -> None:
+    assert not is_tiled(height, width, 2)
+    assert not is_tiled(height, width, 4)
+
+
 def test_a_vae_that_needs_float32_counts_double_beside_float16() -> None:
     sizes = ModelSizes(vae_needs_float32=True)
     assert Precision.of(torch.float16, sizes) == Precision(2, 4)
