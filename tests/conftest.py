@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -62,6 +63,17 @@ def reference_picture() -> Callable[[int], object]:
             return image
 
     return load
+
+
+@pytest.fixture
+def without_rembg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if rembg were not installed, wherever the tests run."""
+    from ms_core import cutout
+
+    monkeypatch.setitem(sys.modules, "rembg", None)
+    cutout._rembg_session.cache_clear()
+    yield
+    cutout._rembg_session.cache_clear()
 
 
 @pytest.fixture(scope="session")

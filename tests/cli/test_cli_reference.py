@@ -21,7 +21,7 @@ TOMATO = ROOT / "assets" / "demo" / "tomato.png"
 
 
 @pytest.fixture
-def run(tmp_path: Path):
+def run(tmp_path: Path, without_rembg: None):
     """Runs the command in one process and gives its output."""
     app = typer.Typer()
     app.command()(reference)

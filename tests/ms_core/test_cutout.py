@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from PIL import Image, ImageDraw
 
 from ms_core import cutout
 from ms_core.cutout import cut_out
+
+pytestmark = pytest.mark.usefixtures("without_rembg")
 
 GROUND = (120, 150, 90)
 DISC = (50, 60, 150, 140)
@@ -23,15 +25,6 @@ def disc(mode: str = "RGB", ground: tuple[int, ...] = GROUND) -> Image.Image:
     picture = Image.new("RGB" if len(ground) == 3 else "RGBA", (200, 200), ground)
     ImageDraw.Draw(picture).ellipse(DISC, fill=(190, 40, 60))
     return picture.convert(mode)
-
-
-@pytest.fixture(autouse=True)
-def without_rembg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As if rembg were not installed, wherever the tests run."""
-    monkeypatch.setitem(sys.modules, "rembg", None)
-    cutout._rembg_session.cache_clear()
-    yield
-    cutout._rembg_session.cache_clear()
 
 
 @pytest.fixture

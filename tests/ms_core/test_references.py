@@ -15,6 +15,8 @@ from ms_core.config import ReferenceConfig
 from ms_core.errors import CheckpointError, ModelNotFoundError
 from ms_core.references import PREPROCESSOR_FILE, ReferencePreprocessor, SeenPicture, preview
 
+pytestmark = pytest.mark.usefixtures("without_rembg")
+
 
 @pytest.fixture
 def preprocessor(golden_directory) -> ReferencePreprocessor:
