@@ -14,7 +14,7 @@ def check_downloads() -> Section:
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    from ms_core.repositories import ADAPTER, BASE, EXTRAS, IMAGE_ENCODERS, VAE
+    from ms_core.provision.repositories import ADAPTER, BASE, EXTRAS, IMAGE_ENCODERS, VAE
 
     cache = Path(constants.HF_HUB_CACHE)
     parts = [BASE, VAE, ADAPTER, *IMAGE_ENCODERS.values(), *(extra.part for extra in EXTRAS.values())]

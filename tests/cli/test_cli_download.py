@@ -298,7 +298,7 @@ def test_convert_killed_leaves_no_half_model_and_can_be_done_again(tmp_path: Pat
     arguments = ["--base", GOLDEN / "tiny-sdxl", "--image-encoder", GOLDEN / "image_encoder"]
     arguments += ["--adapter", GOLDEN / "ms_adapter.bin", "--out", tmp_path / "mine", *HEADS]
     stop = (
-        "import os, signal, ms_core.convert as convert;"
+        "import os, signal, ms_core.provision.convert as convert;"
         "convert.write_inventory = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL);"
         "from cli.main import run; run()"
     )

@@ -9,7 +9,7 @@ import pytest
 
 from ms_core.batch import resolve
 from ms_core.conditioning import find_warnings
-from ms_core.sources import SDXL_SIZES
+from ms_core.provision.sources import SDXL_SIZES
 from ms_core.spec import Box, GenerationSpec, Subject
 
 

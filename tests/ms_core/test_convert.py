@@ -16,7 +16,6 @@ from single_file_checkpoint import write_single_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from ms_core.config import CARD_FILE, WEIGHTS_FILE, ModelCard, Preset, PresetLora
-from ms_core.convert import build_model
 from ms_core.errors import (
     CheckpointError,
     ModelError,
@@ -27,8 +26,9 @@ from ms_core.errors import (
 from ms_core.inventory import check_inventory
 from ms_core.loading import load_image_encoder
 from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.provision.convert import build_model
+from ms_core.provision.sources import ModelSources, sdxl_card, sources_from
 from ms_core.references import PREPROCESSOR_FILE, ReferencePreprocessor
-from ms_core.sources import ModelSources, sdxl_card, sources_from
 from ms_core.spec import Box, GenerationSpec, Subject
 
 UNET = "unet/diffusion_pytorch_model.safetensors"

@@ -11,9 +11,9 @@ from PIL import Image
 
 from ms_core.batch import resolve
 from ms_core.config import ModelCard, Preset
-from ms_core.presets import SDXL_LORAS, SDXL_PRESETS
+from ms_core.provision.presets import SDXL_LORAS, SDXL_PRESETS
+from ms_core.provision.sources import sdxl_card
 from ms_core.schedulers import make_scheduler
-from ms_core.sources import sdxl_card
 from ms_core.spec import Box, GenerationSpec, Lora, Subject
 
 SCHEDULER = Path(__file__).parents[1] / "golden" / "tiny-sdxl" / "scheduler" / "scheduler_config.json"

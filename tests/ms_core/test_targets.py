@@ -10,7 +10,15 @@ import pytest
 
 from ms_core.config import CARD_FILE, ModelCard
 from ms_core.errors import ModelNotFoundError, ModelTargetError
-from ms_core.targets import Room, bytes_to_copy, check_target, existing_folder, file_size, measure_room, new_directory
+from ms_core.provision.targets import (
+    Room,
+    bytes_to_copy,
+    check_target,
+    existing_folder,
+    file_size,
+    measure_room,
+    new_directory,
+)
 
 OTHER_DISK = Path("/dev/shm")
 

@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from ms_core import transfer
 from ms_core.errors import DownloadError
-from ms_core.transfer import Blob, fetch_blob, partial_path
+from ms_core.provision.transfer import Blob, fetch_blob, partial_path
 
 DATA = random.Random(0).randbytes(1_000_003)
 SHA256 = hashlib.sha256(DATA).hexdigest()

@@ -18,7 +18,7 @@ from ms_core.inspection import INDEX_FILE
 from ms_core.inspection.components import SCHEDULER, TEXT_ENCODERS, TOKENIZERS, UNET
 from ms_core.inspection.headers import TensorHeader, main_dtype
 from ms_core.loading import quiet
-from ms_core.weights import read_tensor_headers
+from ms_core.provision.weights import read_tensor_headers
 
 SCHEDULER_CONFIG = f"{SCHEDULER}/scheduler_config.json"
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ms_core.bases import read_json
 from ms_core.config import CONTROLNETS, EMBEDDINGS, LORAS, WEIGHTS_FILE, ModelCard, ReferenceConfig
 from ms_core.inspection.components import IMAGE_ENCODER, VAE
+from ms_core.provision.bases import read_json
 
 SOURCES_FILE = "sources.json"
 

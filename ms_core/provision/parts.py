@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any, cast
 
-from ms_core.bases import read_json
 from ms_core.config import ResamplerConfig, encoder_name
 from ms_core.errors import CheckpointError, ModelNotFoundError, WrongImageEncoderError
 from ms_core.inspection import INDEX_FILE
@@ -18,8 +17,9 @@ from ms_core.inspection.components import (
     TRANSFORMERS_WEIGHTS,
     VAE,
 )
+from ms_core.provision.bases import read_json
+from ms_core.provision.weights import find_weights, put_file, put_weights, read_tensor_headers, save_tensors
 from ms_core.references import PREPROCESSOR_FILE
-from ms_core.weights import find_weights, put_file, put_weights, read_tensor_headers, save_tensors
 
 # What the official code's image processor does where a repository brings no file of its own: CLIP's preprocessing.
 _PREPROCESSOR: dict[str, Any] = {

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ms_core.config import CONTROLNETS, LORAS, Preset
-from ms_core.hub import Part, Wanted
-from ms_core.presets import SDXL_LORAS, SDXL_PRESETS
+from ms_core.provision.hub import Part, Wanted
+from ms_core.provision.presets import SDXL_LORAS, SDXL_PRESETS
 
 _BASE_REPOSITORY = "stabilityai/stable-diffusion-xl-base-1.0"
 ADAPTER_FILE = "ms_adapter.bin"

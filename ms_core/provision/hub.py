@@ -1,7 +1,7 @@
 """Repositories of a model hub: what they hold, what is in the cache already, and fetching that goes on where it ended.
 
 The cache is ``huggingface_hub``'s own, so what other programs fetched is found and what is fetched here is found by them.
-Only big files are transferred by ``ms_core.transfer``: that library begins a file anew whenever it was broken off.
+Only big files are transferred by ``ms_core.provision.transfer``: that library begins a file anew whenever it was broken off.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from huggingface_hub.utils import (
 )
 
 from ms_core.errors import DownloadError
-from ms_core.transfer import PASSING_STATUSES, Blob, OnBytes, fetch_blob, partial_path
+from ms_core.provision.transfer import PASSING_STATUSES, Blob, OnBytes, fetch_blob, partial_path
 
 MAIN = "main"
 

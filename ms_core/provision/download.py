@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ms_core.errors import DownloadError
-from ms_core.hub import Hub, HubFile, Part
-from ms_core.repositories import (
+from ms_core.provision.hub import Hub, HubFile, Part
+from ms_core.provision.repositories import (
     ADAPTER,
     ADAPTER_FILE,
     BASE,
@@ -19,8 +19,8 @@ from ms_core.repositories import (
     VAE,
     presets_of,
 )
-from ms_core.sources import ModelSources, sdxl_card
-from ms_core.targets import Room, check_target, measure_room, share_disk
+from ms_core.provision.sources import ModelSources, sdxl_card
+from ms_core.provision.targets import Room, check_target, measure_room, share_disk
 
 _LICENCES = (
     "Apache-2.0 (adapter), CreativeML Open RAIL++-M (base), MIT (VAE); image encoder and extras as their repositories say, "

@@ -12,7 +12,6 @@ from typing import Any, cast
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-from ms_core.bases import check_base_file, check_base_folder, read_json
 from ms_core.checkpoint import infer_resampler_config, load_official_adapter, save_adapter
 from ms_core.config import CARD_FILE, CONTROLNETS, EMBEDDINGS, LORAS, WEIGHTS_FILE, Extras, ModelCard
 from ms_core.errors import CheckpointError, ModelError, ModelNotFoundError, ModelTargetError, WrongImageEncoderError
@@ -21,11 +20,12 @@ from ms_core.inspection.components import IMAGE_ENCODER, SCHEDULER, TEXT_ENCODER
 from ms_core.inspection.files import parse_json
 from ms_core.inspection.findings import Level
 from ms_core.inventory import MISSING_FILE, write_inventory
-from ms_core.parts import put_component, put_extra, put_image_encoder, put_vae
-from ms_core.single_file import write_single_file
-from ms_core.sources import SOURCES_FILE, ModelSources
-from ms_core.targets import bytes_to_copy, check_target, file_size, measure_room, new_directory
-from ms_core.weights import find_weights, load_tensors, put_file, read_tensor_headers
+from ms_core.provision.bases import check_base_file, check_base_folder, read_json
+from ms_core.provision.parts import put_component, put_extra, put_image_encoder, put_vae
+from ms_core.provision.single_file import write_single_file
+from ms_core.provision.sources import SOURCES_FILE, ModelSources
+from ms_core.provision.targets import bytes_to_copy, check_target, file_size, measure_room, new_directory
+from ms_core.provision.weights import find_weights, load_tensors, put_file, read_tensor_headers
 
 OnStep = Callable[[str], None]
 Origins = Mapping[str, Mapping[str, str]]
