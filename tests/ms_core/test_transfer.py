@@ -13,8 +13,8 @@ import pytest
 from hub_server import Hub, HubServer, Request
 from huggingface_hub.errors import HfHubHTTPError
 
-from ms_core import transfer
 from ms_core.errors import DownloadError
+from ms_core.provision import transfer
 from ms_core.provision.transfer import Blob, fetch_blob, partial_path
 
 DATA = random.Random(0).randbytes(1_000_003)
