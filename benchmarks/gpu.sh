@@ -15,7 +15,7 @@ PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo pyth
 OUT=${OUT:-benchmarks/results}
 WHEELS=benchmarks/wheels
 # What is needed beside PyTorch and transformers; pure Python, so they fit any machine.
-PACKAGES=(diffusers accelerate peft jaxtyping wadler-lindig beartype hypothesis sortedcontainers pytest iniconfig pluggy
+PACKAGES=(diffusers accelerate jaxtyping wadler-lindig beartype hypothesis sortedcontainers pytest iniconfig pluggy
     huggingface-hub pydantic-settings python-dotenv typer shellingham rich markdown-it-py mdurl)
 
 fetch_wheels() {
