@@ -3,7 +3,8 @@
 #
 #   benchmarks/gpu.sh                     tests marked gpu, then speed and memory at full size -> benchmarks/results/gpu.json
 #   benchmarks/gpu.sh --dry-run           the same with tiny sizes on the CPU, to see that it works
-#   benchmarks/gpu.sh --train-mini [DIR]  one piece of eight minutes of training of the bundled model; again to go on
+#   benchmarks/gpu.sh --train-mini [DIR]  one piece of eight minutes of training of the bundled model; again to go on.
+#                                         DIR holds sprites.zip, as `msd train mini --artwork` leaves it there
 #   benchmarks/gpu.sh --fetch-wheels      where there is a package index: put the missing packages into benchmarks/wheels
 #
 #   PYTHON=...   the interpreter, by default .venv/bin/python if there is one, else python3
@@ -55,7 +56,7 @@ case "${1:-}" in
     exit "$status"
     ;;
 *)
-    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

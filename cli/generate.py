@@ -84,7 +84,9 @@ def generate(  # noqa: PLR0913 - each argument is an option of the command
     except CommandError as error:
         _give_up(str(error))
     except ServiceClientError as error:
-        _give_up("\n".join([error.detail, *(error.problems if len(error.problems) > 1 else ())]))
+        # One problem is told with its place, several below their number.
+        lines = error.problems if len(error.problems) == 1 else (error.detail, *error.problems)
+        _give_up("\n".join(lines))
 
 
 def _check_folder(out: Path) -> None:

@@ -23,7 +23,7 @@ def mini(
     artwork: Annotated[
         Path | None, typer.Option(help="Folder with the @iconify-json packages; docs/mini.md lists them.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(min=0.1, help="Stop each stage after so long; go on later.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long; go on later.")] = None,
     device: Annotated[str, typer.Option(help="Where to train: cpu, or cuda.")] = "cpu",
     smoke: Annotated[bool, typer.Option("--smoke", help="All stages in a minute, on the bundled sprites.")] = False,
 ) -> None:

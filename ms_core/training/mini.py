@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,9 +109,11 @@ class MiniTraining:
             part.to(self.device)
 
     def run(self, minutes: float | None = None) -> str | None:
-        """Train every stage that is not done; ``minutes`` bounds each. Returns the stage that is not done yet."""
+        """Train every stage that is not done, for ``minutes`` in all. Returns the stage that is not done yet."""
+        deadline = None if minutes is None else time.monotonic() + 60 * minutes
         for name in STAGES:
-            if not self.train(name, minutes):
+            left = None if deadline is None else (deadline - time.monotonic()) / 60
+            if not self.train(name, left):
                 return name
         return None
 
@@ -120,6 +123,8 @@ class MiniTraining:
             self.load(earlier)
         self._prepare(name)
         if not (self.folder / name / DONE).is_file():
+            if minutes is not None and minutes <= 0:
+                return False
             trainer = Trainer(self._stage(name), getattr(self.recipe, name), self.folder / name, self.device)
             if not trainer.run(self.pack, self.recipe.scenes, minutes):
                 return False

@@ -144,6 +144,12 @@ def test_training_without_artwork_says_how_to_get_it(tmp_path: Path) -> None:
         load_artwork(tmp_path, None, ASSETS, smoke=False)
 
 
+def test_the_minutes_bound_all_stages_together(tmp_path: Path) -> None:
+    training = MiniTraining(tmp_path, *load_artwork(tmp_path, None, ASSETS, smoke=True), SMOKE)
+    assert training.run(minutes=0.0) == "vae"
+    assert not (tmp_path / "vae").exists()
+
+
 @pytest.fixture(scope="module")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> MiniTraining:
     folder = tmp_path_factory.mktemp("smoke")
