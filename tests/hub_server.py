@@ -35,9 +35,9 @@ _PIECE_BYTES = 32 * 1024
 Files = Mapping[str, bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """One request as it was answered; ``sent`` counts the body's bytes that went out."""
+    """One request as it is answered; ``sent`` counts the body's bytes that go out."""
 
     method: str
     path: str
@@ -59,7 +59,7 @@ class Hub:
         broken_off: bytes after which the next transfer of a big file breaks off; used up by it.
         knows_ranges: whether parts of big files can be asked for.
         altered: big files, by their path, that arrive other than they were published.
-        log: of all requests, in the order in which they ended.
+        log: of all requests, in the order in which they began; each stands there before its answer can be read.
     """
 
     commits: dict[str, dict[str, Files]] = field(default_factory=dict)
@@ -255,28 +255,31 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
-        self.end_headers()
-        sent = 0 if self.command == "HEAD" else self._send_body(body)
         token, asked = self.headers.get("Authorization"), self.headers.get("Range")
         path = unquote(urlsplit(self.path).path)
-        self.server.hub.log.append(Request(self.command, path, asked, token, status, sent))
+        request = Request(self.command, path, asked, token, status, sent=0)
+        self.server.hub.log.append(request)
+        self.end_headers()
+        if self.command != "HEAD":
+            self._send_body(body, request)
 
-    def _send_body(self, body: bytes) -> int:
-        """Send a body piece by piece, and return how much of it went out."""
+    def _send_body(self, body: bytes, request: Request) -> None:
+        """Send a body piece by piece, counting before each piece, for its reader may be quicker than this thread."""
         hub, is_big = self.server.hub, self.path.startswith("/cdn/")
         limit, hub.broken_off = (hub.broken_off, None) if is_big else (None, hub.broken_off)
         for start in range(0, len(body), _PIECE_BYTES):
             piece = body[start : start + _PIECE_BYTES]
+            request.sent = start + len(piece)
             try:
                 if limit is not None and start >= limit:
                     raise BrokenPipeError
                 self.wfile.write(piece)
             except OSError:
                 self.close_connection = True
-                return start
+                request.sent = start
+                return
             if is_big and hub.bytes_per_second is not None:
                 time.sleep(len(piece) / hub.bytes_per_second)
-        return len(body)
 
 
 def _sibling(path: str, data: bytes) -> dict[str, Any]:
