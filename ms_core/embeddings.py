@@ -75,6 +75,8 @@ def _read(path: Path, widths: Sequence[int]) -> Embedding:
         header = read_header(path)
     except DamageError as error:
         raise CheckpointError(f"{name} {error}; fetch it again, or remove it.") from error
+    except OSError as error:
+        raise CheckpointError(f"{name} cannot be read ({error.strerror}); mend it, or remove it.") from error
     keys = next((keys for keys in _KEYS if all(key in header for key in keys)), None)
     if keys is None:
         raise CheckpointError(

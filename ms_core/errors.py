@@ -235,8 +235,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str], pointer: str) -> Un
 
 def missing_lora(preset: str, lora: str, extra: str) -> UnknownNameError:
     """The error for a preset whose LoRA is not there; ``extra`` is its name for ``msd download``, or empty."""
-    remedy = (
-        f"fetch it with: msd download sdxl --with {extra}" if extra else f"put it there as loras/{lora}.safetensors"
+    remedy = f"put it there as loras/{lora}.safetensors" + (
+        f", or fetch a downloaded SDXL's with: msd download sdxl --with {extra} --force" if extra else ""
     )
     return UnknownNameError(
         f"The preset {preset!r} needs the LoRA {lora!r}, which this model lacks; {remedy}", "/preset"

@@ -139,6 +139,15 @@ def _loading_errors(directory: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        raise ModelNotFoundError(f"A file of the model {directory.name} is missing or unreadable: {error}") from error
+        raise ModelNotFoundError(
+            f"A file of the model {directory.name} is missing or unreadable: {_without_path(error, directory)}"
+        ) from error
     except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"A file of the model {directory.name} cannot be used: {error}") from error
+        raise CheckpointError(
+            f"A file of the model {directory.name} cannot be used: {_without_path(error, directory)}"
+        ) from error
+
+
+def _without_path(error: Exception, directory: Path) -> str:
+    """What went wrong; users of the service read it, and where the model lies is not their concern."""
+    return str(error).replace(str(directory), directory.name)

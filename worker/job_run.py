@@ -136,7 +136,10 @@ class JobRun:
             self._context.device_lost = True
         except JobTimeout:
             limit_s = self._context.job_timeout_s
-            detail = f"The job took longer than {limit_s:g} s. Ask for fewer steps, fewer images or a smaller picture."
+            detail = (
+                f"The job took longer than {limit_s:g} s. Ask for fewer steps, fewer images or a smaller picture, or let "
+                "the service have more time (MSD_JOB_TIMEOUT_S)."
+            )
             self._fail(JobError(code="timed_out", detail=detail))
         except MSDiffusionError as error:
             log.warning("job %s failed: %s", self._job_id, error.detail)

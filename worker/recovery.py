@@ -74,7 +74,7 @@ class Recovery:
             return False
         if manifest is None:
             return False
-        fields = {"images": manifest.images, "warnings": manifest.warnings}
+        fields = dict(manifest)
         return self._jobs.transition(record.id, {JobState.RUNNING}, JobState.SUCCEEDED, **fields)
 
     def _fail(self, record: JobRecord) -> None:

@@ -130,7 +130,7 @@ class LoraFile:
         except DamageError as error:
             raise UnfitLoraError(f"The file of the LoRA {path.stem!r} {error}; fetch it again.") from error
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UnfitLoraError(f"The file of the LoRA {path.stem!r} cannot be read ({error}).") from error
+            raise UnfitLoraError(f"The file of the LoRA {path.stem!r} cannot be read ({_reason(error)}).") from error
 
     def load(self) -> dict[Target, LowRank]:
         """The weights on the CPU, in the dtypes of the layers they belong to.
@@ -144,7 +144,14 @@ class LoraFile:
             with _open(self.path) as content:
                 return {layer.target: _load_layer(content, layer) for layer in self.layers}
         except (OSError, SafetensorError) as error:
-            raise UnfitLoraError(f"The file of the LoRA {self.path.stem!r} cannot be read ({error}).") from error
+            raise UnfitLoraError(
+                f"The file of the LoRA {self.path.stem!r} cannot be read ({_reason(error)})."
+            ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be read, without its path, for this goes to users of the service."""
+    return (error.strerror or "no reason given") if isinstance(error, OSError) else "it is damaged"
 
 
 def file_stamp(path: Path) -> tuple[int, int]:

@@ -146,7 +146,9 @@ class LoraLibrary:
             known = (file for file in self._loaded if file.path == path and file.stamp == stamp)
             return next(known, None) or LoraFile.read(path, self._targets)
         except OSError as error:
-            raise UnfitLoraError(f"The file of the LoRA {path.stem!r} cannot be read ({error}).", pointer) from error
+            raise UnfitLoraError(
+                f"The file of the LoRA {path.stem!r} cannot be read ({error.strerror}).", pointer
+            ) from error
         except UnfitLoraError as error:
             raise error.below(pointer) from error
 

@@ -205,3 +205,10 @@ def test_words_that_differ_only_in_case_are_refused(components: Any, tmp_path: P
         write(tmp_path, name, make_vectors(1, 0))
     with pytest.raises(CheckpointError, match="only in case"):
         load_embeddings(tmp_path, components)
+
+
+def test_a_link_to_nowhere_is_named(components: Any, tmp_path: Path) -> None:
+    (tmp_path / "embeddings").mkdir()
+    (tmp_path / "embeddings" / "lost.safetensors").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="embeddings/lost.safetensors cannot be read"):
+        load_embeddings(tmp_path, components)

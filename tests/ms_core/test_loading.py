@@ -132,3 +132,12 @@ def test_a_component_of_our_own_loads_in_a_fresh_process(directory: Path) -> Non
         [sys.executable, "-c", script, directory], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == "MiniVAE", done.stderr
+
+
+def test_what_is_missing_is_told_without_the_path(golden_model_directory: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "golden"
+    shutil.copytree(golden_model_directory, directory)
+    (directory / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(ModelNotFoundError) as caught:
+        load_sdxl(directory, torch.float32)
+    assert str(tmp_path) not in caught.value.detail

@@ -439,3 +439,12 @@ def test_what_acts_already_is_not_set_up_again(golden_pipeline, directory: Path,
     assert hooks(golden_pipeline.components) == acting
     library.activate(NO_LORAS)
     assert hooks(golden_pipeline.components) == before
+
+
+def test_a_file_that_cannot_be_read_is_told_without_its_path(pipeline, directory: Path, spec) -> None:
+    link = directory / "loras" / "lost.safetensors"
+    link.symlink_to(directory / "nowhere")
+    with pytest.raises(UnfitLoraError, match="'lost' cannot be read") as caught:
+        pipeline.generate(replace(spec, loras=(Lora("lost"),)))
+    link.unlink()
+    assert str(directory) not in caught.value.detail
