@@ -24,7 +24,7 @@ CMD ["api", "--host", "0.0.0.0", "--allow-remote"]
 FROM base AS worker
 RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt "/srv/msd[worker]"
 COPY models ./models
-# The model is in the image; nothing is fetched, and the only places to write are /data and /tmp.
+# mini is in the image, other models are mounted; nothing is fetched, and the only places to write are /data and /tmp.
 ENV MSD_MODELS_DIR=/srv/msd/models HF_HOME=/tmp/huggingface HF_HUB_OFFLINE=1
 USER 10001
 CMD ["worker"]

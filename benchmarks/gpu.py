@@ -111,6 +111,9 @@ def measure_mode(setup: Setup, mode: str) -> dict[str, Any]:
         torch.cuda.set_per_process_memory_fraction(min(1.0, MODE_BYTES[mode] / total))
     pipeline = setup.pipeline(mode)
     specs = setup.specs(1)
+    codes = {warning.code for warning in pipeline.run(specs)[0].warnings}
+    if "memory_retry" in codes:
+        sys.exit(f"mode {mode}: the picture did not fit and was made in a smaller mode")
     return {"mode": mode, "limit_gb": MODE_BYTES[mode] / 1e9, **measure(setup, lambda: pipeline.run(specs))}
 
 

@@ -2,7 +2,7 @@
 # Everything that only a GPU can tell, in one command, on a bare machine that has PyTorch with CUDA and transformers.
 #
 #   benchmarks/gpu.sh                     tests marked gpu, then speed and memory at full size -> benchmarks/results/gpu.json
-#   benchmarks/gpu.sh --dry-run           the same with tiny sizes on the CPU, to see that it works
+#   benchmarks/gpu.sh --dry-run           the same with tiny sizes on the CPU, to see that it works (the tests are skipped)
 #   benchmarks/gpu.sh --train-mini [DIR]  one piece of eight minutes of training of the bundled model; again to go on.
 #                                         DIR holds sprites.zip, as `msd train mini --artwork` leaves it there
 #   benchmarks/gpu.sh --fetch-wheels      where there is a package index: put the missing packages into benchmarks/wheels
@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
 OUT=${OUT:-benchmarks/results}
 WHEELS=benchmarks/wheels
-# What is needed beside PyTorch and transformers; pure Python, so they fit any machine.
+# What is needed beside PyTorch, transformers 5 with huggingface-hub 2, Pillow, pydantic, psutil and requests; all pure Python.
 PACKAGES=(diffusers accelerate jaxtyping wadler-lindig beartype hypothesis sortedcontainers pytest iniconfig pluggy
     huggingface-hub pydantic-settings python-dotenv typer shellingham rich markdown-it-py mdurl)
 

@@ -81,13 +81,88 @@ def test_a_model_is_replaced_as_a_whole(model: Path) -> None:
     assert names(model.parent) == ["model"]
 
 
-def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
-    for name in (".new.0123abcd.partial", ".new.0123abcd.replaced"):
-        (tmp_path / name / "unet").mkdir(parents=True)
-    (tmp_path / ".newer.0123abcd.partial").mkdir()
-    with new_directory(tmp_path / "new"):
+def test_what_killed_processes_left_is_removed(model: Path) -> None:
+    for name in (".model.0123abcd.partial", ".model.0123abcd.replaced"):
+        (model.parent / name / "unet").mkdir(parents=True)
+    (model.parent / ".model.lock").touch()
+    (model.parent / ".models.0123abcd.partial").mkdir()
+    with new_directory(model):
         pass
-    assert names(tmp_path) == [".newer.0123abcd.partial", "new"]
+    assert names(model.parent) == [".models.0123abcd.partial", "model"]
+
+
+@pytest.mark.parametrize("interrupted", [1, 2])
+def test_an_interruption_between_the_renames_brings_the_model_back(
+    model: Path, monkeypatch: pytest.MonkeyPatch, interrupted: int
+) -> None:
+    done: list[Path] = []
+    rename = Path.rename
+
+    def interrupt(path: Path, target: Path) -> Path:
+        done.append(path)
+        if len(done) == 2 and interrupted == 2:
+            raise KeyboardInterrupt
+        moved = rename(path, target)
+        if len(done) == 1 and interrupted == 1:
+            raise KeyboardInterrupt
+        return moved
+
+    monkeypatch.setattr(Path, "rename", interrupt)
+    with pytest.raises(KeyboardInterrupt), new_directory(model):
+        pass
+    assert names(model) == [CARD_FILE]
+    assert names(model.parent) == ["model"]
+
+
+def test_a_model_that_a_killed_process_put_aside_comes_back(model: Path) -> None:
+    model.rename(model.with_name(".model.0123abcd.replaced"))
+    with pytest.raises(KeyError), new_directory(model):
+        raise KeyError
+    assert names(model) == [CARD_FILE]
+    assert names(model.parent) == ["model"]
+
+
+def test_a_model_that_was_put_aside_is_replaced_only_by_force(model: Path) -> None:
+    model.rename(model.with_name(".model.0123abcd.replaced"))
+    with pytest.raises(ModelTargetError, match="model exists already"):
+        check_target(model, force=False)
+    check_target(model, force=True)
+
+
+def test_what_was_put_aside_stays_while_nothing_is_in_its_place(tmp_path: Path) -> None:
+    aside = tmp_path / ".new.0123abcd.replaced"
+    (aside / "loras").mkdir(parents=True)
+    with pytest.raises(KeyError), new_directory(tmp_path / "new"):
+        raise KeyError
+    assert names(tmp_path) == [aside.name]
+
+
+def test_two_processes_do_not_make_one_model(tmp_path: Path) -> None:
+    with (
+        new_directory(tmp_path / "new") as directory,
+        pytest.raises(ModelTargetError, match=r"Another process is making .*new now; wait for it to end"),
+        new_directory(tmp_path / "new"),
+    ):
+        pass
+    assert not directory.exists()
+    assert names(tmp_path) == ["new"]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_stays_and_what_it_leads_to_is_replaced(model: Path, tmp_path: Path, is_there: bool) -> None:
+    link = tmp_path / "links" / "sdxl"
+    link.parent.mkdir()
+    link.symlink_to(model)
+    if not is_there:
+        (model / CARD_FILE).unlink()
+        model.rmdir()
+    check_target(link, force=True)
+    with new_directory(link) as directory:
+        assert directory.parent == model.parent
+        (directory / "file").touch()
+    assert link.is_symlink()
+    assert names(model) == ["file"]
+    assert names(link.parent) == ["sdxl"]
 
 
 def test_what_another_process_makes_now_is_left_alone(tmp_path: Path) -> None:
@@ -140,6 +215,20 @@ def test_a_read_only_place_is_refused_beforehand(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir(mode=0o555)
     with pytest.raises(ModelTargetError, match=r"models cannot be written; choose another place"):
         check_target(tmp_path / "models" / "new", force=False)
+
+
+def test_a_model_in_a_read_only_place_is_refused_beforehand(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != model.parent)
+    with pytest.raises(ModelTargetError, match=rf"^{model.parent} cannot be written"):
+        check_target(model, force=True)
+
+
+@pytest.mark.skipif(not OTHER_DISK.is_mount(), reason="there is no mounted disk here")
+def test_where_a_disk_is_mounted_no_model_can_be(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(OTHER_DISK)
+    for place in (OTHER_DISK, tmp_path / "link"):
+        with pytest.raises(ModelTargetError, match=rf"{place} is where a disk is mounted.*choose a folder inside it"):
+            check_target(place, force=True)
 
 
 @pytest.mark.skipif(
