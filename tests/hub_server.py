@@ -57,6 +57,7 @@ class Hub:
         refusals: status and X-Error-Code of repositories that are not shown.
         bytes_per_second: of each transfer of a big file; ``None`` for as fast as it goes.
         broken_off: bytes after which the next transfer of a big file breaks off; used up by it.
+        tells_length: whether the size of a big file is told beforehand; if not, the connection's end is the file's.
         knows_ranges: whether parts of big files can be asked for.
         altered: big files, by their path, that arrive other than they were published.
         log: of all requests, in the order in which they began; each stands there before its answer can be read.
@@ -67,6 +68,7 @@ class Hub:
     refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
     bytes_per_second: int | None = None
     broken_off: int | None = None
+    tells_length: bool = True
     knows_ranges: bool = True
     altered: set[str] = field(default_factory=set)
     log: list[Request] = field(default_factory=list)
@@ -249,11 +251,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, {"Accept-Ranges": "bytes"}, data)
             return
         start = int(asked[1])
+        if start >= len(data):
+            self._send(416, {"Content-Range": f"bytes */{len(data)}"})
+            return
         self._send(206, {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}, data[start:])
 
     def _send(self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> None:
         self.send_response(status)
-        for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
+        is_told = self.server.hub.tells_length or not self.path.startswith("/cdn/")
+        length = {"Content-Length": str(len(body))} if is_told else {"Connection": "close"}
+        for name, value in {**(headers or {}), **length}.items():
             self.send_header(name, value)
         token, asked = self.headers.get("Authorization"), self.headers.get("Range")
         path = unquote(urlsplit(self.path).path)

@@ -81,7 +81,7 @@ def fetch_blob(blob: Blob, whole: Path, on_bytes: OnBytes) -> None:
             if _complete(blob, content, on_bytes) == blob.sha256:
                 os.replace(partial, whole)
                 return
-            on_bytes(-blob.size)
+            on_bytes(-content.seek(0, os.SEEK_END))
         partial.unlink()
     raise DownloadError(
         f"{blob.name} did not arrive as it was published (its SHA-256 differs). Run the same command again; if that does "
@@ -90,17 +90,26 @@ def fetch_blob(blob: Blob, whole: Path, on_bytes: OnBytes) -> None:
 
 
 def _complete(blob: Blob, content: BufferedRandom, on_bytes: OnBytes) -> str:
-    """Fetch what is missing; a broken connection is taken up again. Returns the SHA-256 of the whole."""
+    """Fetch what is missing; a broken connection is taken up again. Returns the SHA-256 of the whole.
+
+    It is empty where the server has less than was published.
+    """
     failures = 0
     while True:
         before = content.seek(0, os.SEEK_END)
         try:
             if before < blob.size:
                 _stream(blob, content, on_bytes)
+            if content.seek(0, os.SEEK_END) < blob.size:
+                # Where a server or a proxy tells no length, the end of a broken connection looks like that of the file.
+                raise httpx2.RemoteProtocolError(f"{blob.name} ended before it was whole")
             content.seek(0)
             return hashlib.file_digest(content, "sha256").hexdigest()
         except (httpx2.TransportError, HfHubHTTPError) as error:
-            if isinstance(error, HfHubHTTPError) and error.response.status_code not in PASSING_STATUSES:
+            status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+            if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return ""
+            if status is not None and status not in PASSING_STATUSES:
                 raise
             failures = failures + 1 if content.seek(0, os.SEEK_END) == before else 1
             if failures == _ATTEMPTS:

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -88,6 +89,27 @@ def test_a_broken_connection_is_taken_up_again(hub: Hub, blob: Blob, whole: Path
     assert (first.range, second.status) == (None, 206)
     begin = int(str(second.range).removeprefix("bytes=").removesuffix("-"))
     assert 0 < begin <= first.sent < len(DATA)
+
+
+def test_a_transfer_that_ends_short_without_a_word_is_taken_up_again(hub: Hub, blob: Blob, whole: Path) -> None:
+    hub.tells_length, hub.broken_off = False, 500_000
+    counts: list[int] = []
+    fetch_blob(blob, whole, counts.append)
+    assert whole.read_bytes() == DATA
+    assert sum(counts) == len(DATA)
+    first, second = transfers(hub)
+    assert (first.range, second.range) == (None, f"bytes={first.sent}-")
+
+
+@pytest.mark.parametrize("left", [b"", DATA])
+def test_a_file_shorter_than_published_is_refused(hub: Hub, blob: Blob, whole: Path, left: bytes) -> None:
+    longer = replace(blob, size=len(DATA) + 5)
+    leave(whole, left)
+    counts: list[int] = []
+    with pytest.raises(DownloadError, match="SHA-256 differs"):
+        fetch_blob(longer, whole, counts.append)
+    assert sum(counts) == -len(left)
+    assert list(whole.parent.iterdir()) == []
 
 
 def test_a_server_without_ranges_sends_all_again(hub: Hub, blob: Blob, whole: Path) -> None:
