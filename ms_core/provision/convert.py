@@ -51,6 +51,8 @@ def build_model(sources: ModelSources, target: Path, force: bool, on_step: OnSte
     _check_base(sources)
     _check_room(sources, target)
     with new_directory(target) as directory:
+        # Another process may have made one since.
+        check_target(target, force)
         on_step("base")
         _put_base(sources, directory)
         on_step("adapter")
@@ -62,7 +64,8 @@ def build_model(sources: ModelSources, target: Path, force: bool, on_step: OnSte
             put_extra(source, directory / path)
         origins = sources.origins
         if target.is_dir():
-            card, origins = _keep_extras(target, directory, card, origins)
+            _copy_extras(target, directory, sources)
+            card, origins = _keep_names(target, directory, card, origins)
         card.save(directory)
         text = json.dumps(origins, indent=2, ensure_ascii=False)
         (directory / SOURCES_FILE).write_text(text + "\n", encoding="utf-8")
@@ -70,6 +73,8 @@ def build_model(sources: ModelSources, target: Path, force: bool, on_step: OnSte
         _open_modes(directory)
         on_step("SHA-256 of all files")
         write_inventory(directory, sources.made_with)
+        # All that took minutes, in which people may have put more files there.
+        _copy_extras(target, directory, sources)
 
 
 def _check_base(sources: ModelSources) -> None:
@@ -150,19 +155,27 @@ def _put_adapter(sources: ModelSources, directory: Path) -> ModelCard:
     return replace(card, resampler=infer_resampler_config(state, sources.heads), num_dummy_tokens=dummy_tokens)
 
 
-def _keep_extras(old: Path, directory: Path, card: ModelCard, origins: Origins) -> tuple[ModelCard, Origins]:
-    """Take over what lies beside the model that is replaced, for people put their own files there.
+def _copy_extras(old: Path, directory: Path, sources: ModelSources) -> None:
+    """Take over what lies beside the model that is replaced, for people put their own files there; only what is new."""
 
-    Returns the card with the old one's presets, as far as their LoRAs are there, and the origins with the old ones.
-    """
+    def put_new(source: str | Path, place: str | Path) -> None:
+        if not Path(place).exists():
+            put_file(Path(source), Path(place))
+
     for path in (path for name in (LORAS, CONTROLNETS, EMBEDDINGS) for path in sorted((old / name).glob("*"))):
-        place = directory / path.relative_to(old)
-        if not place.exists():
-            place.parent.mkdir(exist_ok=True)
-            if path.is_dir():
-                shutil.copytree(path, place, copy_function=lambda source, target: put_file(Path(source), Path(target)))
-            else:
-                put_file(path, place)
+        place = path.relative_to(old)
+        # What the new model brings is not mixed with the old one's.
+        if place.as_posix() in sources.extras:
+            continue
+        (directory / place).parent.mkdir(exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, directory / place, copy_function=put_new, dirs_exist_ok=True)
+        else:
+            put_new(path, directory / place)
+
+
+def _keep_names(old: Path, directory: Path, card: ModelCard, origins: Origins) -> tuple[ModelCard, Origins]:
+    """The card with the old one's presets, as far as their LoRAs are there, and the origins with the old ones."""
     known = parse_json(old / SOURCES_FILE) or {} if (old / SOURCES_FILE).is_file() else {}
     kept = {path: origin for path, origin in known.items() if "/" in path and (directory / path).exists()}
     try:

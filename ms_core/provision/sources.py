@@ -83,8 +83,13 @@ def sources_from(directory: Path, base: Path, made_with: str) -> ModelSources:
         configs=directory,
         extras={
             path.relative_to(directory).as_posix(): path
-            for pattern in (f"{LORAS}/*.safetensors", f"{CONTROLNETS}/*", f"{EMBEDDINGS}/*.safetensors")
-            for path in sorted(directory.glob(pattern))
+            for path in (
+                *sorted(directory.glob(f"{LORAS}/*.safetensors")),
+                *sorted(config.parent for config in directory.glob(f"{CONTROLNETS}/*/config.json")),
+                *sorted(directory.glob(f"{EMBEDDINGS}/*.safetensors")),
+            )
+            # What a file system or a desktop puts beside them is hidden.
+            if not path.name.startswith(".")
         },
         origins=origins,
     )

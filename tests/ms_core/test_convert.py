@@ -26,6 +26,7 @@ from ms_core.errors import (
 from ms_core.inventory import check_inventory
 from ms_core.loading import load_image_encoder
 from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.provision import convert
 from ms_core.provision.convert import build_model
 from ms_core.provision.sources import ModelSources, sdxl_card, sources_from
 from ms_core.references import PREPROCESSOR_FILE, ReferencePreprocessor
@@ -163,6 +164,38 @@ def test_a_model_made_anew_keeps_what_lies_beside_it(sources, build, tmp_path: P
         "base": {"file": "new"},
         "loras/quick.safetensors": {"file": "quick"},
     }
+
+
+def test_files_put_beside_a_model_while_it_is_made_anew_are_kept(sources, build) -> None:
+    model = build(sources)
+    mine = model / "controlnets" / "mine"
+    mine.mkdir(parents=True)
+    (mine / "config.json").write_text("{}")
+
+    def add(step: str) -> None:
+        if step.startswith("SHA-256"):
+            (mine / "notes.txt").write_text("late")
+            (model / "loras").mkdir()
+            save_file({"lora_unet_x.lora_up.weight": torch.ones(2, 2)}, model / "loras" / "late.safetensors")
+
+    build_model(sources, model, True, add)
+    assert ModelCard.load(model).extras.loras == ("late",)
+    assert (mine / "notes.txt").read_text() == "late"
+
+
+def test_a_model_that_appears_meanwhile_is_not_replaced(sources, build, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(convert, "_check_room", lambda *arguments: (monkeypatch.undo(), build(sources)))
+    with pytest.raises(ModelTargetError, match="exists already"):
+        build_model(replace(sources, made_with="second"), tmp_path / "model", False, lambda text: None)
+    assert json.loads((tmp_path / "model" / "files.json").read_text())["made_with"] == "msd convert"
+
+
+def test_what_a_desktop_leaves_beside_a_model_is_no_part_of_it(sources, build) -> None:
+    model = build(sources)
+    for name in ("loras/._style.safetensors", "controlnets/.DS_Store", "controlnets/mine/model.bin"):
+        (model / name).parent.mkdir(parents=True, exist_ok=True)
+        (model / name).write_bytes(b"junk")
+    assert sources_from(model, sources.base, "msd convert").extras == {}
 
 
 def test_a_broken_model_can_be_made_anew(sources, build) -> None:
