@@ -231,6 +231,17 @@ def _size_warnings(resolved: ResolvedSpec, card: ModelCard) -> list[GenerationWa
     return [GenerationWarning("unusual_size", detail, "/height")]
 
 
+def layout_warnings(spec: GenerationSpec, num_steps: int) -> tuple[GenerationWarning, ...]:
+    """Auto layout whose places would act only after the last of ``num_steps`` UNet calls."""
+    if spec.layout is None or spec.layout.start_step <= num_steps:
+        return ()
+    detail = (
+        f"The places that are found act from step {spec.layout.start_step} on, and this picture has only {num_steps} steps, so "
+        "they never do; choose a smaller start_step or more steps."
+    )
+    return (GenerationWarning("layout_too_late", detail, "/layout/start_step"),)
+
+
 def _require_spans(spec: GenerationSpec, spans: Sequence[TokenSpan | None]) -> None:
     for index, (subject, span) in enumerate(zip(spec.subjects, spans, strict=True)):
         if span is None:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from jaxtyping import Float
+from PIL import ImageOps
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -220,7 +221,8 @@ def check_pictures(batch: Sequence[ResolvedSpec]) -> None:
     """Raise ``PictureError`` for the first control picture that has not the size of the result."""
     for row in batch:
         for index, control in enumerate(row.spec.controls):
-            check_control_size(control.image.size, row.height, row.width, f"/controls/{index}/image")
+            size = ImageOps.exif_transpose(control.image).size
+            check_control_size(size, row.height, row.width, f"/controls/{index}/image")
 
 
 def prepare_controls(
@@ -244,4 +246,6 @@ def prepare_controls(
 
 def _pixels(control: Control) -> Float[Tensor, "3 height width"]:
     """The control picture in [0, 1]."""
-    return torch.tensor(np.array(opaque(control.image, BLACK))).permute(2, 0, 1).float() / 255.0
+    return (
+        torch.tensor(np.array(opaque(ImageOps.exif_transpose(control.image), BLACK))).permute(2, 0, 1).float() / 255.0
+    )

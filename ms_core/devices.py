@@ -17,6 +17,14 @@ _OUT_OF_MEMORY = "The device has too little free memory; ask for a smaller pictu
 _HOST_MEMORY = Path("/proc/meminfo")
 
 
+# Where torch has no class of its own: the CPU's allocator, and what cuBLAS and cuDNN ask the device for by themselves.
+_ALLOCATION_FAILED = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
     """Memory of one device, in bytes.
@@ -45,10 +53,12 @@ def device_errors() -> Generator[None]:
     except torch.OutOfMemoryError as error:
         raise DeviceOutOfMemoryError(_OUT_OF_MEMORY) from error
     except torch.AcceleratorError as error:
+        # A failed allocation outside torch's own allocator leaves the context as it was.
+        if "out of memory" in str(error):
+            raise DeviceOutOfMemoryError(_OUT_OF_MEMORY) from error
         raise DeviceLostError(f"The device failed and this process cannot use it any more: {error}") from error
     except RuntimeError as error:
-        # On the CPU torch has no class of its own for this.
-        if "DefaultCPUAllocator: can't allocate memory" not in str(error):
+        if not any(sign in str(error) for sign in _ALLOCATION_FAILED):
             raise
         raise DeviceOutOfMemoryError(_OUT_OF_MEMORY) from error
 

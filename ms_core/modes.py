@@ -20,6 +20,7 @@ MemorySetting = Literal["auto", "24gb", "12gb", "8gb", "cpu"]
 Part = Literal["text_encoders", "image_encoder", "resampler", "projections", "unet", "controlnets", "vae"]
 
 PARTS: tuple[Part, ...] = get_args(Part)
+MODES: tuple[MemoryMode, ...] = get_args(MemoryMode)
 DEVICE_MODES: tuple[MemoryMode, ...] = ("24gb", "12gb", "8gb")
 
 _RESIDENT: dict[MemoryMode, frozenset[Part]] = {

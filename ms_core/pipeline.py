@@ -23,7 +23,7 @@ from ms_core.adapter import MSAdapter
 from ms_core.attention_data import ATTENTION_DATA
 from ms_core.batch import ResolvedSpec, resolve_batch
 from ms_core.checkpoint import check_encoders, load_adapter
-from ms_core.conditioning import Conditioner, Conditioning, find_warnings
+from ms_core.conditioning import Conditioner, Conditioning, find_warnings, layout_warnings
 from ms_core.config import ModelCard
 from ms_core.controls import ControlNets, Controls, check_pictures, prepare_controls
 from ms_core.devices import default_dtype, device_errors
@@ -229,7 +229,7 @@ class MSDiffusionPipeline:
                 # Cutting out takes a while, and is remembered.
                 self.conditioner.reader.see(subject)
                 yield Progress("encode", 0, steps)
-            warnings = tuple(self._find_warnings(row) for row in batch)
+            warnings = tuple(self._find_warnings(row, steps) for row in batch)
             run = self._prepare(batch, schedule)
             yield Progress("denoise", 0, steps, warnings)
             with self.residency.use("unet", *run.controls.nets):
@@ -238,6 +238,9 @@ class MSDiffusionPipeline:
                     yield Progress("denoise", step + 1, steps, warnings)
             yield Progress("decode", steps, steps, warnings)
             latents = run.latents.split_with_sizes([1] * len(batch))
+            # Decoding takes the most memory of all; keys, values and LoRAs have done their part.
+            del run
+            self.loras.deactivate()
             with self.residency.use("vae"):
                 images = [decode_latents(self.components, row) for row in latents]
             yield Finished(
@@ -247,9 +250,10 @@ class MSDiffusionPipeline:
                 )
             )
 
-    def _find_warnings(self, row: ResolvedSpec) -> tuple[GenerationWarning, ...]:
+    def _find_warnings(self, row: ResolvedSpec, num_steps: int) -> tuple[GenerationWarning, ...]:
         return (
             *find_warnings(row, self.components, self.card),
+            *layout_warnings(row.spec, num_steps),
             *self.conditioner.reader.cutout_warnings(row.spec),
         )
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from ms_core.adapter import MSAdapter
 from ms_core.devices import release_cached_memory
-from ms_core.modes import MemoryMode, Part, resident_parts
+from ms_core.modes import MODES, MemoryMode, Part, resident_parts
 
 # Gives the modules of a part whose own tensors are moved; asked anew each time, for peft puts modules into others.
 PartModules = Callable[[], Iterable[nn.Module]]
@@ -33,7 +33,6 @@ class Residency:
 
     Attributes:
         device: where they work.
-        mode: says which parts stay there between their phases.
     """
 
     def __init__(self, parts: Mapping[Part, PartModules], device: torch.device, mode: MemoryMode) -> None:
@@ -43,7 +42,8 @@ class Residency:
             torch.OutOfMemoryError: the parts that stay on the device do not fit.
         """
         self.device = device
-        self.mode: MemoryMode = mode
+        self._base_mode: MemoryMode = mode
+        self._switches: list[list[MemoryMode]] = []
         self._parts = dict(parts)
         # Parts that are wholly on the device: going over all modules of SDXL takes some 25 ms.
         self._here = set[Part | nn.Module]()
@@ -53,6 +53,12 @@ class Residency:
         for part in self._parts:
             if self._stays(part):
                 self._put(part, self.device)
+
+    @property
+    def mode(self) -> MemoryMode:
+        """The mode in force: the smallest of those that were switched to, else the one it began with."""
+        modes: list[MemoryMode] = [self._base_mode, *(switch[0] for switch in self._switches)]
+        return modes[0] if len(modes) == 1 else max(modes[1:], key=lambda mode: MODES.index(mode))
 
     @contextmanager
     def use(self, *parts: Part | nn.Module) -> Generator[None]:
@@ -84,12 +90,14 @@ class Residency:
         Parts that are parked for it come back when they are next used: if there is no room for them then, it is that
         request's trouble, not this one's.
         """
-        former, self.mode = self.mode, mode
+        # Requests in turn may end in another order than they began: each takes back its own switch only.
+        switch: list[MemoryMode] = [mode]
+        self._switches.append(switch)
         try:
             self._park([*self._parts, *self._controlnets])
             yield
         finally:
-            self.mode = former
+            self._switches = [other for other in self._switches if other is not switch]
 
     def _stays(self, part: Part | nn.Module) -> bool:
         return ("controlnets" if isinstance(part, nn.Module) else part) in resident_parts(self.mode)

@@ -87,6 +87,7 @@ class ReferenceReader:
         return tuple(
             GenerationWarning("cutout_failed", _CUTOUT_FAILED, f"/subjects/{index}/{_field(subject, number)}")
             for index, subject in enumerate(spec.subjects)
+            if subject.cutout
             for number, seen in enumerate(self.see(subject))
             if not seen.found
         )

@@ -54,7 +54,7 @@ class LoraLibrary:
         self._max_loaded = max_loaded
         self._targets = find_targets(components)
         self._loaded: OrderedDict[LoraFile, dict[Target, LowRank]] = OrderedDict()
-        self._active = NO_LORAS
+        self._active: Loras | None = NO_LORAS
         self._handles: list[RemovableHandle] = []
 
     @property
@@ -96,12 +96,13 @@ class LoraLibrary:
             for target, low_rank in self._load(file).items():
                 layers.setdefault(target, []).append((low_rank.to(self._device), weight))
         modules = [getattr(self._components, target.component).get_submodule(target.path) for target in layers]
-        for handle in self._handles:
-            handle.remove()
-        self._handles = [
-            module.register_forward_hook(_addition(parts))
-            for module, parts in zip(modules, layers.values(), strict=True)
-        ]
+        # A job's time limit may strike between any two lines: until the end this state equals no request's.
+        self._active = None
+        while self._handles:
+            self._handles[-1].remove()
+            self._handles.pop()
+        for module, parts in zip(modules, layers.values(), strict=True):
+            self._handles.append(module.register_forward_hook(_addition(parts)))
         self._active = loras
         self._forget({file for file, _ in loras})
 

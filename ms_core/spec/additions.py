@@ -71,7 +71,7 @@ class StartPicture:
     redraw: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "redraw", tuple(self.redraw))
+        object.__setattr__(self, "redraw", tuple(dict.fromkeys(self.redraw)))
         check_strength(self.strength, "/strength")
 
     def num_kept_steps(self, num_inference_steps: int) -> int:

@@ -8,9 +8,9 @@ from itertools import product
 import pytest
 
 from ms_core.batch import resolve
-from ms_core.conditioning import find_warnings
+from ms_core.conditioning import find_warnings, layout_warnings
 from ms_core.provision.sources import SDXL_SIZES
-from ms_core.spec import Box, GenerationSpec, Subject
+from ms_core.spec import AutoLayout, Box, GenerationSpec, Subject
 
 
 @pytest.fixture
@@ -95,3 +95,11 @@ def test_a_size_far_from_all_is_told_with_a_better_one(golden_pipeline, spec, he
 def test_a_card_without_sizes_calls_none_unusual(golden_pipeline, spec) -> None:
     for height, width in product((64, 4096), repeat=2):
         assert size_warnings(golden_pipeline, spec, height, width, sizes=()) == []
+
+
+def test_places_that_would_be_found_too_late_are_told(golden_pipeline, spec) -> None:
+    late = replace(spec, layout=AutoLayout(start_step=5), num_inference_steps=4, height=64, width=64)
+    (generation,) = golden_pipeline.run(late)
+    assert "layout_too_late" in {warning.code for warning in generation.warnings}
+    assert layout_warnings(late, 5) == ()
+    assert layout_warnings(spec, 1) == ()

@@ -21,6 +21,19 @@ def test_out_of_memory_on_the_host() -> None:
         torch.empty(2**60, dtype=torch.uint8)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+)
+def test_out_of_memory_beside_torchs_own_allocator(error: RuntimeError) -> None:
+    with pytest.raises(DeviceOutOfMemoryError), device_errors():
+        raise error
+
+
 def test_a_broken_context() -> None:
     with pytest.raises(DeviceLostError, match="illegal memory access"), device_errors():
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")

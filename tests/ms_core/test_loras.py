@@ -448,3 +448,23 @@ def test_a_file_that_cannot_be_read_is_told_without_its_path(pipeline, directory
         pipeline.generate(replace(spec, loras=(Lora("lost"),)))
     link.unlink()
     assert str(directory) not in caught.value.detail
+
+
+def test_what_interrupts_the_setting_up_leaves_no_hook(
+    golden_pipeline, directory: Path, drawn, spec, monkeypatch
+) -> None:
+    library = LoraLibrary(golden_pipeline.components, directory, golden_pipeline.device)
+    loras = library.find(resolve(replace(spec, loras=(Lora("unet"),)), golden_pipeline.card))
+    before = hooks(golden_pipeline.components)
+    register, calls = torch.nn.Module.register_forward_hook, iter(range(3))
+
+    def interrupted(module, hook):
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return register(module, hook)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.Module, "register_forward_hook", interrupted)
+        with pytest.raises(KeyboardInterrupt), library.cleared():
+            library.activate(loras)
+    assert hooks(golden_pipeline.components) == before

@@ -328,3 +328,14 @@ def test_moving_keeps_parameters_buffers_and_children() -> None:
     assert linear.weight.data_ptr() == other
     move_tensors(norm, HOST)
     assert norm.weight.device == HOST
+
+
+def test_switches_that_end_in_another_order_leave_the_first_mode() -> None:
+    residency = Residency({}, DEVICE, "24gb")
+    first, second = residency.switched("12gb"), residency.switched("8gb")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert residency.mode == "8gb"
+    second.__exit__(None, None, None)
+    assert residency.mode == "24gb"

@@ -35,7 +35,7 @@ def pipeline(
     """The one pipeline in any mode: only what it keeps on its device differs, and here all devices are one."""
 
     def in_mode(mode: MemoryMode) -> MSDiffusionPipeline:
-        monkeypatch.setattr(large.residency, "mode", mode)
+        monkeypatch.setattr(large.residency, "_base_mode", mode)
         return large
 
     return in_mode

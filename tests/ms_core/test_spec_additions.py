@@ -87,3 +87,7 @@ def test_lists_become_tuples() -> None:
     spec = replace(SPEC, loras=[Lora("paper")], controls=[CONTROL])  # pyright: ignore[reportArgumentType]
     assert spec.loras == (Lora("paper"),)
     assert spec.controls == (CONTROL,)
+
+
+def test_a_subject_is_redrawn_once() -> None:
+    assert StartPicture(PICTURE, redraw=(1, 0, 1)).redraw == (1, 0)
