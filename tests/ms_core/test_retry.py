@@ -21,6 +21,7 @@ from ms_core.pipeline import MSDiffusionPipeline
 from ms_core.spec import Box, GenerationSpec, Subject
 
 STEPS = 3
+NO_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +53,14 @@ def fail() -> Iterator[Callable[..., list[Any]]]:
     """Have a module's calls fail, those of the given numbers; gives the shape of each call's first input."""
     handles: list[Any] = []
 
-    def install(module: torch.nn.Module, *numbers: int, error: type[Exception] = torch.OutOfMemoryError) -> list[Any]:
+    def install(module: torch.nn.Module, *numbers: int, error: Exception = NO_MEMORY) -> list[Any]:
         shapes: list[Any] = []
 
         def before(_: Any, args: tuple[Any, ...]) -> None:
             shapes.append(tuple(args[0].shape))
             if len(shapes) - 1 in numbers:
-                raise error("CUDA out of memory. Tried to allocate 2.00 GiB.")
+                # A new one each time: an error keeps the frames that it went through.
+                raise type(error)(*error.args)
 
         handles.append(module.register_forward_pre_hook(before))
         return shapes
@@ -218,7 +220,7 @@ def test_nothing_of_a_failed_job_is_left_with_its_error(pipeline, spec, fail) ->
 
 def test_a_lost_device_is_not_tried_again(pipeline, spec, fail) -> None:
     large = pipeline("24gb")
-    shapes = fail(large.unet, 0, error=torch.AcceleratorError)
+    shapes = fail(large.unet, 0, error=torch.AcceleratorError("CUDA error: unspecified launch failure"))
     with pytest.raises(DeviceLostError):
         large.run(spec)
     assert len(shapes) == 1
