@@ -411,5 +411,5 @@ def test_nothing_soft_stays_behind(golden_pipeline, spec) -> None:
 def test_the_picture_comes_with_its_warnings(golden_pipeline, spec) -> None:
     hidden = with_subject(spec, 0, z_index=1, box=WHOLE_PICTURE)
     assert [warning.code for warning in golden_pipeline.run(hidden)[0].warnings] == ["subject_hidden"]
-    with_layout = replace(hidden, layout=AutoLayout())
+    with_layout = replace(hidden, layout=AutoLayout(start_step=2))
     assert golden_pipeline.run(with_layout)[0].warnings == ()
