@@ -31,6 +31,7 @@ class Settings(BaseSettings):
         max_picture_pixels: largest reference picture, by its header.
         max_picture_side: longer side, in pixels, to which larger reference pictures are reduced.
         job_timeout_s: time after which a running job is given up, in seconds.
+        lifetime_s: how long a job may wait, and how long it and its files are kept after its end, in seconds.
         redis_timeout_s: time after which a silent Redis counts as down, in seconds.
     """
 
@@ -44,6 +45,7 @@ class Settings(BaseSettings):
     max_picture_pixels: Annotated[int, Field(ge=1)] = 50_000_000
     max_picture_side: Annotated[int, Field(ge=64)] = 2048
     job_timeout_s: Annotated[int, Field(ge=1)] = 600
+    lifetime_s: Annotated[float, Field(gt=0)] = 24 * 3600
     redis_timeout_s: Annotated[float, Field(gt=0)] = 2.0
 
     @field_validator("cors_origins", mode="before")

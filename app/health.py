@@ -10,7 +10,7 @@ from typing import Literal
 import redis
 
 from app.schemas import CheckResource, ReadinessResource
-from worker.contract import JobStore, WorkerRecord, WorkerState
+from worker.contract import Registry, WorkerRecord, WorkerState
 
 Readiness = Literal["ready", "degraded", "starting", "unavailable"]
 
@@ -21,7 +21,7 @@ class Health:
     """Looks at everything that the jobs of one model need."""
 
     def __init__(self, client: redis.Redis, data_dir: Path, model: str) -> None:
-        self._store = JobStore(client)
+        self._registry = Registry(client)
         self._data_dir = data_dir
         self._model = model
 
@@ -29,7 +29,7 @@ class Health:
         """The state of the service; never raises for a part that is away."""
         storage = self._check_storage()
         try:
-            workers = self._store.workers(self._model)
+            workers = self._registry.workers(self._model)
         except redis.RedisError:
             down = CheckResource(ok=False, detail="Redis does not answer.")
             unknown = CheckResource(ok=False, detail="Unknown without Redis.")

@@ -9,6 +9,7 @@ import redis
 from rq import Queue
 from rq.job import Job as QueueEntry
 
+from app.config import Settings
 from app.generate_request import GenerateRequest
 from app.intake import complete_request
 from ms_core.errors import ImageNotFoundError, JobConflictError, JobNotFoundError, QueueUnavailableError
@@ -17,10 +18,10 @@ from worker.artifacts import ArtifactStore
 from worker.contract import (
     GENERATE_JOB,
     CancelOutcome,
-    JobError,
     JobRecord,
     JobState,
     JobStore,
+    Registry,
     is_job_id,
     new_job_id,
     queue_name,
@@ -36,21 +37,21 @@ class Jobs:
     Args:
         client: of the Redis that carries the jobs; gives bytes.
         artifacts: where pictures, requests and results are kept.
-        model: whose queue is filled.
-        timeout_s: after which a running job is given up.
+        settings: name the model whose queue is filled.
 
     Raises (every method):
         redis.exceptions.RedisError: Redis cannot be reached.
         StorageError: the artifact store cannot be read or written.
     """
 
-    def __init__(self, client: redis.Redis, artifacts: ArtifactStore, model: str, timeout_s: int) -> None:
+    def __init__(self, client: redis.Redis, artifacts: ArtifactStore, settings: Settings) -> None:
         self._client = client
-        self._store = JobStore(client)
+        self._store = JobStore(client, lifetime_s=settings.lifetime_s)
+        self._registry = Registry(client)
         self._artifacts = artifacts
-        self._model = model
-        self._timeout_s = timeout_s
-        self._queue = Queue(queue_name(model), connection=client, serializer="json")
+        self._model = settings.model
+        self._timeout_s = settings.job_timeout_s
+        self._queue = Queue(queue_name(settings.model), connection=client, serializer="json")
 
     def submit(self, request: GenerateRequest) -> JobRecord:
         """Keep the request and its pictures, and queue a job for it.
@@ -59,16 +60,21 @@ class Jobs:
             InvalidRequestError: values that do not fit each other or the model.
         """
         # Asked first: without Redis nothing is written to disk.
-        complete = complete_request(request, self._store.card(self._model))
+        complete = complete_request(request, self._registry.card(self._model))
         seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
         stored = complete.to_stored(self._artifacts.save_picture, seed, self._model)
+        job_id = new_job_id()
         record = JobRecord(
-            id=new_job_id(), model=self._model, seed=seed, num_images=request.num_images, warnings=complete.warnings
+            id=job_id,
+            model=self._model,
+            folder=self._artifacts.create_folder(job_id, stored),
+            seed=seed,
+            num_images=request.num_images,
+            warnings=complete.warnings,
         )
-        self._artifacts.save_request(record.id, stored)
         self._store.create(record)
-        self._enqueue(record.id)
-        return record
+        self._enqueue(record)
+        return self.find(job_id)
 
     def find(self, job_id: str) -> JobRecord:
         """The job as it stands now.
@@ -85,7 +91,7 @@ class Jobs:
         """How many jobs are ahead of a queued job; ``None`` if it is not queued."""
         if record.state is not JobState.QUEUED:
             return None
-        return self._queue.get_job_position(record.id)
+        return self._queue.get_job_position(record.entry)
 
     def image(self, job_id: str, index: int) -> bytes:
         """The bytes of a finished picture.
@@ -97,7 +103,7 @@ class Jobs:
         record = self.find(job_id)
         if not 0 <= index < len(record.images):
             raise ImageNotFoundError(f"The job is {record.state} and has {len(record.images)} images, counted from 0.")
-        return self._artifacts.load_image(job_id, index)
+        return self._artifacts.load_image(record.folder, record.files_attempt, index)
 
     def reference(self, job_id: str, subject: int) -> bytes:
         """What the model sees of a subject, as PNG.
@@ -109,7 +115,7 @@ class Jobs:
         record = self.find(job_id)
         if subject not in record.references:
             raise ImageNotFoundError("The job shows no such reference; only subjects that ask for a cut-out have one.")
-        return self._artifacts.load_reference(job_id, subject)
+        return self._artifacts.load_reference(record.folder, record.files_attempt, subject)
 
     def cancel(self, job_id: str) -> JobRecord:
         """Cancel a queued job now, or ask the worker of a running one to stop.
@@ -124,28 +130,28 @@ class Jobs:
         if outcome is CancelOutcome.ENDED:
             raise JobConflictError(f"The job has already {record.state}; there is nothing left to cancel.")
         if outcome is CancelOutcome.CANCELED:
-            self._drop_from_queue(job_id)
+            self._drop_from_queue(record.entry)
         return record
 
-    def _enqueue(self, job_id: str) -> None:
+    def _enqueue(self, record: JobRecord) -> None:
         try:
             self._queue.enqueue_call(
                 GENERATE_JOB,
-                args=(job_id,),
-                job_id=job_id,
+                args=(record.owner, record.id),
+                job_id=record.entry,
                 timeout=self._timeout_s,
                 result_ttl=0,
                 failure_ttl=QUEUE_FAILURE_TTL_S,
             )
         except redis.RedisError as error:
-            detail = "The queue went away while the job was handed over; send the request again."
-            # With Redis still away the record stays queued, and the workers take it up when Redis is back.
+            # What is not accepted is not kept. With Redis still away the sweep finds the job and has it run.
             with suppress(redis.RedisError):
-                reason = JobError(code=QueueUnavailableError.code, detail=detail)
-                self._store.transition(job_id, [JobState.QUEUED], JobState.FAILED, error=reason)
+                self._store.erase(record.id, None)
+                self._artifacts.remove(record.folder)
+            detail = "The queue went away while the job was handed over; send the request again."
             raise QueueUnavailableError(detail) from error
 
-    def _drop_from_queue(self, job_id: str) -> None:
+    def _drop_from_queue(self, entry: str) -> None:
         """Take a canceled job out of the line; one that a worker holds already is skipped by the worker."""
-        if self._queue.remove(job_id):
-            self._client.delete(QueueEntry.key_for(job_id))
+        if self._queue.remove(entry):
+            self._client.delete(QueueEntry.key_for(entry))

@@ -51,7 +51,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings = settings
-    app.state.jobs = Jobs(client, ArtifactStore(settings.data_dir), settings.model, settings.job_timeout_s)
+    app.state.jobs = Jobs(client, ArtifactStore(settings.data_dir), settings)
     app.state.models = Models(client, settings.model)
     app.state.health = Health(client, settings.data_dir, settings.model)
     app.include_router(jobs.router)

@@ -6,7 +6,7 @@ import redis
 
 from app.resources import model_resource
 from app.schemas import ModelsResource
-from worker.contract import JobStore
+from worker.contract import Registry
 
 
 class Models:
@@ -18,7 +18,7 @@ class Models:
     """
 
     def __init__(self, client: redis.Redis, model: str) -> None:
-        self._store = JobStore(client)
+        self._registry = Registry(client)
         self._model = model
 
     def all(self) -> ModelsResource:
@@ -27,5 +27,5 @@ class Models:
         Raises:
             redis.exceptions.RedisError: Redis cannot be reached.
         """
-        ready = any(worker.state.serves for worker in self._store.workers(self._model))
-        return ModelsResource(models=[model_resource(self._model, ready, self._store.card(self._model))])
+        ready = any(worker.state.serves for worker in self._registry.workers(self._model))
+        return ModelsResource(models=[model_resource(self._model, ready, self._registry.card(self._model))])

@@ -79,9 +79,13 @@ _STATUS_AND_TITLE: Mapping[type[core.MSDiffusionError], tuple[HTTPStatus, str]] 
     core.ServiceError: (_INTERNAL, "A part of the service failed"),
     core.QueueUnavailableError: (_UNAVAILABLE, "The queue cannot be reached"),
     core.StorageError: (_UNAVAILABLE, "The storage cannot be used"),
+    core.StorageFullError: (_UNAVAILABLE, "The storage is full"),
+    core.AttemptOverError: (_INTERNAL, "An attempt came too late"),
     core.JobNotFoundError: (HTTPStatus.NOT_FOUND, "No such job"),
+    core.JobGoneError: (HTTPStatus.GONE, "The job is no longer kept"),
     core.ImageNotFoundError: (HTTPStatus.NOT_FOUND, "No such image"),
     core.JobConflictError: (HTTPStatus.CONFLICT, "The job's state forbids this"),
+    core.RequestMismatchError: (_UNPROCESSABLE, "The id or key stands for another request"),
     core.StartupError: (_INTERNAL, "The service cannot start"),
 }
 

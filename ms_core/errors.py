@@ -26,9 +26,13 @@
     └── ServiceError
         ├── QueueUnavailableError    Redis cannot be reached
         ├── StorageError             the artifact store cannot be read or written
+        │   ├── StorageFullError     there is no room left
+        │   └── AttemptOverError     an older attempt at a job wants to write, or one at a job that was removed
         ├── JobNotFoundError
+        │   └── JobGoneError         the job was removed, by its owner or when its time was over
         ├── ImageNotFoundError
         ├── JobConflictError         the job's state forbids what was asked
+        ├── RequestMismatchError     the job id or idempotency key stands for another request
         └── StartupError             a command cannot start: port, data directory, model, host
 """
 
@@ -202,10 +206,28 @@ class StorageError(ServiceError):
     code = "storage_unavailable"
 
 
+class StorageFullError(StorageError):
+    """There is no room left in the artifact store."""
+
+    code = "storage_full"
+
+
+class AttemptOverError(StorageError):
+    """An older attempt at a job, or one at a job that was removed, has no place to write to any more."""
+
+    code = "attempt_over"
+
+
 class JobNotFoundError(ServiceError):
     """No job has this id."""
 
     code = "job_not_found"
+
+
+class JobGoneError(JobNotFoundError):
+    """The job was removed, by its owner or when its time was over."""
+
+    code = "job_gone"
 
 
 class ImageNotFoundError(ServiceError):
@@ -218,6 +240,12 @@ class JobConflictError(ServiceError):
     """The job's state forbids what was asked."""
 
     code = "job_conflict"
+
+
+class RequestMismatchError(ServiceError):
+    """The job id or the idempotency key stands for another request."""
+
+    code = "request_mismatch"
 
 
 class StartupError(ServiceError):

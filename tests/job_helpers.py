@@ -13,7 +13,15 @@ from PIL import Image
 from redis import Redis
 
 from worker.artifacts import ArtifactStore
-from worker.contract import JobRecord, JobStore, StoredRequest, StoredSubject, new_job_id
+from worker.contract import (
+    CreateOutcome,
+    JobRecord,
+    JobStore,
+    Registry,
+    StoredRequest,
+    StoredSubject,
+    new_job_id,
+)
 from worker.queue import JobQueue
 
 PATIENCE_S = 60.0
@@ -42,6 +50,7 @@ class Desk:
 
     client: Redis
     jobs: JobStore
+    registry: Registry
     queue: JobQueue
     artifacts: ArtifactStore
     model: str
@@ -49,7 +58,7 @@ class Desk:
     @classmethod
     def open(cls, redis_url: str, data_dir: Path, model: str) -> Desk:
         client = Redis.from_url(redis_url)
-        return cls(client, JobStore(client), JobQueue(client, model), ArtifactStore(data_dir), model)
+        return cls(client, JobStore(client), Registry(client), JobQueue(client, model), ArtifactStore(data_dir), model)
 
     def request(self, **values: Any) -> StoredRequest:
         subject = StoredSubject(
@@ -61,16 +70,29 @@ class Desk:
     def record(self, **values: Any) -> str:
         """A stored request and its record, in no queue; returns the job's id."""
         request = self.request(**values)
-        record = JobRecord(id=new_job_id(), model=self.model, seed=request.seed, num_images=request.num_images)
-        self.artifacts.save_request(record.id, request)
-        assert self.jobs.create(record)
-        return record.id
+        job_id = new_job_id()
+        folder = self.artifacts.create_folder(job_id, request)
+        record = JobRecord(id=job_id, model=self.model, folder=folder, seed=request.seed, num_images=request.num_images)
+        assert self.jobs.create(record) == (CreateOutcome.CREATED, job_id)
+        return job_id
 
     def submit(self, **values: Any) -> str:
         """A job as the API hands it in; returns its id."""
         job_id = self.record(**values)
-        self.queue.put_first(job_id)
+        self.queue.put_first(self.get(job_id))
         return job_id
+
+    def begin(self, job_id: str, worker: str = "w1") -> JobRecord:
+        """Take a job as a worker does."""
+        self.client.delete(f"rq:queue:generate-{self.model}")
+        record = self.jobs.begin(job_id, worker, "cpu")
+        assert record is not None
+        return record
+
+    def image(self, job_id: str, index: int = 0) -> bytes:
+        """The bytes of a finished picture."""
+        record = self.get(job_id)
+        return self.artifacts.load_image(record.folder, record.files_attempt, index)
 
     def get(self, job_id: str) -> JobRecord:
         record = self.jobs.get(job_id)

@@ -2,22 +2,28 @@
 
 Layout below the root, for each owner::
 
-    <owner>/pictures/<sha256>.png                  pictures of requests, by the SHA-256 of these bytes
-    <owner>/jobs/<job id>/request.json             what was asked
-    <owner>/jobs/<job id>/references/<subject>.png what the model sees of a subject
-    <owner>/jobs/<job id>/images/<index>.png       what was made; carries its recipe
-    <owner>/jobs/<job id>/manifest.json            written last: a job with a manifest is done
+    <owner>/pictures/<sha256>.png                pictures of requests, by the SHA-256 of these bytes
+    <owner>/jobs/<folder>/request.json           what was asked; <folder> is <job id>.<random>
+    <owner>/jobs/<folder>/pictures/<sha256>.png  its pictures: hard links, so that each is kept while some job needs it
+    <owner>/jobs/<folder>/attempts/<number>/     what one attempt made:
+        reference-<subject>.png                    what the model sees of a subject
+        image-<index>.png                          a picture; carries its recipe
+        manifest.json                              written last: a job with a manifest is done
 
-Every file appears at once or not at all: it is written under a temporary name, synced, and renamed.
+Every file appears at once or not at all: it is written under a temporary name, synced, and renamed. An attempt writes
+below its own folder only, and a later one takes that folder away first: what comes late finds no place to be written.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import os
 import re
+import secrets
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -26,23 +32,40 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ms_core.errors import ImageNotFoundError, JobNotFoundError, StorageError
+from ms_core.errors import (
+    AttemptOverError,
+    ImageNotFoundError,
+    JobNotFoundError,
+    StorageError,
+    StorageFullError,
+)
 from ms_core.spec import MAX_SUBJECTS
-from worker.records import MAX_IMAGES, SHA256_PATTERN, JobWarning, StoredImage, is_job_id
+from worker.records import (
+    LOCAL_OWNER,
+    MAX_IMAGES,
+    OWNER_PATTERN,
+    SHA256_PATTERN,
+    JobWarning,
+    StoredImage,
+    is_job_id,
+)
 from worker.stored_request import StoredRequest
 
 RECIPE_KEY = "msd"
+_FENCED = "."
 
 
 class Manifest(BaseModel):
     """The end of a job that succeeded: its pictures and the warnings that came with them.
 
     Attributes:
+        attempt: that made the pictures.
         references: as in ``JobRecord``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    attempt: int
     images: tuple[StoredImage, ...]
     warnings: tuple[JobWarning, ...] = ()
     references: tuple[int, ...] = ()
@@ -55,24 +78,58 @@ class ArtifactStore:
         StorageError: the volume cannot be read or written, or an id or index has the wrong form.
     """
 
-    def __init__(self, root: Path, owner: str = "local") -> None:
-        if not re.fullmatch(r"[a-z0-9_-]{1,64}", owner):
+    def __init__(self, root: Path, owner: str = LOCAL_OWNER) -> None:
+        if not re.fullmatch(OWNER_PATTERN, owner):
             raise StorageError("The owner's name has the wrong form.")
+        self._root = root
         self._pictures = root / owner / "pictures"
         self._jobs = root / owner / "jobs"
+
+    def for_owner(self, owner: str) -> ArtifactStore:
+        """The same store for another owner's files."""
+        return ArtifactStore(self._root, owner)
 
     def save_picture(self, png: bytes) -> str:
         """Keep a reference picture, once; returns the SHA-256 it is found under."""
         sha256 = hashlib.sha256(png).hexdigest()
         path = self._picture_path(sha256)
         if not path.is_file():
+            _make_folder(path.parent)
             _write(path, png)
         return sha256
 
-    def load_picture(self, sha256: str) -> Image.Image:
-        """A kept reference picture, decoded."""
+    def create_folder(self, job_id: str, request: StoredRequest) -> str:
+        """Keep what was asked, with its pictures, in a folder of its own; returns the folder's name.
+
+        Two calls for one job give two folders: which of them is the job's, its record tells.
+        """
+        if not is_job_id(job_id):
+            raise JobNotFoundError("A job's id is 16 to 64 letters, digits, '-' and '_'.")
+        folder = f"{job_id}.{secrets.token_hex(4)}"
+        _make_folder(self._folder(folder) / "pictures")
+        _make_folder(self._folder(folder) / "attempts")
+        for sha256 in request.pictures:
+            _link(self._picture_path(sha256), self._folder(folder) / "pictures" / f"{sha256}.png")
+        _write(self._folder(folder) / "request.json", request.model_dump_json(indent=1).encode())
+        return folder
+
+    def load_request(self, folder: str) -> StoredRequest:
+        """What was asked.
+
+        Raises:
+            JobNotFoundError: nothing is stored for this job.
+        """
         try:
-            image = Image.open(io.BytesIO(_read(self._picture_path(sha256))))
+            return StoredRequest.model_validate_json(_read(self._folder(folder) / "request.json"))
+        except FileNotFoundError as error:
+            raise JobNotFoundError("The request of this job is no longer stored; send it again.") from error
+        except ValidationError as error:
+            raise StorageError("The stored request of this job cannot be read; send it again.") from error
+
+    def load_picture(self, folder: str, sha256: str) -> Image.Image:
+        """A picture of a request, decoded."""
+        try:
+            image = Image.open(io.BytesIO(_read(self._folder(folder) / "pictures" / _picture_name(sha256))))
             image.load()
         except FileNotFoundError as error:
             raise StorageError(
@@ -82,86 +139,134 @@ class ArtifactStore:
             raise StorageError("A stored reference picture is damaged; send the request again.") from error
         return image
 
-    def save_request(self, job_id: str, request: StoredRequest) -> None:
-        """Keep what was asked."""
-        _write(self._job_folder(job_id) / "request.json", request.model_dump_json(indent=1).encode())
+    def open_attempt(self, folder: str, attempt: int) -> Manifest | None:
+        """Make a place for what an attempt makes, and leave none to those before it.
 
-    def load_request(self, job_id: str) -> StoredRequest:
-        """What was asked.
+        Returns:
+            The manifest of an earlier attempt that was done, whose files stay as they are.
 
         Raises:
             JobNotFoundError: nothing is stored for this job.
         """
+        attempts = self._folder(folder) / "attempts"
         try:
-            return StoredRequest.model_validate_json(_read(self._job_folder(job_id) / "request.json"))
+            manifests = [self._fence(path) for path in sorted(attempts.iterdir()) if path.name != str(attempt)]
+            done = next((manifest for manifest in manifests if manifest is not None), None)
+            if done is None:
+                (attempts / str(attempt)).mkdir(exist_ok=True)
         except FileNotFoundError as error:
             raise JobNotFoundError("The request of this job is no longer stored; send it again.") from error
-        except ValidationError as error:
-            raise StorageError("The stored request of this job cannot be read; send it again.") from error
+        except OSError as error:
+            raise _storage_error("written", error) from error
+        return done or self.load_manifest(folder, attempt)
 
-    def save_image(self, job_id: str, index: int, png: bytes) -> str:
-        """Keep a finished picture; returns its SHA-256. A second attempt of a job overwrites the first's."""
-        _write(self._image_path(job_id, index), png)
+    def save_image(self, folder: str, attempt: int, index: int, png: bytes) -> str:
+        """Keep a finished picture; returns its SHA-256.
+
+        Raises:
+            AttemptOverError: a later attempt has begun, or the job was removed.
+        """
+        _write(self._image_path(folder, attempt, index), png)
         return hashlib.sha256(png).hexdigest()
 
-    def load_image(self, job_id: str, index: int) -> bytes:
+    def load_image(self, folder: str, attempt: int, index: int) -> bytes:
         """The bytes of a finished picture.
 
         Raises:
             ImageNotFoundError: the job has no picture with this index.
         """
         try:
-            return _read(self._image_path(job_id, index))
+            return _read(self._image_path(folder, attempt, index))
         except FileNotFoundError as error:
             raise ImageNotFoundError(f"The job has no image {index}.") from error
 
-    def save_reference(self, job_id: str, subject: int, png: bytes) -> None:
-        """Keep what the model sees of a subject."""
-        _write(self._reference_path(job_id, subject), png)
+    def save_reference(self, folder: str, attempt: int, subject: int, png: bytes) -> None:
+        """Keep what the model sees of a subject.
 
-    def load_reference(self, job_id: str, subject: int) -> bytes:
+        Raises:
+            AttemptOverError: a later attempt has begun, or the job was removed.
+        """
+        _write(self._reference_path(folder, attempt, subject), png)
+
+    def load_reference(self, folder: str, attempt: int, subject: int) -> bytes:
         """What the model sees of a subject, as PNG.
 
         Raises:
             ImageNotFoundError: nothing is kept for this subject.
         """
         try:
-            return _read(self._reference_path(job_id, subject))
+            return _read(self._reference_path(folder, attempt, subject))
         except FileNotFoundError as error:
             raise ImageNotFoundError(f"The job has no reference {subject}.") from error
 
-    def save_manifest(self, job_id: str, manifest: Manifest) -> None:
-        """Mark the job as done; only after all its pictures are kept."""
-        _write(self._job_folder(job_id) / "manifest.json", manifest.model_dump_json(indent=1).encode())
+    def save_manifest(self, folder: str, manifest: Manifest) -> None:
+        """Mark the job as done; only after all its pictures are kept.
 
-    def load_manifest(self, job_id: str) -> Manifest | None:
-        """The manifest, or ``None`` if the job is not done."""
+        Raises:
+            AttemptOverError: a later attempt has begun, or the job was removed.
+        """
+        path = self._attempt_path(folder, manifest.attempt) / "manifest.json"
+        _write(path, manifest.model_dump_json(indent=1).encode())
+
+    def load_manifest(self, folder: str, attempt: int) -> Manifest | None:
+        """The manifest of an attempt, or ``None`` if it is not done."""
+        return _read_manifest(self._attempt_path(folder, attempt))
+
+    def remove(self, folder: str) -> None:
+        """Remove everything of a job, and those of its pictures that no other job needs."""
+        path = self._folder(folder)
+        # Renamed first, so that no attempt finds the folder half empty.
+        doomed = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            return Manifest.model_validate_json(_read(self._job_folder(job_id) / "manifest.json"))
+            path.rename(doomed)
         except FileNotFoundError:
-            return None
-        except ValidationError as error:
-            raise StorageError("The stored result of this job cannot be read.") from error
+            return
+        except OSError as error:
+            raise _storage_error("written", error) from error
+        self._remove_tree(doomed)
+
+    def _remove_tree(self, path: Path) -> None:
+        pictures = [picture.name for picture in (path / "pictures").glob("*.png")]
+        shutil.rmtree(path, ignore_errors=True)
+        for name in pictures:
+            _unlink_if_alone(self._pictures / name)
+
+    def _fence(self, path: Path) -> Manifest | None:
+        """Take away the folder of an attempt that was not done; the manifest of one that was."""
+        manifest = _read_manifest(path)
+        is_fenced = path.name.startswith(_FENCED)
+        fenced = path if is_fenced else path.with_name(f"{_FENCED}{path.name}.{secrets.token_hex(4)}")
+        if manifest is None and not is_fenced:
+            path.rename(fenced)
+            # It may have been done in the moment before it lost its place.
+            manifest = _read_manifest(fenced)
+        if manifest is None:
+            shutil.rmtree(fenced, ignore_errors=True)
+        elif fenced.exists():
+            fenced.rename(path.with_name(str(manifest.attempt)))
+        return manifest
 
     def _picture_path(self, sha256: str) -> Path:
-        if not re.fullmatch(SHA256_PATTERN, sha256):
-            raise StorageError("A picture's name is 64 hexadecimal digits.")
-        return self._pictures / f"{sha256}.png"
+        return self._pictures / _picture_name(sha256)
 
-    def _image_path(self, job_id: str, index: int) -> Path:
+    def _image_path(self, folder: str, attempt: int, index: int) -> Path:
         if not 0 <= index < MAX_IMAGES:
             raise ImageNotFoundError(f"The job has no image {index}.")
-        return self._job_folder(job_id) / "images" / f"{index}.png"
+        return self._attempt_path(folder, attempt) / f"image-{index}.png"
 
-    def _reference_path(self, job_id: str, subject: int) -> Path:
+    def _reference_path(self, folder: str, attempt: int, subject: int) -> Path:
         if not 0 <= subject < MAX_SUBJECTS:
             raise ImageNotFoundError(f"The job has no reference {subject}.")
-        return self._job_folder(job_id) / "references" / f"{subject}.png"
+        return self._attempt_path(folder, attempt) / f"reference-{subject}.png"
 
-    def _job_folder(self, job_id: str) -> Path:
-        if not is_job_id(job_id):
-            raise JobNotFoundError("A job's id is 16 to 64 letters, digits, '-' and '_'.")
-        return self._jobs / job_id
+    def _attempt_path(self, folder: str, attempt: int) -> Path:
+        return self._folder(folder) / "attempts" / str(attempt)
+
+    def _folder(self, name: str) -> Path:
+        job_id, _, token = name.partition(".")
+        if not is_job_id(job_id) or not re.fullmatch(r"[0-9a-f]{8}", token):
+            raise JobNotFoundError("A job's folder has the wrong name.")
+        return self._jobs / name
 
 
 def png_of(image: Image.Image) -> bytes:
@@ -188,10 +293,51 @@ def read_recipe(png: bytes) -> dict[str, Any] | None:
     return None if text is None else json.loads(text)
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all, and stays after a power cut."""
+def _picture_name(sha256: str) -> str:
+    if not re.fullmatch(SHA256_PATTERN, sha256):
+        raise StorageError("A picture's name is 64 hexadecimal digits.")
+    return f"{sha256}.png"
+
+
+def _read_manifest(attempt_folder: Path) -> Manifest | None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        return Manifest.model_validate_json(_read(attempt_folder / "manifest.json"))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise StorageError("The stored result of this job cannot be read.") from error
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _storage_error("written", error) from error
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name; a copy where the volume knows no such thing."""
+    try:
+        os.link(source, target)
+    except OSError:
+        try:
+            shutil.copyfile(source, target)
+        except OSError as error:
+            raise _storage_error("written", error) from error
+
+
+def _unlink_if_alone(path: Path) -> None:
+    """Remove a file that has no second name."""
+    try:
+        if path.stat().st_nlink == 1:
+            path.unlink()
+    except FileNotFoundError:
+        pass
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file into a folder that exists; it appears whole or not at all, and stays after a power cut."""
+    try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -203,8 +349,10 @@ def _write(path: Path, data: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+    except FileNotFoundError as error:
+        raise AttemptOverError("A later attempt at this job has begun, or the job was removed.") from error
     except OSError as error:
-        raise StorageError(f"The storage cannot be written: {error.strerror}.") from error
+        raise _storage_error("written", error) from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -221,4 +369,12 @@ def _read(path: Path) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise StorageError(f"The storage cannot be read: {error.strerror}.") from error
+        raise _storage_error("read", error) from error
+
+
+def _storage_error(done: str, error: OSError) -> StorageError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFullError(
+            "The storage is full. Try again when there is room: jobs that were deleted or expired free it."
+        )
+    return StorageError(f"The storage cannot be {done}: {error.strerror}.")

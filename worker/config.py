@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ms_core.errors import StartupError
 from ms_core.modes import MemorySetting
+from worker.job_store import DEFAULT_LIFETIME_S
 
 SETUP_FAILED_EXIT_CODE = 3
 
@@ -31,6 +32,7 @@ class WorkerSettings(BaseSettings):
         load_budget_s: longest silence while the model loads; a worker that is silent for longer counts as hung.
         step_budget_s: longest silence within encoding, and within one denoising step.
         finish_budget_s: longest silence while pictures are decoded and stored.
+        lifetime_s: how long a job may wait, and how long it and its files are kept after its end.
         heartbeat_s: time between two beats.
         heartbeat_ttl_s: time after the last beat at which a worker counts as dead.
         recovery_grace_s: how long a job must look abandoned before it is taken up again.
@@ -51,6 +53,7 @@ class WorkerSettings(BaseSettings):
     load_budget_s: Seconds = 900
     step_budget_s: Seconds = 120
     finish_budget_s: Seconds = 300
+    lifetime_s: Seconds = DEFAULT_LIFETIME_S
     heartbeat_s: Seconds = 1
     heartbeat_ttl_s: Annotated[int, Field(ge=2)] = 10
     recovery_grace_s: Seconds = 3

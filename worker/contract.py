@@ -1,14 +1,17 @@
 """What the API and the workers say to each other: the public face of this room, free of torch, redis and fastapi.
 
 A job has a *request* (in the artifact store, see ``worker.artifacts``) and a *record* (one small Redis hash). Redis sees
-ids and numbers only. The API enqueues ``GENERATE_JOB`` by name on ``queue_name(model)``, with the job's id as its only
-argument and as RQ's own job id.
+ids and numbers only. The API enqueues ``GENERATE_JOB`` by name on ``queue_name(model)``, with the job's owner and id as its
+only arguments and ``JobRecord.entry`` as RQ's own job id.
 """
 
 from ms_core.config import ModelCard
-from worker.job_store import CancelOutcome, JobStore, ProgressReply, RedisClient
+from worker.job_store import CancelOutcome, CreateOutcome, Gone, JobKey, JobStore, ProgressReply, Requeue
 from worker.records import (
+    GENERATE_JOB,
     JOB_ID_PATTERN,
+    LOCAL_OWNER,
+    MAX_ATTEMPTS,
     MAX_IMAGES,
     MODEL_NAME_PATTERN,
     JobError,
@@ -23,6 +26,8 @@ from worker.records import (
     new_job_id,
     queue_name,
 )
+from worker.redis_client import RedisClient
+from worker.registry import Registry
 from worker.stored_request import (
     StoredControl,
     StoredLayout,
@@ -32,15 +37,18 @@ from worker.stored_request import (
     StoredSubject,
 )
 
-GENERATE_JOB = "worker.jobs.generate"
-
 __all__ = [
     "GENERATE_JOB",
     "JOB_ID_PATTERN",
-    "MODEL_NAME_PATTERN",
+    "LOCAL_OWNER",
+    "MAX_ATTEMPTS",
     "MAX_IMAGES",
+    "MODEL_NAME_PATTERN",
     "CancelOutcome",
+    "CreateOutcome",
+    "Gone",
     "JobError",
+    "JobKey",
     "JobRecord",
     "JobState",
     "JobStore",
@@ -48,6 +56,8 @@ __all__ = [
     "ModelCard",
     "ProgressReply",
     "RedisClient",
+    "Registry",
+    "Requeue",
     "StoredControl",
     "StoredImage",
     "StoredLayout",

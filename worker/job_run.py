@@ -11,16 +11,19 @@ from typing import Any, Protocol
 from PIL import Image
 from redis.exceptions import RedisError
 
-from ms_core.errors import DeviceLostError, MSDiffusionError
+from ms_core.errors import AttemptOverError, DeviceLostError, MSDiffusionError
 from ms_core.spec import GenerationSpec, Subject
 from worker.artifacts import ArtifactStore, Manifest, png_of, png_with_recipe
 from worker.contract import (
+    MAX_ATTEMPTS,
     JobError,
+    JobKey,
     JobRecord,
     JobState,
     JobStore,
     JobWarning,
     ProgressReply,
+    Requeue,
     StoredImage,
     StoredRequest,
     WorkerState,
@@ -107,74 +110,77 @@ class WorkerContext:
 class JobRun:
     """Runs one job once: ``run`` raises nothing, the job's record tells what became of it."""
 
-    def __init__(self, context: WorkerContext, job_id: str) -> None:
+    def __init__(self, context: WorkerContext, key: JobKey) -> None:
         self._context = context
-        self._job_id = job_id
+        self._key = key
+        self._jobs = context.jobs.for_owner(key.owner)
+        self._patient_jobs = context.patient_jobs.for_owner(key.owner)
+        self._artifacts = context.artifacts.for_owner(key.owner)
+        self._record: JobRecord
         self._warnings: tuple[JobWarning, ...] = ()
         self._references: tuple[int, ...] = ()
         self._redis_is_away = False
 
     def run(self) -> None:
         """Begin the job if it still waits, do it, and record its end."""
-        record = self._begin()
+        record = self._patient_jobs.begin(self._key.id, self._context.name, self._context.runtime.device)
         if record is None:
-            log.info("job %s waits no more; left alone", self._job_id)
+            log.info("job %s waits no more; left alone", self._key)
             return
-        log.info("job %s begun, attempt %d", self._job_id, record.attempt)
+        self._record = record
         self._warnings = record.warnings
+        log.info("job %s begun, attempt %d", self._key, record.attempt)
         try:
-            manifest = self._context.artifacts.load_manifest(self._job_id) or self._make()
-        except JobTaken:
-            log.warning("job %s is no longer this worker's", self._job_id)
+            manifest = self._artifacts.open_attempt(record.folder, record.attempt) or self._make()
+        except (JobTaken, AttemptOverError):
+            log.warning("job %s is no longer this worker's", self._key)
         except JobCanceled:
             self._end(JobState.CANCELED)
         except WorkerStopping:
-            self._hand_back(record)
+            self._put_back(Requeue.HANDED_BACK)
         except DeviceLostError as error:
-            # The record stays as it is: the supervisor sees this process end and has the job run again.
-            log.critical("job %s: %s", self._job_id, error.detail)
+            log.critical("job %s: %s", self._key, error.detail)
             self._context.device_lost = True
+            self._context.pulse.enter("record", WorkerState.DEFUNCT, self._key.id)
+            self._put_back(Requeue.GIVEN_BACK)
         except JobTimeout:
-            limit_s = self._context.job_timeout_s
-            detail = (
-                f"The job took longer than {limit_s:g} s. Ask for fewer steps, fewer images or a smaller picture, or let "
-                "the service have more time (MSD_JOB_TIMEOUT_S)."
-            )
-            self._fail(JobError(code="timed_out", detail=detail))
+            self._fail(JobError(code="timed_out", detail=self._timeout_detail()))
         except MSDiffusionError as error:
-            log.warning("job %s failed: %s", self._job_id, error.detail)
+            log.warning("job %s failed: %s", self._key, error.detail)
             self._fail(JobError(code=error.code, detail=error.detail))
         except Exception:  # the job boundary: whatever it is, the worker lives on
-            log.exception("job %s failed", self._job_id)
+            log.exception("job %s failed", self._key)
             detail = "Something went wrong inside the service; its log tells more. Other requests still work."
             self._fail(JobError(code="internal", detail=detail))
         else:
-            self._end(JobState.SUCCEEDED, **dict(manifest))
+            self._succeed(manifest)
         finally:
-            self._context.pulse.enter("idle", WorkerState.IDLE)
+            state = WorkerState.DEFUNCT if self._context.device_lost else WorkerState.IDLE
+            self._context.pulse.enter("idle", state)
 
-    def _begin(self) -> JobRecord | None:
-        """Take the job; ``None`` if it was canceled, has ended, or is someone else's."""
-        context = self._context
-        context.patient_jobs.transition(
-            self._job_id, {JobState.QUEUED}, JobState.RUNNING, worker=context.name, device=context.runtime.device
+    def _timeout_detail(self) -> str:
+        return (
+            f"The job took longer than {self._context.job_timeout_s:g} s. Ask for fewer steps, fewer images or a smaller "
+            "picture, or let the service have more time (MSD_JOB_TIMEOUT_S)."
         )
-        # The answer is read from the record: a reply that Redis gave may have been lost on its way.
-        record = context.patient_jobs.get(self._job_id)
-        is_mine = record is not None and record.state is JobState.RUNNING and record.worker == context.name
-        return record if is_mine else None
 
     def _make(self) -> Manifest:
         """Make the pictures and store them, the manifest last."""
-        request = self._context.artifacts.load_request(self._job_id)
-        specs = request.to_specs(self._context.artifacts.load_picture)
+        folder = self._record.folder
+        request = self._artifacts.load_request(folder)
+        specs = request.to_specs(lambda sha256: self._artifacts.load_picture(folder, sha256))
         pictures = self._generate(specs)
         for picture in pictures:
             self._warnings = _joined(self._warnings, picture.warnings)
         self._report(Report("store"))
         images = [self._store(index, *pair, request) for index, pair in enumerate(zip(specs, pictures, strict=True))]
-        manifest = Manifest(images=tuple(images), warnings=self._warnings, references=self._references)
-        self._context.artifacts.save_manifest(self._job_id, manifest)
+        manifest = Manifest(
+            attempt=self._record.attempt,
+            images=tuple(images),
+            warnings=self._warnings,
+            references=self._references,
+        )
+        self._artifacts.save_manifest(folder, manifest)
         return manifest
 
     def _generate(self, specs: list[GenerationSpec]) -> list[Picture]:
@@ -194,7 +200,7 @@ class JobRun:
         wanted = tuple(index for index, subject in enumerate(subjects) if subject.cutout)
         for index in wanted if self._references != wanted else ():
             png = png_of(self._context.runtime.preview(subjects[index]))
-            self._context.artifacts.save_reference(self._job_id, index, png)
+            self._artifacts.save_reference(self._record.folder, self._record.attempt, index, png)
         self._references = wanted
 
     def _store(self, index: int, spec: GenerationSpec, picture: Picture, request: StoredRequest) -> StoredImage:
@@ -207,7 +213,7 @@ class JobRun:
         png = png_with_recipe(picture.image, recipe)
         return StoredImage(
             index=index,
-            sha256=self._context.artifacts.save_image(self._job_id, index, png),
+            sha256=self._artifacts.save_image(self._record.folder, self._record.attempt, index, png),
             width=picture.image.width,
             height=picture.image.height,
             seed=spec.seed,
@@ -216,7 +222,7 @@ class JobRun:
     def _report(self, report: Report) -> None:
         """Tell Redis how far the job is, and look whether to go on."""
         context = self._context
-        context.pulse.enter(report.phase, WorkerState.BUSY, self._job_id)
+        context.pulse.enter(report.phase, WorkerState.BUSY, self._key.id)
         if context.stopping:
             raise WorkerStopping
         self._warnings = _joined(self._warnings, report.warnings)
@@ -228,32 +234,45 @@ class JobRun:
         if report.steps is not None:
             fields |= {"step": report.step, "steps": report.steps}
         try:
-            reply = context.jobs.progress(self._job_id, **fields)
+            reply = self._jobs.progress(self._key.id, self._record.attempt, **fields)
         except RedisError as error:
             if not self._redis_is_away:
-                log.warning("job %s goes on while Redis does not answer: %s", self._job_id, error)
+                log.warning("job %s goes on while Redis does not answer: %s", self._key, error)
             self._redis_is_away = True
             return
         self._redis_is_away = False
         if reply is ProgressReply.CANCEL:
             raise JobCanceled
-        if reply is ProgressReply.NOT_RUNNING:
+        if reply is ProgressReply.TAKEN:
             raise JobTaken
+
+    def _succeed(self, manifest: Manifest) -> None:
+        result = {name: value for name, value in manifest if name != "attempt"}
+        self._end(JobState.SUCCEEDED, result_attempt=manifest.attempt, **result)
 
     def _fail(self, error: JobError) -> None:
         self._end(JobState.FAILED, error=error)
 
     def _end(self, state: JobState, **fields: Any) -> None:
-        self._context.pulse.enter("record", WorkerState.BUSY, self._job_id)
-        self._context.patient_jobs.transition(self._job_id, {JobState.RUNNING}, state, **fields)
-        log.info("job %s %s", self._job_id, state)
+        self._context.pulse.enter("record", WorkerState.BUSY, self._key.id)
+        ended = self._patient_jobs.finish(self._key.id, self._record.attempt, state, **fields)
+        log.info("job %s %s", self._key, ended or "was no longer this worker's when it ended")
 
-    def _hand_back(self, record: JobRecord) -> None:
-        """Put the job back at the head of the queue; the attempt does not count."""
-        jobs = self._context.patient_jobs
-        if jobs.transition(self._job_id, {JobState.RUNNING}, JobState.QUEUED, attempt=record.attempt - 1):
-            self._context.queue.put_first(self._job_id)
-        log.info("job %s handed back", self._job_id)
+    def _put_back(self, reason: Requeue) -> None:
+        """Let the job wait again, at the head of the queue."""
+        state = self._patient_jobs.requeue(self._key.id, self._record.attempt, reason, device_lost_error())
+        if state is JobState.QUEUED:
+            self._context.queue.put_first(self._record)
+        log.info("job %s %s: now %s", self._key, reason.value, state)
+
+
+def device_lost_error() -> JobError:
+    """Why a job failed that broke the device at its every attempt."""
+    detail = (
+        f"The device failed while it made this picture, {MAX_ATTEMPTS} times in a row. Try a smaller picture or fewer "
+        "images; the worker's log may tell more."
+    )
+    return JobError(code=DeviceLostError.code, detail=detail)
 
 
 def _joined(known: tuple[JobWarning, ...], new: Iterable[JobWarning]) -> tuple[JobWarning, ...]:

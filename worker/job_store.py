@@ -1,78 +1,68 @@
-"""Job records, worker records and model cards in Redis; every change of a job is one script, so one step.
+"""Job records in Redis. Every change of a job is one script, so one step; ``docs/architecture/job-life.md`` draws them.
 
-Keys::
+Keys, of which ``<job>`` is ``<owner>:<id>``::
 
-    msd:job:<id>          hash    the job's record; lives 24 h from its creation
-    msd:active:<model>    set     ids of the jobs that have not ended
-    msd:worker:<name>     string  JSON of a worker's record; expires when the worker stops beating
-    msd:workers:<model>   set     names of the workers of a model
-    msd:card:<model>      string  JSON of the model's card
+    msd:job:<job>         hash    the job's record, each field a JSON text
+    msd:events:<job>      stream  one entry for each transition; its id is the version that the transition made
+    msd:progress:<job>    stream  progress and previews, the newest few; gone when the job has ended
+    msd:preview:<job>     string  the newest preview; gone when the job has ended
+    msd:gone:<job>        string  why the record is no more, for seven days
+    msd:jobs:<owner>      zset    ids of all records by their time of creation
+    msd:key:<owner>:<key> string  id of the job that an idempotency key stands for
+    msd:active:<model>    set     jobs that have not ended
+    msd:due:<model>       zset    jobs by when time alone changes something about them
+    msd:counts:<model>    hash    how often each event happened
 """
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Collection
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
-from ms_core.config import ModelCard
-from worker.records import JobRecord, JobState, WorkerRecord, encode_field
+from worker.records import LOCAL_OWNER, MAX_ATTEMPTS, JobError, JobRecord, JobState, encode_field
+from worker.redis_client import RedisClient, as_text
 
-JOB_TTL_S = 24 * 3600
-CARD_TTL_S = 24 * 3600
+DEFAULT_LIFETIME_S = 24 * 3600
+GONE_MARK_TTL_S = 7 * 24 * 3600
+PROGRESS_ENTRIES = 64
 
-# Every script begins with the record's key; a record that is gone is never made anew.
-_CREATE = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 3))
-redis.call('EXPIRE', KEYS[1], ARGV[1])
-redis.call('SADD', KEYS[2], ARGV[2])
-return 1
-"""
+_LUA = Path(__file__).parent / "lua"
+_SCRIPT_NAMES = ("create", "begin", "progress", "finish", "requeue", "cancel", "pass_time", "erase")
+_PRELUDE = (_LUA / "prelude.lua").read_text()
+_SCRIPTS = {name: f"{_PRELUDE}\n{(_LUA / f'{name}.lua').read_text()}" for name in _SCRIPT_NAMES}
 
-_TRANSITION = """
-local state = redis.call('HGET', KEYS[1], 'state')
-if not state or not cjson.decode(ARGV[1])[cjson.decode(state)] then return 0 end
-local kind = ARGV[2]
-if kind ~= 'begin' and redis.call('HGET', KEYS[1], 'cancel_requested') == 'true' then
-  redis.call('HSET', KEYS[1], 'state', '"canceled"', 'ended_at', ARGV[4])
-  kind = 'end'
-else
-  redis.call('HSET', KEYS[1], unpack(ARGV, 5))
-end
-redis.call('HINCRBY', KEYS[1], 'version', 1)
-if kind == 'begin' then redis.call('HINCRBY', KEYS[1], 'attempt', 1) end
-if kind == 'end' then redis.call('SREM', KEYS[2], ARGV[3]) end
-return 1
-"""
 
-_PROGRESS = """
-if redis.call('HGET', KEYS[1], 'state') ~= '"running"' then return 'not_running' end
-redis.call('HSET', KEYS[1], unpack(ARGV))
-redis.call('HINCRBY', KEYS[1], 'version', 1)
-if redis.call('HGET', KEYS[1], 'cancel_requested') == 'true' then return 'cancel' end
-return 'continue'
-"""
+class JobKey(NamedTuple):
+    """Names one job among those of all owners."""
 
-_CANCEL = """
-local state = redis.call('HGET', KEYS[1], 'state')
-if not state then return 'unknown' end
-if state == '"canceled"' then return 'canceled' end
-if state == '"queued"' then
-  redis.call('HSET', KEYS[1], 'state', '"canceled"', 'cancel_requested', 'true', 'ended_at', ARGV[1])
-  redis.call('HINCRBY', KEYS[1], 'version', 1)
-  redis.call('SREM', 'msd:active:' .. cjson.decode(redis.call('HGET', KEYS[1], 'model')), ARGV[2])
-  return 'canceled'
-end
-if state ~= '"running"' then return 'ended' end
-if redis.call('HGET', KEYS[1], 'cancel_requested') ~= 'true' then
-  redis.call('HSET', KEYS[1], 'cancel_requested', 'true')
-  redis.call('HINCRBY', KEYS[1], 'version', 1)
-end
-return 'requested'
-"""
+    owner: str
+    id: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The key of ``<owner>:<id>``."""
+        owner, _, job_id = text.partition(":")
+        return cls(owner, job_id)
+
+    @classmethod
+    def of_entry(cls, entry: str) -> Self:
+        """The key of the job that an entry of the queue is for, see ``JobRecord.entry``."""
+        owner, _, rest = entry.partition("_")
+        return cls(owner, rest.rpartition("_")[0])
+
+    def __str__(self) -> str:
+        return f"{self.owner}:{self.id}"
+
+
+class CreateOutcome(StrEnum):
+    """What became of a wish to create a job: made, or why another job is meant."""
+
+    CREATED = "created"
+    EXISTS = "exists"
+    KEY_USED = "key_used"
+    GONE = "gone"
 
 
 class CancelOutcome(StrEnum):
@@ -85,124 +75,194 @@ class CancelOutcome(StrEnum):
 
 
 class ProgressReply(StrEnum):
-    """What a worker is to do after it reported progress."""
+    """What a worker is to do after it reported progress: go on, end the job as canceled, or leave it to others."""
 
     CONTINUE = "continue"
     CANCEL = "cancel"
-    NOT_RUNNING = "not_running"
+    TAKEN = "taken"
 
 
-class RedisClient(Protocol):
-    """The commands used here, as ``redis.Redis`` has them."""
+class Requeue(StrEnum):
+    """Why a running job goes back to the queue; only ``HANDED_BACK`` does not count as an attempt."""
 
-    def delete(self, *names: str) -> Any: ...
-    def eval(self, script: str, numkeys: int, /, *keys_and_args: Any) -> Any: ...
-    def get(self, name: str, /) -> Any: ...
-    def hgetall(self, name: str, /) -> Any: ...
-    def mget(self, keys: list[str], /) -> Any: ...
-    def sadd(self, name: str, /, *values: str) -> Any: ...
-    def set(self, name: str, value: str, /, *, ex: int) -> Any: ...
-    def smembers(self, name: str, /) -> Any: ...
-    def srem(self, name: str, /, *values: str) -> Any: ...
+    HANDED_BACK = "handed_back"
+    GIVEN_BACK = "given_back"
+    ABANDONED = "abandoned"
+
+
+class Gone(StrEnum):
+    """Why a job's record is no more."""
+
+    EXPIRED = "expired"
+    DELETED = "deleted"
 
 
 class JobStore:
-    """Reads and changes what Redis knows of jobs, workers and models.
+    """Reads and changes what Redis knows of the jobs of one owner.
 
-    The errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
+    Whatever a worker writes carries the number of its attempt, and nothing is written unless the job is running in this
+    very attempt. The errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
     """
 
-    def __init__(self, client: RedisClient) -> None:
-        self._client = client
+    def __init__(
+        self,
+        client: RedisClient,
+        owner: str = LOCAL_OWNER,
+        lifetime_s: float = DEFAULT_LIFETIME_S,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        """Nothing is asked of Redis yet.
 
-    def create(self, record: JobRecord) -> bool:
-        """Write a new record; false, and nothing written, if the id is taken."""
-        fields = _pairs(record.to_hash())
-        keys = [_job_key(record.id), _active_key(record.model)]
-        return self._client.eval(_CREATE, 2, *keys, JOB_TTL_S, record.id, *fields) == 1
+        Args:
+            lifetime_s: how long a job may wait, and how long it is kept after its end.
+            clock: gives Unix seconds; by default the clock of Redis, which all hosts share.
+        """
+        self._client = client
+        self._owner = owner
+        self._lifetime_s = lifetime_s
+        self._clock = clock
+        self._scripts = {name: client.register_script(text) for name, text in _SCRIPTS.items()}
+
+    def for_owner(self, owner: str) -> JobStore:
+        """The same store for another owner's jobs."""
+        if owner == self._owner:
+            return self
+        return JobStore(self._client, owner, self._lifetime_s, self._clock)
+
+    def create(
+        self,
+        record: JobRecord,
+        idempotency_key: str | None = None,
+        cancel_after_s: float | None = None,
+        start_within_s: float | None = None,
+    ) -> tuple[CreateOutcome, str]:
+        """Write a new record, unless its id is or was in use, or its idempotency key stands for another job.
+
+        Args:
+            idempotency_key: of letters, digits, '-' and '_'; remembered for as long as the job.
+            cancel_after_s: the job is canceled when it has not ended by then.
+            start_within_s: the job expires when it has not begun by then.
+
+        Returns:
+            What was done, and the id of the job that the caller's wish led to.
+        """
+        record = record.model_copy(update={"owner": self._owner, "idempotency_key": idempotency_key})
+        limits = ["" if limit is None else limit for limit in (cancel_after_s, start_within_s)]
+        outcome, job_id = self._run("create", record.id, idempotency_key or "", *limits, *_pairs(record.to_hash()))
+        return CreateOutcome(as_text(outcome)), as_text(job_id)
 
     def get(self, job_id: str) -> JobRecord | None:
         """The job's record, or ``None`` if there is no such job."""
-        fields = self._client.hgetall(_job_key(job_id))
+        fields = self._client.hgetall(self._key(job_id))
         return JobRecord.from_hash(fields) if fields else None
 
-    def active_ids(self, model: str) -> set[str]:
-        """Ids of a model's jobs that have not ended."""
-        return set(map(_text, self._client.smembers(_active_key(model))))
+    def gone(self, job_id: str) -> Gone | None:
+        """Why a job's record is no more; ``None`` if it is there, never was, or went more than seven days ago."""
+        mark = self._client.get(f"msd:gone:{self._owner}:{job_id}")
+        return None if mark is None else Gone(as_text(mark))
 
-    def forget(self, job_id: str, model: str) -> None:
-        """Count a job no longer among those that have not ended, for its record is gone."""
-        self._client.srem(_active_key(model), job_id)
+    def active(self, model: str) -> set[JobKey]:
+        """The jobs of a model, of all owners, that have not ended."""
+        return {JobKey.parse(as_text(member)) for member in self._client.smembers(f"msd:active:{model}")}
 
-    def transition(self, job_id: str, allowed_from: Collection[JobState], to: JobState, **fields: Any) -> bool:
-        """Move a job to the state ``to`` if its state is one of ``allowed_from``; one step in Redis.
+    def due(self, model: str, now: float, limit: int = 100) -> list[JobKey]:
+        """The jobs of a model, of all owners, to which time alone should have done something by ``now``."""
+        members = self._client.zrangebyscore(f"msd:due:{model}", "-inf", now, start=0, num=limit)
+        return [JobKey.parse(as_text(member)) for member in members]
 
-        Sets ``fields`` of the record too, and grows its version. ``running`` also sets ``started_at`` and grows
-        ``attempt``; an ended state sets ``ended_at``; ``queued`` clears the progress. A job whose cancel was promised
-        ends ``canceled`` wherever else it was to go.
+    def forget(self, key: JobKey, model: str) -> None:
+        """Look after a job no longer, for its record is gone."""
+        self._client.srem(f"msd:active:{model}", str(key))
+        self._client.zrem(f"msd:due:{model}", str(key))
 
-        Returns:
-            Whether the job was moved; false also for a job that is gone.
-        """
-        record = self.get(job_id)
-        if record is None:
-            return False
-        changes = {**_changes_of_state(to), **fields}
-        kind = "begin" if to is JobState.RUNNING else "end" if to.ended else "requeue"
-        allowed = json.dumps({state.value: True for state in allowed_from})
-        keys = [_job_key(job_id), _active_key(record.model)]
-        now = encode_field(time.time())
-        return self._client.eval(_TRANSITION, 2, *keys, allowed, kind, job_id, now, *_encode(changes)) == 1
-
-    def progress(self, job_id: str, **fields: Any) -> ProgressReply:
-        """Set ``phase``, ``step``, ``steps``, ``warnings`` and the like of a job that is running.
+    def begin(self, job_id: str, worker: str, device: str) -> JobRecord | None:
+        """Begin a queued job: one more attempt.
 
         Returns:
-            Whether the worker is to go on. Nothing is written unless the job is running.
+            The record with the attempt's number, or ``None`` if the job is not this worker's to run. A worker that asks
+            again for the job that it has begun is given it again.
         """
-        return ProgressReply(_text(self._client.eval(_PROGRESS, 1, _job_key(job_id), *_encode(fields))))
+        flat = self._run("begin", job_id, encode_field(worker), encode_field(device))
+        return None if flat is None else _record(flat)
+
+    def progress(self, job_id: str, attempt: int, preview: bytes = b"", **fields: Any) -> ProgressReply:
+        """Set ``phase``, ``step``, ``steps``, ``warnings`` and the like; a ``preview`` replaces the one before.
+
+        Returns:
+            Whether the worker is to go on.
+        """
+        reply = self._run("progress", job_id, attempt, preview, PROGRESS_ENTRIES, *_encode(fields))
+        return ProgressReply(as_text(reply))
+
+    def finish(self, job_id: str, attempt: int, state: JobState, **fields: Any) -> JobState | None:
+        """End a running job; a job whose cancel was promised ends ``canceled`` whatever ``state`` says.
+
+        Returns:
+            The state it ended in, or ``None`` if it was not this attempt's to end.
+        """
+        return _state(self._run("finish", job_id, attempt, state.value, *_encode(fields)))
+
+    def requeue(self, job_id: str, attempt: int, reason: Requeue, error: JobError) -> JobState | None:
+        """Let a running job wait again; the caller puts it into the queue if the answer is ``queued``.
+
+        Returns:
+            ``queued``; ``failed``, with ``error``, if it has had its attempts; ``canceled`` if that was promised; ``None``
+            if the attempt is not the latest.
+        """
+        text = encode_field(error.model_dump(mode="json"))
+        return _state(self._run("requeue", job_id, attempt, reason.value, MAX_ATTEMPTS, text))
 
     def request_cancel(self, job_id: str) -> CancelOutcome:
-        """Cancel a queued job now, or ask the worker of a running one to stop; one step in Redis."""
-        now = encode_field(time.time())
-        return CancelOutcome(_text(self._client.eval(_CANCEL, 1, _job_key(job_id), now, job_id)))
+        """Cancel a queued job now, or ask the worker of a running one to stop."""
+        return CancelOutcome(as_text(self._run("cancel", job_id)))
 
-    def publish_worker(self, record: WorkerRecord, ttl_s: int) -> None:
-        """Say that a worker is alive for ``ttl_s`` more seconds."""
-        self._client.set(_worker_key(record.name), record.model_dump_json(), ex=ttl_s)
-        self._client.sadd(_workers_key(record.model), record.name)
+    def pass_time(self, job_id: str) -> tuple[JobState, bool] | None:
+        """Apply the deadlines of a job that has not ended.
 
-    def retire_worker(self, name: str, model: str) -> None:
-        """Say that a worker is gone."""
-        self._client.delete(_worker_key(name))
-        self._client.srem(_workers_key(model), name)
+        Returns:
+            Its state, and whether it has ended and outlived its lifetime; ``None`` if there is no such job.
+        """
+        answer = self._run("pass_time", job_id)
+        return None if answer is None else (JobState(as_text(answer[0])), answer[1] == 1)
 
-    def workers(self, model: str) -> list[WorkerRecord]:
-        """The workers of a model that are alive, or that failed a short while ago."""
-        names = sorted(map(_text, self._client.smembers(_workers_key(model))))
-        if not names:
-            return []
-        texts = self._client.mget([_worker_key(name) for name in names])
-        gone = [name for name, text in zip(names, texts, strict=True) if text is None]
-        if gone:
-            self._client.srem(_workers_key(model), *gone)
-        return [WorkerRecord.model_validate_json(text) for text in texts if text is not None]
+    def erase(self, job_id: str, reason: Gone | None) -> JobRecord | None:
+        """Remove a job's record.
 
-    def publish_card(self, model: str, card: ModelCard) -> None:
-        """Make a model's card known for 24 h."""
-        self._client.set(_card_key(model), json.dumps(card.to_dict()), ex=CARD_TTL_S)
+        Args:
+            reason: is kept as a mark for seven days; ``EXPIRED`` removes only what has outlived its lifetime, and ``None``
+                leaves no mark: the job was never accepted.
 
-    def card(self, model: str) -> ModelCard | None:
-        """The card that a worker of the model published, or ``None`` before the first worker is ready."""
-        text = self._client.get(_card_key(model))
-        return None if text is None else ModelCard.from_dict(json.loads(text))
+        Returns:
+            The record as it was, or ``None`` if nothing was removed.
+        """
+        only_expired = "1" if reason is Gone.EXPIRED else "0"
+        flat = self._run("erase", job_id, reason or "", GONE_MARK_TTL_S, only_expired)
+        return None if flat is None else _record(flat)
+
+    def ids(self, before: float | str = "+inf", limit: int = 100) -> list[tuple[str, float]]:
+        """The owner's jobs, newest first: id and time of creation, of those not younger than ``before`` (``"(t"``: older)."""
+        found = self._client.zrevrangebyscore(
+            f"msd:jobs:{self._owner}", before, "-inf", start=0, num=limit, withscores=True
+        )
+        return [(as_text(member), float(score)) for member, score in found]
+
+    def _run(self, script: str, job_id: str, *arguments: Any) -> Any:
+        now = "" if self._clock is None else self._clock()
+        return self._scripts[script](
+            keys=[self._key(job_id)], args=[now, self._owner, job_id, self._lifetime_s, *arguments]
+        )
+
+    def _key(self, job_id: str) -> str:
+        return f"msd:job:{self._owner}:{job_id}"
 
 
-def _changes_of_state(to: JobState) -> dict[str, Any]:
-    """The fields that go with a new state."""
-    if to is JobState.QUEUED:
-        return {"state": to, "started_at": None, "phase": None, "step": None, "steps": None, "worker": None}
-    return {"state": to, "ended_at" if to.ended else "started_at": time.time()}
+def _record(flat: list[Any]) -> JobRecord:
+    """The record of a hash as scripts give it: names and values in turn."""
+    return JobRecord.from_hash(dict(zip(flat[::2], flat[1::2], strict=True)))
+
+
+def _state(text: bytes | str | None) -> JobState | None:
+    return None if text is None else JobState(as_text(text))
 
 
 def _encode(changes: dict[str, Any]) -> list[str]:
@@ -218,27 +278,3 @@ def _encode(changes: dict[str, Any]) -> list[str]:
 
 def _pairs(fields: dict[str, str]) -> list[str]:
     return [item for pair in fields.items() for item in pair]
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _job_key(job_id: str) -> str:
-    return f"msd:job:{job_id}"
-
-
-def _active_key(model: str) -> str:
-    return f"msd:active:{model}"
-
-
-def _worker_key(name: str) -> str:
-    return f"msd:worker:{name}"
-
-
-def _workers_key(model: str) -> str:
-    return f"msd:workers:{model}"
-
-
-def _card_key(model: str) -> str:
-    return f"msd:card:{model}"

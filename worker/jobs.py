@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from worker.contract import JobKey
 from worker.job_run import JobRun, WorkerContext
 
 _context: WorkerContext | None = None
@@ -13,8 +14,8 @@ def bind(context: WorkerContext) -> None:
     _context = context
 
 
-def generate(job_id: str) -> None:
+def generate(owner: str, job_id: str) -> None:
     """Make the pictures of a job; the job's record tells what became of it."""
     if _context is None:
         raise RuntimeError("Jobs run inside a worker process only; start one with `msd worker`.")
-    JobRun(_context, job_id).run()
+    JobRun(_context, JobKey(owner, job_id)).run()

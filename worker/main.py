@@ -16,7 +16,7 @@ from worker import jobs
 from worker.artifacts import ArtifactStore
 from worker.config import SETUP_FAILED_EXIT_CODE, WorkerSettings
 from worker.connection import brisk_client, patient_client
-from worker.contract import JobError, JobStore, WorkerRecord, WorkerState
+from worker.contract import JobError, JobStore, Registry, WorkerRecord, WorkerState
 from worker.job_run import WorkerContext
 from worker.pulse import Pulse
 from worker.queue import JobQueue
@@ -31,8 +31,8 @@ DEVICE_LOST_EXIT_CODE = 4
 class Announcer:
     """Publishes each beat and, from the time the model is loaded, its card now and then."""
 
-    def __init__(self, jobs: JobStore, ttl_s: int) -> None:
-        self._jobs = jobs
+    def __init__(self, registry: Registry, ttl_s: int) -> None:
+        self._registry = registry
         self._ttl_s = ttl_s
         self._next_card = 0.0
         self.card: ModelCard | None = None
@@ -40,9 +40,9 @@ class Announcer:
     def __call__(self, record: WorkerRecord) -> None:
         """Publish one beat; the card goes first, so that a worker seen ready has one."""
         if self.card is not None and time.monotonic() >= self._next_card:
-            self._jobs.publish_card(record.model, self.card)
+            self._registry.publish_card(record.model, self.card)
             self._next_card = time.monotonic() + CARD_EVERY_S
-        self._jobs.publish_worker(record, self._ttl_s)
+        self._registry.publish_worker(record, self._ttl_s)
 
 
 def main() -> int:
@@ -50,7 +50,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = WorkerSettings()
     record = _record(settings)
-    announcer = Announcer(JobStore(brisk_client(settings.redis_url)), settings.heartbeat_ttl_s)
+    announcer = Announcer(Registry(brisk_client(settings.redis_url)), settings.heartbeat_ttl_s)
     pulse = Pulse(record, announcer, settings.budget, settings.heartbeat_s)
     pulse.start()
     patient = patient_client(settings.redis_url)
@@ -82,8 +82,8 @@ def _set_up(
     context = WorkerContext(
         name=record.name,
         job_timeout_s=settings.job_timeout_s,
-        jobs=JobStore(brisk_client(settings.redis_url)),
-        patient_jobs=JobStore(patient),
+        jobs=JobStore(brisk_client(settings.redis_url), lifetime_s=settings.lifetime_s),
+        patient_jobs=JobStore(patient, lifetime_s=settings.lifetime_s),
         queue=JobQueue(patient, record.model),
         artifacts=ArtifactStore(settings.data_dir),
         pulse=pulse,

@@ -1,11 +1,13 @@
-"""The RQ side of a job: its entry in the queue, which carries nothing but the job's id."""
+"""The RQ side of a job: its entry in the queue, which carries nothing but the job's owner and id."""
 
 from __future__ import annotations
 
 from redis import Redis
 from rq import Queue
 
-from worker.contract import GENERATE_JOB, queue_name
+from worker.contract import GENERATE_JOB, JobKey, JobRecord, queue_name
+
+FAILURE_TTL_S = 60
 
 
 class JobQueue:
@@ -14,13 +16,18 @@ class JobQueue:
     def __init__(self, client: Redis, model: str) -> None:
         self._queue = Queue(queue_name(model), connection=client, serializer="json")
 
-    def put_first(self, job_id: str) -> None:
-        """Put a job at the head of the queue; a second entry of the same job does no harm."""
+    def put_first(self, record: JobRecord) -> None:
+        """Put a job at the head of the queue; a second entry of the same attempt does no harm."""
         # RQ's own result and failure records are not used: the job's record tells the truth.
         self._queue.enqueue_call(
-            GENERATE_JOB, args=(job_id,), job_id=job_id, at_front=True, result_ttl=0, failure_ttl=60
+            GENERATE_JOB,
+            args=(record.owner, record.id),
+            job_id=record.entry,
+            at_front=True,
+            result_ttl=0,
+            failure_ttl=FAILURE_TTL_S,
         )
 
-    def job_ids(self) -> set[str]:
-        """Ids of all jobs that wait."""
-        return set(self._queue.job_ids)
+    def waiting(self) -> set[JobKey]:
+        """All jobs that have an entry."""
+        return {JobKey.of_entry(entry) for entry in self._queue.job_ids}

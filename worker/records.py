@@ -13,9 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 GENERATE_JOB = "worker.jobs.generate"
 MAX_IMAGES = 8
+MAX_ATTEMPTS = 2
+LOCAL_OWNER = "local"
 
 JOB_ID_PATTERN = r"[A-Za-z0-9_-]{16,64}"
 MODEL_NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+OWNER_PATTERN = r"[a-z0-9-]{1,64}"
 SHA256_PATTERN = r"[0-9a-f]{64}"
 
 Sha256 = Annotated[str, Field(pattern=rf"^{SHA256_PATTERN}$")]
@@ -38,12 +41,16 @@ class JobState(StrEnum):
 
 
 class WorkerState(StrEnum):
-    """Where a worker stands; it takes jobs while ``idle`` and works on one while ``busy``."""
+    """Where a worker stands; it takes jobs while ``idle`` and works on one while ``busy``.
+
+    ``failed`` could not set up; ``defunct`` could once work and cannot any more, and is about to be replaced.
+    """
 
     STARTING = "starting"
     IDLE = "idle"
     BUSY = "busy"
     FAILED = "failed"
+    DEFUNCT = "defunct"
 
     @property
     def serves(self) -> bool:
@@ -107,24 +114,48 @@ class JobRecord(FrozenModel):
     """What Redis knows of a job. Times are Unix seconds.
 
     Attributes:
+        owner: whose job it is; ids are per owner.
         version: grows by one with every change.
-        attempt: how often a worker has begun the job.
+        folder: where the artifact store keeps what belongs to the job.
+        request_hash: SHA-256 of what was asked, to tell a repeated request from another one.
+        idempotency_key: by which the request may be repeated.
+        request_id: of the HTTP request that made the job, for the logs.
+        retried_from: id of the job that this one repeats.
+        queued_at: when it last began to wait.
+        expires_at: when it and all its files are removed; set when it ends.
+        cancel_at: when it is canceled if it has not ended by then.
+        start_before: when it expires if it has not begun by then.
+        attempt: how often a worker has begun the job; whatever a worker writes carries this number.
+        handed_back: how many of these attempts do not count, for the worker was told to end.
         phase: what the worker is doing with it, such as ``encode`` or ``denoise``.
         step, steps: denoising steps done, and in all.
+        result_attempt: the attempt that made the pictures, once the job succeeded.
         references: positions of the subjects of which it is stored what the model sees.
         error: set only with the state ``failed``.
         device, worker: who runs it or ran it last.
     """
 
     id: Annotated[str, Field(pattern=rf"^{JOB_ID_PATTERN}$")]
+    owner: Annotated[str, Field(pattern=rf"^{OWNER_PATTERN}$")] = LOCAL_OWNER
     model: Annotated[str, Field(pattern=rf"^{MODEL_NAME_PATTERN}$")]
     state: JobState = JobState.QUEUED
     version: int = 1
+    folder: str
+    request_hash: str = ""
+    idempotency_key: str | None = None
+    request_id: str | None = None
+    retried_from: str | None = None
     created_at: float = Field(default_factory=time.time)
+    queued_at: float = Field(default_factory=time.time)
     started_at: float | None = None
     ended_at: float | None = None
+    expires_at: float | None = None
+    cancel_at: float | None = None
+    start_before: float | None = None
     cancel_requested: bool = False
+    cancel_requested_at: float | None = None
     attempt: int = 0
+    handed_back: int = 0
     phase: str | None = None
     step: int | None = None
     steps: int | None = None
@@ -133,9 +164,20 @@ class JobRecord(FrozenModel):
     warnings: tuple[JobWarning, ...] = ()
     images: tuple[StoredImage, ...] = ()
     references: tuple[int, ...] = ()
+    result_attempt: int | None = None
     error: JobError | None = None
     device: str | None = None
     worker: str | None = None
+
+    @property
+    def entry(self) -> str:
+        """RQ's id of the job's entry in the queue; each attempt has its own, so that none can remove another's."""
+        return f"{self.owner}_{self.id}_{self.attempt}"
+
+    @property
+    def files_attempt(self) -> int:
+        """The attempt whose files are shown: the one that made the pictures, else the latest."""
+        return self.attempt if self.result_attempt is None else self.result_attempt
 
     def to_hash(self) -> dict[str, str]:
         """The record as the fields of a Redis hash."""

@@ -11,14 +11,22 @@ from __future__ import annotations
 import logging
 import time
 
-from ms_core.errors import StorageError
+from ms_core.errors import MSDiffusionError
 from worker.artifacts import ArtifactStore
-from worker.contract import JobError, JobRecord, JobState, JobStore, WorkerState
+from worker.contract import (
+    MAX_ATTEMPTS,
+    JobError,
+    JobKey,
+    JobRecord,
+    JobState,
+    JobStore,
+    Registry,
+    Requeue,
+    WorkerState,
+)
 from worker.queue import JobQueue
 
 log = logging.getLogger(__name__)
-
-MAX_ATTEMPTS = 2
 
 
 class Recovery:
@@ -30,63 +38,70 @@ class Recovery:
         self._artifacts = artifacts
         self._model = model
         self._grace_s = grace_s
-        self._suspected_since: dict[str, float] = {}
+        self._suspected_since: dict[JobKey, float] = {}
 
     def sweep(self, alive: set[str]) -> None:
         """Look at every job that has not ended, once; ``alive`` are the names of the workers that beat."""
-        waiting = self._queue.job_ids()
-        suspects: dict[str, JobRecord] = {}
-        for job_id in self._jobs.active_ids(self._model) - waiting:
-            record = self._jobs.get(job_id)
+        waiting = self._queue.waiting()
+        suspects: dict[JobKey, JobRecord] = {}
+        for key in self._jobs.active(self._model) - waiting:
+            record = self._jobs.for_owner(key.owner).get(key.id)
             if record is None:
-                self._jobs.forget(job_id, self._model)
+                self._jobs.forget(key, self._model)
             elif record.state is JobState.QUEUED or (record.state is JobState.RUNNING and record.worker not in alive):
-                suspects[job_id] = record
+                suspects[key] = record
         now = time.monotonic()
-        self._suspected_since = {job_id: self._suspected_since.get(job_id, now) for job_id in suspects}
-        for job_id, record in suspects.items():
-            if now - self._suspected_since[job_id] >= self._grace_s:
-                self._take_up(record)
+        self._suspected_since = {key: self._suspected_since.get(key, now) for key in suspects}
+        for key, record in suspects.items():
+            if now - self._suspected_since[key] >= self._grace_s:
+                self._take_up(key, record)
 
     def start_over(self) -> None:
         """Trust no earlier look: Redis was away."""
         self._suspected_since.clear()
 
-    def _take_up(self, record: JobRecord) -> None:
-        self._suspected_since.pop(record.id, None)
+    def _take_up(self, key: JobKey, record: JobRecord) -> None:
+        self._suspected_since.pop(key, None)
         if record.state is JobState.QUEUED:
-            log.warning("job %s was in no queue; queued again", record.id)
-            self._queue.put_first(record.id)
-        elif self._is_done(record):
-            pass
-        elif record.attempt >= MAX_ATTEMPTS:
-            self._fail(record)
-        elif self._jobs.transition(record.id, {JobState.RUNNING}, JobState.QUEUED):
-            log.warning("job %s was left by worker %s; queued again", record.id, record.worker)
-            self._queue.put_first(record.id)
+            log.warning("job %s was in no queue; queued again", key)
+            self._queue.put_first(record)
+        elif not self._is_done(record):
+            self._abandon(key, record)
 
     def _is_done(self, record: JobRecord) -> bool:
         """End a job whose worker stored all its pictures and died before it could say so."""
         try:
-            manifest = self._artifacts.load_manifest(record.id)
-        except StorageError as error:
-            log.warning("job %s: %s", record.id, error)
+            manifest = self._artifacts.for_owner(record.owner).load_manifest(record.folder, record.attempt)
+        except MSDiffusionError as error:
+            log.warning("job %s: %s", record.id, error.detail)
             return False
         if manifest is None:
             return False
-        fields = dict(manifest)
-        return self._jobs.transition(record.id, {JobState.RUNNING}, JobState.SUCCEEDED, **fields)
-
-    def _fail(self, record: JobRecord) -> None:
-        detail = (
-            f"The worker ended without a word while it made this picture, {record.attempt} times in a row. "
-            "Try a smaller picture or fewer images; the worker's log may tell more."
+        result = {name: value for name, value in manifest if name != "attempt"}
+        jobs = self._jobs.for_owner(record.owner)
+        return (
+            jobs.finish(record.id, record.attempt, JobState.SUCCEEDED, result_attempt=manifest.attempt, **result)
+            is not None
         )
-        log.error("job %s failed: its workers died %d times", record.id, record.attempt)
-        error = JobError(code="worker_died", detail=detail)
-        self._jobs.transition(record.id, {JobState.RUNNING}, JobState.FAILED, error=error)
+
+    def _abandon(self, key: JobKey, record: JobRecord) -> None:
+        jobs = self._jobs.for_owner(key.owner)
+        state = jobs.requeue(key.id, record.attempt, Requeue.ABANDONED, _WORKER_DIED)
+        log.warning("job %s was left by worker %s: now %s", key, record.worker, state)
+        if state is JobState.QUEUED:
+            self._queue.put_first(record)
 
 
-def alive_names(jobs: JobStore, model: str) -> set[str]:
+def alive_names(registry: Registry, model: str) -> set[str]:
     """Names of the workers of a model that beat and can work."""
-    return {worker.name for worker in jobs.workers(model) if worker.state is not WorkerState.FAILED}
+    useless = (WorkerState.FAILED, WorkerState.DEFUNCT)
+    return {worker.name for worker in registry.workers(model) if worker.state not in useless}
+
+
+_WORKER_DIED = JobError(
+    code="worker_died",
+    detail=(
+        f"The worker ended without a word while it made this picture, {MAX_ATTEMPTS} times in a row. "
+        "Try a smaller picture or fewer images; the worker's log may tell more."
+    ),
+)

@@ -138,6 +138,13 @@ class StoredRequest(FrozenModel):
     start: StoredStart | None = None
     model: Annotated[str, Field(pattern=rf"^{MODEL_NAME_PATTERN}$")]
 
+    @property
+    def pictures(self) -> frozenset[str]:
+        """SHA-256 of every picture of the request."""
+        subjects = {sha256 for subject in self.subjects for sha256 in (*subject.images, subject.mask)}
+        others = {control.image for control in self.controls} | ({self.start.image} if self.start else set())
+        return frozenset(sha256 for sha256 in subjects | others if sha256 is not None)
+
     def seeds(self) -> list[int]:
         """The seed of each picture: counting up from ``seed``, wrapping at 2**53."""
         return [(self.seed + index) % (MAX_SEED + 1) for index in range(self.num_images)]

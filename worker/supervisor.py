@@ -20,7 +20,7 @@ from ms_core.errors import StartupError
 from worker.artifacts import ArtifactStore
 from worker.config import SETUP_FAILED_EXIT_CODE, WorkerSettings
 from worker.connection import brisk_client, check_redis
-from worker.contract import JobStore
+from worker.contract import JobStore, Registry
 from worker.devices import Device, find_devices, lock_devices
 from worker.models import FoundModel, find_model
 from worker.process import Command, ManagedProcess, StopSignal
@@ -83,10 +83,11 @@ class Supervisor:
         self._log_dir = log_dir
         self.model: FoundModel = find_model(settings.model, settings.models_dir)
         client = brisk_client(settings.redis_url)
-        self._jobs = JobStore(client)
+        self._registry = Registry(client)
+        jobs = JobStore(client, lifetime_s=settings.lifetime_s)
         artifacts = ArtifactStore(settings.data_dir)
         queue = JobQueue(client, self.model.name)
-        self._recovery = Recovery(self._jobs, queue, artifacts, self.model.name, settings.recovery_grace_s)
+        self._recovery = Recovery(jobs, queue, artifacts, self.model.name, settings.recovery_grace_s)
         devices = find_devices("cpu" if settings.memory_mode == "cpu" else settings.device)
         self._slots = [self._slot(device) for device in devices]
         self._next_sweep = 0.0
@@ -129,7 +130,7 @@ class Supervisor:
     def _look_after(self) -> None:
         now = time.monotonic()
         try:
-            alive = alive_names(self._jobs, self.model.name)
+            alive = alive_names(self._registry, self.model.name)
             if now >= self._blind_until:
                 self._kill_hung(alive)
                 self._recovery.sweep(alive)
@@ -161,7 +162,7 @@ class Supervisor:
     def _note_failed_setup(self, slot: _Slot) -> None:
         """Tell why a worker could not set up; it has left word, which expires by itself."""
         try:
-            records = self._jobs.workers(self.model.name)
+            records = self._registry.workers(self.model.name)
         except RedisError:
             return
         for record in records:
@@ -170,7 +171,7 @@ class Supervisor:
 
     def _retire(self, slot: _Slot) -> None:
         try:
-            self._jobs.retire_worker(slot.worker_name, self.model.name)
+            self._registry.retire_worker(slot.worker_name, self.model.name)
         except RedisError as error:
             log.warning("worker %s could not be signed off: %s", slot.worker_name, error)
 
