@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import time
 
-from ms_core.errors import MSDiffusionError
-from worker.artifacts import ArtifactStore
+from ms_core.errors import JobNotFoundError, StorageError
+from worker.artifacts import ArtifactStore, Manifest
 from worker.contract import (
     MAX_ATTEMPTS,
     JobError,
@@ -27,6 +27,8 @@ from worker.contract import (
 from worker.queue import JobQueue
 
 log = logging.getLogger(__name__)
+
+STORAGE_PATIENCE_S = 60.0
 
 
 class Recovery:
@@ -56,33 +58,53 @@ class Recovery:
             if now - self._suspected_since[key] >= self._grace_s:
                 self._take_up(key, record)
 
+    def abandon_jobs_of(self, worker: str) -> None:
+        """Take up at once what a worker left that is known to have ended, as by the parent that saw it die."""
+        for key in self._jobs.active(self._model):
+            record = self._jobs.for_owner(key.owner).get(key.id)
+            if record is not None and record.state is JobState.RUNNING and record.worker == worker:
+                self._suspected_since.setdefault(key, time.monotonic())
+                self._take_up(key, record)
+
     def start_over(self) -> None:
         """Trust no earlier look: Redis was away."""
         self._suspected_since.clear()
 
     def _take_up(self, key: JobKey, record: JobRecord) -> None:
-        self._suspected_since.pop(key, None)
         if record.state is JobState.QUEUED:
             log.warning("job %s was in no queue; queued again", key)
             self._queue.put_first(record)
-        elif not self._is_done(record):
-            self._abandon(key, record)
+        else:
+            try:
+                manifest = self._last_word(record)
+            except StorageError as error:
+                if time.monotonic() - self._suspected_since[key] < STORAGE_PATIENCE_S:
+                    # The pictures may be there; the next sweep looks again.
+                    log.warning("job %s: %s", key, error.detail)
+                    return
+                manifest = None
+            if manifest is None or not self._adopt(record, manifest):
+                self._abandon(key, record)
+        self._suspected_since.pop(key, None)
 
-    def _is_done(self, record: JobRecord) -> bool:
-        """End a job whose worker stored all its pictures and died before it could say so."""
+    def _last_word(self, record: JobRecord) -> Manifest | None:
+        """The manifest of an attempt that stored all its pictures and could not say so any more."""
+        artifacts = self._artifacts.for_owner(record.owner)
         try:
-            manifest = self._artifacts.for_owner(record.owner).load_manifest(record.folder, record.attempt)
-        except MSDiffusionError as error:
-            log.warning("job %s: %s", record.id, error.detail)
-            return False
-        if manifest is None:
-            return False
+            if record.attempt - record.handed_back < MAX_ATTEMPTS:
+                # What comes later than this look is found by the next attempt.
+                return artifacts.load_manifest(record.folder, record.attempt)
+            # There is no next attempt. So the place is taken away first: what is not there now never comes.
+            return artifacts.open_attempt(record.folder, record.attempt + 1)
+        except JobNotFoundError:
+            return None
+
+    def _adopt(self, record: JobRecord, manifest: Manifest) -> bool:
         result = {name: value for name, value in manifest if name != "attempt"}
         jobs = self._jobs.for_owner(record.owner)
-        return (
-            jobs.finish(record.id, record.attempt, JobState.SUCCEEDED, result_attempt=manifest.attempt, **result)
-            is not None
-        )
+        state = jobs.finish(record.id, record.attempt, JobState.SUCCEEDED, result_attempt=manifest.attempt, **result)
+        log.warning("job %s was stored by worker %s before it died: now %s", record.id, record.worker, state)
+        return state is not None
 
     def _abandon(self, key: JobKey, record: JobRecord) -> None:
         jobs = self._jobs.for_owner(key.owner)
