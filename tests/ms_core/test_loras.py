@@ -153,7 +153,7 @@ def test_requests_in_turn_keep_their_own_loras(pipeline, drawn, spec) -> None:
         assert torch.equal(last.generations[0].latents, expected)
 
 
-def test_the_model_is_never_touched(pipeline, drawn, spec) -> None:
+def test_the_model_is_never_touched(pipeline, plain, drawn, spec) -> None:
     parts = [getattr(pipeline.components, name) for name in PARTS]
     before = hooks(pipeline.components)
     states = [{name: tensor.clone() for name, tensor in part.state_dict().items()} for part in parts]
