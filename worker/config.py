@@ -38,6 +38,7 @@ class WorkerSettings(BaseSettings):
         recovery_grace_s: how long a job must look abandoned before it is taken up again.
         stop_grace_s: time that workers have to hand back their jobs when the supervisor stops.
         cpu_threads: threads of a worker on the CPU; by default torch decides.
+        runtime: the class that makes the pictures, ``module:Class``; others than the default are for tests and benchmarks.
         worker_name: given by the supervisor to each worker it starts.
     """
 
@@ -59,6 +60,7 @@ class WorkerSettings(BaseSettings):
     recovery_grace_s: Seconds = 3
     stop_grace_s: Seconds = 10
     cpu_threads: Annotated[int, Field(ge=1)] | None = None
+    runtime: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] = "worker.runtime:PipelineRuntime"
     worker_name: str = ""
 
     @classmethod

@@ -6,14 +6,17 @@ import logging
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 from PIL import Image
 from redis.exceptions import RedisError
 
+from ms_core.config import ModelCard
 from ms_core.errors import AttemptOverError, DeviceLostError, MSDiffusionError
 from ms_core.spec import GenerationSpec, Subject
 from worker.artifacts import ArtifactStore, Manifest, png_of, png_with_recipe
+from worker.config import WorkerSettings
 from worker.contract import (
     MAX_ATTEMPTS,
     JobError,
@@ -54,7 +57,7 @@ class Picture:
 
 
 class Runtime(Protocol):
-    """What makes the pictures; ``worker.runtime.Runtime`` in earnest."""
+    """What makes the pictures; ``worker.runtime.PipelineRuntime`` in earnest."""
 
     device: str
 
@@ -68,6 +71,25 @@ class Runtime(Protocol):
 
     def recipe(self, spec: GenerationSpec) -> dict[str, Any]:
         """What else a picture's recipe must say: the model, the values in force, versions."""
+        ...
+
+
+class LoadedRuntime(Runtime, Protocol):
+    """A runtime as a worker process makes it: what ``MSD_RUNTIME`` names."""
+
+    @classmethod
+    def setup(cls, settings: WorkerSettings, directory: Path, device: str) -> Self:
+        """Load the model of ``directory``, once; ``device`` is what job records call the device."""
+        ...
+
+    @property
+    def card(self) -> ModelCard:
+        """The model's card."""
+        ...
+
+    @property
+    def memory_mode(self) -> str:
+        """Which parts of the model stay on the device, see ``ms_core.modes``."""
         ...
 
 

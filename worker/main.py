@@ -6,18 +6,19 @@ import logging
 import os
 import socket
 import time
+from importlib import import_module
 from pathlib import Path
 
 from redis import Redis
 
 from ms_core.config import ModelCard
-from ms_core.errors import MSDiffusionError
+from ms_core.errors import MSDiffusionError, StartupError
 from worker import jobs
 from worker.artifacts import ArtifactStore
 from worker.config import SETUP_FAILED_EXIT_CODE, WorkerSettings
 from worker.connection import brisk_client, patient_client
 from worker.contract import JobError, JobStore, Registry, WorkerRecord, WorkerState
-from worker.job_run import WorkerContext
+from worker.job_run import LoadedRuntime, WorkerContext
 from worker.pulse import Pulse
 from worker.queue import JobQueue
 from worker.rq_worker import DeviceWorker
@@ -69,15 +70,26 @@ def main() -> int:
     return DEVICE_LOST_EXIT_CODE if context.device_lost else 0
 
 
+def find_runtime(name: str) -> type[LoadedRuntime]:
+    """The class that ``module:Class`` names; ``worker.runtime.PipelineRuntime`` in earnest.
+
+    Raises:
+        StartupError: there is no such module or class.
+    """
+    module, _, class_name = name.partition(":")
+    try:
+        return getattr(import_module(module), class_name)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise StartupError(f"MSD_RUNTIME names {name}, which is not there ({error}). Unset it.") from error
+
+
 def _set_up(
     settings: WorkerSettings, record: WorkerRecord, pulse: Pulse, patient: Redis
 ) -> tuple[WorkerContext, ModelCard]:
     """Load the model; everything before this is done in a moment, so that the worker is seen from the start."""
     pulse.enter("load", WorkerState.STARTING)
     # Imports torch, which takes seconds.
-    from worker.runtime import PipelineRuntime
-
-    runtime = PipelineRuntime.setup(settings, Path(settings.model), record.device)
+    runtime = find_runtime(settings.runtime).setup(settings, Path(settings.model), record.device)
     pulse.describe(memory_mode=runtime.memory_mode)
     context = WorkerContext(
         name=record.name,

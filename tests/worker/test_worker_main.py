@@ -27,7 +27,7 @@ def empty_model(desk: Desk, redis_url: str, tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.usefixtures("empty_model")
 def test_a_model_that_cannot_be_loaded_is_told(desk: Desk) -> None:
     assert main() == SETUP_FAILED_EXIT_CODE
-    (record,) = desk.jobs.workers(desk.model)
+    (record,) = desk.registry.workers(desk.model)
     assert record.error is not None
     assert (record.state, record.error.code) == (WorkerState.FAILED, "model_not_found")
     assert "model_index.json" in record.error.detail
@@ -38,7 +38,7 @@ def test_a_device_that_torch_cannot_use_is_told(desk: Desk, monkeypatch: pytest.
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setenv("MSD_DEVICE", "cuda")
     assert main() == SETUP_FAILED_EXIT_CODE
-    (record,) = desk.jobs.workers(desk.model)
+    (record,) = desk.registry.workers(desk.model)
     assert record.error is not None
     assert "MSD_DEVICE=cpu" in record.error.detail
 
@@ -48,7 +48,18 @@ def test_a_device_that_someone_else_uses_is_told(desk: Desk, monkeypatch: pytest
     memory = DeviceMemory(free=1000, total=24 * 10**9, used_by_others=23 * 10**9)
     monkeypatch.setattr("ms_core.memory.choice.read_memory", lambda device: memory)
     assert main() == SETUP_FAILED_EXIT_CODE
-    (record,) = desk.jobs.workers(desk.model)
+    (record,) = desk.registry.workers(desk.model)
     assert record.error is not None
     assert record.error.code == "insufficient_memory"
     assert "used by other processes" in record.error.detail
+
+
+@pytest.mark.usefixtures("empty_model")
+@pytest.mark.parametrize("name", ["no_such_module:Runtime", "worker.runtime:NoSuchRuntime"])
+def test_a_runtime_that_is_not_there_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("MSD_RUNTIME", name)
+    assert main() == SETUP_FAILED_EXIT_CODE
+    (record,) = desk.registry.workers(desk.model)
+    assert record.error is not None
+    assert name in record.error.detail
+    assert "Unset it" in record.error.detail
