@@ -33,6 +33,7 @@ class Settings(BaseSettings):
         job_timeout_s: time after which a running job is given up, in seconds.
         lifetime_s: how long a job may wait, and how long it and its files are kept after its end, in seconds.
         redis_timeout_s: time after which a silent Redis counts as down, in seconds.
+        max_watchers: most clients of one API process that wait for changes of jobs at a time.
     """
 
     model_config = SettingsConfigDict(env_prefix="MSD_", frozen=True, extra="ignore")
@@ -47,6 +48,7 @@ class Settings(BaseSettings):
     job_timeout_s: Annotated[int, Field(ge=1)] = 600
     lifetime_s: Annotated[float, Field(gt=0)] = 24 * 3600
     redis_timeout_s: Annotated[float, Field(gt=0)] = 2.0
+    max_watchers: Annotated[int, Field(ge=1)] = 400
 
     @field_validator("cors_origins", mode="before")
     @classmethod

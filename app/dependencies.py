@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect
 
 from app.config import Settings
 from app.errors import HTTPProblem
+from app.event_log import EventLog
 from app.generate_request import GenerateRequest
 from app.health import Health
 from app.intake import parse_request
@@ -26,6 +27,10 @@ def _jobs(request: Request) -> Jobs:
     return request.app.state.jobs
 
 
+def _event_log(request: Request) -> EventLog:
+    return request.app.state.event_log
+
+
 def _models(request: Request) -> Models:
     return request.app.state.models
 
@@ -36,6 +41,7 @@ def _health(request: Request) -> Health:
 
 SettingsDependency = Annotated[Settings, Depends(_settings)]
 JobsDependency = Annotated[Jobs, Depends(_jobs)]
+EventLogDependency = Annotated[EventLog, Depends(_event_log)]
 ModelsDependency = Annotated[Models, Depends(_models)]
 HealthDependency = Annotated[Health, Depends(_health)]
 

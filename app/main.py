@@ -16,6 +16,7 @@ from redis.retry import Retry
 from app.config import Settings
 from app.documentation import install_documentation
 from app.errors import install_error_handlers
+from app.event_log import EventLog
 from app.health import Health
 from app.jobs import Jobs
 from app.models import Models
@@ -37,10 +38,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = Settings() if settings is None else settings
     client = connect(settings)
+    event_log = EventLog.connect(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        await event_log.close()
         client.close()
 
     app = FastAPI(
@@ -52,6 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.jobs = Jobs(client, ArtifactStore(settings.data_dir), settings)
+    app.state.event_log = event_log
     app.state.models = Models(client, settings.model)
     app.state.health = Health(client, settings.data_dir, settings.model)
     app.include_router(jobs.router)

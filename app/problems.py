@@ -100,6 +100,7 @@ NOT_JSON = ProblemType("unsupported_media_type", HTTPStatus.UNSUPPORTED_MEDIA_TY
 NOT_FOUND = ProblemType("not_found", HTTPStatus.NOT_FOUND, "Nothing is here")
 METHOD_NOT_ALLOWED = ProblemType("method_not_allowed", HTTPStatus.METHOD_NOT_ALLOWED, "Another method is needed here")
 BAD_REQUEST = ProblemType("bad_request", HTTPStatus.BAD_REQUEST, "The request cannot be read")
+TOO_MANY_WATCHERS = ProblemType("too_many_watchers", _UNAVAILABLE, "Too many clients watch jobs")
 INTERNAL_ERROR = ProblemType("internal_error", _INTERNAL, "The service made a mistake")
 
 HTTP_PROBLEMS = (
@@ -109,6 +110,7 @@ HTTP_PROBLEMS = (
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
     BAD_REQUEST,
+    TOO_MANY_WATCHERS,
     INTERNAL_ERROR,
 )
 
