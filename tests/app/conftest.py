@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import redis
+from played_worker import PlayedWorker
 from starlette.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
 from worker.artifacts import ArtifactStore
-from worker.contract import JobStore, ModelCard
+from worker.contract import JobStore, ModelCard, Registry
 
 
 @pytest.fixture
@@ -33,12 +34,22 @@ def store(redis_client: redis.Redis) -> JobStore:
 
 
 @pytest.fixture
+def registry(redis_client: redis.Redis) -> Registry:
+    return Registry(redis_client)
+
+
+@pytest.fixture
 def artifacts(settings: Settings) -> ArtifactStore:
     return ArtifactStore(settings.data_dir)
 
 
 @pytest.fixture
-def card(settings: Settings, store: JobStore) -> ModelCard:
+def worker(redis_client: redis.Redis, store: JobStore, artifacts: ArtifactStore) -> PlayedWorker:
+    return PlayedWorker(redis_client, store, artifacts)
+
+
+@pytest.fixture
+def card(settings: Settings, registry: Registry) -> ModelCard:
     """A card as a worker publishes it."""
     card = ModelCard.from_dict(
         {
@@ -61,7 +72,7 @@ def card(settings: Settings, store: JobStore) -> ModelCard:
             "extras": {"loras": ["lightning", "paper"], "controls": ["canny"], "embeddings": ["zoë"]},
         }
     )
-    store.publish_card(settings.model, card)
+    registry.publish_card(settings.model, card)
     return card
 
 

@@ -10,10 +10,10 @@ from starlette.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
-from worker.contract import JobError, JobStore, WorkerRecord, WorkerState
+from worker.contract import JobError, Registry, WorkerRecord, WorkerState
 
 
-def publish(store: JobStore, model: str, *states: WorkerState, phase: str | None = None) -> None:
+def publish(registry: Registry, model: str, *states: WorkerState, phase: str | None = None) -> None:
     for index, state in enumerate(states):
         error = JobError(code="model_not_found", detail="No weights.") if state is WorkerState.FAILED else None
         record = WorkerRecord(
@@ -27,7 +27,7 @@ def publish(store: JobStore, model: str, *states: WorkerState, phase: str | None
             started_at=time.time(),
             error=error,
         )
-        store.publish_worker(record, ttl_s=30)
+        registry.publish_worker(record, ttl_s=30)
 
 
 def test_a_process_that_answers_is_alive(client: TestClient) -> None:
@@ -59,27 +59,27 @@ STARTING, IDLE, BUSY, FAILED = WorkerState.STARTING, WorkerState.IDLE, WorkerSta
     ],
 )
 def test_readiness_follows_the_workers(
-    client: TestClient, store: JobStore, settings: Settings, states: list[WorkerState], code: int, status: str
+    client: TestClient, registry: Registry, settings: Settings, states: list[WorkerState], code: int, status: str
 ) -> None:
-    publish(store, settings.model, *states)
+    publish(registry, settings.model, *states)
     response = client.get("/readyz")
     assert (response.status_code, response.json()["status"]) == (code, status)
     assert ("retry-after" in response.headers) == (code == 503)
 
 
-def test_the_phase_of_the_start_is_told(client: TestClient, store: JobStore, settings: Settings) -> None:
+def test_the_phase_of_the_start_is_told(client: TestClient, registry: Registry, settings: Settings) -> None:
     assert client.get("/readyz").json()["phase"] == "waiting for a worker"
-    publish(store, settings.model, STARTING, phase="load")
+    publish(registry, settings.model, STARTING, phase="load")
     assert client.get("/readyz").json()["phase"] == "load"
 
 
-def test_a_worker_that_cannot_work_tells_why(client: TestClient, store: JobStore, settings: Settings) -> None:
-    publish(store, settings.model, FAILED)
+def test_a_worker_that_cannot_work_tells_why(client: TestClient, registry: Registry, settings: Settings) -> None:
+    publish(registry, settings.model, FAILED)
     assert "No weights." in client.get("/readyz").json()["checks"]["workers"]["detail"]
 
 
-def test_workers_of_another_model_do_not_count(client: TestClient, store: JobStore, settings: Settings) -> None:
-    publish(store, f"{settings.model}-other", IDLE)
+def test_workers_of_another_model_do_not_count(client: TestClient, registry: Registry, settings: Settings) -> None:
+    publish(registry, f"{settings.model}-other", IDLE)
     assert client.get("/readyz").json()["status"] == "starting"
 
 
@@ -96,8 +96,8 @@ def test_without_redis_it_is_unavailable(settings: Settings) -> None:
     }
 
 
-def test_without_storage_it_is_unavailable(store: JobStore, settings: Settings, tmp_path: Path) -> None:
-    publish(store, settings.model, IDLE)
+def test_without_storage_it_is_unavailable(registry: Registry, settings: Settings, tmp_path: Path) -> None:
+    publish(registry, settings.model, IDLE)
     blocked = tmp_path / "file"
     blocked.write_text("")
     with TestClient(create_app(settings.model_copy(update={"data_dir": blocked}))) as client:

@@ -9,41 +9,20 @@ from typing import Any
 import pytest
 import redis
 from PIL import Image
+from played_worker import PlayedWorker
 from rq import Queue
 from sample_requests import encoded, good_request, good_subject, picture_uri
 from starlette.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
-from worker.artifacts import ArtifactStore
-from worker.contract import (
-    GENERATE_JOB,
-    JobError,
-    JobState,
-    JobStore,
-    ModelCard,
-    StoredImage,
-    queue_name,
-)
+from worker.contract import GENERATE_JOB, JobError, ModelCard, queue_name
 
 
 def submit(client: TestClient, **changes: Any) -> dict[str, Any]:
     response = client.post("/generate", json=good_request(**changes))
     assert response.status_code == 202, response.text
     return response.json()
-
-
-def begin(store: JobStore, job_id: str) -> None:
-    assert store.transition(job_id, [JobState.QUEUED], JobState.RUNNING, worker="w1", device="cpu")
-
-
-def succeed(store: JobStore, artifacts: ArtifactStore, job_id: str) -> bytes:
-    begin(store, job_id)
-    png = encoded(Image.new("RGB", (16, 8), "red"))
-    sha256 = artifacts.save_image(job_id, 0, png)
-    image = StoredImage(index=0, sha256=sha256, width=16, height=8, seed=7)
-    assert store.transition(job_id, [JobState.RUNNING], JobState.SUCCEEDED, images=(image,))
-    return png
 
 
 def test_submitting_answers_with_the_job_and_where_it_is(client: TestClient) -> None:
@@ -56,11 +35,11 @@ def test_submitting_answers_with_the_job_and_where_it_is(client: TestClient) -> 
     assert (job["progress"], job["images"], job["error"], job["cancel_requested"]) == (None, [], None, False)
 
 
-def test_an_absent_seed_is_drawn_and_reported(client: TestClient, artifacts: ArtifactStore) -> None:
+def test_an_absent_seed_is_drawn_and_reported(client: TestClient, worker: PlayedWorker) -> None:
     jobs = [submit(client, seed=None) for _ in range(3)]
     assert len({job["seed"] for job in jobs}) == 3
     assert all(0 <= job["seed"] < 2**53 for job in jobs)
-    assert artifacts.load_request(jobs[0]["id"]).seed == jobs[0]["seed"]
+    assert worker.request(jobs[0]["id"]).seed == jobs[0]["seed"]
 
 
 def test_seed_zero_is_a_seed(client: TestClient) -> None:
@@ -77,24 +56,24 @@ def test_the_queue_holds_the_name_the_id_and_a_finite_timeout(
 ) -> None:
     job = submit(client)
     queue = Queue(queue_name(settings.model), connection=redis_client, serializer="json")
-    entry = queue.fetch_job(job["id"])
+    entry = queue.fetch_job(f"local_{job['id']}_0")
     assert entry is not None
-    assert (entry.func_name, entry.args, entry.kwargs) == (GENERATE_JOB, [job["id"]], {})
+    assert (entry.func_name, entry.args, entry.kwargs) == (GENERATE_JOB, ["local", job["id"]], {})
     assert (entry.timeout, entry.result_ttl) == (settings.job_timeout_s, 0)
 
 
 def test_pictures_go_to_the_store_and_not_to_redis(
-    client: TestClient, redis_client: redis.Redis, artifacts: ArtifactStore
+    client: TestClient, redis_client: redis.Redis, worker: PlayedWorker
 ) -> None:
     noise = Image.effect_noise((256, 256), 90).convert("RGB")
     job = submit(client, subjects=[good_subject(image=picture_uri(noise))])
     held = sum(redis_client.memory_usage(key) or 0 for key in redis_client.scan_iter(f"*{job['id']}*"))
     assert 0 < held < 8000
-    (stored,) = artifacts.load_request(job["id"]).subjects[0].images
-    assert artifacts.load_picture(stored).tobytes() == noise.tobytes()
+    (stored,) = worker.request(job["id"]).subjects[0].images
+    assert worker.picture(job["id"], stored).tobytes() == noise.tobytes()
 
 
-def test_every_picture_of_a_request_goes_to_the_store(client: TestClient, artifacts: ArtifactStore) -> None:
+def test_every_picture_of_a_request_goes_to_the_store(client: TestClient, worker: PlayedWorker) -> None:
     colours = ["red", "green", "blue", "white"]
     first, second, start, mask = (picture_uri(Image.new("RGB", (8, 8), colour)) for colour in colours)
     subject = {"phrase": "cat", "images": [first, second], "mask": mask}
@@ -107,13 +86,14 @@ def test_every_picture_of_a_request_goes_to_the_store(client: TestClient, artifa
         width=64,
         height=64,
     )
-    stored = artifacts.load_request(job["id"])
+    stored = worker.request(job["id"])
     (cat,) = stored.subjects
     assert cat.mask is not None
     assert stored.start is not None
-    kept = [artifacts.load_picture(sha256).getpixel((0, 0)) for sha256 in (*cat.images, stored.start.image, cat.mask)]
+    names = (*cat.images, stored.start.image, cat.mask)
+    kept = [worker.picture(job["id"], sha256).getpixel((0, 0)) for sha256 in names]
     assert kept == [(255, 0, 0), (0, 128, 0), (0, 0, 255), (255, 255, 255)]
-    assert artifacts.load_picture(stored.controls[0].image).convert("L").tobytes() == edges.tobytes()
+    assert worker.picture(job["id"], stored.controls[0].image).convert("L").tobytes() == edges.tobytes()
 
 
 def test_names_that_the_model_lacks_are_told_with_those_it_has(client: TestClient, card: ModelCard) -> None:
@@ -142,10 +122,10 @@ def test_without_a_card_any_size_is_taken(client: TestClient) -> None:
     assert submit(client, width=4096)["status"] == "queued"
 
 
-def test_a_running_job_shows_its_progress(client: TestClient, store: JobStore) -> None:
+def test_a_running_job_shows_its_progress(client: TestClient, worker: PlayedWorker) -> None:
     job = submit(client)
-    begin(store, job["id"])
-    store.progress(job["id"], phase="denoise", step=5, steps=20)
+    worker.begin(job["id"])
+    worker.progress(job["id"], phase="denoise", step=5, steps=20)
     response = client.get(job["urls"]["self"])
     running = response.json()
     assert running["status"] == "running"
@@ -155,9 +135,9 @@ def test_a_running_job_shows_its_progress(client: TestClient, store: JobStore) -
     assert int(response.headers["retry-after"]) >= 1
 
 
-def test_a_finished_job_shows_its_pictures(client: TestClient, store: JobStore, artifacts: ArtifactStore) -> None:
+def test_a_finished_job_shows_its_pictures(client: TestClient, worker: PlayedWorker) -> None:
     job = submit(client)
-    png = succeed(store, artifacts, job["id"])
+    png = worker.succeed(job["id"])
     response = client.get(job["urls"]["self"])
     done = response.json()
     assert (response.status_code, done["status"], done["progress"]["fraction"]) == (200, "succeeded", 1.0)
@@ -172,11 +152,9 @@ def test_a_finished_job_shows_its_pictures(client: TestClient, store: JobStore, 
     assert image.headers["content-disposition"] == f'inline; filename="{job["id"]}-0.png"'
 
 
-def test_a_failed_job_says_why(client: TestClient, store: JobStore) -> None:
+def test_a_failed_job_says_why(client: TestClient, worker: PlayedWorker) -> None:
     job = submit(client)
-    begin(store, job["id"])
-    error = JobError(code="device_out_of_memory", detail="Ask for a smaller picture.")
-    store.transition(job["id"], [JobState.RUNNING], JobState.FAILED, error=error)
+    worker.fail(job["id"], JobError(code="device_out_of_memory", detail="Ask for a smaller picture."))
     response = client.get(job["urls"]["self"])
     assert response.status_code == 200
     assert response.json()["error"] == {
@@ -189,9 +167,9 @@ def test_a_failed_job_says_why(client: TestClient, store: JobStore) -> None:
 
 
 @pytest.mark.parametrize("index", ["1", "8", "99", "-1", "x", "9" * 6000, "%2e%2e"])
-def test_image_index_out_of_range(client: TestClient, store: JobStore, artifacts: ArtifactStore, index: str) -> None:
+def test_image_index_out_of_range(client: TestClient, worker: PlayedWorker, index: str) -> None:
     job = submit(client)
-    succeed(store, artifacts, job["id"])
+    worker.succeed(job["id"])
     response = client.get(f"/jobs/{job['id']}/images/{index}")
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"
@@ -203,15 +181,13 @@ def test_image_of_a_job_that_has_none_yet(client: TestClient) -> None:
     assert (response.status_code, response.json()["code"]) == (404, "image_not_found")
 
 
-def test_what_the_model_sees_is_shown_as_soon_as_it_is_known(
-    client: TestClient, store: JobStore, artifacts: ArtifactStore
-) -> None:
+def test_what_the_model_sees_is_shown_as_soon_as_it_is_known(client: TestClient, worker: PlayedWorker) -> None:
     job = submit(client)
     assert job["references"] == []
-    begin(store, job["id"])
+    worker.begin(job["id"])
     png = encoded(Image.new("RGB", (8, 8), "red"))
-    artifacts.save_reference(job["id"], 1, png)
-    store.progress(job["id"], phase="denoise", references=(1,))
+    worker.save_reference(job["id"], 1, png)
+    worker.progress(job["id"], phase="denoise", references=(1,))
     references = client.get(job["urls"]["self"]).json()["references"]
     assert references == [{"subject": 1, "url": f"{job['urls']['self']}/references/1"}]
     response = client.get(references[0]["url"])
@@ -220,13 +196,11 @@ def test_what_the_model_sees_is_shown_as_soon_as_it_is_known(
 
 
 @pytest.mark.parametrize("subject", ["0", "2", "16", "99", "-1", "x", "%2e%2e"])
-def test_a_reference_that_is_not_shown(
-    client: TestClient, store: JobStore, artifacts: ArtifactStore, subject: str
-) -> None:
+def test_a_reference_that_is_not_shown(client: TestClient, worker: PlayedWorker, subject: str) -> None:
     job = submit(client)
-    begin(store, job["id"])
-    artifacts.save_reference(job["id"], 1, b"png")
-    store.progress(job["id"], references=(1,))
+    worker.begin(job["id"])
+    worker.save_reference(job["id"], 1)
+    worker.progress(job["id"], references=(1,))
     response = client.get(f"{job['urls']['self']}/references/{subject}")
     assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
 
@@ -248,7 +222,7 @@ def test_canceling_a_queued_job_ends_it_now(client: TestClient, redis_client: re
     response = client.post(job["urls"]["cancel"])
     assert (response.status_code, response.json()["status"]) == (200, "canceled")
     queue = Queue(queue_name(settings.model), connection=redis_client, serializer="json")
-    assert queue.fetch_job(job["id"]) is None
+    assert queue.fetch_job(f"local_{job['id']}_0") is None
     assert queue.job_ids == []
 
 
@@ -257,24 +231,24 @@ def test_canceling_twice_is_no_error(client: TestClient) -> None:
     assert [client.post(job["urls"]["cancel"]).status_code for _ in range(2)] == [200, 200]
 
 
-def test_canceling_a_running_job_is_a_promise(client: TestClient, store: JobStore) -> None:
+def test_canceling_a_running_job_is_a_promise(client: TestClient, worker: PlayedWorker) -> None:
     job = submit(client)
-    begin(store, job["id"])
+    worker.begin(job["id"])
     response = client.post(job["urls"]["cancel"])
     canceling = response.json()
     assert (response.status_code, canceling["status"], canceling["cancel_requested"]) == (202, "running", True)
 
 
-def test_canceling_a_finished_job_is_a_conflict(client: TestClient, store: JobStore, artifacts: ArtifactStore) -> None:
+def test_canceling_a_finished_job_is_a_conflict(client: TestClient, worker: PlayedWorker) -> None:
     job = submit(client)
-    succeed(store, artifacts, job["id"])
+    worker.succeed(job["id"])
     response = client.post(job["urls"]["cancel"])
     assert (response.status_code, response.json()["code"]) == (409, "job_conflict")
     assert client.get(job["urls"]["self"]).json()["status"] == "succeeded"
 
 
-def test_a_job_that_could_not_be_queued_does_not_wait_for_ever(
-    redis_url: str, redis_client: redis.Redis, settings: Settings, store: JobStore
+def test_a_job_that_could_not_be_queued_is_not_kept(
+    redis_url: str, redis_client: redis.Redis, settings: Settings
 ) -> None:
     """This Redis user may do everything but put entries into lists."""
     redis_client.acl_setuser("nopush", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-rpush", "-lpush"])
@@ -283,9 +257,9 @@ def test_a_job_that_could_not_be_queued_does_not_wait_for_ever(
         response = client.post("/generate", json=good_request())
     assert (response.status_code, response.json()["code"]) == (503, "queue_unavailable")
     assert "retry-after" in response.headers
-    records = [store.get(key.decode().removeprefix("msd:job:")) for key in redis_client.scan_iter("msd:job:*")]
-    mine = [record for record in records if record is not None and record.model == settings.model]
-    assert [record.state for record in mine] == [JobState.FAILED]
+    assert not redis_client.exists(f"msd:active:{settings.model}")
+    assert not redis_client.exists(f"msd:due:{settings.model}")
+    assert [path for path in settings.data_dir.rglob("*") if path.is_file()] == []
 
 
 def test_a_storage_that_cannot_be_written(settings: Settings) -> None:

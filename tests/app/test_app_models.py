@@ -9,12 +9,12 @@ from starlette.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
-from worker.contract import JobStore, ModelCard, WorkerRecord, WorkerState
+from worker.contract import ModelCard, Registry, WorkerRecord, WorkerState
 
 
-def publish_worker(store: JobStore, model: str, state: WorkerState) -> None:
+def publish_worker(registry: Registry, model: str, state: WorkerState) -> None:
     record = WorkerRecord(name="w", model=model, state=state, device="cpu", host="h", pid=1, started_at=time.time())
-    store.publish_worker(record, ttl_s=30)
+    registry.publish_worker(record, ttl_s=30)
 
 
 def test_before_a_worker_has_loaded_the_model_its_name_is_all_that_is_known(
@@ -35,9 +35,9 @@ def test_before_a_worker_has_loaded_the_model_its_name_is_all_that_is_known(
     ],
 )
 def test_it_is_ready_while_a_worker_serves_it(
-    client: TestClient, settings: Settings, store: JobStore, state: WorkerState, ready: bool
+    client: TestClient, settings: Settings, registry: Registry, state: WorkerState, ready: bool
 ) -> None:
-    publish_worker(store, settings.model, state)
+    publish_worker(registry, settings.model, state)
     assert client.get("/models").json()["models"][0]["ready"] is ready
 
 

@@ -111,7 +111,7 @@ class HttpService:
 
     def running_job(self) -> JobRecord | None:
         """The job that the worker is denoising, as Redis knows it."""
-        jobs = map(self._jobs.get, self._jobs.active_ids(self._model.name))
+        jobs = (self._jobs.get(key.id) for key in self._jobs.active(self._model.name))
         return next((job for job in jobs if job is not None and job.state == "running" and job.step), None)
 
     def job_state(self, job_id: str) -> JobState:

@@ -1,0 +1,75 @@
+"""A worker for tests of the API: it does to jobs what a worker does, and makes no pictures of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from redis import Redis
+from sample_requests import encoded
+
+from worker.artifacts import ArtifactStore, Manifest
+from worker.contract import JobError, JobRecord, JobState, JobStore, StoredImage, StoredRequest, queue_name
+
+PNG = encoded(Image.new("RGB", (16, 8), "red"))
+
+
+@dataclass(frozen=True)
+class PlayedWorker:
+    """Takes jobs by their ids, whatever their place in the queue."""
+
+    client: Redis
+    jobs: JobStore
+    artifacts: ArtifactStore
+
+    def record(self, job_id: str) -> JobRecord:
+        record = self.jobs.get(job_id)
+        assert record is not None
+        return record
+
+    def request(self, job_id: str) -> StoredRequest:
+        return self.artifacts.load_request(self.record(job_id).folder)
+
+    def picture(self, job_id: str, sha256: str) -> Image.Image:
+        return self.artifacts.load_picture(self.record(job_id).folder, sha256)
+
+    def begin(self, job_id: str) -> JobRecord:
+        record = self.record(job_id)
+        self.client.lrem(f"rq:queue:{queue_name(record.model)}", 0, record.entry)
+        begun = self.jobs.begin(job_id, "w1", "cpu")
+        assert begun is not None
+        assert self.artifacts.open_attempt(begun.folder, begun.attempt) is None
+        return begun
+
+    def progress(self, job_id: str, **fields: Any) -> None:
+        self.jobs.progress(job_id, self.record(job_id).attempt, **fields)
+
+    def save_reference(self, job_id: str, subject: int, png: bytes = PNG) -> None:
+        record = self.record(job_id)
+        self.artifacts.save_reference(record.folder, record.attempt, subject, png)
+
+    def store(self, job_id: str) -> Manifest:
+        """Keep the pictures of a job that has begun; the job goes on."""
+        record = self.record(job_id)
+        sha256 = self.artifacts.save_image(record.folder, record.attempt, 0, PNG)
+        image = StoredImage(index=0, sha256=sha256, width=16, height=8, seed=record.seed)
+        manifest = Manifest(attempt=record.attempt, images=(image,))
+        self.artifacts.save_manifest(record.folder, manifest)
+        return manifest
+
+    def succeed(self, job_id: str) -> bytes:
+        """Take a job to its end; returns its picture."""
+        self.begin(job_id)
+        manifest = self.store(job_id)
+        self.finish(job_id, JobState.SUCCEEDED, images=manifest.images, result_attempt=manifest.attempt)
+        return PNG
+
+    def fail(self, job_id: str, error: JobError | None = None) -> None:
+        """Take a job to a bad end."""
+        self.begin(job_id)
+        detail = "Ask for a smaller picture."
+        self.finish(job_id, JobState.FAILED, error=error or JobError(code="device_out_of_memory", detail=detail))
+
+    def finish(self, job_id: str, state: JobState, **fields: Any) -> JobState | None:
+        return self.jobs.finish(job_id, self.record(job_id).attempt, state, **fields)
