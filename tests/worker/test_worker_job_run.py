@@ -14,14 +14,27 @@ from PIL import Image
 from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError
 from worker.artifacts import Manifest, read_recipe
 from worker.connection import brisk_client
-from worker.contract import JobRecord, JobState, JobStore, JobWarning, StoredImage, StoredSubject
+from worker.contract import (
+    JobError,
+    JobKey,
+    JobRecord,
+    JobState,
+    JobStore,
+    JobWarning,
+    Requeue,
+    StoredImage,
+    StoredSubject,
+)
 from worker.job_run import JobRun, WorkerContext
+
+
+DIED = JobError(code="worker_died", detail="Dead.")
 
 
 @pytest.fixture
 def run(desk: Desk, context: WorkerContext) -> Callable[[str], JobRecord]:
     def run_job(job_id: str) -> JobRecord:
-        JobRun(context, job_id).run()
+        JobRun(context, JobKey("local", job_id)).run()
         return desk.get(job_id)
 
     return run_job
@@ -43,17 +56,18 @@ def test_a_job_ends_with_its_pictures(desk: Desk, run: Run) -> None:
 def test_the_pictures_lie_in_the_store_with_their_recipe(desk: Desk, run: Run) -> None:
     job_id = desk.record(num_images=2, seed=20)
     run(job_id)
-    recipe = read_recipe(desk.artifacts.load_image(job_id, 1))
+    recipe = read_recipe(desk.image(job_id, 1))
     assert recipe is not None
     assert (recipe["seed"], recipe["image_index"], recipe["model"]) == (21, 1, {"name": "flat"})
-    assert recipe["request"] == desk.artifacts.load_request(job_id).model_dump(mode="json")
+    assert recipe["request"] == desk.artifacts.load_request(desk.get(job_id).folder).model_dump(mode="json")
 
 
 def test_the_manifest_says_what_the_record_says(desk: Desk, run: Run) -> None:
     job_id = desk.record()
     record = run(job_id)
-    manifest = desk.artifacts.load_manifest(job_id)
-    assert manifest == Manifest(images=record.images, warnings=record.warnings)
+    manifest = desk.artifacts.load_manifest(record.folder, 1)
+    assert manifest == Manifest(attempt=1, images=record.images, warnings=record.warnings)
+    assert record.result_attempt == 1
 
 
 def subjects(desk: Desk, **cutouts: bool) -> tuple[StoredSubject, ...]:
@@ -70,7 +84,7 @@ def test_what_the_model_sees_of_cut_out_subjects_is_kept(desk: Desk, run: Run, r
     record = run(job_id)
     assert record.references == (0, 2)
     assert runtime.previews == 2
-    seen = Image.open(io.BytesIO(desk.artifacts.load_reference(job_id, 2)))
+    seen = Image.open(io.BytesIO(desk.artifacts.load_reference(record.folder, 1, 2)))
     assert (seen.size, seen.getpixel((0, 0))) == ((8, 8), (0, 0, 255))
 
 
@@ -92,9 +106,9 @@ def test_a_warning_of_every_picture_is_told_once(desk: Desk, run: Run) -> None:
 
 
 def test_warnings_of_the_api_stay(desk: Desk, run: Run) -> None:
-    job_id = desk.record()
     early = JobWarning(code="phrase_not_in_prompt", detail="Missing.", pointer="/subjects/0/phrase")
-    desk.jobs.transition(job_id, {JobState.QUEUED}, JobState.QUEUED, warnings=(early,))
+    job_id = desk.record()
+    desk.client.hset(f"msd:job:local:{job_id}", "warnings", f"[{early.model_dump_json()}]")
     assert run(job_id).warnings == (early, CUT)
 
 
@@ -114,7 +128,7 @@ def test_a_running_job_is_canceled_at_its_next_step(desk: Desk, run: Run, runtim
 
 def test_a_job_of_another_worker_is_left_alone(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
     job_id = desk.record()
-    desk.jobs.transition(job_id, {JobState.QUEUED}, JobState.RUNNING, worker="w2")
+    desk.begin(job_id, worker="w2")
     before = desk.get(job_id)
     assert run(job_id) == before
     assert runtime.steps_done == 0
@@ -122,19 +136,22 @@ def test_a_job_of_another_worker_is_left_alone(desk: Desk, run: Run, runtime: Fl
 
 def test_a_job_taken_away_is_dropped(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
     job_id = desk.record()
-    runtime.at_step = lambda step: desk.jobs.transition(job_id, {JobState.RUNNING}, JobState.QUEUED) and None
+    runtime.at_step = lambda step: desk.jobs.requeue(job_id, 1, Requeue.ABANDONED, DIED) and None
     record = run(job_id)
     assert (record.state, runtime.steps_done) == (JobState.QUEUED, 1)
-    assert desk.artifacts.load_manifest(job_id) is None
+    assert desk.artifacts.load_manifest(record.folder, 1) is None
 
 
 def test_a_job_that_finds_its_manifest_is_done(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
     job_id = desk.record()
     image = StoredImage(index=0, sha256="0" * 64, width=8, height=8, seed=7)
-    desk.artifacts.save_manifest(job_id, Manifest(images=(image,), references=(1,)))
+    folder = desk.begin(job_id).folder
+    desk.artifacts.open_attempt(folder, 1)
+    desk.artifacts.save_manifest(folder, Manifest(attempt=1, images=(image,), references=(1,)))
+    desk.jobs.requeue(job_id, 1, Requeue.ABANDONED, DIED)
     record = run(job_id)
     assert (record.state, record.images, runtime.steps_done) == (JobState.SUCCEEDED, (image,), 0)
-    assert record.references == (1,)
+    assert (record.references, record.attempt, record.result_attempt) == ((1,), 2, 1)
 
 
 def test_a_worker_that_is_told_to_end_hands_its_job_back(
@@ -146,8 +163,8 @@ def test_a_worker_that_is_told_to_end_hands_its_job_back(
     runtime.at_step = stop_at
     job_id = desk.record()
     record = run(job_id)
-    assert (record.state, record.attempt) == (JobState.QUEUED, 0)
-    assert desk.queue.job_ids() == {job_id}
+    assert (record.state, record.attempt, record.handed_back) == (JobState.QUEUED, 1, 1)
+    assert desk.queue.waiting() == {JobKey("local", job_id)}
 
 
 def test_an_error_of_ours_keeps_its_code_and_sentence(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
@@ -177,12 +194,24 @@ def test_the_next_job_after_a_failed_one_succeeds(desk: Desk, run: Run, runtime:
     assert run(desk.record()).state is JobState.SUCCEEDED
 
 
-def test_a_lost_device_leaves_the_job_for_the_next_process(
+def test_a_lost_device_gives_the_job_to_the_next_process(
     desk: Desk, run: Run, runtime: FlatRuntime, context: WorkerContext
 ) -> None:
     runtime.at_step = raising(DeviceLostError("Gone."))
-    assert run(desk.record()).state is JobState.RUNNING
+    record = run(desk.record())
+    assert (record.state, record.attempt, record.handed_back) == (JobState.QUEUED, 1, 0)
+    assert desk.queue.waiting() == {JobKey("local", record.id)}
     assert context.device_lost
+
+
+def test_a_job_that_loses_two_devices_fails_and_says_so(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
+    runtime.at_step = raising(DeviceLostError("Gone."))
+    job_id = desk.record()
+    run(job_id)
+    record = run(job_id)
+    assert (record.state, record.attempt) == (JobState.FAILED, 2)
+    assert record.error is not None
+    assert "2 times in a row" in record.error.detail
 
 
 def test_a_job_that_takes_too_long_fails(desk: Desk, run: Run, runtime: FlatRuntime, context: WorkerContext) -> None:
@@ -209,19 +238,20 @@ def test_a_job_goes_on_while_redis_is_away(desk: Desk, run: Run, context: Worker
 
 
 def test_an_unknown_job_is_left_alone(context: WorkerContext, runtime: FlatRuntime) -> None:
-    JobRun(context, "no-such-job-at-all").run()
+    JobRun(context, JobKey("local", "no-such-job-at-all")).run()
     assert runtime.steps_done == 0
 
 
 def test_a_lost_reply_does_not_lose_the_job(desk: Desk, context: WorkerContext) -> None:
     class Deaf(JobStore):
-        """Changes the record, and says that it did not: as a command that is sent again after its reply was lost."""
+        """Sends every change twice, as a client does whose connection broke before the answer came."""
 
-        def transition(self, *args: Any, **fields: Any) -> bool:
-            super().transition(*args, **fields)
-            return False
+        def _run(self, *args: Any) -> Any:
+            super()._run(*args)
+            return super()._run(*args)
 
     context.patient_jobs = Deaf(desk.client)
     job_id = desk.record()
-    JobRun(context, job_id).run()
-    assert desk.get(job_id).state is JobState.SUCCEEDED
+    JobRun(context, JobKey("local", job_id)).run()
+    record = desk.get(job_id)
+    assert (record.state, record.attempt) == (JobState.SUCCEEDED, 1)

@@ -42,6 +42,7 @@ def test_a_record_survives_its_hash() -> None:
         id=new_job_id(),
         model="mini",
         state=JobState.FAILED,
+        folder="f",
         seed=0,
         cancel_requested=True,
         started_at=1.5,
@@ -54,7 +55,7 @@ def test_a_record_survives_its_hash() -> None:
 
 
 def test_a_record_of_an_older_version_is_read() -> None:
-    record = JobRecord(id=new_job_id(), model="mini", seed=0)
+    record = JobRecord(id=new_job_id(), model="mini", folder="f", seed=0)
     fields = record.to_hash()
     del fields["references"]
     assert JobRecord.from_hash(fields) == record

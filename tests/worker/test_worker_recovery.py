@@ -4,7 +4,7 @@ import pytest
 from job_helpers import Desk
 
 from worker.artifacts import Manifest
-from worker.contract import JobState, StoredImage
+from worker.contract import JobKey, JobState, StoredImage
 from worker.recovery import Recovery
 
 QUEUED, RUNNING = JobState.QUEUED, JobState.RUNNING
@@ -17,33 +17,27 @@ def recovery(desk: Desk) -> Recovery:
     return Recovery(desk.jobs, desk.queue, desk.artifacts, desk.model, grace_s=0)
 
 
-def begin(desk: Desk, job_id: str) -> None:
-    """Take a job as a worker does."""
-    desk.client.lrem(f"rq:queue:generate-{desk.model}", 0, job_id)
-    assert desk.jobs.transition(job_id, {QUEUED}, RUNNING, worker="w1")
-
-
 def test_the_job_of_a_dead_worker_is_queued_again(desk: Desk, recovery: Recovery) -> None:
     job_id = desk.record()
-    begin(desk, job_id)
+    desk.begin(job_id)
     recovery.sweep(NOBODY)
     assert desk.get(job_id).state is QUEUED
-    assert desk.queue.job_ids() == {job_id}
+    assert desk.queue.waiting() == {JobKey("local", job_id)}
 
 
 def test_the_job_of_a_living_worker_is_left_alone(desk: Desk, recovery: Recovery) -> None:
     job_id = desk.record()
-    begin(desk, job_id)
+    desk.begin(job_id)
     recovery.sweep({"w1"})
     assert desk.get(job_id).state is RUNNING
-    assert desk.queue.job_ids() == set()
+    assert desk.queue.waiting() == set()
 
 
 def test_the_second_death_fails_the_job(desk: Desk, recovery: Recovery) -> None:
     job_id = desk.record()
-    begin(desk, job_id)
+    desk.begin(job_id)
     recovery.sweep(NOBODY)
-    begin(desk, job_id)
+    desk.begin(job_id)
     recovery.sweep(NOBODY)
     record = desk.get(job_id)
     assert record.state is JobState.FAILED
@@ -55,20 +49,22 @@ def test_the_second_death_fails_the_job(desk: Desk, recovery: Recovery) -> None:
 def test_a_job_that_is_in_no_queue_is_queued_again(desk: Desk, recovery: Recovery) -> None:
     job_id = desk.record()
     recovery.sweep(NOBODY)
-    assert desk.queue.job_ids() == {job_id}
+    assert desk.queue.waiting() == {JobKey("local", job_id)}
 
 
 def test_a_waiting_job_is_not_queued_twice(desk: Desk, recovery: Recovery) -> None:
     job_id = desk.submit()
     recovery.sweep(NOBODY)
-    assert desk.client.lrange(f"rq:queue:generate-{desk.model}", 0, -1) == [job_id.encode()]
+    assert desk.client.lrange(f"rq:queue:generate-{desk.model}", 0, -1) == [desk.get(job_id).entry.encode()]
 
 
 def test_a_job_whose_pictures_are_stored_has_succeeded(desk: Desk, recovery: Recovery) -> None:
     job_id = desk.record()
-    begin(desk, job_id)
+    desk.begin(job_id)
     image = StoredImage(index=0, sha256="0" * 64, width=8, height=8, seed=7)
-    desk.artifacts.save_manifest(job_id, Manifest(images=(image,)))
+    folder = desk.get(job_id).folder
+    desk.artifacts.open_attempt(folder, 1)
+    desk.artifacts.save_manifest(folder, Manifest(attempt=1, images=(image,)))
     recovery.sweep(NOBODY)
     record = desk.get(job_id)
     assert (record.state, record.images) == (JobState.SUCCEEDED, (image,))
@@ -76,7 +72,7 @@ def test_a_job_whose_pictures_are_stored_has_succeeded(desk: Desk, recovery: Rec
 
 def test_an_abandoned_job_whose_cancel_was_promised_is_canceled(desk: Desk, recovery: Recovery) -> None:
     job_id = desk.record()
-    begin(desk, job_id)
+    desk.begin(job_id)
     desk.jobs.request_cancel(job_id)
     recovery.sweep(NOBODY)
     assert desk.get(job_id).state is JobState.CANCELED
@@ -84,15 +80,15 @@ def test_an_abandoned_job_whose_cancel_was_promised_is_canceled(desk: Desk, reco
 
 def test_a_job_whose_record_is_gone_is_forgotten(desk: Desk, recovery: Recovery) -> None:
     job_id = desk.record()
-    desk.client.delete(f"msd:job:{job_id}")
+    desk.client.delete(f"msd:job:local:{job_id}")
     recovery.sweep(NOBODY)
-    assert desk.jobs.active_ids(desk.model) == set()
+    assert desk.jobs.active(desk.model) == set()
 
 
 def test_one_look_is_not_enough(desk: Desk) -> None:
     patient = Recovery(desk.jobs, desk.queue, desk.artifacts, desk.model, grace_s=3600)
     job_id = desk.record()
-    begin(desk, job_id)
+    desk.begin(job_id)
     patient.sweep(NOBODY)
     patient.sweep(NOBODY)
     assert desk.get(job_id).state is RUNNING
@@ -103,7 +99,7 @@ def test_looks_before_redis_was_away_do_not_count(desk: Desk, monkeypatch: pytes
     monkeypatch.setattr("worker.recovery.time.monotonic", lambda: clock[0])
     recovery = Recovery(desk.jobs, desk.queue, desk.artifacts, desk.model, grace_s=3)
     job_id = desk.record()
-    begin(desk, job_id)
+    desk.begin(job_id)
     recovery.sweep(NOBODY)
     recovery.start_over()
     clock[0] = 10.0

@@ -12,7 +12,7 @@ from rq.job import Job
 
 from ms_core.errors import DeviceLostError
 from worker import jobs
-from worker.contract import GENERATE_JOB, JobState
+from worker.contract import GENERATE_JOB, JobKey, JobState
 from worker.job_run import WorkerContext
 from worker.rq_worker import DeviceWorker
 
@@ -70,6 +70,7 @@ def test_callbacks_are_not_called(desk: Desk, queue: Queue, work: Work) -> None:
     # Called, it would stop this test in a debugger.
     queue.enqueue(
         GENERATE_JOB,
+        "local",
         job_id,
         on_success=Callback("builtins.breakpoint"),
         on_failure=Callback("builtins.breakpoint"),
@@ -101,5 +102,6 @@ def test_a_lost_device_ends_the_worker_after_the_job(desk: Desk, work: Work, run
     runtime.at_step = raising(DeviceLostError("Gone."))
     first, second = desk.submit(), desk.submit()
     work()
-    states = {desk.get(job_id).state for job_id in (first, second)}
-    assert states == {JobState.RUNNING, JobState.QUEUED}
+    attempts = sorted(desk.get(job_id).attempt for job_id in (first, second))
+    assert attempts == [0, 1]
+    assert desk.queue.waiting() == {JobKey("local", first), JobKey("local", second)}
