@@ -11,16 +11,19 @@ Keys, of which ``<job>`` is ``<owner>:<id>``::
     msd:key:<owner>:<key> string  id of the job that an idempotency key stands for
     msd:active:<model>    set     jobs that have not ended
     msd:due:<model>       zset    jobs by when time alone changes something about them
+    msd:running:<model>   set     jobs that a worker works on
     msd:counts:<model>    hash    how often each event happened
+    msd:histograms:<model> hash   how long jobs waited, ran and took to be canceled, see ``worker.measures``
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from worker.measures import BUCKETS
 from worker.records import LOCAL_OWNER, MAX_ATTEMPTS, JobError, JobRecord, JobState, encode_field
 from worker.redis_client import RedisClient, as_text
 
@@ -30,7 +33,7 @@ PROGRESS_ENTRIES = 64
 
 _LUA = Path(__file__).parent / "lua"
 _SCRIPT_NAMES = ("create", "begin", "progress", "finish", "requeue", "cancel", "pass_time", "erase")
-_PRELUDE = (_LUA / "prelude.lua").read_text()
+_PRELUDE = (_LUA / "prelude.lua").read_text().replace("$BUCKETS}", f"{', '.join(map(repr, BUCKETS))}}}")
 _SCRIPTS = {name: f"{_PRELUDE}\n{(_LUA / f'{name}.lua').read_text()}" for name in _SCRIPT_NAMES}
 
 
@@ -135,6 +138,7 @@ class JobStore:
         idempotency_key: str | None = None,
         cancel_after_s: float | None = None,
         start_within_s: float | None = None,
+        entry: Sequence[Sequence[Any]] = (),
     ) -> tuple[CreateOutcome, str]:
         """Write a new record, unless its id is or was in use, or its idempotency key stands for another job.
 
@@ -142,13 +146,17 @@ class JobStore:
             idempotency_key: of letters, digits, '-' and '_'; remembered for as long as the job.
             cancel_after_s: the job is canceled when it has not ended by then.
             start_within_s: the job expires when it has not begun by then.
+            entry: commands that put the job into the queue; run in the same step, if the record is written.
 
         Returns:
             What was done, and the id of the job that the caller's wish led to.
         """
         record = record.model_copy(update={"owner": self._owner, "idempotency_key": idempotency_key})
         limits = ["" if limit is None else limit for limit in (cancel_after_s, start_within_s)]
-        outcome, job_id = self._run("create", record.id, idempotency_key or "", *limits, *_pairs(record.to_hash()))
+        fields = _pairs(record.to_hash())
+        commands = [word for command in entry for word in (len(command), *command)]
+        arguments = (idempotency_key or "", *limits, len(fields), *fields, *commands)
+        outcome, job_id = self._run("create", record.id, *arguments)
         return CreateOutcome(as_text(outcome)), as_text(job_id)
 
     def get(self, job_id: str) -> JobRecord | None:
@@ -173,6 +181,7 @@ class JobStore:
     def forget(self, key: JobKey, model: str) -> None:
         """Look after a job no longer, for its record is gone."""
         self._client.srem(f"msd:active:{model}", str(key))
+        self._client.srem(f"msd:running:{model}", str(key))
         self._client.zrem(f"msd:due:{model}", str(key))
 
     def begin(self, job_id: str, worker: str, device: str) -> JobRecord | None:
