@@ -32,6 +32,7 @@ class Settings(BaseSettings):
         max_picture_side: longer side, in pixels, to which larger reference pictures are reduced.
         job_timeout_s: time after which a running job is given up, in seconds.
         lifetime_s: how long a job may wait, and how long it and its files are kept after its end, in seconds.
+        min_free_disk_mb: free space of ``data_dir``, in MiB, below which no jobs are accepted.
         redis_timeout_s: time after which a silent Redis counts as down, in seconds.
         max_watchers: most clients of one API process that wait for changes of jobs at a time.
     """
@@ -47,6 +48,7 @@ class Settings(BaseSettings):
     max_picture_side: Annotated[int, Field(ge=64)] = 2048
     job_timeout_s: Annotated[int, Field(ge=1)] = 600
     lifetime_s: Annotated[float, Field(gt=0)] = 24 * 3600
+    min_free_disk_mb: Annotated[int, Field(ge=0)] = 512
     redis_timeout_s: Annotated[float, Field(gt=0)] = 2.0
     max_watchers: Annotated[int, Field(ge=1)] = 400
 

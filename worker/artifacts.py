@@ -25,6 +25,8 @@ import re
 import secrets
 import shutil
 import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +227,58 @@ class ArtifactStore:
             raise _storage_error("written", error) from error
         self._remove_tree(doomed)
 
+    def free_bytes(self) -> int:
+        """How much the volume can still take."""
+        folder = next(path for path in (self._root, *self._root.resolve().parents) if path.exists())
+        try:
+            volume = os.statvfs(folder)
+        except OSError as error:
+            raise _storage_error("read", error) from error
+        return volume.f_bavail * volume.f_frsize
+
+    def require_room(self, min_free_bytes: int) -> None:
+        """Raise ``StorageFullError`` if less is free."""
+        if self.free_bytes() < min_free_bytes:
+            raise _storage_full()
+
+    def owners(self) -> list[str]:
+        """All who have jobs here, whoever's files these are."""
+        names = (path.parent.name for path in self._root.glob("*/jobs"))
+        return [name for name in names if re.fullmatch(OWNER_PATTERN, name)]
+
+    def has_result(self, folder: str) -> bool:
+        """Whether some attempt at the job is done."""
+        return any(True for _ in (self._folder(folder) / "attempts").glob("*/manifest.json"))
+
+    def clear_leftovers(self, is_kept: Callable[[str, float], bool], age_s: float) -> Iterator[str | None]:
+        """Remove what processes that died left behind, one file or folder at each step.
+
+        Args:
+            is_kept: whether the folder with this name, last changed so many seconds ago, belongs to a job.
+            age_s: what was changed in the last ``age_s`` seconds may be on its way, and stays.
+
+        Yields:
+            The name of what was removed, or ``None``.
+        """
+        for path, age in _entries(self._jobs):
+            # Renamed before it was to be removed.
+            if path.name.startswith("."):
+                self._remove_tree(path)
+            elif age < age_s or not _is_folder(path.name) or is_kept(path.name, age):
+                yield None
+                continue
+            else:
+                self.remove(path.name)
+            yield path.name
+        for path, age in _entries(self._pictures):
+            if age < age_s:
+                yield None
+            elif path.suffix == ".part":
+                path.unlink(missing_ok=True)
+                yield path.name
+            else:
+                yield path.name if _unlink_if_alone(path) else None
+
     def _remove_tree(self, path: Path) -> None:
         pictures = [picture.name for picture in (path / "pictures").glob("*.png")]
         shutil.rmtree(path, ignore_errors=True)
@@ -263,8 +317,7 @@ class ArtifactStore:
         return self._folder(folder) / "attempts" / str(attempt)
 
     def _folder(self, name: str) -> Path:
-        job_id, _, token = name.partition(".")
-        if not is_job_id(job_id) or not re.fullmatch(r"[0-9a-f]{8}", token):
+        if not _is_folder(name):
             raise JobNotFoundError("A job's folder has the wrong name.")
         return self._jobs / name
 
@@ -291,6 +344,11 @@ def read_recipe(png: bytes) -> dict[str, Any] | None:
     with Image.open(io.BytesIO(png)) as image:
         text = image.info.get(RECIPE_KEY)
     return None if text is None else json.loads(text)
+
+
+def _is_folder(name: str) -> bool:
+    job_id, _, token = name.partition(".")
+    return is_job_id(job_id) and re.fullmatch(r"[0-9a-f]{8}", token) is not None
 
 
 def _picture_name(sha256: str) -> str:
@@ -326,13 +384,30 @@ def _link(source: Path, target: Path) -> None:
             raise _storage_error("written", error) from error
 
 
-def _unlink_if_alone(path: Path) -> None:
-    """Remove a file that has no second name."""
+def _entries(folder: Path) -> Iterator[tuple[Path, float]]:
+    """What is in a folder, and how many seconds ago it was changed."""
+    try:
+        for path in folder.iterdir():
+            try:
+                age = time.time() - path.stat().st_mtime
+            except FileNotFoundError:
+                continue
+            yield path, age
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _storage_error("read", error) from error
+
+
+def _unlink_if_alone(path: Path) -> bool:
+    """Remove a file that has no second name; whether it was removed."""
     try:
         if path.stat().st_nlink == 1:
             path.unlink()
+            return True
     except FileNotFoundError:
         pass
+    return False
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -374,7 +449,11 @@ def _read(path: Path) -> bytes:
 
 def _storage_error(done: str, error: OSError) -> StorageError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageFullError(
-            "The storage is full. Try again when there is room: jobs that were deleted or expired free it."
-        )
+        return _storage_full()
     return StorageError(f"The storage cannot be {done}: {error.strerror}.")
+
+
+def _storage_full() -> StorageFullError:
+    return StorageFullError(
+        "The storage is full. Try again when there is room: jobs that were deleted or expired free it."
+    )

@@ -33,6 +33,7 @@ class WorkerSettings(BaseSettings):
         step_budget_s: longest silence within encoding, and within one denoising step.
         finish_budget_s: longest silence while pictures are decoded and stored.
         lifetime_s: how long a job may wait, and how long it and its files are kept after its end.
+        min_free_disk_mb: free space of ``data_dir``, in MiB, below which no jobs are accepted.
         heartbeat_s: time between two beats.
         heartbeat_ttl_s: time after the last beat at which a worker counts as dead.
         recovery_grace_s: how long a job must look abandoned before it is taken up again.
@@ -55,6 +56,7 @@ class WorkerSettings(BaseSettings):
     step_budget_s: Seconds = 120
     finish_budget_s: Seconds = 300
     lifetime_s: Seconds = DEFAULT_LIFETIME_S
+    min_free_disk_mb: Annotated[int, Field(ge=0)] = 512
     heartbeat_s: Seconds = 1
     heartbeat_ttl_s: Annotated[int, Field(ge=2)] = 10
     recovery_grace_s: Seconds = 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from redis import Redis
 from rq import Queue
+from rq.job import Job
 
 from worker.contract import GENERATE_JOB, JobKey, JobRecord, queue_name
 
@@ -27,6 +28,11 @@ class JobQueue:
             result_ttl=0,
             failure_ttl=FAILURE_TTL_S,
         )
+
+    def drop(self, entry: str) -> None:
+        """Take an entry out of the queue; one that a worker holds already is skipped by the worker."""
+        if self._queue.remove(entry):
+            self._queue.connection.delete(Job.key_for(entry))
 
     def waiting(self) -> set[JobKey]:
         """All jobs that have an entry."""

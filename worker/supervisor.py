@@ -22,6 +22,7 @@ from worker.config import SETUP_FAILED_EXIT_CODE, WorkerSettings
 from worker.connection import brisk_client, check_redis
 from worker.contract import JobStore, Registry
 from worker.devices import Device, find_devices, lock_devices
+from worker.housekeeper import Housekeeper
 from worker.models import FoundModel, find_model
 from worker.process import Command, ManagedProcess, StopSignal
 from worker.queue import JobQueue
@@ -88,6 +89,7 @@ class Supervisor:
         artifacts = ArtifactStore(settings.data_dir)
         queue = JobQueue(client, self.model.name)
         self._recovery = Recovery(jobs, queue, artifacts, self.model.name, settings.recovery_grace_s)
+        self._housekeeper = Housekeeper(client, artifacts, self.model.name, settings)
         devices = find_devices("cpu" if settings.memory_mode == "cpu" else settings.device)
         self._slots = [self._slot(device) for device in devices]
         self._next_sweep = 0.0
@@ -105,7 +107,8 @@ class Supervisor:
         return [slot.process.pid for slot in self._slots if slot.process.pid is not None]
 
     def tick(self) -> None:
-        """Start what is due, and once a second look for hung workers and abandoned jobs."""
+        """Start what is due, and once a second look for hung workers."""
+        self._housekeeper.start()
         for slot in self._slots:
             code = slot.process.tick()
             if code == SETUP_FAILED_EXIT_CODE:
@@ -118,6 +121,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """End all workers; each hands its job back to the queue if it can within the grace time."""
+        self._housekeeper.stop()
         for slot in self._slots:
             slot.process.terminate()
         deadline = time.monotonic() + self._settings.stop_grace_s
@@ -133,13 +137,11 @@ class Supervisor:
             alive = alive_names(self._registry, self.model.name)
             if now >= self._blind_until:
                 self._kill_hung(alive)
-                self._recovery.sweep(alive)
         except RedisError as error:
             if now >= self._blind_until:
                 log.warning("Redis does not answer: %s", error)
             # Every worker gets the time to be heard again before it is taken for dead.
             self._blind_until = now + self._settings.heartbeat_ttl_s
-            self._recovery.start_over()
 
     def _kill_hung(self, alive: set[str]) -> None:
         """Kill the workers that beat no more; a new one, which must load Python first, has longer."""

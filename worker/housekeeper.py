@@ -1,0 +1,234 @@
+"""What is periodic: abandoned jobs, deadlines, expiry, and what processes that died left behind.
+
+One housekeeper works at a time, by a lease in Redis; every supervisor has one that stands by. The lease saves work and no
+more: each change is a compare-and-set or harmless when done twice, so a holder that lost it in the midst breaks nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from ms_core.errors import StorageError
+from worker.artifacts import ArtifactStore
+from worker.config import WorkerSettings
+from worker.contract import Gone, JobKey, JobStore, Registry
+from worker.lease import Lease
+from worker.queue import JobQueue
+from worker.queue_leftovers import QueueLeftovers
+from worker.recovery import Recovery, alive_names
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+LEASE_TTL_S = 5.0
+# Longest time that one tick spends on deadlines, and on each kind of leftovers.
+DEADLINES_BUDGET_S = 2.0
+LEFTOVERS_BUDGET_S = 0.2
+QUEUE_LEFTOVERS_EVERY_S = 60.0
+QUEUE_LEFTOVERS_AGE_S = 60.0
+FILES_EVERY_S = 300.0
+FILES_AGE_S = 600.0
+PAGE = 100
+MEBIBYTE = 1024 * 1024
+
+
+class Housekeeper:
+    """Looks after the jobs of one model: ``start`` and ``stop``, or call ``tick`` every second or so."""
+
+    def __init__(self, client: Redis, artifacts: ArtifactStore, model: str, settings: WorkerSettings) -> None:
+        """``client`` should give up soon when Redis does not answer."""
+        self._client = client
+        self._artifacts = artifacts
+        self._model = model
+        self._settings = settings
+        self._jobs = JobStore(client, lifetime_s=settings.lifetime_s)
+        self._queue = JobQueue(client, model)
+        self._registry = Registry(client)
+        self._recovery = Recovery(self._jobs, self._queue, artifacts, model, settings.recovery_grace_s)
+        self._lease = Lease(client, f"msd:housekeeper:{model}", LEASE_TTL_S)
+        self._queue_leftovers = QueueLeftovers(client, self._jobs, model)
+        self._queue_pass = _Pass(QUEUE_LEFTOVERS_EVERY_S, lambda: self._clear_queue(QUEUE_LEFTOVERS_AGE_S))
+        self._files_pass = _Pass(FILES_EVERY_S, lambda: self._clear_files(FILES_AGE_S))
+        self._blind_until = 0.0
+        self._is_full = False
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._tick_until_stopped, name="housekeeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin to tick, once, in a thread of its own: storage that hangs must not hang all that is watched."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Tick no more, and let another host take over at once."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=2 * TICK_S)
+        try:
+            self._lease.release()
+        except RedisError:
+            log.info("the housekeeper's lease runs out by itself, for Redis does not answer")
+
+    def tick(self) -> bool:
+        """Do what is due, if this is the housekeeper; returns whether it is."""
+        try:
+            if not self._lease.hold():
+                self._stand_by()
+                return False
+            if time.monotonic() >= self._blind_until:
+                self._recovery.sweep(alive_names(self._registry, self._model))
+            self._pass_deadlines()
+            self._watch_room()
+            self._queue_pass.advance(self._may_go_on)
+            self._files_pass.advance(self._may_go_on)
+        except RedisError as error:
+            if time.monotonic() >= self._blind_until:
+                log.warning("Redis does not answer: %s", error)
+            # Every worker gets the time to be heard again before it is taken for dead.
+            self._blind_until = time.monotonic() + self._settings.heartbeat_ttl_s
+            self._stand_by()
+        except StorageError as error:
+            log.warning("%s", error.detail)
+        return self._lease.held
+
+    def clear_leftovers(self, age_s: float) -> list[str]:
+        """Remove at once all that belongs to no job and is ``age_s`` seconds old; returns the names of it.
+
+        Raises:
+            redis.exceptions.RedisError: Redis cannot be reached.
+            StorageError: the artifact store cannot be read.
+        """
+        steps = (*self._clear_queue(age_s), *self._clear_files(age_s))
+        return [name for name in steps if name is not None]
+
+    def _tick_until_stopped(self) -> None:
+        while not self._stopped.wait(TICK_S):
+            try:
+                self.tick()
+            except Exception:  # the thread's boundary: a mistake in one task must not end all others for good
+                log.exception("the housekeeper stumbled and goes on")
+
+    def _stand_by(self) -> None:
+        """Trust no earlier look, for others may have worked meanwhile."""
+        self._recovery.start_over()
+        self._queue_pass.start_over()
+        self._files_pass.start_over()
+
+    def _may_go_on(self) -> bool:
+        """Whether this still is the housekeeper; keeps the lease while there is much to do."""
+        if self._stopped.is_set() or not self._lease.held:
+            return False
+        return not self._lease.needs_renewal or self._lease.hold()
+
+    def _pass_deadlines(self) -> None:
+        """Let time do to the jobs what it should, the longest overdue first."""
+        ends_at = time.monotonic() + DEADLINES_BUDGET_S
+        before: list[JobKey] = []
+        while True:
+            seconds, microseconds = self._client.time()
+            due = self._jobs.due(self._model, seconds + microseconds / 1e6, PAGE)
+            if due == before:
+                return
+            for key in due:
+                if time.monotonic() > ends_at or not self._may_go_on():
+                    return
+                self._pass_time(key)
+            before = due
+
+    def _pass_time(self, key: JobKey) -> None:
+        jobs = self._jobs.for_owner(key.owner)
+        passed = jobs.pass_time(key.id)
+        if passed is None:
+            self._jobs.forget(key, self._model)
+            return
+        state, is_over = passed
+        if is_over:
+            # The record first: from then on the job is gone for all, and files that stay for a while are no one's.
+            record = jobs.erase(key.id, Gone.EXPIRED)
+            if record is not None:
+                self._artifacts.for_owner(key.owner).remove(record.folder)
+        elif state.ended:
+            record = jobs.get(key.id)
+            log.info("job %s: its time was over, now %s", key, state)
+            if record is not None:
+                self._queue.drop(record.entry)
+
+    def _watch_room(self) -> None:
+        """Tell when the storage becomes full; what is kept was promised, so only leftovers can make room."""
+        is_full = self._artifacts.free_bytes() < self._settings.min_free_disk_mb * MEBIBYTE
+        if is_full and not self._is_full:
+            log.warning(
+                "less than MSD_MIN_FREE_DISK_MB (%d) is free: no jobs are accepted until there is room",
+                self._settings.min_free_disk_mb,
+            )
+            self._files_pass.start_over()
+        self._is_full = is_full
+
+    def _clear_queue(self, age_s: float) -> Iterator[str | None]:
+        for name in self._queue_leftovers.clear(age_s):
+            if name is not None:
+                log.info("%s was left over in the queue and is removed", name)
+            yield name
+
+    def _clear_files(self, age_s: float) -> Iterator[str | None]:
+        for owner in self._artifacts.owners():
+            artifacts = self._artifacts.for_owner(owner)
+            for name in artifacts.clear_leftovers(self._is_kept_for(owner), age_s):
+                if name is not None:
+                    log.info("file %s belonged to no job and is removed", name)
+                yield name
+
+    def _is_kept_for(self, owner: str) -> Callable[[str, float], bool]:
+        jobs, artifacts = self._jobs.for_owner(owner), self._artifacts.for_owner(owner)
+
+        def is_kept(folder: str, age_s: float) -> bool:
+            job_id = folder.partition(".")[0]
+            record = jobs.get(job_id)
+            if record is not None:
+                return record.folder == folder
+            if jobs.gone(job_id) is not None or age_s > self._settings.lifetime_s:
+                return False
+            # Redis may have lost its records; finished pictures then stay for as long as was promised.
+            return artifacts.has_result(folder)
+
+        return is_kept
+
+
+class _Pass:
+    """Goes through many things, a few at each ``advance``, and again some time after its end."""
+
+    def __init__(self, every_s: float, begin: Callable[[], Iterator[str | None]]) -> None:
+        self._every_s = every_s
+        self._begin = begin
+        self._steps: Iterator[str | None] | None = None
+        self._next_start = 0.0
+
+    def start_over(self) -> None:
+        """Begin anew with the next ``advance``."""
+        self._steps = None
+        self._next_start = 0.0
+
+    def advance(self, may_go_on: Callable[[], bool]) -> None:
+        """Go on for a while."""
+        if self._steps is None:
+            if time.monotonic() < self._next_start:
+                return
+            self._steps = self._begin()
+        ends_at = time.monotonic() + LEFTOVERS_BUDGET_S
+        try:
+            while may_go_on() and time.monotonic() < ends_at:
+                next(self._steps)
+        except StopIteration:
+            self._steps = None
+            self._next_start = time.monotonic() + self._every_s
+        except BaseException:
+            # A generator that raised is at its end; the next pass is a new one.
+            self._steps = None
+            self._next_start = time.monotonic() + self._every_s
+            raise

@@ -1,0 +1,55 @@
+"""A lease in Redis: of all who ask for it, one holds it, and another soon after that one died or froze."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from redis import Redis
+
+_HOLD = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+
+
+class Lease:
+    """One contender for the lease of this name: call ``hold`` again well before ``ttl_s`` seconds are over.
+
+    The errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
+    """
+
+    def __init__(self, client: Redis, name: str, ttl_s: float) -> None:
+        """Nothing is asked of Redis yet."""
+        self._name = name
+        self._ttl_s = ttl_s
+        self._token = secrets.token_hex(8)
+        self._held_until = 0.0
+        self._hold = client.register_script(_HOLD)
+        self._release = client.register_script(_RELEASE)
+
+    @property
+    def held(self) -> bool:
+        """Whether it is surely still held; false at once after this process was frozen for too long."""
+        return time.monotonic() < self._held_until
+
+    @property
+    def needs_renewal(self) -> bool:
+        """Whether a third of its time is over."""
+        return time.monotonic() > self._held_until - self._ttl_s * 2 / 3
+
+    def hold(self) -> bool:
+        """Take the lease, or keep it for ``ttl_s`` more seconds; whether that worked."""
+        # Counted from before the question, so never longer than Redis counts.
+        asked_at = time.monotonic()
+        held = self._hold(keys=[self._name], args=[self._token, int(self._ttl_s * 1000)]) == 1
+        self._held_until = asked_at + self._ttl_s if held else 0.0
+        return held
+
+    def release(self) -> None:
+        """Let another have it at once."""
+        self._held_until = 0.0
+        self._release(keys=[self._name], args=[self._token])

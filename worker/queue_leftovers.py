@@ -1,0 +1,94 @@
+"""What workers and API processes that died leave of RQ's own in Redis: entries, hashes and registries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from redis import Redis
+from rq import Queue
+from rq.job import Job
+from rq.registry import FailedJobRegistry, StartedJobRegistry
+from rq.worker_registration import clean_worker_registry
+
+from worker.contract import JobKey, JobState, JobStore, queue_name
+from worker.redis_client import as_text
+
+PAGE = 100
+
+
+class QueueLeftovers:
+    """Finds and removes them for one model: each must look left over for ``age_s`` seconds without a break.
+
+    The errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
+    """
+
+    def __init__(self, client: Redis, jobs: JobStore, model: str) -> None:
+        """Nothing is asked of Redis yet."""
+        self._client = client
+        self._jobs = jobs
+        self._queue = Queue(queue_name(model), connection=client, serializer="json")
+        self._started = StartedJobRegistry(queue=self._queue)
+        self._failed = FailedJobRegistry(queue=self._queue)
+        self._seen_since: dict[str, float] = {}
+
+    def clear(self, age_s: float) -> Iterator[str | None]:
+        """Look at everything once, one thing at each step; yields what was removed, or ``None``."""
+        seen: set[str] = set()
+        for suspect in self._suspects():
+            if suspect is None:
+                yield None
+                continue
+            seen.add(suspect)
+            since = self._seen_since.setdefault(suspect, time.monotonic())
+            yield suspect if time.monotonic() - since >= age_s and self._remove(suspect) else None
+        self._seen_since = {name: since for name, since in self._seen_since.items() if name in seen}
+        self._failed.cleanup()
+        clean_worker_registry(self._queue)
+
+    def _suspects(self) -> Iterator[str | None]:
+        """Of each list its name and an entry that is of no use, as one text; ``None`` for one that is."""
+        intermediate = self._queue.intermediate_queue_key
+        for entry in map(as_text, self._client.lrange(intermediate, 0, -1)):
+            # A worker that lives takes it out in a moment.
+            yield f"{intermediate} {entry}"
+        for entry, execution in self._started.get_job_and_execution_ids(cleanup=False):
+            yield None if self._is_needed(entry) else f"{self._started.key} {entry}:{execution}"
+        # From the end, so that what is removed moves nothing that is still to be looked at.
+        end = self._client.llen(self._queue.key)
+        while end > 0:
+            start = max(end - PAGE, 0)
+            for entry in map(as_text, self._client.lrange(self._queue.key, start, end - 1)):
+                yield None if self._is_waiting(entry) else f"{self._queue.key} {entry}"
+            end = start
+
+    def _remove(self, suspect: str) -> bool:
+        name, _, item = suspect.partition(" ")
+        entry = item.partition(":")[0]
+        is_needed = self._is_needed(entry)
+        with self._client.pipeline() as pipeline:
+            if name == self._started.key:
+                pipeline.zrem(name, item)
+                pipeline.delete(f"rq:execution:{item}", f"rq:executions:{entry}")
+            else:
+                pipeline.lrem(name, 1, item)
+            if not is_needed:
+                pipeline.delete(Job.key_for(entry))
+            removed, *_ = pipeline.execute()
+        return removed > 0
+
+    def _is_waiting(self, entry: str) -> bool:
+        """Whether the job waits for the attempt that the entry is for."""
+        key = JobKey.of_entry(entry)
+        record = self._jobs.for_owner(key.owner).get(key.id)
+        return record is not None and record.state is JobState.QUEUED and record.entry == entry
+
+    def _is_needed(self, entry: str) -> bool:
+        """Whether the job waits for the attempt that the entry is for, or is in it."""
+        key = JobKey.of_entry(entry)
+        record = self._jobs.for_owner(key.owner).get(key.id)
+        if record is None or record.state.ended:
+            return False
+        # Its entry is named after the attempts before it.
+        attempts = record.attempt - 1 if record.state is JobState.RUNNING else record.attempt
+        return entry.rpartition("_")[2] == str(attempts)
