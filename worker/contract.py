@@ -7,6 +7,8 @@ only arguments and ``JobRecord.entry`` as RQ's own job id.
 
 from ms_core.config import ModelCard
 from worker.job_store import CancelOutcome, CreateOutcome, Gone, JobKey, JobStore, ProgressReply, Requeue
+from worker.measures import BUCKETS, UNBOUNDED, Histogram, Measures
+from worker.pace import Estimates, Pace, Shape, read_estimates
 from worker.records import (
     GENERATE_JOB,
     JOB_ID_PATTERN,
@@ -19,6 +21,7 @@ from worker.records import (
     JobState,
     JobWarning,
     StoredImage,
+    Usage,
     WorkerRecord,
     WorkerState,
     is_job_id,
@@ -38,26 +41,33 @@ from worker.stored_request import (
 )
 
 __all__ = [
+    "BUCKETS",
     "GENERATE_JOB",
     "JOB_ID_PATTERN",
     "LOCAL_OWNER",
     "MAX_ATTEMPTS",
     "MAX_IMAGES",
     "MODEL_NAME_PATTERN",
+    "UNBOUNDED",
     "CancelOutcome",
     "CreateOutcome",
+    "Estimates",
     "Gone",
+    "Histogram",
     "JobError",
     "JobKey",
     "JobRecord",
     "JobState",
     "JobStore",
     "JobWarning",
+    "Measures",
     "ModelCard",
+    "Pace",
     "ProgressReply",
     "RedisClient",
     "Registry",
     "Requeue",
+    "Shape",
     "StoredControl",
     "StoredImage",
     "StoredLayout",
@@ -65,10 +75,12 @@ __all__ = [
     "StoredRequest",
     "StoredStart",
     "StoredSubject",
+    "Usage",
     "WorkerRecord",
     "WorkerState",
     "is_job_id",
     "is_model_name",
     "new_job_id",
     "queue_name",
+    "read_estimates",
 ]

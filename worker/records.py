@@ -133,6 +133,7 @@ class JobRecord(FrozenModel):
         references: positions of the subjects of which it is stored what the model sees.
         error: set only with the state ``failed``.
         device, worker: who runs it or ran it last.
+        shape: what decides how long it takes, see ``worker.pace``; empty if that is not known.
     """
 
     id: Annotated[str, Field(pattern=rf"^{JOB_ID_PATTERN}$")]
@@ -168,6 +169,7 @@ class JobRecord(FrozenModel):
     error: JobError | None = None
     device: str | None = None
     worker: str | None = None
+    shape: str = ""
 
     @property
     def entry(self) -> str:
@@ -198,6 +200,23 @@ def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
+class Usage(FrozenModel):
+    """What a worker uses; ``None`` where that cannot be known.
+
+    Attributes:
+        device_uuid: NVML's, of a CUDA device.
+        memory_used_bytes, memory_total_bytes: of the device, by all processes.
+        utilisation: share of the last moment in which the device worked, 0 to 1.
+        rss_bytes: memory of the worker's process.
+    """
+
+    device_uuid: str | None = None
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    utilisation: float | None = None
+    rss_bytes: int | None = None
+
+
 class WorkerRecord(FrozenModel):
     """What a worker says of itself with every beat.
 
@@ -208,6 +227,8 @@ class WorkerRecord(FrozenModel):
         job_id: the job it works on.
         started_at: Unix seconds.
         error: why it cannot work, with the state ``failed``.
+        jobs_done: jobs that came to an end in this process.
+        usage: of its device and of its process, a few seconds ago.
     """
 
     name: str
@@ -221,3 +242,5 @@ class WorkerRecord(FrozenModel):
     job_id: str | None = None
     started_at: float
     error: JobError | None = None
+    jobs_done: int = 0
+    usage: Usage = Usage()

@@ -5,6 +5,7 @@ if get('state') == 'running' and texts['worker'] == worker then
 end
 if get('state') == 'queued' then apply_deadlines() end
 if get('state') ~= 'queued' then return nil end
+observe('wait|', now - get('queued_at'))
 change('running', {'state', '"running"', 'attempt', tostring(get('attempt') + 1), 'started_at', json_number(now),
   'worker', worker, 'device', ARGV[6], 'phase', 'null', 'step', 'null', 'steps', 'null'})
 return redis.call('HGETALL', key)

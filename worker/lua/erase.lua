@@ -6,8 +6,12 @@ if ARGV[7] == '1' and not (expires_at and now >= expires_at) then return nil end
 local model, idempotency_key = get('model'), get('idempotency_key')
 redis.call('DEL', key, 'msd:events:' .. name, 'msd:progress:' .. name, 'msd:preview:' .. name)
 redis.call('SREM', 'msd:active:' .. model, name)
+redis.call('SREM', 'msd:running:' .. model, name)
 redis.call('ZREM', 'msd:due:' .. model, name)
 redis.call('ZREM', 'msd:jobs:' .. owner, id)
 if idempotency_key then redis.call('DEL', 'msd:key:' .. owner .. ':' .. idempotency_key) end
-if ARGV[5] ~= '' then redis.call('SET', 'msd:gone:' .. name, ARGV[5], 'EX', ARGV[6]) end
+if ARGV[5] ~= '' then
+  redis.call('SET', 'msd:gone:' .. name, ARGV[5], 'EX', ARGV[6])
+  count('erased_' .. ARGV[5])
+end
 return flat

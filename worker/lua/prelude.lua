@@ -41,6 +41,19 @@ end
 
 local function count(what) redis.call('HINCRBY', 'msd:counts:' .. get('model'), what, 1) end
 
+-- Adds a duration, in seconds, to a histogram of the model; worker/measures.py reads it, and $BUCKETS are its bounds.
+local function observe(what, seconds)
+  local histograms, bucket = 'msd:histograms:' .. get('model'), '+Inf'
+  for _, bound in ipairs({$BUCKETS}) do
+    if seconds <= tonumber(bound) then
+      bucket = bound
+      break
+    end
+  end
+  redis.call('HINCRBY', histograms, what .. '|' .. bucket, 1)
+  redis.call('HINCRBYFLOAT', histograms, what .. '|sum', json_number(math.max(seconds, 0)))
+end
+
 -- When the next thing happens to the job by the mere passing of time; nil if nothing does.
 local function next_due()
   local state, cancel_at, start_before = get('state'), get('cancel_at'), get('start_before')
@@ -64,6 +77,7 @@ local function change(event, fields)
   else
     redis.call('ZREM', 'msd:due:' .. get('model'), name)
   end
+  redis.call(get('state') == 'running' and 'SADD' or 'SREM', 'msd:running:' .. get('model'), name)
   count(event)
 end
 
@@ -71,6 +85,12 @@ end
 local function finish(state, fields)
   local all = {'state', cjson.encode(state), 'ended_at', json_number(now), 'expires_at', json_number(now + lifetime)}
   for _, item in ipairs(fields) do all[#all + 1] = item end
+  if get('state') == 'running' then
+    observe('run|' .. state, now - get('started_at'))
+    local asked_at = get('cancel_requested_at')
+    if state == 'canceled' and asked_at then observe('cancel|', now - asked_at) end
+  end
+  observe('total|' .. state, now - get('created_at'))
   redis.call('DEL', 'msd:progress:' .. name, 'msd:preview:' .. name)
   redis.call('SREM', 'msd:active:' .. get('model'), name)
   change(state, all)
