@@ -21,6 +21,7 @@ def api(
 
     from app.config import Settings
     from worker.config import settings_error
+    from worker.logs import LogSettings, logging_config
 
     if not allow_remote:
         require_loopback(host, "Listen on 127.0.0.1, or say --allow-remote if a gateway with a login stands in front.")
@@ -33,5 +34,11 @@ def api(
     except ValidationError as error:
         raise settings_error(error) from error
     uvicorn.run(
-        "app.main:create_app", factory=True, host=host, port=port, log_level="info", timeout_graceful_shutdown=3
+        "app.main:create_app",
+        factory=True,
+        host=host,
+        port=port,
+        log_config=logging_config(LogSettings.load()),
+        access_log=False,
+        timeout_graceful_shutdown=3,
     )

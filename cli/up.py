@@ -9,16 +9,11 @@ from cli.options import Data, Host, Model, Port, make_writable, require_loopback
 
 def up(host: Host = "127.0.0.1", port: Port = 8000, model: Model = "mini", data: Data = Path("data")) -> None:
     """Start Redis (unless MSD_REDIS_URL is set), the workers and the API; Ctrl-C stops them."""
-    import logging
-
     from cli.service import Service
+    from worker.logs import set_up_logs
 
     require_loopback(host, "Listen on 127.0.0.1; for a server, see `msd api --help`.")
     logs = data / "logs"
     make_writable(logs)
-    to_file = logging.FileHandler(logs / "up.log")
-    to_terminal = logging.StreamHandler()
-    to_terminal.setLevel(logging.WARNING)
-    form = "%(asctime)s %(levelname)s %(message)s"
-    logging.basicConfig(level=logging.INFO, format=form, handlers=[to_file, to_terminal])
+    set_up_logs(logs / "up.log")
     Service(host, port, model, data).run()

@@ -9,10 +9,9 @@ from cli.options import Data, Model
 
 def worker(model: Model = "mini", data: Data = Path("data")) -> None:
     """Make pictures for the API that shares MSD_REDIS_URL and --data."""
-    import logging
-
     from worker.config import WorkerSettings
+    from worker.logs import set_up_logs
     from worker.supervisor import supervise
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_logs()
     supervise(WorkerSettings.load(model=model, data_dir=data))

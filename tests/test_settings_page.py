@@ -7,11 +7,13 @@ from pathlib import Path
 
 from app.config import Settings
 from worker.config import WorkerSettings
+from worker.logs import LogSettings
 
 PAGE = Path(__file__).parent.parent / "docs" / "guides" / "running.md"
 
 
 def test_every_setting_is_on_the_page() -> None:
     documented = set(re.findall(r"^\| `(MSD_\w+)`", PAGE.read_text(), re.MULTILINE))
-    known = {f"MSD_{name.upper()}" for name in (*Settings.model_fields, *WorkerSettings.model_fields)}
+    names = {name for settings in (Settings, WorkerSettings, LogSettings) for name in settings.model_fields}
+    known = {f"MSD_{name.upper()}" for name in names}
     assert documented == known

@@ -9,6 +9,7 @@ import time
 from importlib import import_module
 from pathlib import Path
 
+import structlog.contextvars
 from redis import Redis
 
 from ms_core.config import ModelCard
@@ -19,6 +20,7 @@ from worker.config import SETUP_FAILED_EXIT_CODE, WorkerSettings
 from worker.connection import brisk_client, patient_client
 from worker.contract import JobError, JobStore, Registry, WorkerRecord, WorkerState
 from worker.job_run import LoadedRuntime, WorkerContext
+from worker.logs import set_up_logs
 from worker.pulse import Pulse
 from worker.queue import JobQueue
 from worker.rq_worker import DeviceWorker
@@ -48,9 +50,10 @@ class Announcer:
 
 def main() -> int:
     """Load the model and take jobs until told to stop; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_logs()
     settings = WorkerSettings()
     record = _record(settings)
+    structlog.contextvars.bind_contextvars(worker=record.name)
     announcer = Announcer(Registry(brisk_client(settings.redis_url)), settings.heartbeat_ttl_s)
     pulse = Pulse(record, announcer, settings.budget, settings.heartbeat_s)
     pulse.start()

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from worker.log_files import roll
+
 log = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 0.5
@@ -55,6 +57,7 @@ class ManagedProcess:
         self._started_at = 0.0
         self._next_start = 0.0
         self._backoff_s = FIRST_BACKOFF_S
+        self._log_file: Path | None = None
         self.name = ""
 
     @property
@@ -73,6 +76,8 @@ class ManagedProcess:
             if time.monotonic() >= self._next_start:
                 self._start()
             return None
+        if self._log_file is not None:
+            roll(self._log_file)
         code = self._process.poll()
         if code is not None:
             self._note_end(code)
@@ -104,6 +109,7 @@ class ManagedProcess:
     def _start(self) -> None:
         command = self._make_command()
         self.name = command.name
+        self._log_file = command.log_file
         self._started_at = time.monotonic()
         self._process = start_process(command)
         log.info("started %s, pid %d", command.name, self._process.pid)
