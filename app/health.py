@@ -9,7 +9,10 @@ from typing import Literal
 
 import redis
 
+from app.config import MEBIBYTE
 from app.schemas import CheckResource, ReadinessResource
+from ms_core.errors import StorageError
+from worker.artifacts import ArtifactStore
 from worker.contract import Registry, WorkerRecord, WorkerState
 
 Readiness = Literal["ready", "degraded", "starting", "unavailable"]
@@ -20,9 +23,10 @@ NO_WORKER = "waiting for a worker"
 class Health:
     """Looks at everything that the jobs of one model need."""
 
-    def __init__(self, client: redis.Redis, data_dir: Path, model: str) -> None:
+    def __init__(self, client: redis.Redis, data_dir: Path, model: str, min_free_disk_mb: int = 0) -> None:
         self._registry = Registry(client)
         self._data_dir = data_dir
+        self._min_free_disk_mb = min_free_disk_mb
         self._model = model
 
     def readiness(self) -> ReadinessResource:
@@ -48,9 +52,13 @@ class Health:
     def _check_storage(self) -> CheckResource:
         # The store makes its folder when it is first needed.
         folder = next(path for path in (self._data_dir, *self._data_dir.resolve().parents) if path.exists())
-        if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
-            return CheckResource(ok=True, detail="The storage can be written.")
-        return CheckResource(ok=False, detail="The storage cannot be written.")
+        if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            return CheckResource(ok=False, detail="The storage cannot be written.")
+        try:
+            ArtifactStore(folder).require_room(self._min_free_disk_mb * MEBIBYTE)
+        except StorageError as error:
+            return CheckResource(ok=False, detail=error.detail)
+        return CheckResource(ok=True, detail="The storage can be written.")
 
 
 def _judge(workers: list[WorkerRecord]) -> tuple[Readiness, str | None]:

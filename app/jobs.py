@@ -9,7 +9,7 @@ import redis
 from rq import Queue
 from rq.job import Job as QueueEntry
 
-from app.config import Settings
+from app.config import MEBIBYTE, Settings
 from app.generate_request import GenerateRequest
 from app.intake import complete_request
 from ms_core.errors import ImageNotFoundError, JobConflictError, JobNotFoundError, QueueUnavailableError
@@ -51,6 +51,7 @@ class Jobs:
         self._artifacts = artifacts
         self._model = settings.model
         self._timeout_s = settings.job_timeout_s
+        self._min_free_bytes = settings.min_free_disk_mb * MEBIBYTE
         self._queue = Queue(queue_name(settings.model), connection=client, serializer="json")
 
     def submit(self, request: GenerateRequest) -> JobRecord:
@@ -61,6 +62,7 @@ class Jobs:
         """
         # Asked first: without Redis nothing is written to disk.
         complete = complete_request(request, self._registry.card(self._model))
+        self._artifacts.require_room(self._min_free_bytes)
         seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
         stored = complete.to_stored(self._artifacts.save_picture, seed, self._model)
         job_id = new_job_id()
