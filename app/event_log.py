@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -48,6 +48,13 @@ class Advance:
 
 
 Entry = Transition | Advance
+
+
+class News(NamedTuple):
+    """Entries of a log, oldest first, and the newest preview as it stood at that moment."""
+
+    entries: list[Entry]
+    preview: bytes | None
 
 
 class EventLog:
@@ -104,16 +111,17 @@ class EventLog:
         finally:
             self._watchers -= 1
 
-    async def read(self, job_id: str, after: int) -> list[Entry]:
-        """What is in the log above the version ``after``, oldest first; empty if the job is no more."""
+    async def read(self, job_id: str, after: int, with_preview: bool = False) -> News:
+        """What is in the log above the version ``after``; nothing if the job is no more."""
         events, progress = self._streams(job_id)
-        reply = await self._client.xread({events: f"{after}-0", progress: f"{after}-0"})
-        # One command reads both streams, so nothing can come in between them.
-        return sorted((_entry(*item) for item in _items(reply)), key=lambda entry: entry.version)
-
-    async def preview(self, job_id: str) -> bytes | None:
-        """The newest preview; ``None`` if there is none, or not any more."""
-        return await self._client.get(f"msd:preview:{self._owner}:{job_id}")
+        # One command reads both streams, and one transaction the preview too: nothing can come in between.
+        async with self._client.pipeline(transaction=with_preview) as pipeline:
+            pipeline.xread({events: f"{after}-0", progress: f"{after}-0"})
+            if with_preview:
+                pipeline.get(f"msd:preview:{self._owner}:{job_id}")
+            reply, preview = [*await pipeline.execute(), None][:2]
+        entries = sorted((_entry(*item) for item in _items(reply)), key=lambda entry: entry.version)
+        return News(entries, preview)
 
     async def wait_for_change(self, job_id: str, after: int, timeout_s: float) -> bool:
         """Wait until the job's version is above ``after``, or the job is no more.

@@ -21,7 +21,7 @@ from app.health import Health
 from app.jobs import Jobs
 from app.models import Models
 from app.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
-from app.routes import health, jobs, models
+from app.routes import events, health, jobs, models
 from worker.artifacts import ArtifactStore
 
 DESCRIPTION = (
@@ -57,8 +57,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.jobs = Jobs(client, ArtifactStore(settings.data_dir), settings)
     app.state.event_log = event_log
     app.state.models = Models(client, settings.model)
-    app.state.health = Health(client, settings.data_dir, settings.model)
+    app.state.health = Health(client, settings.data_dir, settings.model, settings.min_free_disk_mb)
     app.include_router(jobs.router)
+    app.include_router(events.router)
     app.include_router(models.router)
     app.include_router(health.router)
     app.add_api_route("/", _to_documentation, include_in_schema=False)
@@ -66,7 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         CORSMiddleware,
         allow_origins=settings.cors_origins,
         allow_methods=["GET", "POST"],
-        allow_headers=[REQUEST_ID_HEADER],
+        allow_headers=["Last-Event-ID", REQUEST_ID_HEADER],
         expose_headers=["Location", "Retry-After", REQUEST_ID_HEADER],
     )
     # Added last, so outermost: answers of the CORS middleware carry the id too.

@@ -46,6 +46,7 @@ def test_it_is_openapi_3_1_with_every_endpoint(document: dict[str, Any]) -> None
         ("get", "/jobs/{job_id}"),
         ("get", "/jobs/{job_id}/images/{index}"),
         ("get", "/jobs/{job_id}/references/{subject}"),
+        ("get", "/jobs/{job_id}/events"),
         ("post", "/jobs/{job_id}/cancel"),
         ("get", "/models"),
         ("get", "/livez"),

@@ -1,0 +1,168 @@
+"""A job's log as server-sent events. The id of an event is the version of the job that it tells of."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import redis
+from fastapi.concurrency import run_in_threadpool
+from fastapi.sse import ServerSentEvent
+from pydantic import BaseModel, Field
+
+from app.event_log import Advance, EventLog, News, Transition
+from app.schemas import JobResource
+from ms_core.errors import JobGoneError, JobNotFoundError
+from worker.contract import JobRecord, JobState
+
+# A client that lost its connection comes back after this time.
+RETRY_MS = 1000
+# A wait ends at the latest then, and begins anew; clients hear nothing of it.
+WAIT_S = 60.0
+PREVIEW_TYPE = "image/webp"
+
+log = logging.getLogger(__name__)
+
+
+class StatusEvent(BaseModel):
+    """Data of the event `status`: one step of the job's life that is not its end."""
+
+    version: int
+    status: JobState
+    attempt: int
+    event: str = Field(description="What happened, such as `running`, `abandoned` or `cancel_requested`.")
+    at: datetime
+    cancel_requested: bool
+
+
+class ProgressEvent(BaseModel):
+    """Data of the event `progress`."""
+
+    phase: str | None
+    step: int | None
+    steps: int | None
+    fraction: float
+
+
+class PreviewEvent(BaseModel):
+    """Data of the event `preview`: a small picture of how far the first image is."""
+
+    index: int = Field(description="Of the image, counted from 0.")
+    step: int | None
+    content_type: str
+    data: str = Field(description="The picture's bytes, in base64.")
+
+
+class GoneEvent(BaseModel):
+    """Data of the event `gone`: the job was deleted, or its lifetime is over."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What one client wants to see of one job.
+
+    Attributes:
+        after: the version that it has seen already.
+        is_over: that version was the last one.
+        find: the job's record; raises ``JobGoneError`` or ``JobNotFoundError``.
+        show: the job as the API shows it.
+    """
+
+    log: EventLog
+    job_id: str
+    after: int
+    is_over: bool
+    with_previews: bool
+    find: Callable[[str], JobRecord]
+    show: Callable[[JobRecord], JobResource]
+
+    async def events(self) -> AsyncIterator[ServerSentEvent]:
+        """All that happened after ``after``, then what happens; ends when the job does, or when Redis goes away."""
+        if self.is_over:
+            return
+        try:
+            yield ServerSentEvent(retry=RETRY_MS)
+            async for event in self._follow():
+                yield event
+        except redis.RedisError as error:
+            # The client comes back by itself, and goes on where it was.
+            log.warning("job %s can be watched no longer: %s", self.job_id, error)
+
+    async def _follow(self) -> AsyncIterator[ServerSentEvent]:
+        after, has_changed = self.after, False
+        while True:
+            news = await self.log.read(self.job_id, after, self.with_previews)
+            for entry in news.entries:
+                after = entry.version
+                if isinstance(entry, Transition) and entry.state.ended:
+                    yield await run_in_threadpool(self._last_event, entry)
+                    return
+                for event in _events(entry, news):
+                    yield event
+            if has_changed and not news.entries:
+                yield await run_in_threadpool(self._last_event, None)
+                return
+            has_changed = await self.log.next_change(self.job_id, after, WAIT_S)
+
+    def _last_event(self, end: Transition | None) -> ServerSentEvent:
+        """The whole job after its end, or that the job is gone."""
+        try:
+            record = self.find(self.job_id)
+        except (JobGoneError, JobNotFoundError) as error:
+            return ServerSentEvent(event="gone", data=GoneEvent(code=error.code, detail=error.detail))
+        if end is None:
+            # Its log was emptied and it lives: Redis lost something. The client comes back and begins anew.
+            return ServerSentEvent(comment="lost")
+        # FastAPI would write the data of an event by the names of fields, not by their aliases.
+        job = self.show(record).model_dump_json(by_alias=True)
+        return ServerSentEvent(event=end.state.value, id=str(end.version), raw_data=job)
+
+
+def seen_version(last_event_id: str | None, record: JobRecord) -> int:
+    """The version that a client has seen, by the id of its last event; 0 if that is none of this job's."""
+    version = int(last_event_id) if last_event_id and re.fullmatch(r"[0-9]{1,15}", last_event_id) else 0
+    # Redis may have lost its newest changes in a crash: a version that is not reached yet was another's.
+    return version if version <= record.version else 0
+
+
+def _events(entry: Transition | Advance, news: News) -> Iterator[ServerSentEvent]:
+    """What a client is told of an entry that is not the end."""
+    if isinstance(entry, Transition):
+        yield _event("status", entry.version, _status(entry))
+        return
+    yield _event("progress", entry.version, _progress(entry))
+    newest = max(
+        (other.version for other in news.entries if isinstance(other, Advance) and other.has_preview), default=0
+    )
+    if entry.version == newest and news.preview is not None:
+        data = base64.b64encode(news.preview).decode()
+        preview = PreviewEvent(index=0, step=entry.step, content_type=PREVIEW_TYPE, data=data)
+        yield _event("preview", entry.version, preview)
+
+
+def _event(name: str, version: int, data: BaseModel) -> ServerSentEvent:
+    return ServerSentEvent(event=name, id=str(version), data=data)
+
+
+def _status(entry: Transition) -> StatusEvent:
+    return StatusEvent(
+        version=entry.version,
+        status=entry.state,
+        attempt=entry.attempt,
+        event=entry.event,
+        at=datetime.fromtimestamp(entry.at, UTC),
+        # Nothing but the end comes after this wish.
+        cancel_requested=entry.event == "cancel_requested",
+    )
+
+
+def _progress(entry: Advance) -> ProgressEvent:
+    fraction = entry.step / entry.steps if entry.step is not None and entry.steps else 0.0
+    return ProgressEvent(phase=entry.phase, step=entry.step, steps=entry.steps, fraction=round(fraction, 4))

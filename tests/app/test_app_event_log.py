@@ -1,0 +1,156 @@
+"""A job's log in a real Redis, and waiting for what happens next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+from job_helpers import Desk
+
+from app import event_log
+from app.config import Settings
+from app.errors import HTTPProblem
+from app.event_log import Advance, EventLog, Transition
+from worker.contract import Gone, JobState
+
+PATIENCE_S = 20.0
+
+
+@pytest.fixture
+def desk(settings: Settings) -> Iterator[Desk]:
+    desk = Desk.open(settings.redis_url, settings.data_dir, settings.model)
+    yield desk
+    desk.client.close()
+
+
+@pytest.fixture
+def running(desk: Desk) -> str:
+    """A running job at version 3, of which one progress is known."""
+    job_id = desk.submit()
+    desk.begin(job_id)
+    desk.jobs.progress(job_id, 1, phase="denoise", step=1, steps=4)
+    return job_id
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[EventLog]:
+    log = EventLog.connect(settings)
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+def run(settings: Settings, block: Callable[[EventLog], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with opened(settings) as log, asyncio.timeout(PATIENCE_S):
+            await block(log)
+
+    asyncio.run(main())
+
+
+async def until_blocked(desk: Desk, count: int = 1) -> None:
+    """Wait until so many clients of Redis are in a blocking read."""
+    while desk.client.info("clients")["blocked_clients"] < count:  # noqa: ASYNC110 - Redis gives no signal
+        await asyncio.sleep(0.01)
+
+
+def test_both_streams_are_one_log(settings: Settings, desk: Desk, running: str) -> None:
+    desk.jobs.request_cancel(running)
+    desk.jobs.progress(running, 1, b"webp", phase="denoise", step=2, steps=4)
+
+    async def block(log: EventLog) -> None:
+        news = await log.read(running, 1, with_preview=True)
+        assert [type(entry) for entry in news.entries] == [Transition, Advance, Transition, Advance]
+        assert [entry.version for entry in news.entries] == [2, 3, 4, 5]
+        assert news.entries[3] == Advance(5, "denoise", 2, 4, has_preview=True)
+        assert news.preview == b"webp"
+
+    run(settings, block)
+
+
+def test_a_change_that_was_before_needs_no_wait(settings: Settings, running: str) -> None:
+    async def block(log: EventLog) -> None:
+        assert await log.wait_for_change(running, 2, PATIENCE_S)
+
+    run(settings, block)
+
+
+def test_the_time_passes(settings: Settings, running: str) -> None:
+    async def block(log: EventLog) -> None:
+        assert not await log.wait_for_change(running, 3, 0.05)
+
+    run(settings, block)
+
+
+def test_progress_ends_a_wait(settings: Settings, desk: Desk, running: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_log, "BLOCK_S", 2 * PATIENCE_S)
+
+    async def block(log: EventLog) -> None:
+        waiting = asyncio.create_task(log.wait_for_change(running, 3, 2 * PATIENCE_S))
+        await until_blocked(desk)
+        desk.jobs.progress(running, 1, phase="denoise", step=2, steps=4)
+        assert await waiting
+
+    run(settings, block)
+
+
+def test_the_end_is_seen_though_the_progress_goes_away(
+    settings: Settings, desk: Desk, running: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only the entry itself can end this wait in time.
+    monkeypatch.setattr(event_log, "BLOCK_S", 2 * PATIENCE_S)
+
+    async def block(log: EventLog) -> None:
+        waiting = asyncio.create_task(log.wait_for_change(running, 3, 2 * PATIENCE_S))
+        await until_blocked(desk)
+        desk.jobs.finish(running, 1, JobState.SUCCEEDED)
+        assert await waiting
+
+    run(settings, block)
+
+
+def test_a_deleted_job_ends_a_wait(settings: Settings, desk: Desk, running: str) -> None:
+    async def block(log: EventLog) -> None:
+        waiting = asyncio.create_task(log.wait_for_change(running, 3, PATIENCE_S))
+        await until_blocked(desk)
+        desk.jobs.erase(running, Gone.DELETED)
+        assert await waiting
+
+    run(settings, block)
+
+
+def test_a_wait_that_is_given_up_leaves_no_connection(settings: Settings, desk: Desk, running: str) -> None:
+    async def block(log: EventLog) -> None:
+        before = desk.client.info("clients")["connected_clients"]
+        waits = [asyncio.create_task(log.wait_for_change(running, 3, PATIENCE_S)) for _ in range(50)]
+        await until_blocked(desk, 50)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        assert log.watchers == 0
+        while desk.client.info("clients")["connected_clients"] > before:  # noqa: ASYNC110 - Redis gives no signal
+            await asyncio.sleep(0.01)
+
+    run(settings, block)
+
+
+def test_hundreds_wait_and_all_are_told(settings: Settings, desk: Desk, running: str) -> None:
+    async def block(log: EventLog) -> None:
+        waits = [asyncio.create_task(log.wait_for_change(running, 3, PATIENCE_S)) for _ in range(300)]
+        await until_blocked(desk, 300)
+        desk.jobs.finish(running, 1, JobState.SUCCEEDED)
+        assert await asyncio.gather(*waits) == [True] * 300
+
+    run(settings, block)
+
+
+def test_no_more_wait_than_may(settings: Settings, running: str) -> None:
+    async def block(log: EventLog) -> None:
+        waits = [asyncio.create_task(log.wait_for_change(running, 3, 0.5)) for _ in range(3)]
+        results = await asyncio.gather(*waits, return_exceptions=True)
+        assert [isinstance(result, HTTPProblem) for result in results] == [False, False, True]
+
+    run(settings.model_copy(update={"max_watchers": 2}), block)
