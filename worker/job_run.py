@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ from typing import Any, Protocol, Self
 
 from PIL import Image
 from redis.exceptions import RedisError
+from structlog.contextvars import bound_contextvars
 
 from ms_core.config import ModelCard
 from ms_core.errors import AttemptOverError, DeviceLostError, MSDiffusionError
 from ms_core.spec import GenerationSpec, Subject
-from worker.artifacts import ArtifactStore, Manifest, png_of, png_with_recipe
+from worker.artifacts import ArtifactStore, Manifest
 from worker.config import WorkerSettings
 from worker.contract import (
     MAX_ATTEMPTS,
@@ -32,8 +34,11 @@ from worker.contract import (
     WorkerState,
 )
 from worker.deadline import Deadline, JobTimeout
+from worker.logs import error_fields
+from worker.png_recipe import png_of, png_with_recipe
 from worker.pulse import Pulse
 from worker.queue import JobQueue
+from worker.telemetry import PhaseTimes, Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -113,8 +118,10 @@ class WorkerContext:
         job_timeout_s: longest time, in seconds, from the first encoding to the last pixel.
         jobs: for progress; gives up soon when Redis is away.
         patient_jobs: for the beginning and the end of a job; waits until Redis answers.
+        telemetry: keeps how long jobs took; ``None`` keeps nothing.
         stopping: the worker was told to end.
         device_lost: the process can use its device no more.
+        jobs_done: jobs that came to an end in this process.
     """
 
     name: str
@@ -125,8 +132,10 @@ class WorkerContext:
     artifacts: ArtifactStore
     pulse: Pulse
     runtime: Runtime
+    telemetry: Telemetry | None = None
     stopping: bool = False
     device_lost: bool = False
+    jobs_done: int = 0
 
 
 class JobRun:
@@ -142,43 +151,63 @@ class JobRun:
         self._warnings: tuple[JobWarning, ...] = ()
         self._references: tuple[int, ...] = ()
         self._redis_is_away = False
+        self._times = PhaseTimes()
 
     def run(self) -> None:
         """Begin the job if it still waits, do it, and record its end."""
+        begun = time.monotonic()
         record = self._patient_jobs.begin(self._key.id, self._context.name, self._context.runtime.device)
         if record is None:
             log.info("job %s waits no more; left alone", self._key)
             return
         self._record = record
         self._warnings = record.warnings
-        log.info("job %s begun, attempt %d", self._key, record.attempt)
+        with bound_contextvars(
+            request_id=record.request_id, job_id=record.id, attempt=record.attempt, worker=self._context.name
+        ):
+            log.info("job begun")
+            ended = self._work()
+            self._account(ended, time.monotonic() - begun)
+
+    def _work(self) -> JobState | None:
+        """Do the job, and record its end or put it back; returns the state it ended in, if it did."""
+        record = self._record
+        self._context.pulse.enter("open", WorkerState.BUSY, self._key.id)
         try:
             manifest = self._artifacts.open_attempt(record.folder, record.attempt) or self._make()
         except (JobTaken, AttemptOverError):
-            log.warning("job %s is no longer this worker's", self._key)
+            log.warning("job is no longer this worker's")
         except JobCanceled:
-            self._end(JobState.CANCELED)
+            return self._end(JobState.CANCELED)
         except WorkerStopping:
-            self._put_back(Requeue.HANDED_BACK)
+            return self._put_back(Requeue.HANDED_BACK)
         except DeviceLostError as error:
-            log.critical("job %s: %s", self._key, error.detail)
+            log.critical("device lost", extra=error_fields(error))
             self._context.device_lost = True
             self._context.pulse.enter("record", WorkerState.DEFUNCT, self._key.id)
-            self._put_back(Requeue.GIVEN_BACK)
+            return self._put_back(Requeue.GIVEN_BACK)
         except JobTimeout:
-            self._fail(JobError(code="timed_out", detail=self._timeout_detail()))
+            return self._fail(JobError(code="timed_out", detail=self._timeout_detail()))
         except MSDiffusionError as error:
-            log.warning("job %s failed: %s", self._key, error.detail)
-            self._fail(JobError(code=error.code, detail=error.detail))
+            log.warning("job cannot be done", extra=error_fields(error))
+            return self._fail(JobError(code=error.code, detail=error.detail))
         except Exception:  # the job boundary: whatever it is, the worker lives on
-            log.exception("job %s failed", self._key)
+            log.exception("job broke the service's own code")
             detail = "Something went wrong inside the service; its log tells more. Other requests still work."
-            self._fail(JobError(code="internal", detail=detail))
+            return self._fail(JobError(code="internal", detail=detail))
         else:
-            self._succeed(manifest)
+            return self._succeed(manifest)
         finally:
             state = WorkerState.DEFUNCT if self._context.device_lost else WorkerState.IDLE
             self._context.pulse.enter("idle", state)
+        return None
+
+    def _account(self, ended: JobState | None, seconds: float) -> None:
+        """Keep how long the job took, for estimates and measures."""
+        context = self._context
+        context.jobs_done += ended is not None and ended.ended
+        if context.telemetry is not None and ended is JobState.SUCCEEDED and self._times.seconds:
+            context.telemetry.keep(self._record.shape, seconds, self._times.seconds)
 
     def _timeout_detail(self) -> str:
         return (
@@ -245,7 +274,11 @@ class JobRun:
         """Tell Redis how far the job is, and look whether to go on."""
         context = self._context
         context.pulse.enter(report.phase, WorkerState.BUSY, self._key.id)
-        if context.stopping:
+        self._times.enter(report.phase)
+        if report.step is not None:
+            log.debug("step", extra={"phase": report.phase, "step": report.step, "steps": report.steps})
+        # What is done but for storing it is stored.
+        if context.stopping and report.phase != "store":
             raise WorkerStopping
         self._warnings = _joined(self._warnings, report.warnings)
         fields: dict[str, Any] = {
@@ -259,7 +292,7 @@ class JobRun:
             reply = self._jobs.progress(self._key.id, self._record.attempt, **fields)
         except RedisError as error:
             if not self._redis_is_away:
-                log.warning("job %s goes on while Redis does not answer: %s", self._key, error)
+                log.warning("job goes on while Redis does not answer: %s", error)
             self._redis_is_away = True
             return
         self._redis_is_away = False
@@ -268,24 +301,31 @@ class JobRun:
         if reply is ProgressReply.TAKEN:
             raise JobTaken
 
-    def _succeed(self, manifest: Manifest) -> None:
+    def _succeed(self, manifest: Manifest) -> JobState | None:
         result = {name: value for name, value in manifest if name != "attempt"}
-        self._end(JobState.SUCCEEDED, result_attempt=manifest.attempt, **result)
+        return self._end(JobState.SUCCEEDED, result_attempt=manifest.attempt, **result)
 
-    def _fail(self, error: JobError) -> None:
-        self._end(JobState.FAILED, error=error)
+    def _fail(self, error: JobError) -> JobState | None:
+        return self._end(JobState.FAILED, error=error)
 
-    def _end(self, state: JobState, **fields: Any) -> None:
+    def _end(self, state: JobState, **fields: Any) -> JobState | None:
+        self._times.enter(None)
         self._context.pulse.enter("record", WorkerState.BUSY, self._key.id)
         ended = self._patient_jobs.finish(self._key.id, self._record.attempt, state, **fields)
-        log.info("job %s %s", self._key, ended or "was no longer this worker's when it ended")
+        if ended is None:
+            log.warning("job was no longer this worker's when it ended")
+        else:
+            log.info("job ended", extra={"state": ended.value})
+        return ended
 
-    def _put_back(self, reason: Requeue) -> None:
+    def _put_back(self, reason: Requeue) -> JobState | None:
         """Let the job wait again, at the head of the queue."""
+        self._times.enter(None)
         state = self._patient_jobs.requeue(self._key.id, self._record.attempt, reason, device_lost_error())
         if state is JobState.QUEUED:
             self._context.queue.put_first(self._record)
-        log.info("job %s %s: now %s", self._key, reason.value, state)
+        log.info("job put back", extra={"reason": reason.value, "state": None if state is None else state.value})
+        return state
 
 
 def device_lost_error() -> JobError:

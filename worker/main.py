@@ -18,12 +18,13 @@ from worker import jobs
 from worker.artifacts import ArtifactStore
 from worker.config import SETUP_FAILED_EXIT_CODE, WorkerSettings
 from worker.connection import brisk_client, patient_client
-from worker.contract import JobError, JobStore, Registry, WorkerRecord, WorkerState
+from worker.contract import JobError, JobStore, Measures, Pace, Registry, WorkerRecord, WorkerState
 from worker.job_run import LoadedRuntime, WorkerContext
 from worker.logs import set_up_logs
 from worker.pulse import Pulse
 from worker.queue import JobQueue
 from worker.rq_worker import DeviceWorker
+from worker.telemetry import Telemetry, UsageProbe
 
 log = logging.getLogger(__name__)
 
@@ -34,18 +35,22 @@ DEVICE_LOST_EXIT_CODE = 4
 class Announcer:
     """Publishes each beat and, from the time the model is loaded, its card now and then."""
 
-    def __init__(self, registry: Registry, ttl_s: int) -> None:
+    def __init__(self, registry: Registry, ttl_s: int, probe: UsageProbe) -> None:
         self._registry = registry
         self._ttl_s = ttl_s
+        self._probe = probe
         self._next_card = 0.0
         self.card: ModelCard | None = None
+        self.context: WorkerContext | None = None
 
     def __call__(self, record: WorkerRecord) -> None:
         """Publish one beat; the card goes first, so that a worker seen ready has one."""
         if self.card is not None and time.monotonic() >= self._next_card:
             self._registry.publish_card(record.model, self.card)
             self._next_card = time.monotonic() + CARD_EVERY_S
-        self._registry.publish_worker(record, self._ttl_s)
+        jobs_done = 0 if self.context is None else self.context.jobs_done
+        more = {"usage": self._probe.latest, "jobs_done": jobs_done}
+        self._registry.publish_worker(record.model_copy(update=more), self._ttl_s)
 
 
 def main() -> int:
@@ -54,12 +59,15 @@ def main() -> int:
     settings = WorkerSettings()
     record = _record(settings)
     structlog.contextvars.bind_contextvars(worker=record.name)
-    announcer = Announcer(Registry(brisk_client(settings.redis_url)), settings.heartbeat_ttl_s)
+    probe = UsageProbe(os.environ.get("CUDA_VISIBLE_DEVICES") or None)
+    probe.start()
+    announcer = Announcer(Registry(brisk_client(settings.redis_url)), settings.heartbeat_ttl_s, probe)
     pulse = Pulse(record, announcer, settings.budget, settings.heartbeat_s)
     pulse.start()
     patient = patient_client(settings.redis_url)
     try:
         context, announcer.card = _set_up(settings, record, pulse, patient)
+        announcer.context = context
     except MSDiffusionError as error:
         log.error("cannot set up: %s", error.detail)
         pulse.fail(JobError(code=error.code, detail=error.detail))
@@ -91,18 +99,25 @@ def _set_up(
 ) -> tuple[WorkerContext, ModelCard]:
     """Load the model; everything before this is done in a moment, so that the worker is seen from the start."""
     pulse.enter("load", WorkerState.STARTING)
+    begun = time.monotonic()
     # Imports torch, which takes seconds.
     runtime = find_runtime(settings.runtime).setup(settings, Path(settings.model), record.device)
     pulse.describe(memory_mode=runtime.memory_mode)
+    brisk = brisk_client(settings.redis_url)
+    telemetry = Telemetry(Measures(brisk, record.model), Pace(brisk, record.model))
+    load_s = time.monotonic() - begun
+    telemetry.keep_load(load_s)
+    log.info("model loaded", extra={"seconds": round(load_s, 3), "device": record.device})
     context = WorkerContext(
         name=record.name,
         job_timeout_s=settings.job_timeout_s,
-        jobs=JobStore(brisk_client(settings.redis_url), lifetime_s=settings.lifetime_s),
+        jobs=JobStore(brisk, lifetime_s=settings.lifetime_s),
         patient_jobs=JobStore(patient, lifetime_s=settings.lifetime_s),
         queue=JobQueue(patient, record.model),
         artifacts=ArtifactStore(settings.data_dir),
         pulse=pulse,
         runtime=runtime,
+        telemetry=telemetry,
     )
     return context, runtime.card
 

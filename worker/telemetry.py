@@ -1,0 +1,136 @@
+"""What a worker tells of itself besides its jobs' records: how long phases take, and what it uses."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from worker.contract import Measures, Pace, Usage
+from worker.devices import as_text, cuda_handles
+
+log = logging.getLogger(__name__)
+
+USAGE_EVERY_S = 5.0
+
+
+class PhaseTimes:
+    """How long a job is in each of its phases, by the monotonic clock.
+
+    Attributes:
+        seconds: of each phase that is over; a phase that came several times counts them all.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._phase: str | None = None
+        self._since = 0.0
+
+    def enter(self, phase: str | None) -> None:
+        """Say which phase it is in from now on, ``None`` when the last is over; saying the same again changes nothing."""
+        if phase == self._phase:
+            return
+        now = time.monotonic()
+        if self._phase is not None:
+            seconds = now - self._since
+            self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + seconds
+            log.info("phase over", extra={"phase": self._phase, "seconds": round(seconds, 4)})
+        if phase is not None:
+            log.info("phase begun", extra={"phase": phase})
+        self._phase, self._since = phase, now
+
+
+class Telemetry:
+    """Keeps in Redis how long jobs took. It may fail: no job waits for it or fails by it."""
+
+    def __init__(self, measures: Measures, pace: Pace) -> None:
+        """Their clients should give up soon."""
+        self._measures = measures
+        self._pace = pace
+
+    def keep(self, shape: str, seconds: float, phases_s: Mapping[str, float]) -> None:
+        """Keep a job that succeeded.
+
+        Args:
+            shape: see ``worker.pace``.
+            seconds: from its beginning to its end.
+            phases_s: seconds in each phase.
+        """
+        try:
+            self._pace.learn(shape, seconds)
+            self._measures.observe("phase", phases_s)
+        except RedisError as error:
+            log.warning("how long the job took is not kept: %s", error)
+
+    def keep_load(self, seconds: float) -> None:
+        """Keep how long the model took to load."""
+        try:
+            self._measures.observe("phase", {"load": seconds})
+        except RedisError as error:
+            log.warning("how long the model took to load is not kept: %s", error)
+
+
+class UsageProbe:
+    """Looks every few seconds at what this process and its device use, from a thread of its own.
+
+    NVML can hang with a broken device; the worker's beats must not wait for it.
+    """
+
+    def __init__(self, device_uuid: str | None) -> None:
+        """``device_uuid`` is NVML's, of a CUDA device or a slice of one; ``None`` for the CPU."""
+        self._uuid = device_uuid
+        self.latest = Usage(device_uuid=device_uuid, rss_bytes=resident_bytes())
+        self._thread = threading.Thread(target=self._look_forever, name="usage", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look; the thread ends with the process."""
+        self._thread.start()
+
+    def _look_forever(self) -> None:
+        nvml, handle = open_device(self._uuid)
+        while True:
+            usage = {} if handle is None else device_usage(nvml, handle)
+            self.latest = Usage(device_uuid=self._uuid, rss_bytes=resident_bytes(), **usage)
+            time.sleep(USAGE_EVERY_S)
+
+
+def resident_bytes() -> int | None:
+    """Memory of this process that is in RAM; ``None`` where Linux is not."""
+    if sys.platform != "linux":
+        return None
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_device(uuid: str | None) -> tuple[Any, Any]:
+    """The module ``pynvml`` and NVML's handle of the device; ``None`` for the latter if it cannot be had."""
+    if uuid is None:
+        return None, None
+    try:
+        import pynvml
+    except ImportError:
+        return None, None
+    try:
+        pynvml.nvmlInit()
+        handles = cuda_handles(pynvml)
+        return pynvml, next((h for h in handles if as_text(pynvml.nvmlDeviceGetUUID(h)) == uuid), None)
+    except pynvml.NVMLError as error:
+        log.warning("what device %s uses cannot be known: %s", uuid, error)
+        return pynvml, None
+
+
+def device_usage(nvml: Any, handle: Any) -> dict[str, Any]:
+    """Memory and utilisation of a device; slices of one have no utilisation of their own."""
+    usage: dict[str, Any] = {}
+    with suppress(nvml.NVMLError):
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+        usage |= {"memory_used_bytes": int(memory.used), "memory_total_bytes": int(memory.total)}
+        usage["utilisation"] = nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+    return usage
