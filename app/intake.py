@@ -86,7 +86,7 @@ class CompleteRequest:
         """The form in which the job keeps it.
 
         Args:
-            keep: stores a PNG and gives its SHA-256, such as ``ArtifactStore.save_picture``.
+            keep: stores a PNG and gives its SHA-256, such as ``RequestFolder.save_picture``.
         """
         start = self.request.start
         return StoredRequest(

@@ -64,12 +64,13 @@ class Jobs:
         complete = complete_request(request, self._registry.card(self._model))
         self._artifacts.require_room(self._min_free_bytes)
         seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-        stored = complete.to_stored(self._artifacts.save_picture, seed, self._model)
         job_id = new_job_id()
+        with self._artifacts.new_folder(job_id) as folder:
+            folder.save_request(complete.to_stored(folder.save_picture, seed, self._model))
         record = JobRecord(
             id=job_id,
             model=self._model,
-            folder=self._artifacts.create_folder(job_id, stored),
+            folder=folder.name,
             seed=seed,
             num_images=request.num_images,
             warnings=complete.warnings,

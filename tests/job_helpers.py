@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import time
 from collections.abc import Callable
@@ -44,6 +45,11 @@ def picture_png(color: tuple[int, int, int] = (200, 60, 30)) -> bytes:
     return buffer.getvalue()
 
 
+def picture_sha256() -> str:
+    """The name under which a stored request finds ``picture_png()``."""
+    return hashlib.sha256(picture_png()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Desk:
     """Hands in jobs of one model and looks at them."""
@@ -61,9 +67,7 @@ class Desk:
         return cls(client, JobStore(client), Registry(client), JobQueue(client, model), ArtifactStore(data_dir), model)
 
     def request(self, **values: Any) -> StoredRequest:
-        subject = StoredSubject(
-            phrase="cat", images=(self.artifacts.save_picture(picture_png()),), box=(0.1, 0.1, 0.6, 0.9)
-        )
+        subject = StoredSubject(phrase="cat", images=(picture_sha256(),), box=(0.1, 0.1, 0.6, 0.9))
         defaults: dict[str, Any] = {"prompt": "a cat on the beach", "subjects": (subject,), "seed": 7}
         return StoredRequest(model=self.model, **{**defaults, **values})
 
@@ -71,8 +75,12 @@ class Desk:
         """A stored request and its record, in no queue; returns the job's id."""
         request = self.request(**values)
         job_id = new_job_id()
-        folder = self.artifacts.create_folder(job_id, request)
-        record = JobRecord(id=job_id, model=self.model, folder=folder, seed=request.seed, num_images=request.num_images)
+        with self.artifacts.new_folder(job_id) as folder:
+            folder.save_picture(picture_png())
+            folder.save_request(request)
+        record = JobRecord(
+            id=job_id, model=self.model, folder=folder.name, seed=request.seed, num_images=request.num_images
+        )
         assert self.jobs.create(record) == (CreateOutcome.CREATED, job_id)
         return job_id
 

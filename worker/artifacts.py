@@ -5,7 +5,7 @@ Layout below the root, for each owner::
     <owner>/pictures/<sha256>.png                pictures of requests, by the SHA-256 of these bytes
     <owner>/jobs/<folder>/request.json           what was asked; <folder> is <job id>.<random>
     <owner>/jobs/<folder>/pictures/<sha256>.png  its pictures: hard links, so that each is kept while some job needs it
-    <owner>/jobs/<folder>/attempts/<number>/     what one attempt made:
+    <owner>/jobs/<folder>/attempts/<number>/     what one attempt made, see ``worker.attempt_folders``:
         reference-<subject>.png                    what the model sees of a subject
         image-<index>.png                          a picture; carries its recipe
         manifest.json                              written last: a job with a manifest is done
@@ -16,61 +16,77 @@ below its own folder only, and a later one takes that folder away first: what co
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
-import json
-import os
 import re
 import secrets
-import shutil
-import tempfile
-import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from ms_core.errors import (
-    AttemptOverError,
-    ImageNotFoundError,
-    JobNotFoundError,
-    StorageError,
-    StorageFullError,
-)
+from ms_core.errors import ImageNotFoundError, JobNotFoundError, StorageError
 from ms_core.spec import MAX_SUBJECTS
-from worker.records import (
-    LOCAL_OWNER,
-    MAX_IMAGES,
-    OWNER_PATTERN,
-    SHA256_PATTERN,
-    JobWarning,
-    StoredImage,
-    is_job_id,
+from worker.attempt_folders import MANIFEST, AttemptFolders, Manifest
+from worker.files import (
+    PART_SUFFIX,
+    entries,
+    free_bytes,
+    make_folder,
+    move,
+    read_file,
+    remove_last_name,
+    remove_tree,
+    share_file,
+    storage_full,
+    sync_folder,
+    write_file,
 )
+from worker.records import LOCAL_OWNER, MAX_IMAGES, OWNER_PATTERN, SHA256_PATTERN, is_job_id
 from worker.stored_request import StoredRequest
 
-RECIPE_KEY = "msd"
-_FENCED = "."
+__all__ = ["ArtifactStore", "Manifest", "RequestFolder"]
 
 
-class Manifest(BaseModel):
-    """The end of a job that succeeded: its pictures and the warnings that came with them.
+class RequestFolder:
+    """The folder of a new job while it is filled: the pictures first, the request last.
 
-    Attributes:
-        attempt: that made the pictures.
-        references: as in ``JobRecord``.
+    Raises (every method):
+        StorageError: the volume cannot be written.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    def __init__(self, path: Path, shared_pictures: Path) -> None:
+        """``ArtifactStore.new_folder`` makes it."""
+        self._path = path
+        self._shared_pictures = shared_pictures
 
-    attempt: int
-    images: tuple[StoredImage, ...]
-    warnings: tuple[JobWarning, ...] = ()
-    references: tuple[int, ...] = ()
+    @property
+    def name(self) -> str:
+        """The folder's name, for the job's record."""
+        return self._path.name
+
+    def save_picture(self, png: bytes) -> str:
+        """Keep a picture of the request; returns the SHA-256 it is found under.
+
+        All jobs with this picture share its bytes. When another job removes the shared name in this very moment, this
+        folder has bytes of its own.
+        """
+        sha256 = hashlib.sha256(png).hexdigest()
+        shared = self._shared_pictures / _picture_name(sha256)
+        with _missing_means("This job was removed while it was handed in; send the request again."):
+            if not shared.is_file():
+                write_file(shared, png)
+            share_file(shared, self._path / "pictures" / shared.name, png)
+        return sha256
+
+    def save_request(self, request: StoredRequest) -> None:
+        """Keep what was asked."""
+        with _missing_means("This job was removed while it was handed in; send the request again."):
+            sync_folder(self._path / "pictures")
+            write_file(self._path / "request.json", request.model_dump_json(indent=1).encode())
+            sync_folder(self._path.parent)
 
 
 class ArtifactStore:
@@ -91,29 +107,36 @@ class ArtifactStore:
         """The same store for another owner's files."""
         return ArtifactStore(self._root, owner)
 
-    def save_picture(self, png: bytes) -> str:
-        """Keep a reference picture, once; returns the SHA-256 it is found under."""
-        sha256 = hashlib.sha256(png).hexdigest()
-        path = self._picture_path(sha256)
-        if not path.is_file():
-            _make_folder(path.parent)
-            _write(path, png)
-        return sha256
+    @contextmanager
+    def new_folder(self, job_id: str) -> Iterator[RequestFolder]:
+        """A folder of its own for a new job, to be filled; removed again when that fails.
 
-    def create_folder(self, job_id: str, request: StoredRequest) -> str:
-        """Keep what was asked, with its pictures, in a folder of its own; returns the folder's name.
-
-        Two calls for one job give two folders: which of them is the job's, its record tells.
+        Two folders for one job may be made: which of them is the job's, its record tells.
         """
         if not is_job_id(job_id):
             raise JobNotFoundError("A job's id is 16 to 64 letters, digits, '-' and '_'.")
-        folder = f"{job_id}.{secrets.token_hex(4)}"
-        _make_folder(self._folder(folder) / "pictures")
-        _make_folder(self._folder(folder) / "attempts")
-        for sha256 in request.pictures:
-            _link(self._picture_path(sha256), self._folder(folder) / "pictures" / f"{sha256}.png")
-        _write(self._folder(folder) / "request.json", request.model_dump_json(indent=1).encode())
-        return folder
+        path = self._jobs / f"{job_id}.{secrets.token_hex(4)}"
+        try:
+            make_folder(self._pictures)
+            make_folder(path / "pictures")
+            make_folder(path / "attempts")
+            yield RequestFolder(path, self._pictures)
+        except BaseException:
+            self.remove(path.name)
+            raise
+
+    def copy_request(self, folder: str, job_id: str) -> str:
+        """A folder for a new job that asks for the same as another; returns its name.
+
+        Raises:
+            JobNotFoundError: nothing is stored for the other job.
+        """
+        request = self.load_request(folder)
+        with self.new_folder(job_id) as copy:
+            for sha256 in request.pictures:
+                copy.save_picture(self._read_picture(folder, sha256))
+            copy.save_request(request)
+        return copy.name
 
     def load_request(self, folder: str) -> StoredRequest:
         """What was asked.
@@ -122,7 +145,7 @@ class ArtifactStore:
             JobNotFoundError: nothing is stored for this job.
         """
         try:
-            return StoredRequest.model_validate_json(_read(self._folder(folder) / "request.json"))
+            return StoredRequest.model_validate_json(read_file(self._folder(folder) / "request.json"))
         except FileNotFoundError as error:
             raise JobNotFoundError("The request of this job is no longer stored; send it again.") from error
         except ValidationError as error:
@@ -130,13 +153,10 @@ class ArtifactStore:
 
     def load_picture(self, folder: str, sha256: str) -> Image.Image:
         """A picture of a request, decoded."""
+        png = self._read_picture(folder, sha256)
         try:
-            image = Image.open(io.BytesIO(_read(self._folder(folder) / "pictures" / _picture_name(sha256))))
+            image = Image.open(io.BytesIO(png))
             image.load()
-        except FileNotFoundError as error:
-            raise StorageError(
-                "A reference picture of this job is no longer stored; send the request again."
-            ) from error
         except (OSError, SyntaxError) as error:
             raise StorageError("A stored reference picture is damaged; send the request again.") from error
         return image
@@ -145,22 +165,24 @@ class ArtifactStore:
         """Make a place for what an attempt makes, and leave none to those before it.
 
         Returns:
-            The manifest of an earlier attempt that was done, whose files stay as they are.
+            The manifest of an attempt that was done, whose files stay as they are.
+
+        Raises:
+            JobNotFoundError: nothing is stored for this job.
+            AttemptOverError: this attempt is over, or a later one has begun.
+        """
+        return self._attempts(folder).open(attempt)
+
+    def end_attempts(self, folder: str, latest: int) -> Manifest | None:
+        """Leave no place to the attempts up to this one: from now on they write nothing.
+
+        Returns:
+            The manifest of one that was done, whose files stay as they are.
 
         Raises:
             JobNotFoundError: nothing is stored for this job.
         """
-        attempts = self._folder(folder) / "attempts"
-        try:
-            manifests = [self._fence(path) for path in sorted(attempts.iterdir()) if path.name != str(attempt)]
-            done = next((manifest for manifest in manifests if manifest is not None), None)
-            if done is None:
-                (attempts / str(attempt)).mkdir(exist_ok=True)
-        except FileNotFoundError as error:
-            raise JobNotFoundError("The request of this job is no longer stored; send it again.") from error
-        except OSError as error:
-            raise _storage_error("written", error) from error
-        return done or self.load_manifest(folder, attempt)
+        return self._attempts(folder).end(latest)
 
     def save_image(self, folder: str, attempt: int, index: int, png: bytes) -> str:
         """Keep a finished picture; returns its SHA-256.
@@ -168,7 +190,7 @@ class ArtifactStore:
         Raises:
             AttemptOverError: a later attempt has begun, or the job was removed.
         """
-        _write(self._image_path(folder, attempt, index), png)
+        self._attempts(folder).write(attempt, _image_name(index), png)
         return hashlib.sha256(png).hexdigest()
 
     def load_image(self, folder: str, attempt: int, index: int) -> bytes:
@@ -178,7 +200,7 @@ class ArtifactStore:
             ImageNotFoundError: the job has no picture with this index.
         """
         try:
-            return _read(self._image_path(folder, attempt, index))
+            return self._attempts(folder).read(attempt, _image_name(index))
         except FileNotFoundError as error:
             raise ImageNotFoundError(f"The job has no image {index}.") from error
 
@@ -188,7 +210,7 @@ class ArtifactStore:
         Raises:
             AttemptOverError: a later attempt has begun, or the job was removed.
         """
-        _write(self._reference_path(folder, attempt, subject), png)
+        self._attempts(folder).write(attempt, _reference_name(subject), png)
 
     def load_reference(self, folder: str, attempt: int, subject: int) -> bytes:
         """What the model sees of a subject, as PNG.
@@ -197,7 +219,7 @@ class ArtifactStore:
             ImageNotFoundError: nothing is kept for this subject.
         """
         try:
-            return _read(self._reference_path(folder, attempt, subject))
+            return self._attempts(folder).read(attempt, _reference_name(subject))
         except FileNotFoundError as error:
             raise ImageNotFoundError(f"The job has no reference {subject}.") from error
 
@@ -207,39 +229,29 @@ class ArtifactStore:
         Raises:
             AttemptOverError: a later attempt has begun, or the job was removed.
         """
-        path = self._attempt_path(folder, manifest.attempt) / "manifest.json"
-        _write(path, manifest.model_dump_json(indent=1).encode())
+        self._attempts(folder).write(manifest.attempt, MANIFEST, manifest.model_dump_json(indent=1).encode())
 
     def load_manifest(self, folder: str, attempt: int) -> Manifest | None:
         """The manifest of an attempt, or ``None`` if it is not done."""
-        return _read_manifest(self._attempt_path(folder, attempt))
+        return self._attempts(folder).manifest(attempt)
 
     def remove(self, folder: str) -> None:
         """Remove everything of a job, and those of its pictures that no other job needs."""
         path = self._folder(folder)
         # Renamed first, so that no attempt finds the folder half empty.
         doomed = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            path.rename(doomed)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise _storage_error("written", error) from error
-        self._remove_tree(doomed)
+        with suppress(FileNotFoundError):
+            move(path, doomed)
+            self._remove_tree(doomed)
 
     def free_bytes(self) -> int:
         """How much the volume can still take."""
-        folder = next(path for path in (self._root, *self._root.resolve().parents) if path.exists())
-        try:
-            volume = os.statvfs(folder)
-        except OSError as error:
-            raise _storage_error("read", error) from error
-        return volume.f_bavail * volume.f_frsize
+        return free_bytes(self._root)
 
     def require_room(self, min_free_bytes: int) -> None:
         """Raise ``StorageFullError`` if less is free."""
         if self.free_bytes() < min_free_bytes:
-            raise _storage_full()
+            raise storage_full()
 
     def owners(self) -> list[str]:
         """All who have jobs here, whoever's files these are."""
@@ -248,7 +260,7 @@ class ArtifactStore:
 
     def has_result(self, folder: str) -> bool:
         """Whether some attempt at the job is done."""
-        return any(True for _ in (self._folder(folder) / "attempts").glob("*/manifest.json"))
+        return any(True for _ in (self._folder(folder) / "attempts").glob(f"*/{MANIFEST}"))
 
     def clear_leftovers(self, is_kept: Callable[[str, float], bool], age_s: float) -> Iterator[str | None]:
         """Remove what processes that died left behind, one file or folder at each step.
@@ -260,95 +272,42 @@ class ArtifactStore:
         Yields:
             The name of what was removed, or ``None``.
         """
-        for path, age in _entries(self._jobs):
+        for path, age in entries(self._jobs):
             # Renamed before it was to be removed.
-            if path.name.startswith("."):
-                self._remove_tree(path)
-            elif age < age_s or not _is_folder(path.name) or is_kept(path.name, age):
+            is_doomed = path.name.startswith(".")
+            if not is_doomed and (age < age_s or is_kept(path.name, age)):
                 yield None
                 continue
-            else:
-                self.remove(path.name)
+            self._remove_tree(path) if is_doomed else self.remove(path.name)
             yield path.name
-        for path, age in _entries(self._pictures):
+        for path, age in entries(self._pictures):
             if age < age_s:
                 yield None
-            elif path.suffix == ".part":
+            elif path.suffix == PART_SUFFIX:
                 path.unlink(missing_ok=True)
                 yield path.name
             else:
-                yield path.name if _unlink_if_alone(path) else None
+                yield path.name if remove_last_name(path) else None
 
     def _remove_tree(self, path: Path) -> None:
         pictures = [picture.name for picture in (path / "pictures").glob("*.png")]
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path)
         for name in pictures:
-            _unlink_if_alone(self._pictures / name)
+            remove_last_name(self._pictures / name)
 
-    def _fence(self, path: Path) -> Manifest | None:
-        """Take away the folder of an attempt that was not done; the manifest of one that was."""
-        manifest = _read_manifest(path)
-        is_fenced = path.name.startswith(_FENCED)
-        fenced = path if is_fenced else path.with_name(f"{_FENCED}{path.name}.{secrets.token_hex(4)}")
-        if manifest is None and not is_fenced:
-            path.rename(fenced)
-            # It may have been done in the moment before it lost its place.
-            manifest = _read_manifest(fenced)
-        if manifest is None:
-            shutil.rmtree(fenced, ignore_errors=True)
-        elif fenced.exists():
-            fenced.rename(path.with_name(str(manifest.attempt)))
-        return manifest
+    def _read_picture(self, folder: str, sha256: str) -> bytes:
+        path = self._folder(folder) / "pictures" / _picture_name(sha256)
+        with _missing_means("A reference picture of this job is no longer stored; send the request again."):
+            return read_file(path)
 
-    def _picture_path(self, sha256: str) -> Path:
-        return self._pictures / _picture_name(sha256)
-
-    def _image_path(self, folder: str, attempt: int, index: int) -> Path:
-        if not 0 <= index < MAX_IMAGES:
-            raise ImageNotFoundError(f"The job has no image {index}.")
-        return self._attempt_path(folder, attempt) / f"image-{index}.png"
-
-    def _reference_path(self, folder: str, attempt: int, subject: int) -> Path:
-        if not 0 <= subject < MAX_SUBJECTS:
-            raise ImageNotFoundError(f"The job has no reference {subject}.")
-        return self._attempt_path(folder, attempt) / f"reference-{subject}.png"
-
-    def _attempt_path(self, folder: str, attempt: int) -> Path:
-        return self._folder(folder) / "attempts" / str(attempt)
+    def _attempts(self, folder: str) -> AttemptFolders:
+        return AttemptFolders(self._folder(folder) / "attempts")
 
     def _folder(self, name: str) -> Path:
-        if not _is_folder(name):
+        job_id, _, token = name.partition(".")
+        if not is_job_id(job_id) or not re.fullmatch(r"[0-9a-f]{8}", token):
             raise JobNotFoundError("A job's folder has the wrong name.")
         return self._jobs / name
-
-
-def png_of(image: Image.Image) -> bytes:
-    """The picture as PNG."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def png_with_recipe(image: Image.Image, recipe: dict[str, Any]) -> bytes:
-    """The picture as PNG with its recipe as text metadata: JSON under the key ``msd``."""
-    info = PngInfo()
-    # ASCII JSON fits the plain text chunk, which every reader knows.
-    info.add_text(RECIPE_KEY, json.dumps(recipe, ensure_ascii=True))
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", pnginfo=info)
-    return buffer.getvalue()
-
-
-def read_recipe(png: bytes) -> dict[str, Any] | None:
-    """The recipe that ``png_with_recipe`` wrote, or ``None`` if the picture carries none."""
-    with Image.open(io.BytesIO(png)) as image:
-        text = image.info.get(RECIPE_KEY)
-    return None if text is None else json.loads(text)
-
-
-def _is_folder(name: str) -> bool:
-    job_id, _, token = name.partition(".")
-    return is_job_id(job_id) and re.fullmatch(r"[0-9a-f]{8}", token) is not None
 
 
 def _picture_name(sha256: str) -> str:
@@ -357,103 +316,22 @@ def _picture_name(sha256: str) -> str:
     return f"{sha256}.png"
 
 
-def _read_manifest(attempt_folder: Path) -> Manifest | None:
+def _image_name(index: int) -> str:
+    if not 0 <= index < MAX_IMAGES:
+        raise ImageNotFoundError(f"The job has no image {index}.")
+    return f"image-{index}.png"
+
+
+def _reference_name(subject: int) -> str:
+    if not 0 <= subject < MAX_SUBJECTS:
+        raise ImageNotFoundError(f"The job has no reference {subject}.")
+    return f"reference-{subject}.png"
+
+
+@contextmanager
+def _missing_means(detail: str) -> Iterator[None]:
+    """Tell of a missing file in the user's words."""
     try:
-        return Manifest.model_validate_json(_read(attempt_folder / "manifest.json"))
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        raise StorageError("The stored result of this job cannot be read.") from error
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _storage_error("written", error) from error
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give a file a second name; a copy where the volume knows no such thing."""
-    try:
-        os.link(source, target)
-    except OSError:
-        try:
-            shutil.copyfile(source, target)
-        except OSError as error:
-            raise _storage_error("written", error) from error
-
-
-def _entries(folder: Path) -> Iterator[tuple[Path, float]]:
-    """What is in a folder, and how many seconds ago it was changed."""
-    try:
-        for path in folder.iterdir():
-            try:
-                age = time.time() - path.stat().st_mtime
-            except FileNotFoundError:
-                continue
-            yield path, age
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise _storage_error("read", error) from error
-
-
-def _unlink_if_alone(path: Path) -> bool:
-    """Remove a file that has no second name; whether it was removed."""
-    try:
-        if path.stat().st_nlink == 1:
-            path.unlink()
-            return True
-    except FileNotFoundError:
-        pass
-    return False
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file into a folder that exists; it appears whole or not at all, and stays after a power cut."""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+        yield
     except FileNotFoundError as error:
-        raise AttemptOverError("A later attempt at this job has begun, or the job was removed.") from error
-    except OSError as error:
-        raise _storage_error("written", error) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise _storage_error("read", error) from error
-
-
-def _storage_error(done: str, error: OSError) -> StorageError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _storage_full()
-    return StorageError(f"The storage cannot be {done}: {error.strerror}.")
-
-
-def _storage_full() -> StorageFullError:
-    return StorageFullError(
-        "The storage is full. Try again when there is room: jobs that were deleted or expired free it."
-    )
+        raise StorageError(detail) from error

@@ -14,8 +14,8 @@ from job_helpers import Desk, wait_until
 from PIL import Image
 from service_processes import processes_of, running_msd
 
-from worker.artifacts import read_recipe
 from worker.contract import CancelOutcome, JobState, WorkerRecord, WorkerState
+from worker.png_recipe import read_recipe
 from worker.redis_server import RedisServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]

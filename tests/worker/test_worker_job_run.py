@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from flat_runtime import CUT, STEPS, FlatRuntime, raising
-from job_helpers import Desk, picture_png
+from job_helpers import Desk, picture_sha256
 from PIL import Image
 
 from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError
-from worker.artifacts import Manifest, read_recipe
+from worker.artifacts import Manifest
 from worker.connection import brisk_client
 from worker.contract import (
     JobError,
@@ -26,7 +26,7 @@ from worker.contract import (
     StoredSubject,
 )
 from worker.job_run import JobRun, WorkerContext
-
+from worker.png_recipe import read_recipe
 
 DIED = JobError(code="worker_died", detail="Dead.")
 
@@ -72,7 +72,7 @@ def test_the_manifest_says_what_the_record_says(desk: Desk, run: Run) -> None:
 
 def subjects(desk: Desk, **cutouts: bool) -> tuple[StoredSubject, ...]:
     """One for each colour, which is its phrase, and whether it asks for a cut-out."""
-    picture = desk.artifacts.save_picture(picture_png())
+    picture = picture_sha256()
     return tuple(
         StoredSubject(phrase=colour, images=(picture,), box=(0.0, 0.0, 1.0, 1.0), cutout=cutout)
         for colour, cutout in cutouts.items()
