@@ -1,16 +1,40 @@
-"""Redis clients of two tempers: one gives up soon, one waits for as long as it takes."""
+"""Redis clients of two tempers: one gives up soon, one waits for as long as it takes.
+
+Neither waits for an answer without end: packets may be swallowed without a word, and then only time tells. What was asked
+may have been done all the same, so it is asked again only where that does no harm: every script of ours gives the same
+answer twice, and what RQ does twice costs an entry in its queue, which the worker finds to be no more to do.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 from redis import Redis
 from redis.backoff import ConstantBackoff, ExponentialBackoff
-from redis.exceptions import RedisError
+from redis.connection import ConnectionPool
+from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, RedisError, TimeoutError
 from redis.retry import Retry
 
 from ms_core.errors import QueueUnavailableError
 
 BRISK_TIMEOUT_S = 2.0
+# Must be longer than a worker's question for the next job stays open, see ``worker.rq_worker``.
+PATIENT_TIMEOUT_S = 6.0
 FOREVER = -1
+# Redis cannot write its append-only file, as when its disk is full; redis-py has no class for it.
+DISK_TROUBLE = "MISCONF"
+
+T = TypeVar("T")
+
+
+class _PatientPool(ConnectionPool):
+    """Gives a connection however long that takes; redis-py's own retries begin only when there is one."""
+
+    def get_connection(self, *arguments: Any, **options: Any) -> Any:
+        """A connection that is open."""
+        return persist(super().get_connection)
 
 
 def brisk_client(url: str) -> Redis:
@@ -25,11 +49,33 @@ def brisk_client(url: str) -> Redis:
 
 def patient_client(url: str) -> Redis:
     """A client that tries again until Redis answers, for what must not be lost."""
-    return Redis.from_url(
+    pool = _PatientPool.from_url(
         url,
+        socket_timeout=PATIENT_TIMEOUT_S,
         socket_connect_timeout=BRISK_TIMEOUT_S,
-        retry=Retry(ExponentialBackoff(cap=2.0, base=0.05), retries=FOREVER),
+        retry=Retry(_backoff(), retries=FOREVER),
     )
+    return Redis.from_pool(pool)
+
+
+def persist(call: Callable[[], T]) -> T:
+    """Call again and again while Redis is away or cannot take what is written, for as long as it takes."""
+    backoff, failures = _backoff(), 0
+    while True:
+        try:
+            return call()
+        except RedisError as error:
+            if not passes(error):
+                raise
+            failures += 1
+            time.sleep(backoff.compute(failures))
+
+
+def passes(error: RedisError) -> bool:
+    """Whether the trouble is one of Redis that may be over soon, and not a mistake of ours."""
+    if isinstance(error, (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError)):
+        return True
+    return DISK_TROUBLE in str(error)
 
 
 def check_redis(url: str) -> None:
@@ -41,3 +87,7 @@ def check_redis(url: str) -> None:
         raise QueueUnavailableError(f"Redis does not answer ({error}). Start it, or set MSD_REDIS_URL.") from error
     finally:
         client.close()
+
+
+def _backoff() -> ExponentialBackoff:
+    return ExponentialBackoff(cap=2.0, base=0.05)

@@ -19,6 +19,7 @@ from ms_core.errors import AttemptOverError, DeviceLostError, MSDiffusionError
 from ms_core.spec import GenerationSpec, Subject
 from worker.artifacts import ArtifactStore, Manifest
 from worker.config import WorkerSettings
+from worker.connection import persist
 from worker.contract import (
     MAX_ATTEMPTS,
     JobError,
@@ -38,6 +39,7 @@ from worker.logs import error_fields
 from worker.png_recipe import png_of, png_with_recipe
 from worker.pulse import Pulse
 from worker.queue import JobQueue
+from worker.recovery import WORKER_DIED
 from worker.telemetry import PhaseTimes, Telemetry
 
 log = logging.getLogger(__name__)
@@ -156,7 +158,8 @@ class JobRun:
     def run(self) -> None:
         """Begin the job if it still waits, do it, and record its end."""
         begun = time.monotonic()
-        record = self._patient_jobs.begin(self._key.id, self._context.name, self._context.runtime.device)
+        context = self._context
+        record = persist(lambda: self._patient_jobs.begin(self._key.id, context.name, context.runtime.device))
         if record is None:
             log.info("job %s waits no more; left alone", self._key)
             return
@@ -177,15 +180,17 @@ class JobRun:
             manifest = self._artifacts.open_attempt(record.folder, record.attempt) or self._make()
         except (JobTaken, AttemptOverError):
             log.warning("job is no longer this worker's")
+            # Whoever took the files away may have died before the record said so.
+            return self._put_back(Requeue.ABANDONED, WORKER_DIED)
         except JobCanceled:
             return self._end(JobState.CANCELED)
         except WorkerStopping:
-            return self._put_back(Requeue.HANDED_BACK)
+            return self._put_back(Requeue.HANDED_BACK, device_lost_error())
         except DeviceLostError as error:
             log.critical("device lost", extra=error_fields(error))
             self._context.device_lost = True
             self._context.pulse.enter("record", WorkerState.DEFUNCT, self._key.id)
-            return self._put_back(Requeue.GIVEN_BACK)
+            return self._put_back(Requeue.GIVEN_BACK, device_lost_error())
         except JobTimeout:
             return self._fail(JobError(code="timed_out", detail=self._timeout_detail()))
         except MSDiffusionError as error:
@@ -311,19 +316,21 @@ class JobRun:
     def _end(self, state: JobState, **fields: Any) -> JobState | None:
         self._times.enter(None)
         self._context.pulse.enter("record", WorkerState.BUSY, self._key.id)
-        ended = self._patient_jobs.finish(self._key.id, self._record.attempt, state, **fields)
+        record = self._record
+        ended = persist(lambda: self._patient_jobs.finish(record.id, record.attempt, state, **fields))
         if ended is None:
             log.warning("job was no longer this worker's when it ended")
         else:
             log.info("job ended", extra={"state": ended.value})
         return ended
 
-    def _put_back(self, reason: Requeue) -> JobState | None:
-        """Let the job wait again, at the head of the queue."""
+    def _put_back(self, reason: Requeue, error: JobError) -> JobState | None:
+        """Let the job wait again, at the head of the queue; ``error`` is why it fails if it has had its attempts."""
         self._times.enter(None)
-        state = self._patient_jobs.requeue(self._key.id, self._record.attempt, reason, device_lost_error())
+        record = self._record
+        state = persist(lambda: self._patient_jobs.requeue(record.id, record.attempt, reason, error))
         if state is JobState.QUEUED:
-            self._context.queue.put_first(self._record)
+            persist(lambda: self._context.queue.put_first(record))
         log.info("job put back", extra={"reason": reason.value, "state": None if state is None else state.value})
         return state
 

@@ -58,19 +58,19 @@ class Recovery:
             if now - self._suspected_since[key] >= self._grace_s:
                 self._take_up(key, record)
 
-    def abandon_jobs_of(self, worker: str) -> None:
+    def abandon_jobs_of(self, worker: str, reason: Requeue = Requeue.ABANDONED) -> None:
         """Take up at once what a worker left that is known to have ended, as by the parent that saw it die."""
         for key in self._jobs.active(self._model):
             record = self._jobs.for_owner(key.owner).get(key.id)
             if record is not None and record.state is JobState.RUNNING and record.worker == worker:
                 self._suspected_since.setdefault(key, time.monotonic())
-                self._take_up(key, record)
+                self._take_up(key, record, reason)
 
     def start_over(self) -> None:
         """Trust no earlier look: Redis was away."""
         self._suspected_since.clear()
 
-    def _take_up(self, key: JobKey, record: JobRecord) -> None:
+    def _take_up(self, key: JobKey, record: JobRecord, reason: Requeue = Requeue.ABANDONED) -> None:
         if record.state is JobState.QUEUED:
             log.warning("job %s was in no queue; queued again", key)
             self._queue.put_first(record)
@@ -84,7 +84,7 @@ class Recovery:
                     return
                 manifest = None
             if manifest is None or not self._adopt(record, manifest):
-                self._abandon(key, record)
+                self._abandon(key, record, reason)
         self._suspected_since.pop(key, None)
 
     def _last_word(self, record: JobRecord) -> Manifest | None:
@@ -106,9 +106,9 @@ class Recovery:
         log.warning("job %s was stored by worker %s before it died: now %s", record.id, record.worker, state)
         return state is not None
 
-    def _abandon(self, key: JobKey, record: JobRecord) -> None:
+    def _abandon(self, key: JobKey, record: JobRecord, reason: Requeue) -> None:
         jobs = self._jobs.for_owner(key.owner)
-        state = jobs.requeue(key.id, record.attempt, Requeue.ABANDONED, _WORKER_DIED)
+        state = jobs.requeue(key.id, record.attempt, reason, WORKER_DIED)
         log.warning("job %s was left by worker %s: now %s", key, record.worker, state)
         if state is JobState.QUEUED:
             self._queue.put_first(record)
@@ -120,7 +120,7 @@ def alive_names(registry: Registry, model: str) -> set[str]:
     return {worker.name for worker in registry.workers(model) if worker.state not in useless}
 
 
-_WORKER_DIED = JobError(
+WORKER_DIED = JobError(
     code="worker_died",
     detail=(
         f"The worker ended without a word while it made this picture, {MAX_ATTEMPTS} times in a row. "
