@@ -21,7 +21,7 @@ from worker.contract import Gone, JobKey, JobStore, Registry
 from worker.lease import Lease
 from worker.queue import JobQueue
 from worker.queue_leftovers import QueueLeftovers
-from worker.recovery import Recovery, alive_names
+from worker.recovery import USELESS, Recovery
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Housekeeper:
                 self._stand_by()
                 return False
             if time.monotonic() >= self._blind_until:
-                self._recovery.sweep(alive_names(self._registry, self._model))
+                self._sweep()
             self._pass_deadlines()
             self._watch_room()
             self._queue_pass.advance(self._may_go_on)
@@ -125,6 +125,11 @@ class Housekeeper:
         if self._stopped.is_set() or not self._lease.held:
             return False
         return not self._lease.needs_renewal or self._lease.hold()
+
+    def _sweep(self) -> None:
+        workers = self._registry.workers(self._model)
+        alive = {worker.name: worker.job_id for worker in workers if worker.state not in USELESS}
+        self._recovery.sweep(set(alive), alive, self._settings.heartbeat_ttl_s)
 
     def _pass_deadlines(self) -> None:
         """Let time do to the jobs what it should, the longest overdue first."""

@@ -2,14 +2,16 @@
 
 A job is abandoned when its record says ``running`` and its worker no longer beats, and lost when it says ``queued`` and
 the queue does not hold it. Either may look so for a moment, while a worker takes a job or after Redis was away; so a
-job is taken up only after it looked so for ``grace_s`` seconds without a break. Every change is a compare-and-set:
-several supervisors may look after the same jobs.
+job is taken up only after it looked so for ``grace_s`` seconds without a break. A job is forgotten when its worker beats
+and says that it works on something else, for longer than a beat is valid: a mistake of ours, which must not keep the job
+from its end. Every change is a compare-and-set: several supervisors may look after the same jobs.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 
 from ms_core.errors import JobNotFoundError, StorageError
 from worker.artifacts import ArtifactStore, Manifest
@@ -29,12 +31,15 @@ from worker.queue import JobQueue
 log = logging.getLogger(__name__)
 
 STORAGE_PATIENCE_S = 60.0
+# States of workers that work on nothing, though they say that they are there.
+USELESS = (WorkerState.FAILED, WorkerState.DEFUNCT)
 
 
 class Recovery:
     """Looks after the jobs of one model: call ``sweep`` every second or so."""
 
     def __init__(self, jobs: JobStore, queue: JobQueue, artifacts: ArtifactStore, model: str, grace_s: float) -> None:
+        """``grace_s`` is in seconds."""
         self._jobs = jobs
         self._queue = queue
         self._artifacts = artifacts
@@ -42,25 +47,33 @@ class Recovery:
         self._grace_s = grace_s
         self._suspected_since: dict[JobKey, float] = {}
 
-    def sweep(self, alive: set[str]) -> None:
-        """Look at every job that has not ended, once; ``alive`` are the names of the workers that beat."""
+    def sweep(self, alive: set[str], at_work: Mapping[str, str | None] | None = None, beat_ttl_s: float = 0) -> None:
+        """Look at every job that has not ended, once.
+
+        Args:
+            alive: names of the workers that beat.
+            at_work: the job that each of them says it works on.
+            beat_ttl_s: for how long what they say is kept, in seconds.
+        """
         waiting = self._queue.waiting()
-        suspects: dict[JobKey, JobRecord] = {}
+        suspects: dict[JobKey, tuple[JobRecord, float]] = {}
         for key in self._jobs.active(self._model) - waiting:
             record = self._jobs.for_owner(key.owner).get(key.id)
             if record is None:
                 self._jobs.forget(key, self._model)
             elif record.state is JobState.QUEUED or (record.state is JobState.RUNNING and record.worker not in alive):
-                suspects[key] = record
+                suspects[key] = (record, self._grace_s)
+            elif record.state is JobState.RUNNING and (at_work or {}).get(record.worker or "", key.id) != key.id:
+                suspects[key] = (record, self._grace_s + beat_ttl_s)
         now = time.monotonic()
         self._suspected_since = {key: self._suspected_since.get(key, now) for key in suspects}
-        for key, record in suspects.items():
-            if now - self._suspected_since[key] >= self._grace_s:
+        for key, (record, grace_s) in suspects.items():
+            if now - self._suspected_since[key] >= grace_s:
                 self._take_up(key, record)
 
     def abandon_jobs_of(self, worker: str, reason: Requeue = Requeue.ABANDONED) -> None:
         """Take up at once what a worker left that is known to have ended, as by the parent that saw it die."""
-        for key in self._jobs.active(self._model):
+        for key in self._jobs.active(self._model) - self._queue.waiting():
             record = self._jobs.for_owner(key.owner).get(key.id)
             if record is not None and record.state is JobState.RUNNING and record.worker == worker:
                 self._suspected_since.setdefault(key, time.monotonic())
@@ -116,8 +129,7 @@ class Recovery:
 
 def alive_names(registry: Registry, model: str) -> set[str]:
     """Names of the workers of a model that beat and can work."""
-    useless = (WorkerState.FAILED, WorkerState.DEFUNCT)
-    return {worker.name for worker in registry.workers(model) if worker.state not in useless}
+    return {worker.name for worker in registry.workers(model) if worker.state not in USELESS}
 
 
 WORKER_DIED = JobError(
