@@ -275,7 +275,7 @@ class ArtifactStore:
         for path, age in entries(self._jobs):
             # Renamed before it was to be removed.
             is_doomed = path.name.startswith(".")
-            if not is_doomed and (age < age_s or is_kept(path.name, age)):
+            if not is_doomed and (age < age_s or not _is_folder(path.name) or is_kept(path.name, age)):
                 yield None
                 continue
             self._remove_tree(path) if is_doomed else self.remove(path.name)
@@ -304,10 +304,14 @@ class ArtifactStore:
         return AttemptFolders(self._folder(folder) / "attempts")
 
     def _folder(self, name: str) -> Path:
-        job_id, _, token = name.partition(".")
-        if not is_job_id(job_id) or not re.fullmatch(r"[0-9a-f]{8}", token):
+        if not _is_folder(name):
             raise JobNotFoundError("A job's folder has the wrong name.")
         return self._jobs / name
+
+
+def _is_folder(name: str) -> bool:
+    job_id, _, token = name.partition(".")
+    return is_job_id(job_id) and re.fullmatch(r"[0-9a-f]{8}", token) is not None
 
 
 def _picture_name(sha256: str) -> str:

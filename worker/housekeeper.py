@@ -78,9 +78,11 @@ class Housekeeper:
     def tick(self) -> bool:
         """Do what is due, if this is the housekeeper; returns whether it is."""
         try:
+            held_before = self._lease.held
             if not self._lease.hold():
-                self._stand_by()
                 return False
+            if not held_before:
+                self._begin_anew()
             if time.monotonic() >= self._blind_until:
                 self._sweep()
             self._pass_deadlines()
@@ -92,7 +94,7 @@ class Housekeeper:
                 log.warning("Redis does not answer: %s", error)
             # Every worker gets the time to be heard again before it is taken for dead.
             self._blind_until = time.monotonic() + self._settings.heartbeat_ttl_s
-            self._stand_by()
+            self._begin_anew()
         except StorageError as error:
             log.warning("%s", error.detail)
         return self._lease.held
@@ -114,8 +116,8 @@ class Housekeeper:
             except Exception:  # the thread's boundary: a mistake in one task must not end all others for good
                 log.exception("the housekeeper stumbled and goes on")
 
-    def _stand_by(self) -> None:
-        """Trust no earlier look, for others may have worked meanwhile."""
+    def _begin_anew(self) -> None:
+        """Trust no earlier look: much may have changed meanwhile."""
         self._recovery.start_over()
         self._queue_pass.start_over()
         self._files_pass.start_over()

@@ -108,7 +108,7 @@ class Recovery:
                 # What comes later than this look is found by the next attempt.
                 return artifacts.load_manifest(record.folder, record.attempt)
             # There is no next attempt. So the place is taken away first: what is not there now never comes.
-            return artifacts.open_attempt(record.folder, record.attempt + 1)
+            return artifacts.end_attempts(record.folder, record.attempt)
         except JobNotFoundError:
             return None
 
