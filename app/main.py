@@ -13,15 +13,17 @@ from fastapi.responses import RedirectResponse
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
+from app.access import AccessMiddleware
 from app.config import Settings
 from app.documentation import install_documentation
 from app.errors import install_error_handlers
 from app.event_log import EventLog
 from app.health import Health
 from app.jobs import Jobs
+from app.metrics import Metrics
 from app.models import Models
 from app.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
-from app.routes import events, health, jobs, models
+from app.routes import events, health, jobs, metrics, models
 from worker.artifacts import ArtifactStore
 
 DESCRIPTION = (
@@ -56,12 +58,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.jobs = Jobs(client, ArtifactStore(settings.data_dir), settings)
     app.state.event_log = event_log
+    app.state.metrics = Metrics(client, settings.model, app.version)
     app.state.models = Models(client, settings.model)
     app.state.health = Health(client, settings.data_dir, settings.model, settings.min_free_disk_mb)
     app.include_router(jobs.router)
     app.include_router(events.router)
     app.include_router(models.router)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     app.add_api_route("/", _to_documentation, include_in_schema=False)
     app.add_middleware(
         CORSMiddleware,
@@ -72,6 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     # Added last, so outermost: answers of the CORS middleware carry the id too.
     app.add_middleware(RequestIdMiddleware)
+    app.add_middleware(AccessMiddleware, meter=app.state.metrics.http)
     install_error_handlers(app)
     install_documentation(app)
     return app

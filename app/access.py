@@ -1,0 +1,60 @@
+"""One line in the log, and one count, for each request; and the request's id on all that is logged meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import time
+from http import HTTPStatus
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+
+from app.metrics import HttpMeter
+from app.request_id import request_id
+
+log = logging.getLogger(__name__)
+
+# As nginx says it: the client went away before the answer began.
+CLIENT_CLOSED_REQUEST = 499
+_QUIET_METHODS = ("GET", "HEAD")
+
+
+class AccessMiddleware:
+    """ASGI middleware around all others: counts, times and logs each request. Paths are logged as templates only."""
+
+    def __init__(self, app: ASGIApp, meter: HttpMeter) -> None:
+        self._app = app
+        self._meter = meter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status = CLIENT_CLOSED_REQUEST
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        with bound_contextvars(request_id=request_id(scope)):
+            try:
+                await self._app(scope, receive, send_and_note)
+            except Exception:
+                # Answered further out, as every unexpected error is.
+                status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
+                raise
+            finally:
+                self._note(scope, status, time.perf_counter() - began)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        method, route = scope["method"], getattr(scope.get("route"), "path", None)
+        self._meter.note(method, route, status, seconds)
+        # Polls are most of all requests, and say nothing new.
+        quiet = method in _QUIET_METHODS and status < HTTPStatus.BAD_REQUEST
+        level = logging.DEBUG if quiet else logging.INFO
+        if log.isEnabledFor(level):
+            fields = {"method": method, "route": route, "status": status, "duration_ms": round(seconds * 1000, 2)}
+            log.log(level, "request answered", extra=fields)

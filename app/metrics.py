@@ -1,0 +1,270 @@
+"""What Prometheus is told.
+
+Everything about jobs, workers and devices is read from Redis at the time of the scrape, so every API process tells the
+same whole truth: over several of them take ``max``, not ``sum``. Counts of HTTP requests and what begins with ``process_``
+belong to the process that answers: of these take ``sum``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import prometheus_client
+import redis
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.utils import floatToGoString
+
+from worker.contract import (
+    BUCKETS,
+    UNBOUNDED,
+    Histogram,
+    JobKey,
+    JobState,
+    Measures,
+    WorkerRecord,
+    WorkerState,
+    queue_name,
+)
+
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+
+EVENTS = ("queued", "running", "cancel_requested", "succeeded", "failed", "canceled", "expired")
+LOST_ATTEMPTS = ("abandoned", "given_back", "handed_back")
+ERASED = ("expired", "deleted")
+PHASES = ("load", "encode", "denoise", "decode", "store")
+ENDED = ("succeeded", "failed", "canceled")
+# Jobs that were put back go to the head of the queue: the oldest is not always the first, but among the first.
+OLDEST_AMONG = 16
+HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+NO_ROUTE = "none"
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"))
+
+
+class HttpMeter:
+    """Counts and times the requests that this process answers, by the template of their route."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ("method", "route", "status")
+        self._requests = prometheus_client.Counter(
+            "msd_http_requests", "HTTP requests that this process answered.", labels, registry=registry
+        )
+        self._seconds = prometheus_client.Histogram(
+            "msd_http_request_seconds",
+            "Seconds until an HTTP request was answered to its end, event streams and long polls included.",
+            labels[:2],
+            buckets=HTTP_BUCKETS,
+            registry=registry,
+        )
+
+    def note(self, method: str, route: str | None, status: int, seconds: float) -> None:
+        """Count a request; ``route`` is ``None`` where no route fits its path."""
+        method = method if method in METHODS else "OTHER"
+        route = NO_ROUTE if route is None else route
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+
+class Metrics:
+    """All metrics of one API process."""
+
+    def __init__(self, client: redis.Redis, model: str, version: str) -> None:
+        """``client`` should give up soon."""
+        # The times at which counters began would be a series more for each.
+        prometheus_client.disable_created_metrics()
+        self.registry = CollectorRegistry(auto_describe=False)
+        prometheus_client.ProcessCollector(registry=self.registry)
+        self.http = HttpMeter(self.registry)
+        self.registry.register(ServiceCollector(client, model, version))
+
+
+class _Snapshot(NamedTuple):
+    """What Redis knows, at one moment."""
+
+    now: float
+    depth: int
+    oldest_s: float
+    active: int
+    running: int
+    counts: Mapping[str, int]
+    histograms: Mapping[tuple[str, str], Histogram]
+    workers: Sequence[WorkerRecord]
+
+
+class ServiceCollector(Collector):
+    """Reads what Redis knows of one model with each scrape; with Redis away it says only that."""
+
+    def __init__(self, client: redis.Redis, model: str, version: str) -> None:
+        self._client = client
+        self._measures = Measures(client, model)
+        self._model = model
+        self._version = version
+
+    def collect(self) -> Iterator[Family]:
+        """The families of metrics, always in the same order."""
+        info = GaugeMetricFamily("msd_info", "The version of the service, as a label.", labels=["version"])
+        info.add_metric([self._version], 1)
+        yield info
+        try:
+            snapshot = self._look()
+        except redis.RedisError:
+            snapshot = None
+        yield GaugeMetricFamily("msd_redis_up", "Whether Redis answered this scrape.", value=snapshot is not None)
+        if snapshot is not None:
+            yield from self._jobs(snapshot)
+            yield from self._durations(snapshot)
+            yield from self._workers(snapshot)
+            yield from _devices(snapshot.workers)
+
+    def _look(self) -> _Snapshot:
+        queue = f"rq:queue:{queue_name(self._model)}"
+        with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            pipeline.llen(queue)
+            pipeline.lrange(queue, 0, OLDEST_AMONG - 1)
+            pipeline.scard(f"msd:active:{self._model}")
+            pipeline.scard(f"msd:running:{self._model}")
+            pipeline.smembers(f"msd:workers:{self._model}")
+            (seconds, micros), depth, first, active, running, names = pipeline.execute()
+        now = seconds + micros / 1e6
+        with self._client.pipeline(transaction=False) as pipeline:
+            for name in sorted(names):
+                pipeline.get(f"msd:worker:{name.decode()}")
+            for entry in first:
+                pipeline.hget(f"msd:job:{JobKey.of_entry(entry.decode())}", "queued_at")
+            answers = pipeline.execute()
+        beats, since = answers[: len(names)], [float(text) for text in answers[len(names) :] if text is not None]
+        return _Snapshot(
+            now=now,
+            depth=depth,
+            oldest_s=max(0.0, now - min(since)) if since else 0.0,
+            active=active,
+            running=running,
+            counts=self._measures.counts(),
+            histograms=self._measures.histograms(),
+            workers=[WorkerRecord.model_validate_json(text) for text in beats if text is not None],
+        )
+
+    def _jobs(self, snapshot: _Snapshot) -> Iterator[Family]:
+        yield self._gauge("msd_queue_depth", "Entries of the queue: jobs that no worker has taken.", snapshot.depth)
+        yield self._gauge(
+            "msd_queue_oldest_age_seconds",
+            "Seconds for which the job has waited that has waited the longest.",
+            snapshot.oldest_s,
+        )
+        active = GaugeMetricFamily("msd_jobs_active", "Jobs that have not ended.", labels=["model", "state"])
+        active.add_metric([self._model, JobState.QUEUED], max(0, snapshot.active - snapshot.running))
+        active.add_metric([self._model, JobState.RUNNING], snapshot.running)
+        yield active
+        counts = snapshot.counts
+        yield self._counter("msd_job_events", "Changes of jobs, by what they came to.", "event", EVENTS, counts)
+        attempts = CounterMetricFamily("msd_job_attempts", "Times that a worker began a job.", labels=["model"])
+        attempts.add_metric([self._model], counts.get("running", 0))
+        yield attempts
+        yield self._counter(
+            "msd_job_attempts_lost",
+            "Attempts that ended without an end of their job: the worker died, broke its device, or was told to stop.",
+            "reason",
+            LOST_ATTEMPTS,
+            counts,
+        )
+        erased = {reason: counts.get(f"erased_{reason}", 0) for reason in ERASED}
+        yield self._counter("msd_jobs_erased", "Jobs removed with all their files.", "reason", ERASED, erased)
+
+    def _durations(self, snapshot: _Snapshot) -> Iterator[Family]:
+        known = snapshot.histograms
+        yield self._histogram(
+            "msd_job_wait_seconds", "From a job's last entry into the queue to its begin.", known, "wait"
+        )
+        yield self._histogram(
+            "msd_job_run_seconds", "From the begin of a job's last attempt to its end.", known, "run", "state", ENDED
+        )
+        yield self._histogram(
+            "msd_job_duration_seconds",
+            "From the acceptance of a job to its end.",
+            known,
+            "total",
+            "state",
+            (*ENDED, "expired"),
+        )
+        yield self._histogram(
+            "msd_job_phase_seconds",
+            "Phases of jobs that succeeded, and the loading of models.",
+            known,
+            "phase",
+            "phase",
+            PHASES,
+        )
+        yield self._histogram(
+            "msd_job_cancel_seconds", "From the wish to cancel a running job to its end.", known, "cancel"
+        )
+
+    def _workers(self, snapshot: _Snapshot) -> Iterator[Family]:
+        labels = ["model", "worker", "host", "device"]
+        state = GaugeMetricFamily("msd_worker_state", "1 for the state that a worker is in.", labels=[*labels, "state"])
+        up = GaugeMetricFamily("msd_worker_uptime_seconds", "Seconds since a worker's start.", labels=labels)
+        done = CounterMetricFamily("msd_worker_jobs", "Jobs that came to an end in a worker.", labels=labels)
+        resident = GaugeMetricFamily("msd_worker_resident_memory_bytes", "A worker's memory in RAM.", labels=labels)
+        for worker in snapshot.workers:
+            values = [self._model, worker.name, worker.host, worker.device]
+            for possible in WorkerState:
+                state.add_metric([*values, possible], worker.state is possible)
+            up.add_metric(values, max(0.0, snapshot.now - worker.started_at))
+            done.add_metric(values, worker.jobs_done)
+            if worker.usage.rss_bytes is not None:
+                resident.add_metric(values, worker.usage.rss_bytes)
+        yield from (state, up, done, resident)
+
+    def _gauge(self, name: str, documentation: str, value: float) -> GaugeMetricFamily:
+        gauge = GaugeMetricFamily(name, documentation, labels=["model"])
+        gauge.add_metric([self._model], value)
+        return gauge
+
+    def _counter(  # noqa: PLR0913 - a family of metrics has this many parts
+        self, name: str, documentation: str, label: str, values: Iterable[str], counts: Mapping[str, int]
+    ) -> CounterMetricFamily:
+        counter = CounterMetricFamily(name, documentation, labels=["model", label])
+        for value in values:
+            counter.add_metric([self._model, value], counts.get(value, 0))
+        return counter
+
+    def _histogram(  # noqa: PLR0913 - a family of metrics has this many parts
+        self,
+        name: str,
+        documentation: str,
+        known: Mapping[tuple[str, str], Histogram],
+        kind: str,
+        label: str | None = None,
+        values: Iterable[str] = ("",),
+    ) -> HistogramMetricFamily:
+        family = HistogramMetricFamily(name, documentation, labels=["model"] if label is None else ["model", label])
+        for value in values:
+            histogram = known.get((kind, value), Histogram.empty())
+            pairs = zip((*BUCKETS, UNBOUNDED), histogram.counts, strict=True)
+            buckets = [(floatToGoString(float(bound)), float(count)) for bound, count in pairs]
+            family.add_metric([self._model] if label is None else [self._model, value], buckets, histogram.sum_s)
+        return family
+
+
+def _devices(workers: Iterable[WorkerRecord]) -> Iterator[Family]:
+    labels = ["uuid", "host"]
+    used = GaugeMetricFamily(
+        "msd_device_memory_used_bytes", "Memory of a CUDA device in use, by anyone.", labels=labels
+    )
+    total = GaugeMetricFamily("msd_device_memory_total_bytes", "Memory of a CUDA device.", labels=labels)
+    busy = GaugeMetricFamily(
+        "msd_device_utilization_ratio", "Share of the time a CUDA device works, 0 to 1.", labels=labels
+    )
+    # A worker that was just replaced may still be known: one of each device.
+    by_uuid = {worker.usage.device_uuid: worker for worker in sorted(workers, key=lambda worker: worker.started_at)}
+    for uuid, worker in sorted((uuid, worker) for uuid, worker in by_uuid.items() if uuid is not None):
+        usage, values = worker.usage, [uuid, worker.host]
+        for family, value in (
+            (used, usage.memory_used_bytes),
+            (total, usage.memory_total_bytes),
+            (busy, usage.utilisation),
+        ):
+            if value is not None:
+                family.add_metric(values, value)
+    yield from (used, total, busy)
