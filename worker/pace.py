@@ -24,6 +24,8 @@ PACE_TTL_S = 30 * 24 * 3600
 # The newest jobs of a shape that count; fewer than the least say too little, for the first of a worker is slow.
 COUNTED_JOBS = 9
 LEAST_JOBS = 2
+# Every two of the newest shapes are compared: enough for a line, and done in a moment.
+COMPARED_SHAPES = 40
 _MEGAPIXEL = 1e6
 
 
@@ -91,7 +93,7 @@ class Estimates:
         self._well_known = {shape for shape, seconds in newest.items() if len(seconds) >= LEAST_JOBS}
         self._usual = median(seconds for group in newest.values() for seconds in group) if newest else None
         points = [(Shape.parse(shape).work, seconds) for shape, seconds in self._by_shape.items() if shape]
-        self._overhead_s, self._s_per_work = _line(points)
+        self._overhead_s, self._s_per_work = _line(points[:COMPARED_SHAPES])
 
     @property
     def usual_s(self) -> float | None:

@@ -1,0 +1,223 @@
+"""When a job will have ended, from what past jobs took and from what is ahead of it."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import redis
+
+from worker.contract import Estimates, JobKey, JobRecord, JobState, Pace, WorkerRecord, queue_name, read_estimates
+
+# Entries of the queue that are looked up one by one; those behind them count as their mean.
+HEAD = 50
+# A view of the queue serves all polls of this long.
+VIEW_AGE_S = 0.5
+_WANTED = ("state", "shape", "started_at", "step", "steps", "worker")
+
+
+class Outlook(NamedTuple):
+    """What is ahead of a job.
+
+    Attributes:
+        position: jobs before it in the queue; ``None`` if it is not there.
+        eta_s: seconds until its end; ``None`` if it has ended, if no worker serves, or before the first job is done.
+    """
+
+    position: int | None = None
+    eta_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The queue and the workers at one moment.
+
+    Attributes:
+        taken_at: on the monotonic clock.
+        clock_offset_s: what the clock of Redis is ahead of this host's.
+        estimates: what jobs take.
+        serving: names of the workers that take jobs.
+        begins_s: when the first, second, ... entry of the queue begins, and the one after the last that was looked up; in
+            seconds from ``taken_at``.
+        places: of the entries that were looked up.
+        mean_s: what the entries that were not looked up take on average, shared by all workers.
+    """
+
+    taken_at: float
+    clock_offset_s: float
+    estimates: Estimates
+    serving: frozenset[str]
+    begins_s: tuple[float, ...]
+    places: dict[str, int]
+    mean_s: float
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was taken."""
+        return time.monotonic() - self.taken_at
+
+    def knows(self, entry: str) -> bool:
+        """Whether an entry is among those looked up, or behind them."""
+        return entry in self.places or len(self.places) == HEAD
+
+    def begins_in_s(self, entry: str, position: int) -> float:
+        """When a worker begins the job of an entry, in seconds from now."""
+        place = self.places.get(entry, position)
+        last = len(self.begins_s) - 1
+        begin_s = self.begins_s[min(place, last)] + max(0, place - last) * self.mean_s
+        return max(0.0, begin_s - self.age_s)
+
+
+class Forecast:
+    """Tells how long the jobs of one model will take.
+
+    A job that has ended costs nothing. For one that waits Redis is asked once, and twice if the view of the queue is too
+    old; for one that runs not at all unless it is.
+
+    Raises (every method):
+        redis.exceptions.RedisError: Redis cannot be reached.
+    """
+
+    def __init__(self, client: redis.Redis, model: str) -> None:
+        self._client = client
+        self._queue_key = f"rq:queue:{queue_name(model)}"
+        self._running_key = f"msd:running:{model}"
+        self._workers_key = f"msd:workers:{model}"
+        self._pace_key = Pace(client, model).key
+        self._lock = threading.Lock()
+        self._view: View | None = None
+
+    def outlook(self, record: JobRecord) -> Outlook:
+        """What is ahead of a job."""
+        if record.state.ended:
+            return Outlook()
+        if record.state is JobState.RUNNING:
+            view, _ = self._look(None)
+            return Outlook(None, _until_end(record, view))
+        view, position = self._look(record.entry)
+        own_s = view.estimates.seconds(record.shape)
+        if own_s is None or not view.serving:
+            return Outlook(position)
+        # Without an entry it is on its way to a worker.
+        begin_s = 0.0 if position is None else view.begins_in_s(record.entry, position)
+        return Outlook(position, begin_s + own_s)
+
+    def _look(self, entry: str | None) -> tuple[View, int | None]:
+        """A view that is young enough, and the position of an entry."""
+        view = self._view
+        if view is not None and view.age_s < VIEW_AGE_S and (entry is None or view.knows(entry)):
+            return view, self._position(entry)
+        # One thread at a time takes a view; the others make do with the last one.
+        if view is not None and (entry is None or view.knows(entry)) and self._lock.locked():
+            return view, self._position(entry)
+        with self._lock:
+            self._view, position = self._take_view(entry)
+            return self._view, position
+
+    def _position(self, entry: str | None) -> int | None:
+        return None if entry is None else cast("int | None", self._client.lpos(self._queue_key, entry))
+
+    def _take_view(self, entry: str | None) -> tuple[View, int | None]:
+        with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            pipeline.lrange(self._pace_key, 0, -1)
+            pipeline.lrange(self._queue_key, 0, HEAD - 1)
+            pipeline.smembers(self._running_key)
+            pipeline.smembers(self._workers_key)
+            if entry is not None:
+                pipeline.lpos(self._queue_key, entry)
+            (seconds, micros), pace, entries, running, workers, *position = pipeline.execute()
+        now = time.time()
+        head = [text.decode() for text in entries]
+        jobs = [JobKey.of_entry(text) for text in head] + [JobKey.parse(text.decode()) for text in running]
+        with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.mget([f"msd:worker:{name.decode()}" for name in workers] or [""])
+            for key in jobs:
+                pipeline.hmget(f"msd:job:{key}", _WANTED)
+            beats, *hashes = pipeline.execute()
+        records = [WorkerRecord.model_validate_json(text) for text in beats if text is not None]
+        clock_offset_s = seconds + micros / 1e6 - now
+        states = [_fields(values) for values in hashes]
+        view = _make_view(
+            read_estimates(pace), records, head, states[: len(head)], states[len(head) :], now + clock_offset_s
+        )
+        return view, (position[0] if position else None)
+
+
+def rounded(seconds: float | None) -> float | None:
+    """As exact as an estimate deserves: tenths of a second below ten seconds, else whole seconds."""
+    if seconds is None:
+        return None
+    return round(seconds, 1) if seconds < 10 else float(round(seconds))
+
+
+def remaining_s(estimate_s: float, elapsed_s: float, step: int | None, steps: int | None) -> float:
+    """What is left of a running job: by the clock, and while it denoises by its steps as well."""
+    by_clock = max(0.0, estimate_s - elapsed_s)
+    if not step or not steps or step >= steps:
+        return by_clock
+    return (by_clock + estimate_s * (1 - step / steps)) / 2
+
+
+def _until_end(record: JobRecord, view: View) -> float | None:
+    estimate_s = view.estimates.seconds(record.shape)
+    if estimate_s is None or record.started_at is None or record.worker not in view.serving:
+        return None
+    elapsed_s = time.time() + view.clock_offset_s - record.started_at
+    return remaining_s(estimate_s, elapsed_s, record.step, record.steps)
+
+
+def _make_view(
+    estimates: Estimates,
+    workers: Iterable[WorkerRecord],
+    head: Sequence[str],
+    waiting: Sequence[dict[str, Any]],
+    running: Iterable[dict[str, Any]],
+    now: float,
+) -> View:
+    """Let the workers take one job after the other, each the first that is free."""
+    serving = frozenset(worker.name for worker in workers if worker.state.serves)
+    free_s = dict.fromkeys(serving, 0.0)
+    abandoned: list[float] = []
+    for job in running:
+        estimate_s = _estimate(estimates, job)
+        if job["worker"] not in serving or job["started_at"] is None:
+            abandoned.append(estimate_s)  # it will run again, before the others
+            continue
+        left_s = remaining_s(estimate_s, now - job["started_at"], job["step"], job["steps"])
+        free_s[job["worker"]] = max(free_s[job["worker"]], left_s)
+    heap = list(free_s.values()) or [0.0]
+    heapq.heapify(heap)
+    for seconds in abandoned:
+        heapq.heappush(heap, heapq.heappop(heap) + seconds)
+    # A job that was canceled may still have its entry.
+    takes_s = [_estimate(estimates, job) if job["state"] == "queued" else 0.0 for job in waiting]
+    begins_s: list[float] = []
+    for seconds in takes_s:
+        begins_s.append(heap[0])
+        heapq.heapreplace(heap, heap[0] + seconds)
+    begins_s.append(heap[0])
+    mean_s = sum(takes_s) / len(takes_s) if takes_s else estimates.usual_s or 0.0
+    return View(
+        taken_at=time.monotonic(),
+        clock_offset_s=now - time.time(),
+        estimates=estimates,
+        serving=serving,
+        begins_s=tuple(begins_s),
+        places={entry: place for place, entry in enumerate(head)},
+        mean_s=mean_s / len(heap),
+    )
+
+
+def _estimate(estimates: Estimates, job: dict[str, Any]) -> float:
+    return estimates.seconds(job["shape"] or "") or 0.0
+
+
+def _fields(values: Iterable[bytes | None]) -> dict[str, Any]:
+    """Some fields of a job's hash, whose values are JSON texts; ``None`` where there is none."""
+    return {name: None if text is None else json.loads(text) for name, text in zip(_WANTED, values, strict=True)}
