@@ -178,10 +178,12 @@ class JobRun:
         self._context.pulse.enter("open", WorkerState.BUSY, self._key.id)
         try:
             manifest = self._artifacts.open_attempt(record.folder, record.attempt) or self._make()
-        except (JobTaken, AttemptOverError):
+        except JobTaken:
             log.warning("job is no longer this worker's")
-            # Whoever took the files away may have died before the record said so.
-            return self._put_back(Requeue.ABANDONED, WORKER_DIED)
+        except AttemptOverError:
+            log.warning("job's files are no longer this worker's")
+            # Whoever took them away may have died before the record said so.
+            return self._put_back(Requeue.GIVEN_BACK, WORKER_DIED)
         except JobCanceled:
             return self._end(JobState.CANCELED)
         except WorkerStopping:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from flat_runtime import FlatRuntime
 from job_helpers import Desk
+from job_keys import Ledger
 
 from worker.contract import WorkerRecord, WorkerState
 from worker.job_run import WorkerContext
@@ -42,3 +43,8 @@ def context(desk: Desk, runtime: FlatRuntime) -> WorkerContext:
         pulse=Pulse(record, lambda beat: None, lambda phase: None, 1),
         runtime=runtime,
     )
+
+
+@pytest.fixture
+def ledger(desk: Desk) -> Ledger:
+    return Ledger.open(desk.client, desk.model)

@@ -255,3 +255,15 @@ def test_a_lost_reply_does_not_lose_the_job(desk: Desk, context: WorkerContext) 
     JobRun(context, JobKey("local", job_id)).run()
     record = desk.get(job_id)
     assert (record.state, record.attempt) == (JobState.SUCCEEDED, 1)
+
+
+def test_a_job_whose_files_were_taken_away_goes_back_if_it_is_still_ours(
+    desk: Desk, run: Run, runtime: FlatRuntime, context: WorkerContext
+) -> None:
+    job_id = desk.record()
+    folder = desk.get(job_id).folder
+    desk.registry.publish_worker(context.pulse._record, ttl_s=60)
+    runtime.at_step = lambda step: step == 2 and desk.artifacts.end_attempts(folder, 1) and None
+    record = run(job_id)
+    assert (record.state, record.attempt, record.handed_back) == (JobState.QUEUED, 1, 0)
+    assert desk.queue.waiting() == {JobKey("local", job_id)}

@@ -85,6 +85,8 @@ end
 local function finish(state, fields)
   local all = {'state', cjson.encode(state), 'ended_at', json_number(now), 'expires_at', json_number(now + lifetime)}
   for _, item in ipairs(fields) do all[#all + 1] = item end
+  -- Of a canceled job no picture is served, nor what the model saw of its subjects.
+  if state == 'canceled' then all[#all + 1], all[#all + 2] = 'references', '[]' end
   if get('state') == 'running' then
     observe('run|' .. state, now - get('started_at'))
     local asked_at = get('cancel_requested_at')

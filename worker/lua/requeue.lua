@@ -1,6 +1,15 @@
 -- ARGV[5] attempt, ARGV[6] event: 'handed_back' does not count as an attempt, every other does; ARGV[7] most attempts,
 -- ARGV[8] the error, as JSON, of a job that has had them. Returns the new state, or nil if the attempt is not the latest.
+-- 'abandoned' is what others say of a worker, so nil as well if the worker says at this very moment that it has the job.
+if get('state') == 'queued' and get('attempt') == tonumber(ARGV[5]) then
+  return 'queued' -- its answer was lost on the way, and it is told again
+end
 if not is_run_by(ARGV[5]) then return nil end
+if ARGV[6] == 'abandoned' and get('worker') then
+  local beat = redis.call('GET', 'msd:worker:' .. get('worker'))
+  local told = beat and cjson.decode(beat) or {}
+  if told['job_id'] == id and told['state'] ~= 'failed' and told['state'] ~= 'defunct' then return nil end
+end
 local handed_back = get('handed_back')
 if ARGV[6] == 'handed_back' then handed_back = handed_back + 1 end
 if get('cancel_requested') then
@@ -11,6 +20,6 @@ elseif get('attempt') - handed_back >= tonumber(ARGV[7]) then
 else
   redis.call('DEL', 'msd:preview:' .. name)
   change(ARGV[6], {'state', '"queued"', 'queued_at', json_number(now), 'handed_back', tostring(handed_back),
-    'started_at', 'null', 'phase', 'null', 'step', 'null', 'steps', 'null', 'worker', 'null'})
+    'started_at', 'null', 'phase', 'null', 'step', 'null', 'steps', 'null', 'worker', 'null', 'references', '[]'})
 end
 return get('state')
