@@ -20,6 +20,19 @@ settings.load_profile("deterministic")
 GOLDEN = Path(__file__).parent / "golden"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", action="store_true", help="also run the long tests of faults")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long tests of faults to those who ask for them."""
+    if not config.getoption("--faults"):
+        skip = pytest.mark.skip(reason="takes a minute or more; run with --faults")
+        for item in items:
+            if item.get_closest_marker("faults"):
+                item.add_marker(skip)
+
+
 @pytest.fixture(scope="session")
 def golden_directory() -> Path:
     """The folder of golden cases and the tiny model they were made with."""
