@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import socket
 import time
 
 from redis import Redis
@@ -26,7 +28,8 @@ class Lease:
         """Nothing is asked of Redis yet."""
         self._name = name
         self._ttl_s = ttl_s
-        self._token = secrets.token_hex(8)
+        # Who holds it is for people to see; the random part tells contenders of one process apart.
+        self._token = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._held_until = 0.0
         self._hold = client.register_script(_HOLD)
         self._release = client.register_script(_RELEASE)
