@@ -13,6 +13,10 @@ from ms_core.modes import MemorySetting
 from worker.job_store import DEFAULT_LIFETIME_S
 
 SETUP_FAILED_EXIT_CODE = 3
+DEVICE_LOST_EXIT_CODE = 4
+# By this code the supervisor knows that a job may be left, which is to be handed back.
+STOPPED_LATE_EXIT_CODE = 5
+FAREWELL_S = 1.0
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -31,7 +35,7 @@ class WorkerSettings(BaseSettings):
         job_timeout_s: time after which a running job is given up.
         load_budget_s: longest silence while the model loads; a worker that is silent for longer counts as hung.
         step_budget_s: longest silence within encoding, and within one denoising step.
-        finish_budget_s: longest silence while pictures are decoded and stored.
+        finish_budget_s: longest silence while a job's files are read, and while pictures are decoded and stored.
         lifetime_s: how long a job may wait, and how long it and its files are kept after its end.
         min_free_disk_mb: free space of ``data_dir``, in MiB, below which no jobs are accepted.
         heartbeat_s: time between two beats.
@@ -41,6 +45,7 @@ class WorkerSettings(BaseSettings):
         cpu_threads: threads of a worker on the CPU; by default torch decides.
         runtime: the class that makes the pictures, ``module:Class``; others than the default are for tests and benchmarks.
         worker_name: given by the supervisor to each worker it starts.
+        phase_clock_fd: the same; the file descriptor of a ``worker.phase_clock.PhaseClock``.
     """
 
     model_config = SettingsConfigDict(env_prefix="MSD_", frozen=True, extra="ignore")
@@ -64,6 +69,7 @@ class WorkerSettings(BaseSettings):
     cpu_threads: Annotated[int, Field(ge=1)] | None = None
     runtime: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] = "worker.runtime:PipelineRuntime"
     worker_name: str = ""
+    phase_clock_fd: Annotated[int, Field(ge=0)] | None = None
 
     @classmethod
     def load(cls, **values: Any) -> Self:
@@ -82,10 +88,16 @@ class WorkerSettings(BaseSettings):
         values = self.model_dump(mode="json", exclude_none=True)
         return {f"MSD_{name.upper()}": str(value) for name, value in values.items()}
 
+    @property
+    def drain_s(self) -> float:
+        """How much of the grace time is the workers' own; in the rest the supervisor hands back what they left."""
+        return self.stop_grace_s - min(FAREWELL_S, self.stop_grace_s / 4)
+
     def budget(self, phase: str) -> float | None:
         """Longest time, in seconds, that a phase may last without a sign of progress; ``None`` for no limit."""
         budgets = {
             "load": self.load_budget_s,
+            "open": self.finish_budget_s,
             "encode": self.step_budget_s,
             "denoise": self.step_budget_s,
             "decode": self.finish_budget_s,

@@ -20,6 +20,7 @@ from redis.retry import Retry
 from ms_core.errors import QueueUnavailableError
 
 BRISK_TIMEOUT_S = 2.0
+HASTY_TIMEOUT_S = 0.5
 # Must be longer than a worker's question for the next job stays open, see ``worker.rq_worker``.
 PATIENT_TIMEOUT_S = 6.0
 FOREVER = -1
@@ -44,6 +45,16 @@ def brisk_client(url: str) -> Redis:
         socket_timeout=BRISK_TIMEOUT_S,
         socket_connect_timeout=BRISK_TIMEOUT_S,
         retry=Retry(ConstantBackoff(0.05), retries=1),
+    )
+
+
+def hasty_client(url: str) -> Redis:
+    """A client for last words, which must not take long."""
+    return Redis.from_url(
+        url,
+        socket_timeout=HASTY_TIMEOUT_S,
+        socket_connect_timeout=HASTY_TIMEOUT_S,
+        retry=Retry(ConstantBackoff(0), retries=0),
     )
 
 

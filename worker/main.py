@@ -16,11 +16,13 @@ from ms_core.config import ModelCard
 from ms_core.errors import MSDiffusionError, StartupError
 from worker import jobs
 from worker.artifacts import ArtifactStore
-from worker.config import SETUP_FAILED_EXIT_CODE, WorkerSettings
+from worker.config import DEVICE_LOST_EXIT_CODE, SETUP_FAILED_EXIT_CODE, WorkerSettings
 from worker.connection import brisk_client, patient_client
 from worker.contract import JobError, JobStore, Measures, Pace, Registry, WorkerRecord, WorkerState
 from worker.job_run import LoadedRuntime, WorkerContext
+from worker.last_call import LastCall
 from worker.logs import set_up_logs
+from worker.phase_clock import PhaseClock
 from worker.pulse import Pulse
 from worker.queue import JobQueue
 from worker.rq_worker import DeviceWorker
@@ -29,7 +31,6 @@ from worker.telemetry import Telemetry, UsageProbe
 log = logging.getLogger(__name__)
 
 CARD_EVERY_S = 30.0
-DEVICE_LOST_EXIT_CODE = 4
 
 
 class Announcer:
@@ -62,7 +63,8 @@ def main() -> int:
     probe = UsageProbe(os.environ.get("CUDA_VISIBLE_DEVICES") or None)
     probe.start()
     announcer = Announcer(Registry(brisk_client(settings.redis_url)), settings.heartbeat_ttl_s, probe)
-    pulse = Pulse(record, announcer, settings.budget, settings.heartbeat_s)
+    clock = None if settings.phase_clock_fd is None else PhaseClock(settings.phase_clock_fd)
+    pulse = Pulse(record, announcer, settings.budget, settings.heartbeat_s, clock)
     pulse.start()
     patient = patient_client(settings.redis_url)
     try:
@@ -74,8 +76,9 @@ def main() -> int:
         return SETUP_FAILED_EXIT_CODE
     jobs.bind(context)
     pulse.enter("idle", WorkerState.IDLE)
+    last_call = LastCall(settings.drain_s, lambda: pulse.is_idle)
     try:
-        DeviceWorker(context, patient, record.model).work()
+        DeviceWorker(context, patient, record.model, last_call.begin).work()
     finally:
         pulse.stop()
     return DEVICE_LOST_EXIT_CODE if context.device_lost else 0

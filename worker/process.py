@@ -33,6 +33,7 @@ class Command:
         argv: program and arguments.
         env: set on top of this process's own environment.
         log_file: where output goes; ``None`` shares this process's own.
+        descriptors: open files that the child inherits, under the same numbers.
         orphan_signal: what the kernel sends the child when its parent dies (Linux).
     """
 
@@ -40,6 +41,7 @@ class Command:
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
     log_file: Path | None = None
+    descriptors: Sequence[int] = ()
     orphan_signal: signal.Signals = signal.SIGKILL
 
 
@@ -57,6 +59,7 @@ class ManagedProcess:
         self._started_at = 0.0
         self._next_start = 0.0
         self._backoff_s = FIRST_BACKOFF_S
+        self._has_worked = False
         self._log_file: Path | None = None
         self.name = ""
 
@@ -83,6 +86,10 @@ class ManagedProcess:
             self._note_end(code)
         return code
 
+    def note_work(self) -> None:
+        """The child proved to work: should it be killed, the next is started without delay."""
+        self._has_worked = True
+
     def kill(self) -> None:
         """End the child at once; ``tick`` sees it end and starts another."""
         if self._process is not None:
@@ -93,29 +100,37 @@ class ManagedProcess:
         if self._process is not None:
             self._process.terminate()
 
-    def stop(self, grace_s: float) -> None:
-        """Ask the child to end, wait up to ``grace_s`` seconds, then kill it; it is not started again."""
+    def stop(self, grace_s: float) -> int | None:
+        """Ask the child to end, wait up to ``grace_s`` seconds, then kill it; it is not started again.
+
+        Returns:
+            Its exit code, negative for the signal that ended it; ``None`` if it did not run.
+        """
         if self._process is None:
-            return
+            return None
         self._process.terminate()
         try:
-            self._process.wait(timeout=max(grace_s, 0.0))
+            code = self._process.wait(timeout=max(grace_s, 0.0))
         except subprocess.TimeoutExpired:
             log.warning("%s did not stop in time and is killed", self.name)
             self._process.kill()
-            self._process.wait()
+            code = self._process.wait()
         self._process = None
+        return code
 
     def _start(self) -> None:
         command = self._make_command()
         self.name = command.name
         self._log_file = command.log_file
         self._started_at = time.monotonic()
+        self._has_worked = False
         self._process = start_process(command)
         log.info("started %s, pid %d", command.name, self._process.pid)
 
     def _note_end(self, code: int) -> None:
-        if self.age_s > HEALTHY_AFTER_S:
+        # One that ends by itself again and again, as with a broken device, is started ever more slowly.
+        was_well = self._has_worked and code <= 0
+        if was_well or self.age_s > HEALTHY_AFTER_S:
             self._backoff_s = FIRST_BACKOFF_S
         log.warning("%s ended with code %d; starting it again in %.1f s", self.name, code, self._backoff_s)
         self._process = None
@@ -146,6 +161,7 @@ def start_process(command: Command) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=None if output is None else subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=command.descriptors,
             preexec_fn=_die_with_parent(command.orphan_signal),
         )
     finally:

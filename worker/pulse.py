@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
+from worker.phase_clock import PhaseClock
 from worker.records import JobError, WorkerRecord, WorkerState
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Pulse:
         publish: writes one beat.
         budget: longest time, in seconds, that a phase may last without a sign of progress.
         interval_s: time between two beats.
+        clock: where the supervisor reads how long the phase may last.
     """
 
     def __init__(
@@ -41,11 +43,13 @@ class Pulse:
         publish: Callable[[WorkerRecord], None],
         budget: Callable[[str], float | None],
         interval_s: float,
+        clock: PhaseClock | None = None,
     ) -> None:
         self._record = record
         self._publish = publish
         self._budget = budget
         self._interval_s = interval_s
+        self._clock = clock
         self._moment = _Moment(WorkerState.STARTING, "start", None, time.monotonic())
         self._stopped = False
         self._trouble: str | None = None
@@ -68,10 +72,17 @@ class Pulse:
 
     def enter(self, phase: str, state: WorkerState, job_id: str | None = None) -> None:
         """Say what the worker does from now on. Saying the same again, as each step does, is a sign of progress."""
+        if self._clock is not None:
+            self._clock.enter(phase, self._budget(phase))
         changed = state is not self._moment.state
         self._moment = _Moment(state, phase, job_id, time.monotonic())
         if changed:
             self._wake.set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the worker has no job."""
+        return self._moment.state is not WorkerState.BUSY
 
     def fail(self, error: JobError) -> None:
         """Stop, and leave word of why the worker cannot work."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import FrameType
 from typing import Any
 
 from redis import Redis
@@ -12,12 +13,13 @@ from rq.job import Job
 from rq.timeouts import BaseDeathPenalty
 
 from ms_core.errors import MSDiffusionError
+from worker.connection import PATIENT_TIMEOUT_S
 from worker.contract import GENERATE_JOB, queue_name
 from worker.job_run import WorkerContext
 from worker.jobs import generate
 
-# Bounds how long a dead connection stays unnoticed: RQ waits for a job for this time less 15 s.
-WORKER_TTL_S = 30
+# RQ waits for a job for this time less 15 s, and then looks whether it is to stop.
+WORKER_TTL_S = 16
 
 
 class FunctionNotAllowedError(MSDiffusionError):
@@ -66,8 +68,13 @@ class DeviceWorker(SimpleWorker):
     job_class = GuardedJob
     death_penalty_class = NoDeathPenalty
 
-    def __init__(self, context: WorkerContext, client: Redis, model: str) -> None:
-        """``client`` should wait for Redis for as long as it takes: RQ ends a worker whose Redis is away."""
+    def __init__(self, context: WorkerContext, client: Redis, model: str, on_stop: Callable[[], None]) -> None:
+        """Nothing is asked of Redis yet.
+
+        Args:
+            client: should wait for Redis for as long as it takes: RQ ends a worker whose Redis is away.
+            on_stop: is called, from a signal handler, at the first SIGTERM or SIGINT.
+        """
         queue = Queue(queue_name(model), connection=client, serializer="json", job_class=GuardedJob)
         super().__init__(
             [queue],
@@ -79,6 +86,12 @@ class DeviceWorker(SimpleWorker):
             log_job_description=False,
         )
         self._context = context
+        self._on_stop = on_stop
+
+    @property
+    def connection_timeout(self) -> int:
+        """How long, in seconds, an answer of Redis is waited for."""
+        return int(PATIENT_TIMEOUT_S)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run the job; end the process if the device cannot be used any more."""
@@ -86,10 +99,27 @@ class DeviceWorker(SimpleWorker):
         if self._context.device_lost:
             raise StopRequested
 
-    def handle_warm_shutdown_request(self) -> None:
-        """On the first SIGTERM or SIGINT: the job's next step hands it back to the queue."""
-        self._context.stopping = True
-        super().handle_warm_shutdown_request()
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """Wait for a job; ends the worker, between two looks and never in one, when it was told to end."""
+        if timeout is None:
+            return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+        while not self._context.stopping:
+            found = super().dequeue_job_and_maintain_ttl(timeout, timeout)
+            if found is not None:
+                return found
+        raise StopRequested
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """At the first SIGTERM or SIGINT: the job's next step hands it back to the queue. More of them change nothing.
+
+        RQ's own handler asks Redis, perhaps in the midst of another question, and for as long as Redis is away.
+        """
+        if self._context.stopping:
+            return
+        self._context.stopping = self._stop_requested = True
+        self._on_stop()
 
     def subscribe(self) -> None:
         """Listen to no RQ commands: cancel is a flag in the job's record, which cannot get lost."""

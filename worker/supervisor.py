@@ -1,38 +1,44 @@
 """One supervisor per host: a fresh interpreter for each device, started again when it ends or hangs.
 
-The public face of this room for commands. It also looks after abandoned jobs, see ``worker.recovery``.
+The public face of this room for commands. It also runs the housekeeper, see ``worker.housekeeper``.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
+import signal
 import socket
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from redis import Redis
 from redis.exceptions import RedisError
 
 from ms_core.errors import StartupError
 from worker.artifacts import ArtifactStore
-from worker.config import SETUP_FAILED_EXIT_CODE, WorkerSettings
-from worker.connection import brisk_client, check_redis
-from worker.contract import JobStore, Registry
+from worker.config import DEVICE_LOST_EXIT_CODE, SETUP_FAILED_EXIT_CODE, STOPPED_LATE_EXIT_CODE, WorkerSettings
+from worker.connection import brisk_client, check_redis, hasty_client
+from worker.contract import JobStore, Registry, Requeue, WorkerRecord, WorkerState
 from worker.devices import Device, find_devices, lock_devices
 from worker.housekeeper import Housekeeper
 from worker.models import FoundModel, find_model
+from worker.phase_clock import PhaseClock
 from worker.process import Command, ManagedProcess, StopSignal
 from worker.queue import JobQueue
-from worker.recovery import Recovery, alive_names
+from worker.recovery import Recovery
+from worker.watch import Death, WorkerWatch, settle
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.2
-SWEEP_S = 1.0
-FIRST_BEAT_S = 60.0
+# A longer pause between two ticks was none of ours: this process was stopped, or its host.
+LONGEST_PAUSE_S = 2.0
+START_BUDGET_S = 60.0
 
 
 def supervise(settings: WorkerSettings) -> None:
@@ -57,16 +63,42 @@ def supervise(settings: WorkerSettings) -> None:
 
 @dataclass(slots=True)
 class _Slot:
-    """One device and the worker process on it."""
+    """One device and the worker process on it.
+
+    Attributes:
+        clock: of the worker's phases.
+        excused_s: how long this process stood still while the worker was in the phase that ends at ``excused_end``.
+        killed_for: why the worker was killed, for people.
+    """
 
     device: Device
     process: ManagedProcess
+    clock: PhaseClock
     worker_name: str = ""
-    last_beat: float | None = None
+    excused_s: float = 0.0
+    excused_end: float | None = None
+    killed_for: str | None = None
+
+    def excuse(self, pause_s: float) -> None:
+        """Do not count a pause as time of the worker's phase."""
+        ends_at = self.clock.ends_at
+        self.excused_s = pause_s + (self.excused_s if ends_at == self.excused_end else 0.0)
+        self.excused_end = ends_at
+
+    @property
+    def is_hung(self) -> bool:
+        """Whether the worker's phase has outlasted its budget."""
+        ends_at = self.clock.ends_at
+        if ends_at is None:
+            return False
+        return time.monotonic() > ends_at + (self.excused_s if ends_at == self.excused_end else 0.0)
 
 
 class Supervisor:
-    """Keeps one worker running on each device: call ``tick`` often, and ``stop`` in the end."""
+    """Keeps one worker running on each device: call ``tick`` often, and ``stop`` in the end.
+
+    ``tick`` looks at processes only and never waits; what goes by way of Redis has threads of its own.
+    """
 
     def __init__(self, settings: WorkerSettings, log_dir: Path | None = None) -> None:
         """Find the model and the devices; starts nothing yet.
@@ -83,17 +115,15 @@ class Supervisor:
         self._settings = settings
         self._log_dir = log_dir
         self.model: FoundModel = find_model(settings.model, settings.models_dir)
-        client = brisk_client(settings.redis_url)
-        self._registry = Registry(client)
-        jobs = JobStore(client, lifetime_s=settings.lifetime_s)
-        artifacts = ArtifactStore(settings.data_dir)
-        queue = JobQueue(client, self.model.name)
-        self._recovery = Recovery(jobs, queue, artifacts, self.model.name, settings.recovery_grace_s)
-        self._housekeeper = Housekeeper(client, artifacts, self.model.name, settings)
         devices = find_devices("cpu" if settings.memory_mode == "cpu" else settings.device)
         self._slots = [self._slot(device) for device in devices]
-        self._next_sweep = 0.0
-        self._blind_until = 0.0
+        client = brisk_client(settings.redis_url)
+        self._artifacts = ArtifactStore(settings.data_dir)
+        self._watch = WorkerWatch(
+            client, self._recovery(client), self.model.name, settings.heartbeat_ttl_s, settings.recovery_grace_s
+        )
+        self._housekeeper = Housekeeper(client, self._artifacts, self.model.name, settings)
+        self._last_tick: float | None = None
         self._locks = lock_devices(devices)
 
     @property
@@ -107,89 +137,129 @@ class Supervisor:
         return [slot.process.pid for slot in self._slots if slot.process.pid is not None]
 
     def tick(self) -> None:
-        """Start what is due, and once a second look for hung workers."""
-        self._housekeeper.start()
+        """Start what is due, and end what hangs."""
+        self._note_tick()
         for slot in self._slots:
             code = slot.process.tick()
-            if code == SETUP_FAILED_EXIT_CODE:
-                self._note_failed_setup(slot)
-            elif code is not None:
-                self._retire(slot)
-        if time.monotonic() >= self._next_sweep:
-            self._next_sweep = time.monotonic() + SWEEP_S
-            self._look_after()
+            if code is not None:
+                self._note_end(slot, code)
+            elif slot.process.pid is not None:
+                self._look_at(slot)
 
     def stop(self) -> None:
-        """End all workers; each hands its job back to the queue if it can within the grace time."""
-        self._housekeeper.stop()
+        """End all workers within the grace time; each finishes its job or hands it back, or has it handed back."""
+        ends_at = time.monotonic() + self._settings.drain_s
         for slot in self._slots:
             slot.process.terminate()
-        deadline = time.monotonic() + self._settings.stop_grace_s
+        # It may wait for Redis meanwhile.
+        threading.Thread(target=self._housekeeper.stop, name="housekeeper-stop", daemon=True).start()
+        deaths: list[Death] = []
         for slot in self._slots:
-            slot.process.stop(deadline - time.monotonic())
-            self._retire(slot)
+            worker = self._last_word(slot)
+            code = slot.process.stop(ends_at - time.monotonic())
+            if code is not None:
+                reason = Requeue.ABANDONED if code == DEVICE_LOST_EXIT_CODE else Requeue.HANDED_BACK
+                deaths.append(Death(worker, None, reason))
+            slot.clock.close()
+        self._sign_off([*self._watch.stop(patience_s=0.1), *deaths])
         for lock in self._locks:
             lock.release()
 
-    def _look_after(self) -> None:
+    def _note_tick(self) -> None:
         now = time.monotonic()
-        try:
-            alive = alive_names(self._registry, self.model.name)
-            if now >= self._blind_until:
-                self._kill_hung(alive)
-        except RedisError as error:
-            if now >= self._blind_until:
-                log.warning("Redis does not answer: %s", error)
-            # Every worker gets the time to be heard again before it is taken for dead.
-            self._blind_until = now + self._settings.heartbeat_ttl_s
+        if self._last_tick is None:
+            self._watch.start()
+            self._housekeeper.start()
+        elif now - self._last_tick > LONGEST_PAUSE_S:
+            log.warning("stood still for %.1f s", now - self._last_tick)
+            self._watch.start_over()
+            for slot in self._slots:
+                slot.excuse(now - self._last_tick)
+        self._last_tick = now
 
-    def _kill_hung(self, alive: set[str]) -> None:
-        """Kill the workers that beat no more; a new one, which must load Python first, has longer."""
-        now = time.monotonic()
-        for slot in self._slots:
-            if slot.process.pid is None:
-                continue
-            if slot.worker_name in alive:
-                slot.last_beat = now
-            elif slot.last_beat is None:
-                self._kill_if(slot, slot.process.age_s > FIRST_BEAT_S)
-            else:
-                self._kill_if(slot, now - slot.last_beat > self._settings.recovery_grace_s)
-
-    def _kill_if(self, slot: _Slot, is_silent: bool) -> None:
-        if is_silent:
-            log.error("worker %s gives no sign of life and is killed", slot.worker_name)
+    def _look_at(self, slot: _Slot) -> None:
+        """Kill a worker that hangs; note of the others that they work."""
+        if slot.killed_for is not None:
+            return
+        if slot.is_hung:
+            slot.killed_for = f"made no progress in phase {slot.clock.phase} for longer than it may"
+        elif slot.worker_name in self._watch.silent:
+            slot.killed_for = "gave no sign of life"
+        elif slot.clock.has_worked:
+            slot.process.note_work()
+        if slot.killed_for is not None:
+            log.error("worker %s %s and is killed", slot.worker_name, slot.killed_for)
             slot.process.kill()
 
-    def _note_failed_setup(self, slot: _Slot) -> None:
-        """Tell why a worker could not set up; it has left word, which expires by itself."""
-        try:
-            records = self._registry.workers(self.model.name)
-        except RedisError:
+    def _note_end(self, slot: _Slot, code: int) -> None:
+        worker = self._last_word(slot)
+        if code == SETUP_FAILED_EXIT_CODE:
+            # It has left word itself.
             return
-        for record in records:
-            if record.name == slot.worker_name and record.error is not None:
-                log.error("the worker on %s cannot start: %s", slot.device.label, record.error.detail)
+        if code in (0, STOPPED_LATE_EXIT_CODE):
+            self._watch.bury(Death(worker, None, Requeue.HANDED_BACK))
+        else:
+            cause = f"The worker on {slot.device.label} {slot.killed_for or _describe(code)}; another is started."
+            self._watch.bury(Death(worker, cause))
 
-    def _retire(self, slot: _Slot) -> None:
+    def _last_word(self, slot: _Slot) -> WorkerRecord:
+        """What the worker said last of itself, or at least who it was."""
+        return self._watch.last_word(slot.worker_name) or WorkerRecord(
+            name=slot.worker_name,
+            model=self.model.name,
+            state=WorkerState.STARTING,
+            phase=slot.clock.phase,
+            device=slot.device.label,
+            host=socket.gethostname(),
+            pid=slot.process.pid or 0,
+            started_at=time.time() - slot.process.age_s,
+        )
+
+    def _sign_off(self, deaths: list[Death]) -> None:
+        """Settle what the dead workers left; with Redis away, whoever finds the jobs abandoned does so."""
+        client = hasty_client(self._settings.redis_url)
         try:
-            self._registry.retire_worker(slot.worker_name, self.model.name)
+            for death in deaths:
+                settle(death, Registry(client), self._recovery(client), self._settings.heartbeat_ttl_s)
         except RedisError as error:
-            log.warning("worker %s could not be signed off: %s", slot.worker_name, error)
+            log.warning("the workers could not be signed off: %s", error)
+        finally:
+            client.close()
+
+    def _recovery(self, client: Redis) -> Recovery:
+        settings = self._settings
+        jobs = JobStore(client, lifetime_s=settings.lifetime_s)
+        queue = JobQueue(client, self.model.name)
+        return Recovery(jobs, queue, self._artifacts, self.model.name, settings.recovery_grace_s)
 
     def _slot(self, device: Device) -> _Slot:
-        slot = _Slot(device, ManagedProcess(lambda: self._command(slot)))
+        slot = _Slot(device, ManagedProcess(lambda: self._command(slot)), PhaseClock.create())
         return slot
 
     def _command(self, slot: _Slot) -> Command:
         slot.worker_name = f"{socket.gethostname()}-{slot.device.label}-{secrets.token_hex(4)}"
-        slot.last_beat = None
+        slot.killed_for = None
+        slot.clock.close()
+        slot.clock = PhaseClock.create()
+        slot.clock.enter("start", START_BUDGET_S)
+        self._watch.watch(frozenset(slot.worker_name for slot in self._slots))
         env = {
             **self._settings.to_environment(),
             **slot.device.environment(),
             "MSD_DATA_DIR": str(self._settings.data_dir.resolve()),
             "MSD_MODEL": str(self.model.directory),
             "MSD_WORKER_NAME": slot.worker_name,
+            "MSD_PHASE_CLOCK_FD": str(slot.clock.descriptor),
         }
         log_file = None if self._log_dir is None else self._log_dir / f"worker-{slot.device.label}.log"
-        return Command(f"worker {slot.worker_name}", [sys.executable, "-m", "worker.main"], env, log_file)
+        argv = [sys.executable, "-m", "worker.main"]
+        return Command(f"worker {slot.worker_name}", argv, env, log_file, [slot.clock.descriptor])
+
+
+def _describe(code: int) -> str:
+    """How a worker ended, for people."""
+    if code == DEVICE_LOST_EXIT_CODE:
+        return "lost its device"
+    if code < 0:
+        return f"was ended by signal {-code} ({signal.Signals(-code).name})"
+    return f"ended by itself with code {code}"

@@ -40,7 +40,9 @@ def wait_until(condition: Callable[[], Any], what: str, patience_s: float = PATI
 class HttpService:
     """One service below one folder; ``stop`` ends all its processes."""
 
-    def __init__(self, folder: Path, model: Path) -> None:
+    def __init__(self, folder: Path, model: Path, **settings: str) -> None:
+        """``settings`` are set in the environment of all processes."""
+        self._settings = settings
         self._folder = folder
         self._model = model
         self._socket = folder / "redis.sock"
@@ -56,8 +58,13 @@ class HttpService:
         """Start all three and wait until the API answers; the worker may take longer."""
         self.start_redis()
         self._start("api", "--port", str(self._port))
-        self._start("worker")
+        self.start_worker()
         wait_until(self._api_answers, "the API")
+
+    def start_worker(self, host: str = "worker") -> subprocess.Popen[bytes]:
+        """Start a supervisor with its worker; ``host`` names it among several."""
+        self._start("worker", name=host)
+        return self._processes[host]
 
     def start_redis(self) -> None:
         """Start Redis; what it held is read back."""
@@ -82,8 +89,20 @@ class HttpService:
             self._processes["redis"].send_signal(signal.SIGCONT)
 
     @property
+    def data_dir(self) -> Path:
+        return self._folder / "data"
+
+    @property
+    def redis_url(self) -> str:
+        return f"unix://{self._socket}"
+
+    @property
     def api_pid(self) -> int:
         return self._processes["api"].pid
+
+    def process(self, name: str) -> subprocess.Popen[bytes]:
+        """``api``, ``redis`` or a supervisor."""
+        return self._processes[name]
 
     def wait_until_ready(self) -> None:
         wait_until(lambda: self.client.get("/readyz").status_code == 200, "a worker that is ready")
@@ -120,16 +139,18 @@ class HttpService:
         return record.state
 
     def stop(self) -> None:
-        for name in ("worker", "api", "redis"):
+        names = [*(self._processes.keys() - {"api", "redis"}), "api", "redis"]
+        for name in names:
             if name in self._processes:
                 _end(self._processes[name])
         self._exit.close()
 
-    def _start(self, command: str, *options: str) -> None:
-        log = self._exit.enter_context((self._folder / f"{command}.log").open("ab"))
-        arguments = [command, "--model", str(self._model), "--data", str(self._folder / "data"), *options]
-        environment = os.environ | {"MSD_REDIS_URL": f"unix://{self._socket}", "MSD_CPU_THREADS": "1"}
-        self._processes[command] = subprocess.Popen(
+    def _start(self, command: str, *options: str, name: str | None = None) -> None:
+        name = name or command
+        log = self._exit.enter_context((self._folder / f"{name}.log").open("ab"))
+        arguments = [command, "--model", str(self._model), "--data", str(self.data_dir), *options]
+        environment = os.environ | {"MSD_REDIS_URL": self.redis_url, "MSD_CPU_THREADS": "1"} | self._settings
+        self._processes[name] = subprocess.Popen(
             [sys.executable, "-m", "cli.main", *arguments], cwd=ROOT, env=environment, stdout=log, stderr=log
         )
 

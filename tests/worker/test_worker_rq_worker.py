@@ -23,7 +23,12 @@ def work(desk: Desk, context: WorkerContext, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(jobs, "_context", None)
     jobs.bind(context)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield lambda: DeviceWorker(context, desk.client, desk.model).work(burst=True, logging_level="WARNING") and None
+    yield (
+        lambda: (
+            DeviceWorker(context, desk.client, desk.model, lambda: None).work(burst=True, logging_level="WARNING")
+            and None
+        )
+    )
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
