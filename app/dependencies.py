@@ -13,34 +13,59 @@ from app.event_log import EventLog
 from app.generate_request import GenerateRequest
 from app.health import Health
 from app.intake import parse_request
+from app.job_list import JobList
 from app.jobs import Jobs
+from app.lookup import Lookup
 from app.models import Models
 from app.pictures import PictureLimits
 from app.problems import BAD_REQUEST, BODY_TOO_LARGE, NOT_JSON
+from app.submissions import Submissions
+from app.waiting import Waiting
 
 
-def _settings(request: Request) -> Settings:
+# Coroutines, for FastAPI runs plain functions in threads, and these only look something up.
+async def _settings(request: Request) -> Settings:
     return request.app.state.settings
 
 
-def _jobs(request: Request) -> Jobs:
+async def _jobs(request: Request) -> Jobs:
     return request.app.state.jobs
 
 
-def _event_log(request: Request) -> EventLog:
+async def _job_list(request: Request) -> JobList:
+    return request.app.state.job_list
+
+
+async def _submissions(request: Request) -> Submissions:
+    return request.app.state.submissions
+
+
+async def _lookup(request: Request) -> Lookup:
+    return request.app.state.lookup
+
+
+async def _waiting(request: Request) -> Waiting:
+    return request.app.state.waiting
+
+
+async def _event_log(request: Request) -> EventLog:
     return request.app.state.event_log
 
 
-def _models(request: Request) -> Models:
+async def _models(request: Request) -> Models:
     return request.app.state.models
 
 
-def _health(request: Request) -> Health:
+async def _health(request: Request) -> Health:
     return request.app.state.health
 
 
 SettingsDependency = Annotated[Settings, Depends(_settings)]
 JobsDependency = Annotated[Jobs, Depends(_jobs)]
+JobListDependency = Annotated[JobList, Depends(_job_list)]
+SubmissionsDependency = Annotated[Submissions, Depends(_submissions)]
+LookupDependency = Annotated[Lookup, Depends(_lookup)]
+WaitingDependency = Annotated[Waiting, Depends(_waiting)]
 EventLogDependency = Annotated[EventLog, Depends(_event_log)]
 ModelsDependency = Annotated[Models, Depends(_models)]
 HealthDependency = Annotated[Health, Depends(_health)]

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from app.problems import (
     BAD_REQUEST,
     INTERNAL_ERROR,
+    INVALID_PARAMETER,
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
     PROBLEM_JSON,
@@ -41,6 +42,9 @@ REDIS_DOWN = (
     redis.exceptions.ReadOnlyError,
     redis.exceptions.OutOfMemoryError,
 )
+
+# Redis cannot write its append-only file, as when its disk is full; redis-py has no class for it.
+DISK_TROUBLE = "MISCONF"
 
 logger = logging.getLogger(__name__)
 
@@ -93,22 +97,13 @@ def install_error_handlers(app: FastAPI) -> None:
         return _answer_http_exception(request, error)
 
     @app.exception_handler(RequestValidationError)
-    async def answer_bad_path(request: Request, error: RequestValidationError) -> Response:
-        # Bodies are validated in app.intake; what is left are the parameters of paths, and such a path does not exist.
-        return problem_response(request, NOT_FOUND, "There is nothing at this path.")
+    async def answer_bad_address(request: Request, error: RequestValidationError) -> Response:
+        return _answer_bad_address(request, error)
 
     for redis_error in REDIS_DOWN:
-
-        @app.exception_handler(redis_error)
-        async def answer_redis_down(request: Request, error: Exception) -> Response:
-            detail = "The queue cannot be reached at the moment; try again in a few seconds."
-            return problem_response(request, PROBLEMS[QueueUnavailableError], detail)
-
-    @app.exception_handler(Exception)
-    async def answer_unexpected(request: Request, error: Exception) -> Response:
-        logger.error("request %s failed: %s", request_id(request.scope), type(error).__name__)
-        detail = "The service made a mistake; it is logged under this request's id."
-        return problem_response(request, INTERNAL_ERROR, detail)
+        app.add_exception_handler(redis_error, _answer_redis_down)
+    app.add_exception_handler(redis.exceptions.ResponseError, _answer_redis_error)
+    app.add_exception_handler(Exception, _answer_unexpected)
 
 
 def problem_response(
@@ -136,6 +131,21 @@ def problem_response(
     return Response(body.model_dump_json(), problem.status, all_headers, media_type=PROBLEM_JSON)
 
 
+async def _answer_redis_down(request: Request, error: Exception) -> Response:
+    detail = "The queue cannot be reached at the moment; try again in a few seconds."
+    return problem_response(request, PROBLEMS[QueueUnavailableError], detail)
+
+
+async def _answer_redis_error(request: Request, error: Exception) -> Response:
+    return await (_answer_redis_down if DISK_TROUBLE in str(error) else _answer_unexpected)(request, error)
+
+
+async def _answer_unexpected(request: Request, error: Exception) -> Response:
+    logger.error("request %s failed: %s", request_id(request.scope), type(error).__name__)
+    detail = "The service made a mistake; it is logged under this request's id."
+    return problem_response(request, INTERNAL_ERROR, detail)
+
+
 def _answer_invalid_input(request: Request, errors: Sequence[InvalidInputError]) -> Response:
     kinds = {problem_of(error) for error in errors}
     # So a request gets 413 only where the size of its pictures is all that is wrong.
@@ -144,6 +154,16 @@ def _answer_invalid_input(request: Request, errors: Sequence[InvalidInputError])
     first = items[0]
     detail = first.detail if len(errors) == 1 else f"{len(errors)} things are wrong. {first.pointer}: {first.detail}"
     return problem_response(request, problem, detail, items)
+
+
+def _answer_bad_address(request: Request, error: RequestValidationError) -> Response:
+    # Bodies are validated in app.intake, headers in app.headers. A path that does not fit its pattern does not exist.
+    sentences = [
+        f"{item['loc'][1]}: {item['msg'].rstrip('.')}." for item in error.errors() if item["loc"][0] == "query"
+    ]
+    if not sentences:
+        return problem_response(request, NOT_FOUND, "There is nothing at this path.")
+    return problem_response(request, INVALID_PARAMETER, f"The query cannot be used. {' '.join(sentences)}")
 
 
 def _answer_http_exception(request: Request, error: HTTPException) -> Response:

@@ -147,6 +147,12 @@ class EventLog:
                 return False
             await self._block(job_id, after, min(remaining_s, BLOCK_S))
 
+    async def next_transition(self, job_id: str, after: int, timeout_s: float) -> None:
+        """Return when the log gets a transition above ``after``, progress aside, or a little before the time is over."""
+        events, _ = self._streams(job_id)
+        block_ms = max(1, round(min(timeout_s, BLOCK_S) * 1000))
+        await self._client.xread({events: f"{after}-0"}, count=1, block=block_ms)
+
     async def _has_changed(self, job_id: str, after: int) -> bool:
         # Asked of the record, for the log of progress is short and goes away.
         version = await self._client.hget(f"msd:job:{self._owner}:{job_id}", "version")

@@ -17,13 +17,20 @@ from app.access import AccessMiddleware
 from app.config import Settings
 from app.documentation import install_documentation
 from app.errors import install_error_handlers
+from app.eta import Forecast
 from app.event_log import EventLog
 from app.health import Health
+from app.job_list import JobList
 from app.jobs import Jobs
+from app.lookup import Lookup, connect_lookup
 from app.metrics import Metrics
 from app.models import Models
+from app.parameters import REQUEST_HEADERS
 from app.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
-from app.routes import events, health, jobs, metrics, models
+from app.routes import events, health, jobs, metrics, models, submissions
+from app.routes.answers import RESPONSE_HEADERS
+from app.submissions import Submissions
+from app.waiting import Waiting
 from worker.artifacts import ArtifactStore
 
 DESCRIPTION = (
@@ -41,11 +48,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = Settings() if settings is None else settings
     client = connect(settings)
     event_log = EventLog.connect(settings)
+    lookup_client = connect_lookup(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await event_log.close()
+        await lookup_client.aclose()
         client.close()
 
     app = FastAPI(
@@ -56,11 +65,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings = settings
-    app.state.jobs = Jobs(client, ArtifactStore(settings.data_dir), settings)
+    artifacts = ArtifactStore(settings.data_dir)
+    forecast = Forecast(client, settings.model)
+    app.state.jobs = Jobs(client, artifacts, settings)
+    app.state.submissions = Submissions(client, artifacts, app.state.jobs, settings)
+    app.state.job_list = JobList(client, app.state.jobs, forecast, settings)
+    app.state.lookup = Lookup(lookup_client, app.state.jobs, forecast, settings.lifetime_s)
     app.state.event_log = event_log
+    app.state.waiting = Waiting(app.state.lookup, event_log)
     app.state.metrics = Metrics(client, settings.model, app.version)
     app.state.models = Models(client, settings.model)
     app.state.health = Health(client, settings.data_dir, settings.model, settings.min_free_disk_mb)
+    app.include_router(submissions.router)
     app.include_router(jobs.router)
     app.include_router(events.router)
     app.include_router(models.router)
@@ -70,9 +86,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.cors_origins,
-        allow_methods=["GET", "POST"],
-        allow_headers=["Last-Event-ID", REQUEST_ID_HEADER],
-        expose_headers=["Location", "Retry-After", REQUEST_ID_HEADER],
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_headers=[*REQUEST_HEADERS, REQUEST_ID_HEADER],
+        expose_headers=[*RESPONSE_HEADERS, REQUEST_ID_HEADER],
     )
     # Added last, so outermost: answers of the CORS middleware carry the id too.
     app.add_middleware(RequestIdMiddleware)

@@ -18,6 +18,7 @@ PROBLEM_JSON = "application/problem+json"
 _UNPROCESSABLE = HTTPStatus.UNPROCESSABLE_ENTITY
 _TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 _UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
+_TIMEOUT = HTTPStatus.GATEWAY_TIMEOUT
 _INTERNAL = HTTPStatus.INTERNAL_SERVER_ERROR
 
 
@@ -101,7 +102,15 @@ NOT_FOUND = ProblemType("not_found", HTTPStatus.NOT_FOUND, "Nothing is here")
 METHOD_NOT_ALLOWED = ProblemType("method_not_allowed", HTTPStatus.METHOD_NOT_ALLOWED, "Another method is needed here")
 BAD_REQUEST = ProblemType("bad_request", HTTPStatus.BAD_REQUEST, "The request cannot be read")
 TOO_MANY_WATCHERS = ProblemType("too_many_watchers", _UNAVAILABLE, "Too many clients watch jobs")
+INVALID_HEADER = ProblemType("invalid_header", HTTPStatus.BAD_REQUEST, "A header cannot be used")
+INVALID_PARAMETER = ProblemType("invalid_parameter", HTTPStatus.BAD_REQUEST, "A part of the address cannot be used")
 INTERNAL_ERROR = ProblemType("internal_error", _INTERNAL, "The service made a mistake")
+
+# Why jobs end without a picture, beside the errors above.
+START_DEADLINE_PASSED = ProblemType("start_deadline_passed", _TIMEOUT, "The job did not begin in time")
+WAITED_TOO_LONG = ProblemType("waited_too_long", _TIMEOUT, "No worker took the job")
+TIMED_OUT = ProblemType("timed_out", _TIMEOUT, "The job took too long")
+WORKER_DIED = ProblemType("worker_died", _UNAVAILABLE, "The worker died")
 
 HTTP_PROBLEMS = (
     MALFORMED_JSON,
@@ -111,8 +120,16 @@ HTTP_PROBLEMS = (
     METHOD_NOT_ALLOWED,
     BAD_REQUEST,
     TOO_MANY_WATCHERS,
+    INVALID_HEADER,
+    INVALID_PARAMETER,
     INTERNAL_ERROR,
+    START_DEADLINE_PASSED,
+    WAITED_TOO_LONG,
+    TIMED_OUT,
+    WORKER_DIED,
 )
+
+_PROBLEM_OF_CODE = {problem.code: problem for problem in (*PROBLEMS.values(), *HTTP_PROBLEMS)}
 
 
 def problem_of(error: core.MSDiffusionError) -> ProblemType:
@@ -122,5 +139,4 @@ def problem_of(error: core.MSDiffusionError) -> ProblemType:
 
 def problem_of_code(code: str) -> ProblemType | None:
     """The kind of problem with a code, such as the one a failed job carries; ``None`` if there is none."""
-    kinds = {problem.code: problem for problem in (*PROBLEMS.values(), *HTTP_PROBLEMS)}
-    return kinds.get(code)
+    return _PROBLEM_OF_CODE.get(code)

@@ -6,7 +6,9 @@ import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from app.problems import INTERNAL_ERROR, problem_of_code
+from app.eta import Outlook, rounded
+from app.jobs import shown_references
+from app.problems import INTERNAL_ERROR, START_DEADLINE_PASSED, WAITED_TOO_LONG, problem_of_code
 from app.schemas import (
     AbilitiesResource,
     DefaultsResource,
@@ -30,29 +32,36 @@ def job_url(job_id: str, root_path: str = "") -> str:
     return f"{root_path}/jobs/{job_id}"
 
 
-def job_resource(record: JobRecord, position: int | None, root_path: str = "") -> JobResource:
-    """The job as the API shows it; ``position`` is the number of jobs ahead of it."""
+def job_resource(record: JobRecord, outlook: Outlook | None = None, root_path: str = "") -> JobResource:
+    """The job as the API shows it; ``outlook`` is needed until it has ended."""
     url = job_url(record.id, root_path)
+    outlook = outlook or Outlook()
+    error = _why_expired(record) if record.state is JobState.EXPIRED else record.error
     return JobResource(
         id=record.id,
         status=record.state,
         version=record.version,
         model=record.model,
-        position=position,
+        position=outlook.position,
+        eta_seconds=rounded(outlook.eta_s),
         cancel_requested=record.cancel_requested,
         progress=_progress(record),
         seed=record.seed,
         images=[_image(image, url) for image in record.images],
-        references=[ReferenceResource(subject=index, url=f"{url}/references/{index}") for index in record.references],
+        references=[_reference(subject, url) for subject in shown_references(record)],
         warnings=[WarningResource(**warning.model_dump()) for warning in record.warnings],
-        error=None if record.error is None else _error(record.error),
+        error=None if error is None else _error(error),
+        retried_from=record.retried_from,
         attempt=record.attempt,
         device=record.device,
         created_at=datetime.fromtimestamp(record.created_at, UTC),
         started_at=_moment(record.started_at),
         ended_at=_moment(record.ended_at),
+        expires_at=_moment(record.expires_at),
+        cancel_at=_moment(record.cancel_at),
+        start_before=_moment(record.start_before),
         timings=_timings(record),
-        urls=JobUrls(job=url, cancel=f"{url}/cancel"),
+        urls=JobUrls(job=url, events=f"{url}/events", cancel=f"{url}/cancel", retry=f"{url}/retry"),
     )
 
 
@@ -101,6 +110,19 @@ def _image(image: StoredImage, job_address: str) -> ImageResource:
         sha256=image.sha256,
         content_type=image.content_type,
     )
+
+
+def _reference(subject: int, job_address: str) -> ReferenceResource:
+    return ReferenceResource(subject=subject, url=f"{job_address}/references/{subject}")
+
+
+def _why_expired(record: JobRecord) -> JobError:
+    start_before, ended_at = record.start_before, record.ended_at
+    if record.attempt == 0 and start_before is not None and ended_at is not None and ended_at >= start_before:
+        detail = "No worker was free before the deadline of X-Start-Deadline; send it again with more time, or later."
+        return JobError(code=START_DEADLINE_PASSED.code, detail=detail)
+    detail = "No worker took the job for as long as jobs are kept; send it again when a worker is ready."
+    return JobError(code=WAITED_TOO_LONG.code, detail=detail)
 
 
 def _error(error: JobError) -> JobErrorResource:

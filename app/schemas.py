@@ -68,7 +68,9 @@ class JobUrls(BaseModel):
     """Where to ask further, below the service's address."""
 
     job: str = Field(serialization_alias="self")
+    events: str = Field(description="Watch it live.")
     cancel: str
+    retry: str = Field(description="Run it once more, when it has ended.")
 
 
 class JobResource(BaseModel):
@@ -80,7 +82,10 @@ class JobResource(BaseModel):
     status: JobState
     version: int = Field(description="Grows with every change.")
     model: str
-    position: int | None = Field(description="Jobs ahead of it in the queue; null unless it is queued.")
+    position: int | None = Field(description="Jobs ahead of it in the queue; null unless it waits there.")
+    eta_seconds: float | None = Field(
+        description="Until its end, as far as can be told from past jobs; null when it cannot, and after the end."
+    )
     cancel_requested: bool = Field(description="It will end as canceled.")
     progress: ProgressResource | None = Field(description="Null before a worker has begun.")
     seed: int = Field(description="Of the first picture.")
@@ -89,14 +94,28 @@ class JobResource(BaseModel):
         description="What the model sees of each subject that asked for a cut-out; known soon after a worker has begun."
     )
     warnings: list[WarningResource]
-    error: JobErrorResource | None = Field(description="Set if the job failed.")
+    error: JobErrorResource | None = Field(description="Set if the job failed or expired.")
+    retried_from: str | None = Field(description="Id of the job that this one repeats.")
     attempt: int = Field(description="How often a worker has begun it.")
     device: str | None = Field(description="What it runs on.")
     created_at: datetime
-    started_at: datetime | None
+    started_at: datetime | None = Field(description="Of the latest attempt.")
     ended_at: datetime | None
+    expires_at: datetime | None = Field(
+        description="When it is removed with all its pictures; known when it has ended."
+    )
+    cancel_at: datetime | None = Field(description="It is canceled if it has not ended by then.")
+    start_before: datetime | None = Field(description="It expires if it has not begun by then.")
     timings: TimingsResource
     urls: JobUrls
+
+
+class JobsPage(BaseModel):
+    """Some jobs, newest first."""
+
+    jobs: list[JobResource]
+    next_cursor: str | None = Field(description="For the parameter `cursor`; null on the last page.")
+    next: str | None = Field(description="Where the next page is, below the service's address.")
 
 
 class SizeResource(BaseModel):

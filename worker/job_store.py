@@ -164,6 +164,18 @@ class JobStore:
         fields = self._client.hgetall(self._key(job_id))
         return JobRecord.from_hash(fields) if fields else None
 
+    def get_many(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
+        """The records of several jobs, asked for at once; ``None`` where there is no such job."""
+        with self._client.pipeline(transaction=False) as pipeline:
+            for job_id in job_ids:
+                pipeline.hgetall(self._key(job_id))
+            return [JobRecord.from_hash(fields) if fields else None for fields in pipeline.execute()]
+
+    def by_key(self, idempotency_key: str) -> str | None:
+        """The id of the job that an idempotency key stands for, or ``None`` if it stands for none."""
+        job_id = self._client.get(f"msd:key:{self._owner}:{idempotency_key}")
+        return None if job_id is None else as_text(job_id)
+
     def gone(self, job_id: str) -> Gone | None:
         """Why a job's record is no more; ``None`` if it is there, never was, or went more than seven days ago."""
         mark = self._client.get(f"msd:gone:{self._owner}:{job_id}")
@@ -216,7 +228,7 @@ class JobStore:
 
         Returns:
             ``queued``; ``failed``, with ``error``, if it has had its attempts; ``canceled`` if that was promised; ``None``
-            if the attempt is not the latest.
+            if the attempt is not the latest, or if it was to be abandoned and its worker has it.
         """
         text = encode_field(error.model_dump(mode="json"))
         return _state(self._run("requeue", job_id, attempt, reason.value, MAX_ATTEMPTS, text))

@@ -1,54 +1,98 @@
-"""The heart of the API: ask for a picture, follow its job, fetch it, cancel it."""
+"""Jobs as they stand: see one, list all, fetch the pictures, cancel, delete."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
-from app.dependencies import GenerateRequestDependency, JobsDependency
-from app.documentation import REQUEST_BODY, problem_responses
-from app.jobs import Jobs
-from app.resources import job_resource, job_url
-from app.schemas import JobResource
-from worker.contract import JobRecord, JobState
-
-POLL_AFTER_S = "1"
-
-JobId = Annotated[str, Path(description="As the answer to POST /generate gave it.")]
-ImageIndex = Annotated[int, Path(ge=0, description="Counted from 0.")]
-SubjectIndex = Annotated[int, Path(ge=0, description="Position of the subject in the request, counted from 0.")]
+from app.dependencies import JobListDependency, JobsDependency, LookupDependency, WaitingDependency
+from app.documentation import problem_responses
+from app.headers import MAX_WAIT_S, is_match
+from app.parameters import (
+    DEFAULT_PAGE,
+    IfNoneMatch,
+    ImageIndex,
+    JobId,
+    Limit,
+    PageCursor,
+    States,
+    SubjectIndex,
+    WaitSeconds,
+)
+from app.resources import job_resource
+from app.routes.answers import HEADERS, job_answer, job_response, root_path, unchanged_answer
+from app.schemas import JobResource, JobsPage
+from worker.contract import JobState
 
 router = APIRouter(tags=["jobs"])
 
 
-@router.post(
-    "/generate",
-    status_code=HTTPStatus.ACCEPTED,
-    operation_id="generate",
-    summary="Ask for a picture",
-    responses=problem_responses(400, 413, 415, 422, 503),
-    openapi_extra={"requestBody": REQUEST_BODY},
+@router.get(
+    "/jobs",
+    operation_id="list_jobs",
+    summary="List all jobs",
+    responses=problem_responses(400, 503),
 )
-def generate(
-    generate_request: GenerateRequestDependency, jobs: JobsDependency, request: Request, response: Response
-) -> JobResource:
-    """Queue a picture to be made. The answer comes at once; follow the job at the address in `Location`."""
-    record = jobs.submit(generate_request)
-    response.headers["Location"] = job_url(record.id, _root_path(request))
-    return _show(record, jobs, request, response)
+def list_jobs(  # noqa: PLR0913 - each argument is a part of the request
+    job_list: JobListDependency,
+    request: Request,
+    response: Response,
+    cursor: PageCursor,
+    status: States = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> JobsPage:
+    """Newest first, a page at a time. Jobs that are added while one goes from page to page do not move the others.
+
+    With `status` a page may hold fewer jobs than `limit`, even none, and yet not be the last: go on until `next` is null.
+    """
+    states = status or []
+    page = job_list.page(states, limit, cursor)
+    response.headers["Cache-Control"] = "no-store"
+    next_cursor = None if page.next is None else page.next.encode()
+    query = urlencode([*(("status", state.value) for state in states), ("limit", limit), ("cursor", next_cursor)])
+    return JobsPage(
+        jobs=[job_resource(view.record, view.outlook, root_path(request)) for view in page.views],
+        next_cursor=next_cursor,
+        next=None if next_cursor is None else f"{root_path(request)}/jobs?{query}",
+    )
 
 
 @router.get(
     "/jobs/{job_id}",
     operation_id="get_job",
     summary="See how a job stands",
-    responses=problem_responses(404, 503),
+    response_model=JobResource,
+    responses={
+        200: job_response("The job.", "ETag", "Retry-After"),
+        304: {
+            "description": "It is as the `ETag` in `If-None-Match` says.",
+            "headers": {name: HEADERS[name] for name in ("ETag", "Retry-After")},
+        },
+        **problem_responses(400, 404, 410, 503),
+    },
 )
-def get_job(job_id: JobId, jobs: JobsDependency, request: Request, response: Response) -> JobResource:
-    """Status 200 for every known job, whatever became of it. `Retry-After` says when to ask again."""
-    return _show(jobs.find(job_id), jobs, request, response)
+async def get_job(  # noqa: PLR0913 - each argument is a part of the request
+    job_id: JobId,
+    lookup: LookupDependency,
+    waiting: WaitingDependency,
+    request: Request,
+    wait: WaitSeconds = 0,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Status 200 for every known job, whatever became of it. `Retry-After` says when to ask again.
+
+    With `wait` the answer comes when the job has ended, at the latest after so many seconds; with `wait` and
+    `If-None-Match` as soon as anything about it is new.
+    """
+    view = await lookup.view(job_id)
+    wait_s = min(wait, MAX_WAIT_S)
+    if if_none_match is None:
+        return job_answer(await waiting.for_end(view, wait_s), request)
+    view = await waiting.for_change(view, if_none_match, wait_s)
+    return unchanged_answer(view) if is_match(if_none_match, view.etag) else job_answer(view, request)
 
 
 @router.get(
@@ -56,7 +100,7 @@ def get_job(job_id: JobId, jobs: JobsDependency, request: Request, response: Res
     operation_id="get_image",
     summary="Fetch a finished picture",
     response_class=Response,
-    responses={200: {"content": {"image/png": {}}, "description": "The PNG."}, **problem_responses(404, 503)},
+    responses={200: {"content": {"image/png": {}}, "description": "The PNG."}, **problem_responses(404, 410, 503)},
 )
 def get_image(job_id: JobId, index: ImageIndex, jobs: JobsDependency) -> Response:
     """The PNG carries the complete recipe of the picture as text metadata under the key `msd`."""
@@ -68,7 +112,7 @@ def get_image(job_id: JobId, index: ImageIndex, jobs: JobsDependency) -> Respons
     operation_id="get_reference",
     summary="See what the model sees of a subject",
     response_class=Response,
-    responses={200: {"content": {"image/png": {}}, "description": "The PNG."}, **problem_responses(404, 503)},
+    responses={200: {"content": {"image/png": {}}, "description": "The PNG."}, **problem_responses(404, 410, 503)},
 )
 def get_reference(job_id: JobId, subject: SubjectIndex, jobs: JobsDependency) -> Response:
     """The subject as it was cut out of its pictures; for subjects with `cutout` only."""
@@ -79,18 +123,34 @@ def get_reference(job_id: JobId, subject: SubjectIndex, jobs: JobsDependency) ->
     "/jobs/{job_id}/cancel",
     operation_id="cancel_job",
     summary="Cancel a job",
+    response_model=JobResource,
     responses={
-        200: {"description": "It is canceled."},
-        202: {"model": JobResource, "description": "It is running, and will end as canceled."},
-        **problem_responses(404, 409, 503),
+        200: job_response("It is canceled.", "ETag"),
+        202: job_response("It is running, and will end as canceled.", "ETag", "Retry-After"),
+        **problem_responses(404, 409, 410, 503),
     },
 )
-def cancel_job(job_id: JobId, jobs: JobsDependency, request: Request, response: Response) -> JobResource:
+async def cancel_job(job_id: JobId, jobs: JobsDependency, lookup: LookupDependency, request: Request) -> Response:
     """200 if it is canceled now, 202 if it is running and will be, 409 if it had ended otherwise."""
-    record = jobs.cancel(job_id)
-    if record.state is not JobState.CANCELED:
-        response.status_code = HTTPStatus.ACCEPTED
-    return _show(record, jobs, request, response)
+    record = await run_in_threadpool(jobs.cancel, job_id)
+    status = HTTPStatus.OK if record.state is JobState.CANCELED else HTTPStatus.ACCEPTED
+    return job_answer(await lookup.view_of(record), request, status)
+
+
+@router.delete(
+    "/jobs/{job_id}",
+    status_code=HTTPStatus.NO_CONTENT,
+    operation_id="delete_job",
+    summary="Delete a job and all its pictures",
+    responses=problem_responses(404, 503),
+)
+def delete_job(job_id: JobId, jobs: JobsDependency) -> None:
+    """Cancel the job, also in mid-run, and erase its request, its pictures and all that is known of it.
+
+    204 for a job that is gone already, too: deleting twice is no error. Every other question about it is answered with
+    410 for a week, then with 404.
+    """
+    jobs.delete(job_id)
 
 
 def _png(content: bytes, filename: str) -> Response:
@@ -100,14 +160,3 @@ def _png(content: bytes, filename: str) -> Response:
         "X-Content-Type-Options": "nosniff",
     }
     return Response(content, headers=headers, media_type="image/png")
-
-
-def _show(record: JobRecord, jobs: Jobs, request: Request, response: Response) -> JobResource:
-    response.headers["Cache-Control"] = "no-store"
-    if not record.state.ended:
-        response.headers["Retry-After"] = POLL_AFTER_S
-    return job_resource(record, jobs.position(record), _root_path(request))
-
-
-def _root_path(request: Request) -> str:
-    return request.scope.get("root_path", "")

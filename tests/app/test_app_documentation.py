@@ -43,6 +43,10 @@ def test_it_is_openapi_3_1_with_every_endpoint(document: dict[str, Any]) -> None
     assert document["openapi"].startswith("3.1")
     assert {(method, path) for method, path, _ in operations(document)} == {
         ("post", "/generate"),
+        ("get", "/jobs"),
+        ("put", "/jobs/{job_id}"),
+        ("delete", "/jobs/{job_id}"),
+        ("post", "/jobs/{job_id}/retry"),
         ("get", "/jobs/{job_id}"),
         ("get", "/jobs/{job_id}/images/{index}"),
         ("get", "/jobs/{job_id}/references/{subject}"),
@@ -70,7 +74,7 @@ def test_every_error_is_documented_as_a_problem(document: dict[str, Any]) -> Non
 
 def test_the_statuses_of_generate_are_documented(document: dict[str, Any]) -> None:
     responses = document["paths"]["/generate"]["post"]["responses"]
-    assert set(responses) == {"202", "400", "413", "415", "422", "503", "default"}
+    assert set(responses) == {"200", "202", "400", "413", "415", "422", "503", "default"}
 
 
 def test_every_field_of_a_request_is_described(document: dict[str, Any]) -> None:

@@ -4,12 +4,18 @@
 if redis.call('EXISTS', 'msd:gone:' .. name) == 1 then return {'gone', id} end
 if texts['state'] then return {'exists', id} end
 if ARGV[5] ~= '' then
-  local idempotency_key = 'msd:key:' .. owner .. ':' .. ARGV[5]
-  local known = redis.call('GET', idempotency_key)
+  local known = redis.call('GET', 'msd:key:' .. owner .. ':' .. ARGV[5])
   if known then return {'key_used', known} end
-  redis.call('SET', idempotency_key, id)
 end
 local last = 8 + tonumber(ARGV[8])
+-- The line first: if Redis refuses it, nothing of the job is written.
+local at = last + 1
+while ARGV[at] do
+  local words = tonumber(ARGV[at])
+  redis.call(unpack(ARGV, at + 1, at + words))
+  at = at + words + 1
+end
+if ARGV[5] ~= '' then redis.call('SET', 'msd:key:' .. owner .. ':' .. ARGV[5], id) end
 set({unpack(ARGV, 9, last)})
 set({'created_at', json_number(now), 'queued_at', json_number(now), 'version', '0'})
 if ARGV[6] ~= '' then set({'cancel_at', json_number(now + tonumber(ARGV[6]))}) end
@@ -17,10 +23,4 @@ if ARGV[7] ~= '' then set({'start_before', json_number(now + tonumber(ARGV[7]))}
 redis.call('ZADD', 'msd:jobs:' .. owner, json_number(now), id)
 redis.call('SADD', 'msd:active:' .. get('model'), name)
 change('queued', {})
-local at = last + 1
-while ARGV[at] do
-  local words = tonumber(ARGV[at])
-  redis.call(unpack(ARGV, at + 1, at + words))
-  at = at + words + 1
-end
 return {'created', id}

@@ -1,0 +1,85 @@
+"""What request headers of this API say, and what is wrong with them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from app.errors import HTTPProblem
+from app.problems import INVALID_HEADER
+
+MAX_WAIT_S = 60
+MAX_DURATION_S = 30 * 24 * 3600
+RESPOND_ASYNC = "respond-async"
+
+_SECONDS_OF_UNIT = {"": 1, "s": 1, "m": 60, "h": 3600}
+_DURATION = re.compile(r"([0-9]{1,9})([smh]?)")
+_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
+_WAIT = re.compile(r"wait\s*=\s*\"?([0-9]{1,9})\"?", re.IGNORECASE)
+_ENTITY_TAG = re.compile(r'(?:W/)?"([^"]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """How a client wants to be answered, as RFC 7240 writes it.
+
+    Attributes:
+        wait_s: for how long the answer may wait for the end of the job, in seconds.
+        applied: what was heeded, for ``Preference-Applied``; ``None``: nothing.
+    """
+
+    wait_s: int = 0
+    applied: str | None = None
+
+
+def parse_preference(value: str | None) -> Preference:
+    """Read ``Prefer``. What it holds beside ``wait`` and ``respond-async`` is ignored, as the RFC wants it."""
+    tokens = [part.partition(";")[0].strip() for part in (value or "").split(",")]
+    for token in tokens:
+        match = _WAIT.fullmatch(token)
+        if match:
+            wait_s = min(int(match[1]), MAX_WAIT_S)
+            return Preference(wait_s, f"wait={wait_s}")
+    if any(token.lower() == RESPOND_ASYNC for token in tokens):
+        return Preference(0, RESPOND_ASYNC)
+    return Preference()
+
+
+def parse_duration(name: str, value: str | None) -> int | None:
+    """Seconds of a header such as ``Cancel-After: 5m``; ``None`` if it is not there.
+
+    Raises:
+        HTTPProblem: it is no duration, or out of range.
+    """
+    if value is None:
+        return None
+    match = _DURATION.fullmatch(value.strip().lower())
+    seconds = int(match[1]) * _SECONDS_OF_UNIT[match[2]] if match else 0
+    if not 1 <= seconds <= MAX_DURATION_S:
+        detail = (
+            f"{name} takes a whole number of seconds, minutes or hours such as 30, 30s, 5m or 1h: at least 1 second"
+        )
+        raise HTTPProblem(INVALID_HEADER, f"{detail} and at most 30 days.")
+    return seconds
+
+
+def parse_idempotency_key(value: str | None) -> str | None:
+    """The form in which an ``Idempotency-Key`` is kept: its SHA-256, in hexadecimal; ``None`` if it is not there.
+
+    Raises:
+        HTTPProblem: it is empty, too long, or holds something else than visible ASCII.
+    """
+    if value is None:
+        return None
+    if not _IDEMPOTENCY_KEY.fullmatch(value):
+        detail = "Idempotency-Key takes 1 to 255 visible ASCII characters without spaces, such as a UUID."
+        raise HTTPProblem(INVALID_HEADER, detail)
+    return hashlib.sha256(value.encode()).hexdigest()
+
+
+def is_match(if_none_match: str | None, etag: str) -> bool:
+    """Whether ``If-None-Match`` names this weak entity tag; compared weakly, as RFC 9110 wants it."""
+    if if_none_match is None:
+        return False
+    return if_none_match.strip() == "*" or etag.removeprefix("W/").strip('"') in _ENTITY_TAG.findall(if_none_match)

@@ -1,0 +1,78 @@
+"""All jobs of an owner, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+import redis
+
+from app.config import Settings
+from app.cursor import Cursor
+from app.eta import Forecast
+from app.jobs import Jobs, is_due
+from app.lookup import JobView
+from ms_core.errors import JobNotFoundError
+from worker.contract import JobRecord, JobState, JobStore
+
+MAX_PAGE = 100
+# Most jobs looked at for one page, when few have the state that is asked for.
+MAX_LOOKS = 500
+
+
+class Page(NamedTuple):
+    """Some jobs, newest first, and where the next page begins; ``None``: this is the last."""
+
+    views: list[JobView]
+    next: Cursor | None
+
+
+class JobList:
+    """The jobs of one owner by their time of creation.
+
+    Raises (every method):
+        redis.exceptions.RedisError: Redis cannot be reached.
+    """
+
+    def __init__(self, client: redis.Redis, jobs: Jobs, forecast: Forecast, settings: Settings) -> None:
+        self._store = JobStore(client, lifetime_s=settings.lifetime_s)
+        self._forecast = forecast
+        self._jobs = jobs
+        self._lifetime_s = settings.lifetime_s
+
+    def page(self, states: Collection[JobState], limit: int, after: Cursor | None) -> Page:
+        """At most ``limit`` jobs that are older than ``after``; jobs that are added meanwhile change nothing.
+
+        Args:
+            states: only jobs in one of them; all, if empty. A page may then be short, and yet not the last.
+        """
+        found: list[JobRecord] = []
+        last, more, looks = after, True, 0
+        while more and len(found) < limit and looks < MAX_LOOKS:
+            batch, more = self._batch(last, MAX_PAGE if states else limit)
+            records = self._store.get_many([cursor.job_id for cursor in batch])
+            for cursor, record in zip(batch, records, strict=True):
+                if len(found) == limit:
+                    more = True
+                    break
+                last, looks = cursor, looks + 1
+                found += [shown for shown in self._now(record) if not states or shown.state in states]
+        return Page([JobView(record, self._forecast.outlook(record)) for record in found], last if more else None)
+
+    def _batch(self, after: Cursor | None, size: int) -> tuple[list[Cursor], bool]:
+        """The next jobs, at most ``size``, and whether there are more."""
+        # The first may be the cursor's own job; one more tells whether there are more.
+        pairs = self._store.ids("+inf" if after is None else repr(after.created_at), size + 2)
+        cursors = [Cursor(created_at, job_id) for job_id, created_at in pairs]
+        older = [cursor for cursor in cursors if after is None or cursor < after]
+        return older[:size], len(older) > size
+
+    def _now(self, record: JobRecord | None) -> Iterator[JobRecord]:
+        """The job as it stands now, if there still is one."""
+        if record is not None and is_due(record, self._lifetime_s):
+            try:
+                yield self._jobs.find(record.id)
+            except JobNotFoundError:
+                return
+        elif record is not None:
+            yield record

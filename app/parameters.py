@@ -1,0 +1,112 @@
+"""What endpoints take beside a body: parts of the path, of the query, and headers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import Depends, Header, Path, Query, Request
+
+from app.cursor import Cursor
+from app.errors import HTTPProblem
+from app.headers import MAX_WAIT_S, Preference, parse_duration, parse_idempotency_key, parse_preference
+from app.job_list import MAX_PAGE
+from app.problems import INVALID_PARAMETER
+from app.request_id import request_id
+from app.submissions import Wishes
+from worker.contract import JOB_ID_PATTERN, JobState, is_job_id
+
+CANCEL_AFTER = "Cancel-After"
+IDEMPOTENCY_KEY = "Idempotency-Key"
+START_DEADLINE = "X-Start-Deadline"
+# Those that browsers may send only if they are told so.
+REQUEST_HEADERS = (CANCEL_AFTER, IDEMPOTENCY_KEY, "If-None-Match", "Last-Event-ID", "Prefer", START_DEADLINE)
+
+DEFAULT_PAGE = 20
+
+JobId = Annotated[str, Path(description="As the answer that accepted the job gave it.")]
+ImageIndex = Annotated[int, Path(ge=0, description="Counted from 0.")]
+SubjectIndex = Annotated[int, Path(ge=0, description="Position of the subject in the request, counted from 0.")]
+
+WaitSeconds = Annotated[
+    int,
+    Query(ge=0, description=f"Wait so many seconds for the end of the job before answering; at most {MAX_WAIT_S}."),
+]
+IfNoneMatch = Annotated[
+    str | None, Header(alias="If-None-Match", description="The `ETag` of an earlier answer: 304 if nothing is new.")
+]
+States = Annotated[
+    list[JobState] | None, Query(alias="status", description="Only jobs with this status; may be given several times.")
+]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most jobs on the page.")]
+
+_CursorText = Annotated[str | None, Query(alias="cursor", description="The `next_cursor` of the page before.")]
+_CancelAfter = Annotated[
+    str | None,
+    Header(
+        alias=CANCEL_AFTER,
+        description="Cancel the job when it has not ended after this time: seconds, or with a unit.",
+        examples=["30", "30s", "5m", "1h"],
+    ),
+]
+_StartDeadline = Annotated[
+    str | None,
+    Header(
+        alias=START_DEADLINE,
+        description="Let the job expire when it has not begun after this time: seconds, or with a unit.",
+        examples=["30", "30s", "5m", "1h"],
+    ),
+]
+_IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias=IDEMPOTENCY_KEY,
+        description="1 to 255 visible ASCII characters, such as a UUID. However often a request is sent with it, there is "
+        "one job; the key is kept for as long as the job.",
+    ),
+]
+_Prefer = Annotated[
+    str | None,
+    Header(
+        alias="Prefer",
+        description=f"`wait=N` waits up to N seconds, at most {MAX_WAIT_S}, for the end of the job; `respond-async` does not.",
+        examples=["wait=30", "respond-async"],
+    ),
+]
+_ChosenId = Annotated[
+    str, Path(description="An id of your choice, such as a UUID.", json_schema_extra={"pattern": f"^{JOB_ID_PATTERN}$"})
+]
+
+
+async def _page_cursor(cursor: _CursorText = None) -> Cursor | None:
+    return None if cursor is None else Cursor.decode(cursor)
+
+
+async def _preference(prefer: _Prefer = None) -> Preference:
+    return parse_preference(prefer)
+
+
+async def _deadlines(
+    request: Request, cancel_after: _CancelAfter = None, start_deadline: _StartDeadline = None
+) -> Wishes:
+    return Wishes(
+        cancel_after_s=parse_duration(CANCEL_AFTER, cancel_after),
+        start_within_s=parse_duration(START_DEADLINE, start_deadline),
+        request_id=request_id(request.scope),
+    )
+
+
+async def _keyed(deadlines: Annotated[Wishes, Depends(_deadlines)], idempotency_key: _IdempotencyKey = None) -> Wishes:
+    return replace(deadlines, idempotency_key=parse_idempotency_key(idempotency_key))
+
+
+async def _named(deadlines: Annotated[Wishes, Depends(_deadlines)], job_id: _ChosenId) -> Wishes:
+    if not is_job_id(job_id):
+        raise HTTPProblem(INVALID_PARAMETER, "A job's id is 16 to 64 letters, digits, '-' and '_'; choose another.")
+    return replace(deadlines, job_id=job_id)
+
+
+PageCursor = Annotated[Cursor | None, Depends(_page_cursor)]
+PreferenceHeader = Annotated[Preference, Depends(_preference)]
+KeyedWishes = Annotated[Wishes, Depends(_keyed)]
+NamedWishes = Annotated[Wishes, Depends(_named)]

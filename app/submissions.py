@@ -1,0 +1,176 @@
+"""Accepts jobs: each wish once, however often it is repeated and by how many at once."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import redis
+
+from app.config import MEBIBYTE, Settings
+from app.generate_request import GenerateRequest
+from app.intake import complete_request
+from app.jobs import Jobs
+from app.queue_line import QueueLine
+from app.request_hash import request_hash, retry_hash
+from ms_core.errors import JobConflictError, JobGoneError, JobNotFoundError, RequestMismatchError
+from ms_core.spec import MAX_SEED
+from worker.artifacts import ArtifactStore
+from worker.contract import CreateOutcome, JobRecord, JobStore, Registry, Shape, new_job_id
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What goes with a request and is no part of it.
+
+    Attributes:
+        job_id: the id that the client has chosen.
+        idempotency_key: as ``app.headers.parse_idempotency_key`` gives it.
+        cancel_after_s: the job is canceled when it has not ended by then, in seconds.
+        start_within_s: the job expires when it has not begun by then, in seconds.
+        request_id: of the HTTP request, for the logs.
+    """
+
+    job_id: str | None = None
+    idempotency_key: str | None = None
+    cancel_after_s: int | None = None
+    start_within_s: int | None = None
+    request_id: str | None = None
+
+
+class Submitted(NamedTuple):
+    """A job that was asked for; ``replayed``: it had been asked for before."""
+
+    record: JobRecord
+    replayed: bool
+
+
+class Submissions:
+    """Accepts the jobs of one model.
+
+    Raises (every method):
+        redis.exceptions.RedisError: Redis cannot be reached. What the files of the job need stays until the housekeeper
+            looks: whether the job was accepted is not known here.
+        StorageError: the artifact store cannot be written; nothing is left behind.
+        JobGoneError: the id is one of a job that was deleted or is over its lifetime.
+        RequestMismatchError: the id or key stands for another request.
+    """
+
+    def __init__(self, client: redis.Redis, artifacts: ArtifactStore, jobs: Jobs, settings: Settings) -> None:
+        self._store = JobStore(client, lifetime_s=settings.lifetime_s)
+        self._registry = Registry(client)
+        self._line = QueueLine(client, settings.job_timeout_s)
+        self._artifacts = artifacts
+        self._jobs = jobs
+        self._model = settings.model
+        self._min_free_bytes = settings.min_free_disk_mb * MEBIBYTE
+
+    def submit(self, request: GenerateRequest, wishes: Wishes) -> Submitted:
+        """Keep the request and its pictures, and queue a job for it.
+
+        Raises:
+            InvalidRequestError: values that do not fit each other or the model.
+        """
+        # Asked first: without Redis nothing is written to disk, and a repeat is answered whatever the model says now.
+        asked = request_hash(request)
+        known = self._known(asked, wishes)
+        if known is not None:
+            return known
+        complete = complete_request(request, self._registry.card(self._model))
+        self._artifacts.require_room(self._min_free_bytes)
+        seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
+        job_id = wishes.job_id or new_job_id()
+        with self._artifacts.new_folder(job_id) as folder:
+            stored = complete.to_stored(folder.save_picture, seed, self._model)
+            folder.save_request(stored)
+        draft = JobRecord(
+            id=job_id,
+            model=self._model,
+            folder=folder.name,
+            request_hash=asked,
+            request_id=wishes.request_id,
+            seed=seed,
+            num_images=request.num_images,
+            warnings=complete.warnings,
+            shape=str(Shape.of(stored) or ""),
+        )
+        return self._create(draft, wishes)
+
+    def retry(self, job_id: str, wishes: Wishes) -> Submitted:
+        """Queue a job that asks for the same as one that has ended, with the same seed.
+
+        Raises:
+            JobConflictError: the job has not ended.
+            JobNotFoundError: there is no such job.
+        """
+        asked = retry_hash(job_id)
+        known = self._known(asked, wishes)
+        if known is not None:
+            return known
+        old = self._jobs.find(job_id)
+        if not old.state.ended:
+            raise JobConflictError(f"The job is still {old.state}; cancel it first, or wait for its end.")
+        self._artifacts.require_room(self._min_free_bytes)
+        new_id = new_job_id()
+        draft = JobRecord(
+            id=new_id,
+            model=old.model,
+            folder=self._artifacts.copy_request(old.folder, new_id),
+            request_hash=asked,
+            request_id=wishes.request_id,
+            retried_from=job_id,
+            seed=old.seed,
+            num_images=old.num_images,
+            warnings=old.warnings,
+            shape=old.shape,
+        )
+        return self._create(draft, wishes)
+
+    def _known(self, asked: str, wishes: Wishes) -> Submitted | None:
+        """The job that was made of this very wish before."""
+        job_id = wishes.job_id
+        if job_id is None and wishes.idempotency_key is not None:
+            job_id = self._store.by_key(wishes.idempotency_key)
+        if job_id is None:
+            return None
+        try:
+            return _replayed(self._jobs.find(job_id), asked)
+        except JobGoneError:
+            if wishes.job_id is not None:
+                raise
+            # A key is kept for as long as its job.
+            return None
+        except JobNotFoundError:
+            return None
+
+    def _create(self, draft: JobRecord, wishes: Wishes) -> Submitted:
+        """Write the job's record and queue it in one step; of several at once, one is first."""
+        while True:
+            outcome, job_id = self._store.create(
+                draft,
+                wishes.idempotency_key,
+                wishes.cancel_after_s,
+                wishes.start_within_s,
+                entry=self._line.entry(draft),
+            )
+            try:
+                record = self._jobs.find(job_id)
+            except JobNotFoundError:
+                if outcome is CreateOutcome.KEY_USED:
+                    # That job went in between, and its key with it.
+                    continue
+                self._artifacts.remove(draft.folder)
+                raise
+            # Not by the outcome: a command is sent again when the answer to it was lost.
+            if record.folder == draft.folder:
+                return Submitted(record, replayed=False)
+            self._artifacts.remove(draft.folder)
+            return _replayed(record, draft.request_hash)
+
+
+def _replayed(record: JobRecord, asked: str) -> Submitted:
+    if record.request_hash != asked:
+        detail = "This id or key stands for another request already; send that one unchanged, or choose another."
+        raise RequestMismatchError(detail)
+    return Submitted(record, replayed=True)
