@@ -182,8 +182,8 @@ class JobRecord(FrozenModel):
         return self.attempt if self.result_attempt is None else self.result_attempt
 
     def to_hash(self) -> dict[str, str]:
-        """The record as the fields of a Redis hash."""
-        return {name: encode_field(value) for name, value in self.model_dump(mode="json").items()}
+        """The record as the fields of a Redis hash; what is not known yet takes no place there."""
+        return {name: encode_field(value) for name, value in self.model_dump(mode="json", exclude_none=True).items()}
 
     @classmethod
     def from_hash(cls, fields: dict[bytes, bytes] | dict[str, str]) -> Self:

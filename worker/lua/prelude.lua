@@ -65,11 +65,19 @@ local function next_due()
   return due
 end
 
+-- Adds an entry to a stream. Redis sets 4 kB aside for the first entry of a stream; restored, it takes what it needs.
+local function append(stream, ...)
+  redis.call('XADD', stream, ...)
+  if redis.call('XLEN', stream) == 1 then
+    redis.pcall('RESTORE', stream, 0, redis.call('DUMP', stream), 'REPLACE')
+  end
+end
+
 -- One transition: sets fields, grows the version, and writes one entry of the event log, whose id is the version.
 local function change(event, fields)
   set(fields)
   local version = grow_version()
-  redis.call('XADD', 'msd:events:' .. name, version .. '-0', 'event', event, 'state', get('state'),
+  append('msd:events:' .. name, version .. '-0', 'event', event, 'state', get('state'),
     'attempt', texts['attempt'], 'at', json_number(now))
   local due = next_due()
   if due then

@@ -7,6 +7,6 @@ if ARGV[6] ~= '' then
   redis.call('SET', 'msd:preview:' .. name, ARGV[6])
   entry = 'preview'
 end
-redis.call('XADD', 'msd:progress:' .. name, 'MAXLEN', ARGV[7], grow_version() .. '-0', 'event', entry,
+append('msd:progress:' .. name, 'MAXLEN', ARGV[7], grow_version() .. '-0', 'event', entry,
   'phase', texts['phase'] or 'null', 'step', texts['step'] or 'null', 'steps', texts['steps'] or 'null')
 return get('cancel_requested') and 'cancel' or 'continue'
