@@ -100,6 +100,11 @@ class Gone(StrEnum):
     DELETED = "deleted"
 
 
+# Small numbers, of which Redis keeps one copy for all.
+_GONE_OF_MARK = {"1": Gone.EXPIRED, "2": Gone.DELETED}
+_MARK_OF_GONE = {reason: mark for mark, reason in _GONE_OF_MARK.items()}
+
+
 class JobStore:
     """Reads and changes what Redis knows of the jobs of one owner.
 
@@ -179,7 +184,7 @@ class JobStore:
     def gone(self, job_id: str) -> Gone | None:
         """Why a job's record is no more; ``None`` if it is there, never was, or went more than seven days ago."""
         mark = self._client.get(f"msd:gone:{self._owner}:{job_id}")
-        return None if mark is None else Gone(as_text(mark))
+        return None if mark is None else _GONE_OF_MARK[as_text(mark)]
 
     def active(self, model: str) -> set[JobKey]:
         """The jobs of a model, of all owners, that have not ended."""
@@ -257,7 +262,8 @@ class JobStore:
             The record as it was, or ``None`` if nothing was removed.
         """
         only_expired = "1" if reason is Gone.EXPIRED else "0"
-        flat = self._run("erase", job_id, reason or "", GONE_MARK_TTL_S, only_expired)
+        mark = "" if reason is None else _MARK_OF_GONE[reason]
+        flat = self._run("erase", job_id, reason or "", GONE_MARK_TTL_S, only_expired, mark)
         return None if flat is None else _record(flat)
 
     def ids(self, before: float | str = "+inf", limit: int = 100) -> list[tuple[str, float]]:

@@ -1,5 +1,5 @@
 -- ARGV[5] why ('' leaves no mark), ARGV[6] seconds for which the mark is kept that tells so, ARGV[7] '1' to erase only what has outlived its
--- lifetime. Returns the record as it was, or nil if nothing was erased.
+-- lifetime, ARGV[8] the mark. Returns the record as it was, or nil if nothing was erased.
 if not texts['state'] then return nil end
 local expires_at = get('expires_at')
 if ARGV[7] == '1' and not (expires_at and now >= expires_at) then return nil end
@@ -11,7 +11,7 @@ redis.call('ZREM', 'msd:due:' .. model, name)
 redis.call('ZREM', 'msd:jobs:' .. owner, id)
 if idempotency_key then redis.call('DEL', 'msd:key:' .. owner .. ':' .. idempotency_key) end
 if ARGV[5] ~= '' then
-  redis.call('SET', 'msd:gone:' .. name, ARGV[5], 'EX', ARGV[6])
+  redis.call('SET', 'msd:gone:' .. name, ARGV[8], 'EX', ARGV[6])
   count('erased_' .. ARGV[5])
 end
 return flat
