@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,10 +15,12 @@ from app.intake import complete_request
 from app.jobs import Jobs
 from app.queue_line import QueueLine
 from app.request_hash import request_hash, retry_hash
-from ms_core.errors import JobConflictError, JobGoneError, JobNotFoundError, RequestMismatchError
+from ms_core.errors import JobConflictError, JobGoneError, JobNotFoundError, RequestMismatchError, StorageError
 from ms_core.spec import MAX_SEED
 from worker.artifacts import ArtifactStore
 from worker.contract import CreateOutcome, JobRecord, JobStore, Registry, Shape, new_job_id
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +116,16 @@ class Submissions:
             raise JobConflictError(f"The job is still {old.state}; cancel it first, or wait for its end.")
         self._artifacts.require_room(self._min_free_bytes)
         new_id = new_job_id()
+        try:
+            folder = self._artifacts.copy_request(old.folder, new_id)
+        except (JobNotFoundError, StorageError):
+            # The job may have been deleted in this moment.
+            self._jobs.find(job_id)
+            raise
         draft = JobRecord(
             id=new_id,
             model=old.model,
-            folder=self._artifacts.copy_request(old.folder, new_id),
+            folder=folder,
             request_hash=asked,
             request_id=wishes.request_id,
             retried_from=job_id,
@@ -164,6 +173,7 @@ class Submissions:
                 raise
             # Not by the outcome: a command is sent again when the answer to it was lost.
             if record.folder == draft.folder:
+                log.info("job accepted", extra={"job_id": record.id})
                 return Submitted(record, replayed=False)
             self._artifacts.remove(draft.folder)
             return _replayed(record, draft.request_hash)

@@ -27,6 +27,9 @@ from worker.log_files import LOG_FILE_BYTES
 LogFormat = Literal["auto", "json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
+# These bring handlers of their own, and warn of prompts that are too long by quoting them; we tell that in the job.
+LIBRARIES = ("diffusers", "transformers", "huggingface_hub")
+
 # These tell of every request or of every job's entry what our own lines tell better.
 QUIET_LOGGERS = ("uvicorn.access", "rq.worker", "httpx", "httpx2")
 
@@ -64,6 +67,16 @@ def set_up_logs(log_file: Path | None = None) -> None:
         StartupError: the environment's settings make no sense.
     """
     logging.config.dictConfig(logging_config(LogSettings.load(), log_file))
+    logging.captureWarnings(True)
+
+
+def adopt_libraries() -> None:
+    """Let the libraries of the model write where we write, and only errors; call it when they are imported."""
+    for name in LIBRARIES:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.ERROR)
 
 
 def logging_config(settings: LogSettings, log_file: Path | None = None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from worker.connection import brisk_client, patient_client
 from worker.contract import JobError, JobStore, Measures, Pace, Registry, WorkerRecord, WorkerState
 from worker.job_run import LoadedRuntime, WorkerContext
 from worker.last_call import LastCall
-from worker.logs import set_up_logs
+from worker.logs import adopt_libraries, set_up_logs
 from worker.phase_clock import PhaseClock
 from worker.pulse import Pulse
 from worker.queue import JobQueue
@@ -105,6 +105,7 @@ def _set_up(
     begun = time.monotonic()
     # Imports torch, which takes seconds.
     runtime = find_runtime(settings.runtime).setup(settings, Path(settings.model), record.device)
+    adopt_libraries()
     pulse.describe(memory_mode=runtime.memory_mode)
     brisk = brisk_client(settings.redis_url)
     telemetry = Telemetry(Measures(brisk, record.model), Pace(brisk, record.model))
