@@ -61,11 +61,17 @@ class JobList:
 
     def _batch(self, after: Cursor | None, size: int) -> tuple[list[Cursor], bool]:
         """The next jobs, at most ``size``, and whether there are more."""
+        before = "+inf" if after is None else repr(after.created_at)
         # The first may be the cursor's own job; one more tells whether there are more.
-        pairs = self._store.ids("+inf" if after is None else repr(after.created_at), size + 2)
-        cursors = [Cursor(created_at, job_id) for job_id, created_at in pairs]
-        older = [cursor for cursor in cursors if after is None or cursor < after]
-        return older[:size], len(older) > size
+        asked = size + 2
+        while True:
+            pairs = self._store.ids(before, asked)
+            cursors = [Cursor(created_at, job_id) for job_id, created_at in pairs]
+            older = [cursor for cursor in cursors if after is None or cursor < after]
+            if len(older) > size or len(pairs) < asked:
+                return older[:size], len(older) > size
+            # After a clock was set back, many jobs may be of the cursor's moment.
+            asked *= 2
 
     def _now(self, record: JobRecord | None) -> Iterator[JobRecord]:
         """The job as it stands now, if there still is one."""

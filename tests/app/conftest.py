@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,12 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
 @pytest.fixture
 def store(redis_client: redis.Redis) -> JobStore:
     return JobStore(redis_client)
+
+
+@pytest.fixture
+def later(redis_client: redis.Redis) -> JobStore:
+    """Sees the jobs in a month from now."""
+    return JobStore(redis_client, clock=lambda: time.time() + 30 * 24 * 3600)
 
 
 @pytest.fixture
