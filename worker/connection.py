@@ -39,7 +39,7 @@ class _PatientPool(ConnectionPool):
 
 
 def brisk_client(url: str) -> Redis:
-    """A client for what may fail and be tried again later, such as beats and progress."""
+    """A client for what may fail and be tried again later, such as beats."""
     return Redis.from_url(
         url,
         socket_timeout=BRISK_TIMEOUT_S,
@@ -49,7 +49,7 @@ def brisk_client(url: str) -> Redis:
 
 
 def hasty_client(url: str) -> Redis:
-    """A client for last words, which must not take long."""
+    """A client for what must not take long, such as last words and the progress of a job, which waits for it."""
     return Redis.from_url(
         url,
         socket_timeout=HASTY_TIMEOUT_S,

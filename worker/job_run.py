@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from worker.contract import (
     WorkerState,
 )
 from worker.deadline import Deadline, JobTimeout
+from worker.live_previews import LivePreviews
 from worker.logs import error_fields
 from worker.png_recipe import png_of, png_with_recipe
 from worker.pulse import Pulse
@@ -44,15 +45,23 @@ from worker.telemetry import PhaseTimes, Telemetry
 
 log = logging.getLogger(__name__)
 
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 8.0
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How far a job is: ``step`` of ``steps`` denoising steps are done."""
+    """How far a job is: ``step`` of ``steps`` denoising steps are done.
+
+    Attributes:
+        preview: draws the first picture as it is now, small, as WebP; to be called before the next report, if at all.
+    """
 
     phase: str
     step: int | None = None
     steps: int | None = None
     warnings: tuple[JobWarning, ...] = ()
+    preview: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +161,9 @@ class JobRun:
         self._record: JobRecord
         self._warnings: tuple[JobWarning, ...] = ()
         self._references: tuple[int, ...] = ()
-        self._redis_is_away = False
+        self._previews = LivePreviews(wanted=False)
+        self._pause_s = 0.0
+        self._silent_until = 0.0
         self._times = PhaseTimes()
 
     def run(self) -> None:
@@ -226,6 +237,7 @@ class JobRun:
         """Make the pictures and store them, the manifest last."""
         folder = self._record.folder
         request = self._artifacts.load_request(folder)
+        self._previews = LivePreviews(request.previews)
         specs = request.to_specs(lambda sha256: self._artifacts.load_picture(folder, sha256))
         pictures = self._generate(specs)
         for picture in pictures:
@@ -295,14 +307,19 @@ class JobRun:
         }
         if report.steps is not None:
             fields |= {"step": report.step, "steps": report.steps}
-        try:
-            reply = self._jobs.progress(self._key.id, self._record.attempt, **fields)
-        except RedisError as error:
-            if not self._redis_is_away:
-                log.warning("job goes on while Redis does not answer: %s", error)
-            self._redis_is_away = True
+        if time.monotonic() < self._silent_until:
             return
-        self._redis_is_away = False
+        preview = self._previews.draw(report.preview)
+        try:
+            reply = self._jobs.progress(self._key.id, self._record.attempt, preview, **fields)
+        except RedisError as error:
+            if not self._pause_s:
+                log.warning("job goes on while Redis does not answer: %s", error)
+            # So that a Redis that says nothing, and must be waited for, takes a small part of the job's time.
+            self._pause_s = min(2 * self._pause_s or FIRST_PAUSE_S, LONGEST_PAUSE_S)
+            self._silent_until = time.monotonic() + self._pause_s
+            return
+        self._pause_s = 0.0
         if reply is ProgressReply.CANCEL:
             raise JobCanceled
         if reply is ProgressReply.TAKEN:

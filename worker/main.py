@@ -17,7 +17,7 @@ from ms_core.errors import MSDiffusionError, StartupError
 from worker import jobs
 from worker.artifacts import ArtifactStore
 from worker.config import DEVICE_LOST_EXIT_CODE, SETUP_FAILED_EXIT_CODE, WorkerSettings
-from worker.connection import brisk_client, patient_client
+from worker.connection import brisk_client, hasty_client, patient_client
 from worker.contract import JobError, JobStore, Measures, Pace, Registry, WorkerRecord, WorkerState
 from worker.job_run import LoadedRuntime, WorkerContext
 from worker.last_call import LastCall
@@ -115,7 +115,7 @@ def _set_up(
     context = WorkerContext(
         name=record.name,
         job_timeout_s=settings.job_timeout_s,
-        jobs=JobStore(brisk, lifetime_s=settings.lifetime_s),
+        jobs=JobStore(hasty_client(settings.redis_url), lifetime_s=settings.lifetime_s),
         patient_jobs=JobStore(patient, lifetime_s=settings.lifetime_s),
         queue=JobQueue(patient, record.model),
         artifacts=ArtifactStore(settings.data_dir),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from job_helpers import wait_until
+from sample_requests import good_request
 from service_processes import free_port, processes_of, run_msd, running_msd
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -39,6 +43,24 @@ def readiness(port: int) -> str:
             return json.load(answer)["status"]
     except urllib.error.HTTPError as answer:
         return json.load(answer)["status"]
+
+
+def submit(port: int, steps: int) -> str:
+    """Ask for a picture; returns the job's path."""
+    body = json.dumps(good_request(width=256, height=256, num_inference_steps=steps)).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/generate", body, headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)["urls"]["self"]
+
+
+def look(port: int, job: str) -> dict[str, Any]:
+    """The job as it stands, or at least the status of the answer."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{job}", timeout=10) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        return {"status": error.code}
 
 
 def test_it_says_where_it_listens_and_stops_without_a_trace(
@@ -74,6 +96,25 @@ def test_a_second_one_on_the_same_data_is_refused(
     assert third.returncode == 1
     assert third.stderr.startswith(f"msd: Port {port} on 127.0.0.1 cannot be used (Address already in use).")
     assert up.poll() is None
+
+
+def test_its_redis_is_started_again_when_it_dies(golden_model_directory: Path, tmp_path: Path, port: int) -> None:
+    """A job that runs meanwhile keeps its picture, and the next one runs as if nothing had been."""
+    runtime = {"MSD_RUNTIME": "benchmarks.sleeping_runtime:SleepingRuntime", "MSD_BENCH_STEP_S": "0.2"}
+    arguments = ("up", "--model", golden_model_directory, "--data", tmp_path / "data", "--port", port)
+    with running_msd(*arguments, MSD_DEVICE="cpu", **runtime) as process:
+        read_lines(process, 5)
+        wait_until(lambda: readiness(port) == "ready", "a loaded model")
+        job = submit(port, steps=20)
+        wait_until(lambda: look(port, job)["status"] == "running", "the start of the job")
+        redis = [pid for pid, command in processes_of(tmp_path).items() if "redis-server" in command]
+        assert len(redis) == 1
+        os.kill(redis[0], signal.SIGKILL)
+        wait_until(lambda: readiness(port) == "ready", "a Redis that was started again")
+        wait_until(lambda: look(port, job)["status"] == "succeeded", "the end of the job")
+        assert look(port, job)["attempt"] == 1
+        after = submit(port, steps=1)
+        wait_until(lambda: look(port, after)["status"] == "succeeded", "the end of the next job")
 
 
 def test_nothing_outlives_it_when_it_is_killed(up: subprocess.Popen[str], tmp_path: Path) -> None:
