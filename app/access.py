@@ -7,7 +7,7 @@ import time
 from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from app.metrics import HttpMeter
 from app.request_id import request_id
@@ -39,15 +39,16 @@ class AccessMiddleware:
                 status = message["status"]
             await send(message)
 
-        with bound_contextvars(request_id=request_id(scope)):
-            try:
-                await self._app(scope, receive, send_and_note)
-            except Exception:
-                # Answered further out, as every unexpected error is.
-                status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
-                raise
-            finally:
-                self._note(scope, status, time.perf_counter() - began)
+        bound = bind_contextvars(request_id=request_id(scope))
+        try:
+            await self._app(scope, receive, send_and_note)
+        except Exception:
+            # Answered further out, as every unexpected error is.
+            status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
+            raise
+        finally:
+            self._note(scope, status, time.perf_counter() - began)
+            reset_contextvars(**bound)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         method, route = scope["method"], getattr(scope.get("route"), "path", None)

@@ -8,6 +8,7 @@ belong to the process that answers: of these take ``sum``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import prometheus_client
@@ -57,13 +58,20 @@ class HttpMeter:
             buckets=HTTP_BUCKETS,
             registry=registry,
         )
+        # To look a series up by its labels costs more than to count.
+        self._series = cache(self._find)
 
     def note(self, method: str, route: str | None, status: int, seconds: float) -> None:
         """Count a request; ``route`` is ``None`` where no route fits its path."""
         method = method if method in METHODS else "OTHER"
-        route = NO_ROUTE if route is None else route
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(method, route).observe(seconds)
+        requests, durations = self._series(method, NO_ROUTE if route is None else route, status)
+        requests.inc()
+        durations.observe(seconds)
+
+    def _find(
+        self, method: str, route: str, status: int
+    ) -> tuple[prometheus_client.Counter, prometheus_client.Histogram]:
+        return self._requests.labels(method, route, str(status)), self._seconds.labels(method, route)
 
 
 class Metrics:

@@ -44,7 +44,7 @@ class PhaseTimes:
             self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + seconds
             log.info("phase over", extra={"phase": self._phase, "seconds": round(seconds, 4)})
         if phase is not None:
-            log.info("phase begun", extra={"phase": phase})
+            log.debug("phase begun", extra={"phase": phase})
         self._phase, self._since = phase, now
 
 
