@@ -24,6 +24,8 @@ PATIENCE_S = 120.0
 
 # Quick on the tiny model: a small picture, two steps.
 QUICK = {"width": 64, "height": 64, "num_inference_steps": 2}
+# Long enough to be met while it runs.
+LONG = {"width": 512, "height": 512, "num_inference_steps": 150}
 
 
 def wait_until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
@@ -52,7 +54,8 @@ class HttpService:
         self.url = f"http://127.0.0.1:{self._port}"
         self.client = httpx2.Client(base_url=self.url, timeout=60.0, trust_env=False)
         self._exit.enter_context(self.client)
-        self._jobs = JobStore(self._exit.enter_context(redis.Redis(unix_socket_path=str(self._socket))))
+        self.redis = self._exit.enter_context(redis.Redis(unix_socket_path=str(self._socket)))
+        self._jobs = JobStore(self.redis)
 
     def start(self) -> None:
         """Start all three and wait until the API answers; the worker may take longer."""
@@ -121,6 +124,16 @@ class HttpService:
             return now if now["status"] not in ("queued", "running") else None
 
         return wait_until(ended, f"the end of job {job['id']}")
+
+    def wait_for_step(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The job when a worker has done a step of it."""
+
+        def begun() -> dict[str, Any] | None:
+            now = self.client.get(job["urls"]["self"]).json()
+            assert now["status"] in ("queued", "running"), now
+            return now if (now["progress"] or {}).get("step") else None
+
+        return wait_until(begun, f"the first step of job {job['id']}")
 
     def make(self, request: dict[str, Any]) -> dict[str, Any]:
         """Queue a request and wait for its pictures."""

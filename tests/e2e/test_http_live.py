@@ -7,14 +7,11 @@ import json
 from typing import Any
 
 import pytest
-from http_service import QUICK, HttpService, wait_until
+from http_service import LONG, QUICK, HttpService
 from PIL import Image
 from sample_requests import good_request, good_subject, picture_uri
 
 pytestmark = pytest.mark.e2e
-
-# Long enough to be met while it runs.
-LONG = {"width": 512, "height": 512, "num_inference_steps": 150}
 
 
 @pytest.fixture
@@ -114,8 +111,7 @@ def test_an_other_reference_makes_an_other_picture(live: HttpService) -> None:
 
 def test_a_running_job_is_canceled_and_the_next_one_works(live: HttpService) -> None:
     job = live.submit(good_request(**LONG))
-    url = job["urls"]["self"]
-    wait_until(lambda: (live.client.get(url).json()["progress"] or {}).get("step"), "the first step")
+    live.wait_for_step(job)
     response = live.client.post(job["urls"]["cancel"])
     assert (response.status_code, response.json()["cancel_requested"]) == (202, True)
     assert live.wait_for_end(job)["status"] == "canceled"
