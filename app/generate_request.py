@@ -242,3 +242,7 @@ class GenerateRequest(_Strict):
     start: StartRequest | None = Field(
         default=None, description="A picture to start from: change all of it, or redraw some subjects only."
     )
+    previews: bool = Field(
+        default=False,
+        description="Whether to draw small pictures of the first image while it is made, for those who watch the job live.",
+    )

@@ -171,6 +171,7 @@ def _values(request: GenerateRequest, card: ModelCard | None) -> dict[str, Any]:
         "layout": None if layout is None else StoredLayout(threshold=layout.threshold, start_step=layout.start_step),
         "grounding": request.grounding,
         "preset": request.preset,
+        "previews": request.previews,
     }
     # What is left out takes the preset's value, and what the preset leaves out the card's.
     preset = None if card is None or request.preset is None else card.presets.get(request.preset)

@@ -122,6 +122,21 @@ class Preset:
 
 
 @dataclass(frozen=True, slots=True)
+class PreviewMap:
+    """A linear map from latents, as the UNet sees them, to RGB from -1 to 1; made by ``ms_core.previews``.
+
+    Attributes:
+        matrix: a row for each of red, green and blue, with a number for each latent channel.
+        bias: added to each.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    matrix: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
+    bias: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Extras:
     """Names of what lies beside the weights of a model and can be asked for by name.
 
@@ -161,6 +176,7 @@ class ModelCard:
         max_subjects: most subjects seen in training; more run with a warning.
         sizes: usual pictures, as (height, width) in pixels; far from all of them the model draws worse.
         presets: named sets of spec fields.
+        preview: draws small pictures of latents; ``None``: found when it is first needed.
         training: facts of the training run.
         licence: of the weights.
         extras: what lies beside the weights; found when the card is loaded, not part of its file.
@@ -178,6 +194,7 @@ class ModelCard:
     max_subjects: int = 4
     sizes: tuple[tuple[int, int], ...] = ()
     presets: dict[str, Preset] = field(default_factory=dict[str, Preset])
+    preview: PreviewMap | None = None
     training: dict[str, Any] = field(default_factory=dict[str, Any])
     licence: str = "Apache-2.0"
     extras: Extras = field(default_factory=Extras)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,12 +26,15 @@ class Progress:
         num_inference_steps: those that are really done: fewer than were asked for with a start picture, and nearly
             twice as many with the scheduler ``heun``.
         warnings: of each spec, in order; known from the first ``denoise`` event on (step 0).
+        preview: draws the first picture, small, as this step sees it coming; nothing is done unless it is called, which
+            must be before the next event is asked for. ``None`` if no step of the first picture was just done.
     """
 
     phase: Phase
     step: int
     num_inference_steps: int
     warnings: tuple[tuple[GenerationWarning, ...], ...] = ()
+    preview: Callable[[], Image.Image] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,14 @@ def encode_picture(
     return (encoded - mean) / std * vae.config.scaling_factor
 
 
+@torch.no_grad()
+def encode_pixels(vae: Any, pixels: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b c h w"]:
+    """Most likely latents of pictures in [-1, 1]; float32, as the UNet sees them."""
+    encoded = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode().float()
+    mean, std = _mean_and_std(vae, encoded)
+    return (encoded - mean) / std * vae.config.scaling_factor
+
+
 def _set_tiling(vae: Any, latent_height: int, latent_width: int) -> None:
     """Have the VAE take the next picture in tiles if it is large, and as a whole if not."""
     # A VAE of our own has no tiles; its pictures are small.

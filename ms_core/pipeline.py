@@ -10,13 +10,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from ms_core.adapter import MSAdapter
@@ -35,6 +37,7 @@ from ms_core.loading import IMAGE_ENCODER, load_image_encoder, load_sdxl
 from ms_core.loras import LoraLibrary, Loras
 from ms_core.memory import choose_mode
 from ms_core.modes import MemoryMode, MemorySetting
+from ms_core.previews import Previews
 from ms_core.references import ReferencePreprocessor
 from ms_core.residency import Residency, model_parts
 from ms_core.retry import make_with_retry
@@ -80,6 +83,10 @@ class ModelParts:
         )
 
 
+# The clean latents of a batch's first picture, as a step sees them coming.
+_Estimate = Callable[[], Float[Tensor, "1 c h w"]]
+
+
 @dataclass(slots=True)
 class _Run:
     """State of one batch between its steps.
@@ -114,6 +121,7 @@ class MSDiffusionPipeline:
         loras: the same; they act only while a step of their request is made.
         device: where all models work.
         residency: which of them are there, and when.
+        previews: draws latents on their way.
     """
 
     def __init__(self, parts: ModelParts, device: torch.device | str = "cpu", memory: MemoryMode | None = None) -> None:
@@ -145,6 +153,7 @@ class MSDiffusionPipeline:
             ) from error
         reader = ReferenceReader(parts.image_encoder, parts.preprocessor, self.residency)
         self.conditioner = Conditioner(self.components, reader, self.adapter, self.residency)
+        self.previews = Previews(self.card.preview, self.components, self.residency)
         self.control_nets = ControlNets(parts.directory, self.unet)
         self.loras = LoraLibrary(self.components, parts.directory, self.device)
         self.adapter.install(self.unet)
@@ -234,8 +243,8 @@ class MSDiffusionPipeline:
             yield Progress("denoise", 0, steps, warnings)
             with self.residency.use("unet", *run.controls.nets):
                 for step in range(steps):
-                    run.latents = self._denoise(run, step)
-                    yield Progress("denoise", step + 1, steps, warnings)
+                    run.latents, estimate = self._denoise(run, step)
+                    yield Progress("denoise", step + 1, steps, warnings, partial(self._preview, estimate))
             yield Progress("decode", steps, steps, warnings)
             latents = run.latents.split_with_sizes([1] * len(batch))
             # Decoding takes the most memory of all; keys, values and LoRAs have done their part.
@@ -249,6 +258,12 @@ class MSDiffusionPipeline:
                     for image, row, resolved, found in zip(images, latents, batch, warnings, strict=True)
                 )
             )
+
+    @torch.no_grad()
+    def _preview(self, estimate: _Estimate) -> Image.Image:
+        """The first picture, small, as a step sees it coming."""
+        with device_errors():
+            return self.previews.draw(estimate())
 
     def _find_warnings(self, row: ResolvedSpec, num_steps: int) -> tuple[GenerationWarning, ...]:
         return (
@@ -291,8 +306,8 @@ class MSDiffusionPipeline:
             return encode_pictures(batch, self.components, generators)
 
     @torch.no_grad()
-    def _denoise(self, run: _Run, step_index: int) -> Float[Tensor, "specs c h w"]:
-        """Latents after one step; one UNet call with the unconditional rows first."""
+    def _denoise(self, run: _Run, step_index: int) -> tuple[Float[Tensor, "specs c h w"], _Estimate]:
+        """Latents after one step, and how it sees the first picture; one UNet call with the unconditional rows first."""
         self.loras.activate(run.loras)
         conditioning, guided = run.conditioning, run.conditioning.guided
         timestep = run.schedule.timesteps[step_index]
@@ -312,5 +327,9 @@ class MSDiffusionPipeline:
         )[0].float()
         unconditional, prediction = prediction.tensor_split([len(run.guidance_scales)])
         prediction[guided] = unconditional + run.guidance_scales * (prediction[guided] - unconditional)
+        # Kept, not computed: a preview is rarely asked for.
+        estimate = partial(run.schedule.estimate, prediction[:1], step_index, scaled[:1])
         latents = run.schedule.step(prediction, step_index, run.latents, run.generators)
-        return latents if run.starts is None else run.starts.hold(latents, run.schedule, step_index)
+        if run.starts is not None:
+            latents = run.starts.hold(latents, run.schedule, step_index)
+        return latents, estimate

@@ -73,5 +73,6 @@ def _make_one_by_one(make: MakeBatch, batch: Sequence[ResolvedSpec], warning: Ge
             if event.warnings:
                 warnings[index] = (*event.warnings[0], warning)
             steps = event.num_inference_steps
-            yield Progress(event.phase, index * steps + event.step, len(batch) * steps, tuple(warnings))
+            preview = event.preview if index == 0 else None
+            yield Progress(event.phase, index * steps + event.step, len(batch) * steps, tuple(warnings), preview)
     yield Finished(tuple(generations))

@@ -23,6 +23,8 @@ from ms_core.spec import MAX_LCM_STEPS, check_scheduler
 _ZERO_SNR = "rescale_betas_zero_snr"
 # Karras et al. 2022 begin here (table 1); beyond it, latents are noise and nothing else.
 _PURE_NOISE_SIGMA = 80.0
+# Below it, nothing can be said of a picture from the noise in it.
+_LEAST_ALPHA = 1e-3
 _NO_PURE_NOISE = "The scheduler {} cannot begin at pure noise as this model does; choose euler or dpmpp_2m instead."
 
 # Class, and values that overrule the config: some would clip latents as if they were pictures.
@@ -93,6 +95,7 @@ class Schedule:
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(begin)
         self._scheduler = scheduler
+        self._alphas_and_betas = _alphas_and_betas(scheduler, begin)
         self._draws_noise = "generator" in signature(scheduler.step).parameters
 
     def __len__(self) -> int:
@@ -113,6 +116,25 @@ class Schedule:
         """Latents as the UNet sees them at this step."""
         return self._scheduler.scale_model_input(latents, self.timesteps[step_index])
 
+    def estimate(
+        self,
+        prediction: Float[Tensor, "specs c h w"],
+        step_index: int,
+        scaled: Float[Tensor, "specs c h w"],
+    ) -> Float[Tensor, "specs c h w"]:
+        """Clean latents as a step sees them coming; those of the last step are the result, or nearly so.
+
+        Args:
+            prediction: what the UNet said.
+            scaled: what it saw, see ``scaled``.
+        """
+        # What the UNet sees is ``alpha * clean + beta * noise`` with ``alpha**2 + beta**2 == 1``, whatever the scheduler.
+        alpha, beta = self._alphas_and_betas[step_index]
+        kind = self._scheduler.config.prediction_type
+        if kind == "v_prediction":
+            return alpha * scaled - beta * prediction
+        return prediction if kind == "sample" else (scaled - beta * prediction) / max(alpha, _LEAST_ALPHA)
+
     def step(
         self,
         prediction: Float[Tensor, "specs c h w"],
@@ -129,6 +151,17 @@ class Schedule:
         noise = {"generator": list(generators)} if self._draws_noise else {}
         timestep = self.timesteps[step_index]
         return self._scheduler.step(prediction, timestep, latents, return_dict=False, **noise)[0]
+
+
+def _alphas_and_betas(scheduler: Any, begin: int) -> list[tuple[float, float]]:
+    """How much of the clean latents and how much noise the UNet sees, at each step from ``begin`` on."""
+    timesteps = scheduler.timesteps[begin:].cpu()
+    if hasattr(scheduler, "sigmas"):
+        sigmas = scheduler.sigmas[begin : begin + len(timesteps)].double().cpu()
+        alphas = (1 + sigmas**2).rsqrt()
+    else:
+        alphas = scheduler.alphas_cumprod.double().cpu()[timesteps.long()].sqrt()
+    return [(float(alpha), max(0.0, 1 - float(alpha) ** 2) ** 0.5) for alpha in alphas]
 
 
 def _drop_step_below_zero(scheduler: Any) -> None:

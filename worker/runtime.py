@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +16,7 @@ from ms_core.config import ModelCard
 from ms_core.errors import StartupError
 from ms_core.modes import MemoryMode
 from ms_core.pipeline import Finished, Generation, MSDiffusionPipeline, Progress
+from ms_core.previews import preview_webp
 from ms_core.spec import GenerationSpec, GenerationWarning, Subject
 from worker.config import WorkerSettings
 from worker.contract import JobWarning
@@ -108,7 +110,12 @@ def _version(package: str) -> str:
 
 def _report(progress: Progress) -> Report:
     warnings = tuple(warning for row in progress.warnings for warning in _job_warnings(row))
-    return Report(progress.phase, progress.step, progress.num_inference_steps, warnings)
+    preview = None if progress.preview is None else partial(_preview, progress.preview)
+    return Report(progress.phase, progress.step, progress.num_inference_steps, warnings, preview)
+
+
+def _preview(draw: Callable[[], Image.Image]) -> bytes:
+    return preview_webp(draw())
 
 
 def _pictures(finished: Finished) -> list[Picture]:

@@ -136,6 +136,7 @@ class StoredRequest(FrozenModel):
     loras: tuple[StoredLora, ...] = ()
     controls: tuple[StoredControl, ...] = ()
     start: StoredStart | None = None
+    previews: bool = False
     model: Annotated[str, Field(pattern=rf"^{MODEL_NAME_PATTERN}$")]
 
     @property

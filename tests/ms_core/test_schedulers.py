@@ -123,6 +123,23 @@ def test_a_perfect_model_leads_to_its_picture(name: str, config) -> None:
     torch.testing.assert_close(latents, clean, atol=0.01, rtol=0.01)
 
 
+@pytest.mark.parametrize(("name", "config"), PERFECT)
+def test_a_perfect_model_sees_its_picture_at_every_step(name: str, config) -> None:
+    steps = Schedule(make_scheduler(name, config), 30, 30, CPU)
+    alphas = make_scheduler("ddim", config).alphas_cumprod
+    clean, noise = (torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    latents = steps.noised(clean, noise, 0)
+    for index, timestep in enumerate(steps.timesteps):
+        alpha = alphas[int(timestep)]
+        current = steps.scaled(latents, index)
+        true_noise = (current - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+        velocity = alpha.sqrt() * true_noise - (1 - alpha).sqrt() * clean
+        prediction = true_noise if config["prediction_type"] == "epsilon" else velocity
+        # Karras' steps lie between the timesteps that the model knows, so its alpha is a little off.
+        torch.testing.assert_close(steps.estimate(prediction, index, current), clean, atol=0.05, rtol=0.05)
+        latents = steps.step(prediction, index, latents, [torch.Generator()])
+
+
 @pytest.mark.parametrize("spacing", TIMESTEP_SPACINGS)
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_number_of_steps_is_done_within_the_models_timesteps(name: str, spacing: str) -> None:
