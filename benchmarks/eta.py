@@ -57,18 +57,19 @@ class Asked:
     at: float
 
 
-def seconds(shape: dict[str, int]) -> float:
+def seconds(shape: dict[str, int], step_s: float) -> float:
     """What a job of a shape takes, but for its luck."""
     pixels = shape.get("width", 128) * shape.get("height", 128) / 128**2
-    return STEP_S * shape["num_inference_steps"] * shape.get("num_images", 1) * pixels
+    return step_s * shape["num_inference_steps"] * shape.get("num_images", 1) * pixels
 
 
 class Load:
     """Sends jobs of all shapes, in an order that is the same every time."""
 
-    def __init__(self, stack: ServiceStack) -> None:
+    def __init__(self, stack: ServiceStack, step_s: float) -> None:
         picture = Image.new("RGB", (32, 32), "orange")
         self._stack = stack
+        self._rate = BUSY * WORKERS / statistics.fmean(seconds(shape, step_s) for shape in SHAPES)
         self._makers = [RequestMaker(picture, **shape) for shape in SHAPES]
         self._random = random.Random(1)
 
@@ -84,11 +85,10 @@ class Load:
 
     def send_steadily(self, count: int) -> list[Asked]:
         """Many jobs, at random moments."""
-        rate = BUSY * WORKERS / statistics.fmean(map(seconds, SHAPES))
         asked: list[Asked] = []
         due = time.monotonic()
         for _ in range(count):
-            due += self._random.expovariate(rate)
+            due += self._random.expovariate(self._rate)
             time.sleep(max(0.0, due - time.monotonic()))
             asked.append(self.send())
         return asked
@@ -124,11 +124,11 @@ def report(stack: ServiceStack, asked: list[Asked]) -> dict[str, Any]:
     }
 
 
-def measure(warm_up: int, steady: int, burst: int) -> dict[str, Any]:
+def measure(warm_up: int, steady: int, burst: int, step_s: float = STEP_S) -> dict[str, Any]:
     """Run the loads one after the other."""
     with ServiceStack() as stack:
-        stack.start_workers(WORKERS, STEP_S)
-        load = Load(stack)
+        stack.start_workers(WORKERS, step_s)
+        load = Load(stack, step_s)
         learning, settled = load.send_steadily(warm_up), load.send_steadily(steady)
         _wait_for_all(stack, learning + settled)
         at_once = [load.send() for _ in range(burst)]
@@ -166,10 +166,10 @@ def _round(value: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--quick", action="store_true", help="few jobs: to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="few short jobs: to see that it runs")
     options = parser.parse_args()
     os.environ["MSD_BENCH_NOISE"] = str(NOISE)
-    figures = measure(5, 6, 5) if options.quick else measure(20, 100, 60)
+    figures = measure(5, 6, 5, STEP_S / 10) if options.quick else measure(20, 100, 60)
     median = figures["steady"]["median_error"]
     results = {
         "command": "python benchmarks/eta.py" + (" --quick" if options.quick else ""),
