@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import redis
 
@@ -94,46 +94,47 @@ class Forecast:
 
     def outlook(self, record: JobRecord) -> Outlook:
         """What is ahead of a job."""
-        if record.state.ended:
-            return Outlook()
-        if record.state is JobState.RUNNING:
-            view, _ = self._look(None)
-            return Outlook(None, _until_end(record, view))
-        view, position = self._look(record.entry)
-        own_s = view.estimates.seconds(record.shape)
-        if own_s is None or not view.serving:
-            return Outlook(position)
-        # Without an entry it is on its way to a worker.
-        begin_s = 0.0 if position is None else view.begins_in_s(record.entry, position)
-        return Outlook(position, begin_s + own_s)
+        return self.outlooks([record])[0]
 
-    def _look(self, entry: str | None) -> tuple[View, int | None]:
-        """A view that is young enough, and the position of an entry."""
+    def outlooks(self, records: Sequence[JobRecord]) -> list[Outlook]:
+        """What is ahead of each of several jobs; as many questions as for one."""
+        if all(record.state.ended for record in records):
+            return [Outlook()] * len(records)
+        view, positions = self._look([record.entry for record in records if record.state is JobState.QUEUED])
+        return [_outlook(record, view, positions.get(record.entry)) for record in records]
+
+    def _look(self, entries: list[str]) -> tuple[View, dict[str, int | None]]:
+        """A view that is young enough, and the positions of entries."""
         view = self._view
-        if view is not None and view.age_s < VIEW_AGE_S and (entry is None or view.knows(entry)):
-            return view, self._position(entry)
         # One thread at a time takes a view; the others make do with the last one.
-        if view is not None and (entry is None or view.knows(entry)) and self._lock.locked():
-            return view, self._position(entry)
+        is_enough = view is not None and (view.age_s < VIEW_AGE_S or self._lock.locked())
+        if view is not None and is_enough and all(map(view.knows, entries)):
+            return view, self._positions(entries, view)
         with self._lock:
-            self._view, position = self._take_view(entry)
-            return self._view, position
+            self._view, positions = self._take_view(entries)
+            return self._view, positions
 
-    def _position(self, entry: str | None) -> int | None:
-        return None if entry is None else cast("int | None", self._client.lpos(self._queue_key, entry))
+    def _positions(self, entries: list[str], view: View) -> dict[str, int | None]:
+        if not entries:
+            return {}
+        with self._client.pipeline(transaction=False) as pipeline:
+            for entry in entries:
+                # Redis goes through the queue: what was at its head is found from there, what is new from the other end.
+                pipeline.lpos(self._queue_key, entry, rank=1 if entry in view.places else -1)
+            return dict(zip(entries, pipeline.execute(), strict=True))
 
-    def _take_view(self, entry: str | None) -> tuple[View, int | None]:
+    def _take_view(self, entries: list[str]) -> tuple[View, dict[str, int | None]]:
         with self._client.pipeline(transaction=False) as pipeline:
             pipeline.time()
             pipeline.lrange(self._pace_key, 0, -1)
             pipeline.lrange(self._queue_key, 0, HEAD - 1)
             pipeline.smembers(self._running_key)
             pipeline.smembers(self._workers_key)
-            if entry is not None:
+            for entry in entries:
                 pipeline.lpos(self._queue_key, entry)
-            (seconds, micros), pace, entries, running, workers, *position = pipeline.execute()
+            (seconds, micros), pace, first, running, workers, *positions = pipeline.execute()
         now = time.time()
-        head = [text.decode() for text in entries]
+        head = [text.decode() for text in first]
         jobs = [JobKey.of_entry(text) for text in head] + [JobKey.parse(text.decode()) for text in running]
         with self._client.pipeline(transaction=False) as pipeline:
             pipeline.mget([f"msd:worker:{name.decode()}" for name in workers] or [""])
@@ -146,7 +147,20 @@ class Forecast:
         view = _make_view(
             read_estimates(pace), records, head, states[: len(head)], states[len(head) :], now + clock_offset_s
         )
-        return view, (position[0] if position else None)
+        return view, dict(zip(entries, positions, strict=True))
+
+
+def _outlook(record: JobRecord, view: View, position: int | None) -> Outlook:
+    if record.state.ended:
+        return Outlook()
+    if record.state is JobState.RUNNING:
+        return Outlook(None, _until_end(record, view))
+    own_s = view.estimates.seconds(record.shape)
+    if own_s is None or not view.serving:
+        return Outlook(position)
+    # Without an entry it is on its way to a worker.
+    begin_s = 0.0 if position is None else view.begins_in_s(record.entry, position)
+    return Outlook(position, begin_s + own_s)
 
 
 def rounded(seconds: float | None) -> float | None:

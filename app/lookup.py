@@ -1,21 +1,18 @@
-"""What a poll asks for: without threads, and with as few questions to Redis as can be."""
+"""What a poll asks for: no thread waits for each, and all that come at once are put to Redis together."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import redis
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ConstantBackoff
 
-from app.config import Settings
+from app.batches import Batches
 from app.eta import Forecast, Outlook
 from app.jobs import Jobs, is_due
 from worker.contract import LOCAL_OWNER, JobRecord, is_job_id
 
-MAX_CONNECTIONS = 64
 # Threads of their own: polls do not wait behind requests whose pictures are decoded.
 MAX_THREADS = 8
 
@@ -41,13 +38,13 @@ class Lookup:
         redis.exceptions.RedisError: Redis cannot be reached.
     """
 
-    def __init__(self, client: Redis, jobs: Jobs, forecast: Forecast, lifetime_s: float) -> None:
-        # Its types are those of a client that may be blocking too.
-        self._client: Any = client
+    def __init__(self, client: redis.Redis, jobs: Jobs, forecast: Forecast, lifetime_s: float) -> None:
+        self._client = client
         self._jobs = jobs
         self._forecast = forecast
         self._threads = CapacityLimiter(MAX_THREADS)
         self._lifetime_s = lifetime_s
+        self._batches = Batches[str | JobRecord, JobView | None](self._look_up, "lookup")
 
     async def view(self, job_id: str) -> JobView:
         """The job as it stands now.
@@ -56,29 +53,38 @@ class Lookup:
             JobNotFoundError: there is no such job.
             JobGoneError: there was one, and it was deleted or is over its lifetime.
         """
-        key = f"msd:job:{LOCAL_OWNER}:{job_id}"
-        fields = await self._client.hgetall(key) if is_job_id(job_id) else None
-        record = JobRecord.from_hash(fields) if fields else None
-        if record is None or is_due(record, self._lifetime_s):
-            # Rare, and takes more than reading.
-            record = await run_sync(self._jobs.find, job_id, limiter=self._threads)
-        return await self.view_of(record)
+        view = await self._batches.ask(job_id) if is_job_id(job_id) else None
+        if view is not None:
+            return view
+        # Rare, and takes more than reading.
+        return await self.view_of(await run_sync(self._jobs.find, job_id, limiter=self._threads))
 
     async def view_of(self, record: JobRecord) -> JobView:
         """The job of a record just read."""
         if record.state.ended:
             return JobView(record, Outlook())
-        return JobView(record, await run_sync(self._forecast.outlook, record, limiter=self._threads))
+        view = await self._batches.ask(record)
+        return view or JobView(record, Outlook())
 
+    def close(self) -> None:
+        """Look up no more."""
+        self._batches.close()
 
-def connect_lookup(settings: Settings) -> Redis:
-    """A client for ``Lookup``: whoever finds all its connections in use waits for one for a short while."""
-    pool = BlockingConnectionPool.from_url(
-        settings.redis_url,
-        max_connections=MAX_CONNECTIONS,
-        timeout=settings.redis_timeout_s,
-        socket_timeout=settings.redis_timeout_s,
-        socket_connect_timeout=settings.redis_timeout_s,
-        retry=Retry(ConstantBackoff(0.05), retries=1),
-    )
-    return Redis.from_pool(pool)
+    def _look_up(self, asked: list[str | JobRecord]) -> list[JobView | None | Exception]:
+        """The jobs of ids and of records just read; ``None`` for those that are not there or past a deadline."""
+        with self._client.pipeline(transaction=False) as pipeline:
+            for item in asked:
+                if isinstance(item, str):
+                    pipeline.hgetall(f"msd:job:{LOCAL_OWNER}:{item}")
+            read = iter(pipeline.execute() if len(pipeline) else [])
+        found = [self._record(next(read)) if isinstance(item, str) else item for item in asked]
+        outlooks = iter(self._forecast.outlooks([item for item in found if isinstance(item, JobRecord)]))
+        return [JobView(item, next(outlooks)) if isinstance(item, JobRecord) else item for item in found]
+
+    def _record(self, fields: dict[bytes, bytes]) -> JobRecord | None | Exception:
+        try:
+            record = JobRecord.from_hash(fields) if fields else None
+        except ValueError as error:
+            # The others' records can be read.
+            return error
+        return None if record is None or is_due(record, self._lifetime_s) else record

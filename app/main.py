@@ -22,7 +22,7 @@ from app.event_log import EventLog
 from app.health import Health
 from app.job_list import JobList
 from app.jobs import Jobs
-from app.lookup import Lookup, connect_lookup
+from app.lookup import Lookup
 from app.metrics import Metrics
 from app.models import Models
 from app.parameters import REQUEST_HEADERS
@@ -48,13 +48,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = Settings() if settings is None else settings
     client = connect(settings)
     event_log = EventLog.connect(settings)
-    lookup_client = connect_lookup(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await event_log.close()
-        await lookup_client.aclose()
+        app.state.lookup.close()
         client.close()
 
     app = FastAPI(
@@ -70,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.jobs = Jobs(client, artifacts, settings)
     app.state.submissions = Submissions(client, artifacts, app.state.jobs, settings)
     app.state.job_list = JobList(client, app.state.jobs, forecast, settings)
-    app.state.lookup = Lookup(lookup_client, app.state.jobs, forecast, settings.lifetime_s)
+    app.state.lookup = Lookup(client, app.state.jobs, forecast, settings.lifetime_s)
     app.state.event_log = event_log
     app.state.waiting = Waiting(app.state.lookup, event_log)
     app.state.metrics = Metrics(client, settings.model, app.version)

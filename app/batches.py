@@ -1,0 +1,112 @@
+"""Many questions answered at the price of one: what is asked while an answer is on its way is asked together, next."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import groupby
+from queue import Empty, SimpleQueue
+from typing import Generic, NamedTuple, TypeVar
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+# So that one answer does not get too long, for whoever comes next waits for it.
+LARGEST_BATCH = 64
+
+
+class _Asked(NamedTuple, Generic[Question, Answer]):
+    """A question, and who waits for its answer where."""
+
+    question: Question
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Answer]
+
+
+class Batches(Generic[Question, Answer]):
+    """Puts questions that come one by one, from event loops, to a function that may block and answers many at once.
+
+    One thread does it. It works on what came while it worked before, so the batches grow with the load.
+    """
+
+    def __init__(self, answer: Callable[[list[Question]], list[Answer | Exception]], name: str) -> None:
+        """Nothing runs before the first question.
+
+        Args:
+            answer: gives for each question an answer, or the error with which that question fails; an error raised fails
+                all of them, and those that came meanwhile: they would have to wait as long for the same.
+            name: of the thread.
+        """
+        self._answer = answer
+        self._name = name
+        self._asked: SimpleQueue[_Asked[Question, Answer] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    async def ask(self, question: Question) -> Answer:
+        """The answer to one question; raises what ``answer`` gave or raised."""
+        loop = asyncio.get_running_loop()
+        asked = _Asked[Question, Answer](question, loop, loop.create_future())
+        self._require_thread()
+        self._asked.put(asked)
+        return await asked.future
+
+    def close(self) -> None:
+        """Answer no more, but what was asked before."""
+        with self._lock:
+            if self._thread is not None:
+                self._asked.put(None)
+                self._thread.join()
+                self._thread = None
+
+    def _require_thread(self) -> None:
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                    self._thread.start()
+
+    def _run(self) -> None:
+        while (first := self._asked.get()) is not None:
+            batch = [first]
+            is_last = self._gather(batch, LARGEST_BATCH)
+            try:
+                answers = self._answer([asked.question for asked in batch])
+            except Exception as error:  # whatever it is, those who asked are told, and the thread lives on
+                is_last = is_last or self._gather(batch, None)
+                answers = [error] * len(batch)
+            _deliver(zip(batch, answers, strict=True))
+            if is_last:
+                return
+
+    def _gather(self, batch: list[_Asked[Question, Answer]], most: int | None) -> bool:
+        """Add what has been asked by now; whether that was all that will ever be."""
+        with suppress(Empty):
+            while most is None or len(batch) < most:
+                asked = self._asked.get_nowait()
+                if asked is None:
+                    return True
+                batch.append(asked)
+        return False
+
+
+def _deliver(answered: Iterable[tuple[_Asked[Question, Answer], Answer | Exception]]) -> None:
+    """Wake up each event loop once."""
+    for _, group in groupby(answered, key=lambda pair: id(pair[0].loop)):
+        pairs = list(group)
+        # A loop that was closed meanwhile has nobody left who waits.
+        with suppress(RuntimeError):
+            pairs[0][0].loop.call_soon_threadsafe(_settle, pairs)
+
+
+def _settle(pairs: list[tuple[_Asked[Question, Answer], Answer | Exception]]) -> None:
+    for asked, answer in pairs:
+        # The client may have gone away.
+        if asked.future.done():
+            continue
+        if isinstance(answer, Exception):
+            asked.future.set_exception(answer)
+        else:
+            asked.future.set_result(answer)
