@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from service_processes import ROOT
@@ -22,3 +24,40 @@ def test_the_dry_run_says_so_and_measures_everything(tmp_path: Path) -> None:
     assert [row["seconds"] > 0 for row in results["memory_modes"]] == [True] * 3
     # The fast path gives what the formula gives when it is written down plainly.
     assert results["comparison"]["latents_max_difference_to_plain_reference"] < 1e-3
+
+
+@pytest.fixture(scope="module")
+def service_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the benchmark of the service writes when it measures far too little."""
+    if shutil.which("wrk") is None:
+        pytest.skip("needs wrk")
+    out = tmp_path_factory.mktemp("service") / "service.json"
+    command = [sys.executable, ROOT / "benchmarks" / "service.py", "all", "--quick", "--out", out]
+    subprocess.run(command, check=True, cwd=ROOT, timeout=300)
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_the_benchmark_of_the_service_measures_every_figure_and_says_how(service_results: Path) -> None:
+    figures: dict[str, Any] = json.loads(service_results.read_text())["figures"]
+    commands = {name: row["command"] for name, row in figures.items()}
+    names = ["submits", "flat-submits", "polls", "polls-and-submits", "start", "overhead", "growth", "backlog"]
+    assert commands == {name: f"python benchmarks/service.py {name} --quick" for name in names}
+    assert all(isinstance(row["met"], bool) and row["goal"] for row in figures.values())
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_no_request_of_the_benchmark_is_refused(service_results: Path) -> None:
+    figures: dict[str, Any] = json.loads(service_results.read_text())["figures"]
+    refused = [figures[name]["refused"] for name in ("submits", "flat-submits")]
+    errors = [figures[name]["errors"] for name in ("polls", "polls-and-submits")]
+    assert refused + errors == [0, 0, 0, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_the_figures_of_the_service_are_drawn(service_results: Path) -> None:
+    plots = {path.name for path in service_results.parent.glob("*.svg")}
+    assert plots == {"service-rates.svg", "service-latencies.svg", "service-growth.svg"}
