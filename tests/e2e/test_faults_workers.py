@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +60,10 @@ def pid_of(service: FaultService, record: JobRecord) -> int:
 
 def worker_pids(service: FaultService) -> set[int]:
     return {pid for pid, line in processes_of(service.folder).items() if "worker.main" in line}
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def readiness(service: FaultService) -> tuple[str, str]:
@@ -136,6 +141,26 @@ def test_a_job_that_kills_two_workers_fails_and_says_so(quick: FaultService) -> 
     assert "2 times in a row" in answer["error"]["detail"]
     assert quick.http.get(f"/jobs/{job_id}/images/0").status_code == 404
     assert quick.wait_for_end(quick.submit()).state is SUCCEEDED
+
+
+def test_a_host_that_stood_still_for_longer_than_a_step_may_last_goes_on_with_its_job(quick: FaultService) -> None:
+    quick.data_dir.mkdir(exist_ok=True)
+    (quick.data_dir / "linger").touch()
+    job_id = quick.submit(prompt="a cat and a teapot lingers-in-denoise")
+    record = quick.wait_for(job_id, lambda record: record.phase == "denoise", "phase denoise")
+    worker = pid_of(quick, record)
+    both = (parent_of(worker), worker)
+    for pid in both:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(STEP_BUDGET_S + 1)
+    # The supervisor comes first, so that it sees a worker that is late.
+    os.kill(both[0], signal.SIGCONT)
+    time.sleep(0.5)
+    os.kill(both[1], signal.SIGCONT)
+    (quick.data_dir / "linger").unlink()
+    done = quick.wait_for_end(job_id)
+    assert (done.state, done.attempt, done.worker) == (SUCCEEDED, 1, record.worker)
+    assert worker_pids(quick) == {worker}
 
 
 @pytest.mark.parametrize("fault", ["hangs-once", "hangs-locked-once"])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +10,7 @@ from pathlib import Path
 import pytest
 from job_helpers import Desk, wait_until
 from PIL import Image
-from service_processes import processes_of, running_msd
+from service_processes import running_msd
 
 from worker.contract import CancelOutcome, JobState, WorkerRecord, WorkerState
 from worker.png_recipe import read_recipe
@@ -43,7 +41,7 @@ def supervisor(
 ) -> Iterator[subprocess.Popen[str]]:
     """One supervisor for all tests of this file."""
     arguments = ("worker", "--model", golden_model_directory, "--data", data_dir)
-    settings = {"MSD_REDIS_URL": redis_server.url, "MSD_DEVICE": "cpu", "MSD_RECOVERY_GRACE_S": "1"}
+    settings = {"MSD_REDIS_URL": redis_server.url, "MSD_DEVICE": "cpu"}
     with running_msd(*arguments, **settings) as process:
         yield process
 
@@ -67,13 +65,13 @@ def the_worker(desk: Desk) -> WorkerRecord:
     """The one worker, once it is idle."""
 
     def idle() -> list[WorkerRecord]:
-        return [worker for worker in desk.jobs.workers(desk.model) if worker.state is WorkerState.IDLE]
+        return [worker for worker in desk.registry.workers(desk.model) if worker.state is WorkerState.IDLE]
 
     return wait_until(idle, "an idle worker")[0]
 
 
 def pixels(desk: Desk, job_id: str) -> bytes:
-    with Image.open(io.BytesIO(desk.artifacts.load_image(job_id, 0))) as image:
+    with Image.open(io.BytesIO(desk.image(job_id))) as image:
         return image.tobytes()
 
 
@@ -83,7 +81,7 @@ def test_a_job_runs_from_end_to_end(desk: Desk, worker: WorkerRecord) -> None:
     assert (record.state, record.error) == (JobState.SUCCEEDED, None)
     assert [(image.width, image.height, image.seed) for image in record.images] == [(256, 256, 11), (256, 256, 12)]
     assert (record.worker, record.device, record.attempt) == (worker.name, "cpu", 1)
-    recipe = read_recipe(desk.artifacts.load_image(job_id, 1))
+    recipe = read_recipe(desk.image(job_id, 1))
     assert recipe is not None
     assert recipe["seed"] == 12
     assert recipe["values"]["num_inference_steps"] == 2
@@ -98,20 +96,9 @@ def test_the_same_seed_gives_the_same_picture(desk: Desk) -> None:
 
 
 def test_the_card_of_the_model_is_published(desk: Desk, worker: WorkerRecord) -> None:
-    card = desk.jobs.card(desk.model)
+    card = desk.registry.card(desk.model)
     assert card is not None
     assert (card.name, card.max_height, card.defaults.height) == ("golden", 512, 256)
-
-
-def test_a_job_canceled_before_its_start_is_never_begun(desk: Desk) -> None:
-    running = desk.submit(**LONG)
-    desk.wait_for_step(running)
-    waiting = desk.submit()
-    assert desk.jobs.request_cancel(waiting) is CancelOutcome.CANCELED
-    desk.jobs.request_cancel(running)
-    desk.wait_for_end(desk.submit(num_inference_steps=1))
-    record = desk.get(waiting)
-    assert (record.state, record.attempt) == (JobState.CANCELED, 0)
 
 
 def test_a_running_job_is_canceled_within_one_step_and_the_model_stays_warm(desk: Desk, worker: WorkerRecord) -> None:
@@ -145,54 +132,3 @@ def test_a_foreign_function_is_refused_and_the_worker_lives_on(
     wait_until(lambda: refused.get_status(refresh=True) == "failed", "the refusal")
     assert not (tmp_path / "broken-in").exists()
     assert desk.wait_for_end(desk.submit(num_inference_steps=1)).worker == worker.name
-
-
-def test_a_finished_picture_survives_a_redis_that_is_away(
-    desk: Desk, worker: WorkerRecord, redis_server: RedisServer
-) -> None:
-    job_id = desk.submit(num_inference_steps=20)
-    desk.wait_for_step(job_id)
-    redis_server.stop()
-    wait_until(lambda: desk.artifacts.load_manifest(job_id), "the pictures on disk, with Redis away")
-    redis_server.start()
-    record = desk.wait_for_end(job_id)
-    assert (record.state, record.attempt, record.worker) == (JobState.SUCCEEDED, 1, worker.name)
-    assert the_worker(desk).pid == worker.pid
-
-
-def test_a_job_whose_worker_is_killed_runs_again(desk: Desk, worker: WorkerRecord) -> None:
-    job_id = desk.submit(**{**LONG, "num_inference_steps": 20})
-    desk.wait_for_step(job_id)
-    os.kill(worker.pid, signal.SIGKILL)
-    record = desk.wait_for_end(job_id)
-    assert (record.state, record.attempt) == (JobState.SUCCEEDED, 2)
-    assert record.worker != worker.name
-
-
-def test_a_job_whose_workers_hang_and_die_ends_failed(desk: Desk, worker: WorkerRecord) -> None:
-    job_id = desk.submit(**LONG)
-    desk.wait_for_step(job_id)
-    os.kill(worker.pid, signal.SIGSTOP)
-    wait_until(lambda: desk.get(job_id).state is JobState.QUEUED, "the job back in the queue", patience_s=30)
-    desk.wait_for_step(job_id)
-    second = next(found for found in desk.jobs.workers(desk.model) if found.name == desk.get(job_id).worker)
-    os.kill(second.pid, signal.SIGKILL)
-    record = desk.wait_for_end(job_id)
-    assert record.error is not None
-    assert (record.state, record.error.code, record.attempt) == (JobState.FAILED, "worker_died", 2)
-    assert desk.wait_for_end(desk.submit(num_inference_steps=1)).state is JobState.SUCCEEDED
-
-
-def test_workers_told_to_end_hand_their_jobs_back(
-    desk: Desk, worker: WorkerRecord, supervisor: subprocess.Popen[str], data_dir: Path
-) -> None:
-    """The last test of this file: it ends the supervisor."""
-    job_id = desk.submit(**LONG)
-    desk.wait_for_step(job_id)
-    supervisor.send_signal(signal.SIGINT)
-    assert supervisor.wait(timeout=30) == 0
-    record = desk.get(job_id)
-    assert (record.state, record.attempt) == (JobState.QUEUED, 0)
-    assert desk.queue.job_ids() == {job_id}
-    assert desk.jobs.workers(desk.model) == []
-    assert [line for line in processes_of(data_dir).values() if "redis-server" not in line] == []

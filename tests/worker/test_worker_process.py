@@ -71,6 +71,63 @@ def test_a_child_that_ends_is_started_again_after_a_pause(monkeypatch: pytest.Mo
         assert pauses[-1] > pauses[0]
 
 
+def pause_after(process: ManagedProcess, clock: list[float], code: int) -> float:
+    """Seconds from the child's end, with this exit code, to the next start."""
+    assert process.pid is not None
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert process.tick() == code
+    ended_at = clock[0]
+    while process.pid is None:
+        clock[0] += 0.125
+        process.tick()
+    return clock[0] - ended_at
+
+
+def test_a_child_that_worked_and_was_killed_is_started_again_without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("worker.process.time.monotonic", lambda: clock[0])
+    with managed(python(FOREVER)) as process:
+        process.tick()
+        for _ in range(4):
+            process.note_work()
+            process.kill()
+            assert pause_after(process, clock, -signal.SIGKILL) == 0.5
+
+
+def test_a_child_that_never_worked_is_started_ever_more_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("worker.process.time.monotonic", lambda: clock[0])
+    with managed(python(FOREVER)) as process:
+        process.tick()
+        pauses: list[float] = []
+        for _ in range(4):
+            process.kill()
+            pauses.append(pause_after(process, clock, -signal.SIGKILL))
+    assert pauses == [0.5, 1, 2, 4]
+
+
+def test_a_child_that_worked_and_ends_by_itself_is_started_ever_more_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("worker.process.time.monotonic", lambda: clock[0])
+    with managed(python("raise SystemExit(4)")) as process:
+        process.tick()
+        pauses: list[float] = []
+        for _ in range(3):
+            process.note_work()
+            pauses.append(pause_after(process, clock, 4))
+    assert pauses == [0.5, 1, 2]
+
+
+def test_a_child_inherits_the_descriptors_that_it_is_given(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    code = f"import os; os.write({writing}, b'from the child')"
+    with managed(Command("child", [sys.executable, "-c", code], descriptors=[writing])) as process:
+        process.tick()
+        os.close(writing)
+        assert os.read(reading, 100) == b"from the child"
+    os.close(reading)
+
+
 def test_stopping_asks_first(tmp_path: Path) -> None:
     log_file = tmp_path / "child.log"
     code = f"import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('bye'))); print('ready', flush=True); {FOREVER}"

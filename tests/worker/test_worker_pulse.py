@@ -7,6 +7,7 @@ from job_helpers import wait_until
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from worker.contract import JobError, WorkerRecord, WorkerState
+from worker.phase_clock import PhaseClock
 from worker.pulse import Pulse
 
 BUDGETS_S = {"denoise": 0.05}
@@ -76,6 +77,23 @@ def test_progress_keeps_it_beating(pulse: Pulse, wire: Wire) -> None:
         return len(wire.beats) >= 20
 
     wait_until(steps_on, "beats for much longer than one budget")
+
+
+def test_the_clock_of_phases_is_set_anew_with_each_sign_of_progress() -> None:
+    record = WorkerRecord(
+        name="w", model="m", state=WorkerState.STARTING, device="cpu", host="h", pid=1, started_at=0.0
+    )
+    clock = PhaseClock.create()
+    pulse = Pulse(record, lambda beat: None, {"denoise": 5.0}.get, 1, clock)
+    pulse.enter("denoise", WorkerState.BUSY, "job")
+    first = clock.ends_at
+    pulse.enter("denoise", WorkerState.BUSY, "job")
+    assert first is not None
+    assert clock.ends_at is not None
+    assert clock.ends_at > first
+    pulse.enter("idle", WorkerState.IDLE)
+    assert (clock.phase, clock.ends_at) == ("idle", None)
+    clock.close()
 
 
 def test_it_goes_on_after_redis_was_away(pulse: Pulse, wire: Wire) -> None:
