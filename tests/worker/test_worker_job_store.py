@@ -19,8 +19,11 @@ from worker.contract import (
     JobStore,
     JobWarning,
     ProgressReply,
+    Registry,
     Requeue,
     StoredImage,
+    WorkerRecord,
+    WorkerState,
     new_job_id,
 )
 from worker.job_store import GONE_MARK_TTL_S, PROGRESS_ENTRIES
@@ -403,6 +406,29 @@ def test_the_second_counted_attempt_is_the_last(ledger: Ledger, reason: Requeue)
     record = ledger.get(job_id)
     assert (record.state, record.error, record.ended_at) == (FAILED, error, ledger.clock.now)
     assert ledger.jobs.active(ledger.name) == set()
+
+
+@pytest.mark.parametrize(
+    ("state", "has_the_job", "outcome"),
+    [("busy", True, None), ("idle", False, QUEUED), ("defunct", True, QUEUED), ("failed", True, QUEUED)],
+)
+def test_a_job_is_not_abandoned_while_its_worker_says_that_it_has_it(
+    ledger: Ledger, state: str, has_the_job: bool, outcome: JobState | None
+) -> None:
+    job_id, worker = ledger.create(), f"{ledger.name}-w"
+    ledger.jobs.begin(job_id, worker, "cpu")
+    beat = WorkerRecord(
+        name=worker,
+        model=ledger.name,
+        state=WorkerState(state),
+        device="cpu",
+        host="h",
+        pid=1,
+        job_id=job_id if has_the_job else None,
+        started_at=0.0,
+    )
+    Registry(ledger.client).publish_worker(beat, 10)
+    assert ledger.jobs.requeue(job_id, 1, Requeue.ABANDONED, DIED) is outcome
 
 
 def test_attempts_that_were_handed_back_do_not_count(ledger: Ledger) -> None:
