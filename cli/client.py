@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +19,9 @@ POLL_INTERVAL_S = 0.25
 TIMEOUT_S = 30.0
 # A restart of Redis or of the API may pass while a job is followed.
 PATIENCE_S = 30.0
+# The service says something at least every 15 s to those who watch.
+SILENCE_S = 40.0
+ENDS = ("succeeded", "failed", "canceled", "expired")
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -28,10 +33,14 @@ class ServiceClientError(Exception):
         detail: a plain sentence for the user.
         status: the HTTP status, or ``None`` if there was no answer.
         problems: "where: what" of every value that cannot be used.
+        is_lost: the request may have been heeded, only its answer was lost.
     """
 
-    def __init__(self, detail: str, status: int | None = None, problems: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, detail: str, status: int | None = None, problems: tuple[str, ...] = (), is_lost: bool = False
+    ) -> None:
         super().__init__(detail)
+        self.is_lost = is_lost
         self.detail = detail
         self.status = status
         self.problems = problems
@@ -47,8 +56,11 @@ class Job:
     """A job as the service last showed it.
 
     Attributes:
+        version: grows with every change.
         position: jobs ahead of it; ``None`` unless it is queued.
+        eta_s: seconds until its end, as the service guesses; ``None`` if it does not.
         phase: what the worker is doing; ``None`` before it has begun.
+        step, steps: denoising steps done, and in all; ``None`` before the first.
         fraction: part of the denoising that is done, from 0 to 1.
         image_seeds: the seed of each finished picture.
         references: positions of the subjects of which it can be seen what the model sees.
@@ -57,8 +69,12 @@ class Job:
 
     id: str
     status: str
+    version: int
     position: int | None
+    eta_s: float | None
     phase: str | None
+    step: int | None
+    steps: int | None
     fraction: float
     seed: int
     image_seeds: tuple[int, ...]
@@ -74,12 +90,16 @@ class Job:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """The job of a decoded job resource."""
-        progress = data["progress"] or {"phase": None, "fraction": 0.0}
+        progress = data["progress"] or {"phase": None, "step": None, "steps": None, "fraction": 0.0}
         return cls(
             id=data["id"],
             status=data["status"],
+            version=data["version"],
             position=data["position"],
+            eta_s=data.get("eta_seconds"),
             phase=progress["phase"],
+            step=progress["step"],
+            steps=progress["steps"],
             fraction=progress["fraction"],
             seed=data["seed"],
             image_seeds=tuple(image["seed"] for image in data["images"]),
@@ -138,15 +158,32 @@ class ServiceClient:
         self._client.close()
 
     def submit(self, request: dict[str, Any]) -> Job:
-        """Queue a request, in the form of the API's documentation."""
-        return Job.from_json(self._ask("POST", "/generate", json=request).json())
+        """Queue a request, in the form of the API's documentation; once, even if an answer is lost on the way."""
+        headers = {"Idempotency-Key": secrets.token_urlsafe(16)}
+        lost_at: float | None = None
+        while True:
+            try:
+                return Job.from_json(self._ask("POST", "/generate", json=request, headers=headers).json())
+            except ServiceClientError as error:
+                if error.is_lost and lost_at is None:
+                    lost_at = time.monotonic()
+                # Once it may have been accepted it is asked for again until it is known.
+                may_pass = error.may_pass or error.status == HTTPStatus.CONFLICT
+                if lost_at is None or not may_pass or time.monotonic() - lost_at > PATIENCE_S:
+                    raise
+            time.sleep(POLL_INTERVAL_S)
 
     def job(self, job_id: str) -> Job:
         """How a job stands now."""
         return Job.from_json(self._ask("GET", f"/jobs/{job_id}").json())
 
     def wait(self, job_id: str, on_progress: Callable[[Job], None] | None = None) -> Job:
-        """Follow a job to its end; ``on_progress`` sees it at every look."""
+        """Follow a job to its end; ``on_progress`` sees whatever is new.
+
+        While it waits its turn it is looked at again and again, for its place in the queue; while it runs it is watched
+        live. Where that does not work, it is looked at all the time.
+        """
+        tell = on_progress or (lambda _: None)
         last_answer = time.monotonic()
         while True:
             try:
@@ -155,12 +192,38 @@ class ServiceClient:
                 if not error.may_pass or time.monotonic() - last_answer > PATIENCE_S:
                     raise
             else:
-                last_answer = time.monotonic()
-                if on_progress is not None:
-                    on_progress(job)
+                tell(job)
+                if job.status == "running":
+                    for seen in self._watch(job):
+                        tell(seen)
+                        job = seen
                 if job.ended:
                     return job
+                last_answer = time.monotonic()
             time.sleep(POLL_INTERVAL_S)
+
+    def _watch(self, job: Job) -> Iterator[Job]:
+        """The job at each event from now on, to its end; ends early where it cannot be watched, or not any more."""
+        begin = time.monotonic()
+        headers = {"Last-Event-ID": str(job.version)}
+        timeout = httpx2.Timeout(TIMEOUT_S, read=SILENCE_S)
+        try:
+            with self._client.stream("GET", f"/jobs/{job.id}/events", headers=headers, timeout=timeout) as response:
+                if response.status_code != HTTPStatus.OK:
+                    return
+                for event in httpx2.EventSource(response):
+                    if event.event == "progress":
+                        eta_s = None if job.eta_s is None else max(0.0, job.eta_s - (time.monotonic() - begin))
+                        progress = json.loads(event.data)
+                        told = {name: progress[name] for name in ("phase", "step", "steps", "fraction")}
+                        yield replace(job, version=int(event.id), eta_s=eta_s, **told)
+                    elif event.event in ENDS:
+                        yield Job.from_json(json.loads(event.data))
+                    elif event.event == "status":
+                        # It may wait its turn again.
+                        return
+        except httpx2.TransportError:
+            return
 
     def image(self, job_id: str, index: int) -> bytes:
         """The PNG of a finished picture."""
@@ -191,11 +254,15 @@ class ServiceClient:
         try:
             return self._client.request(method, path, **content)
         except httpx2.TimeoutException as error:
-            raise ServiceClientError(f"The service at {self.url} does not answer in time; try again.") from error
+            is_lost = not isinstance(error, httpx2.ConnectTimeout)
+            sentence = f"The service at {self.url} does not answer in time; try again."
+            raise ServiceClientError(sentence, is_lost=is_lost) from error
         except ValueError as error:
             raise ServiceClientError(f"The request cannot be written as JSON: {error}.") from error
         except httpx2.TransportError as error:
-            raise ServiceClientError(f"No service answers at {self.url}; start one with: msd up") from error
+            is_lost = not isinstance(error, httpx2.ConnectError)
+            sentence = f"No service answers at {self.url}; start one with: msd up"
+            raise ServiceClientError(sentence, is_lost=is_lost) from error
 
 
 def _refusal(response: httpx2.Response) -> ServiceClientError:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cli.client import Job, ServiceClient
 
 INTERRUPTED_EXIT_CODE = 130
+WIDTH = 40
 
 
 def generate(  # noqa: PLR0913 - each argument is an option of the command
@@ -125,7 +126,11 @@ def _describe(job: Job) -> str:
     words = job.phase or job.status
     if job.position:
         words = f"queued, {job.position} ahead"
-    return f"{words:<20}"
+    elif job.phase == "denoise" and job.steps:
+        words = f"denoise, step {job.step} of {job.steps}"
+    if job.eta_s is not None and not job.ended:
+        words += f", about {job.eta_s:.0f} s left"
+    return f"{words:<{WIDTH}}"
 
 
 def _save(client: ServiceClient, job: Job, out: Path) -> None:
