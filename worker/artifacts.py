@@ -77,7 +77,8 @@ class RequestFolder:
         shared = self._shared_pictures / _picture_name(sha256)
         with _missing_means("This job was removed while it was handed in; send the request again."):
             if not shared.is_file():
-                write_file(shared, png)
+                # The job needs its own name only, which is synced with the request.
+                write_file(shared, png, sync_name=False)
             share_file(shared, self._path / "pictures" / shared.name, png)
         return sha256
 

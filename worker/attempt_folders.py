@@ -74,7 +74,8 @@ class AttemptFolders:
     def write(self, attempt: int, name: str, data: bytes) -> None:
         """Keep a file of an attempt that is not over."""
         try:
-            write_file(self._place(attempt) / name, data)
+            # The manifest is the last: with its name those of all others are kept.
+            write_file(self._place(attempt) / name, data, sync_name=name == MANIFEST)
         except FileNotFoundError as error:
             raise _over() from error
 

@@ -36,8 +36,11 @@ def make_subfolder(path: Path) -> None:
         path.mkdir(exist_ok=True)
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, sync_name: bool = True) -> None:
     """Write a file into a folder that exists.
+
+    Args:
+        sync_name: let its name outlast a power cut too; without it, whoever writes the last file of a folder does that.
 
     Raises:
         FileNotFoundError: the folder does not exist, or was taken away in this moment.
@@ -53,7 +56,8 @@ def write_file(path: Path, data: bytes) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        if sync_name:
+            sync_folder(path.parent)
 
 
 def read_file(path: Path) -> bytes:

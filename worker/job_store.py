@@ -23,6 +23,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from pydantic_core import to_jsonable_python
+
 from worker.measures import BUCKETS
 from worker.records import LOCAL_OWNER, MAX_ATTEMPTS, JobError, JobRecord, JobState, encode_field
 from worker.redis_client import RedisClient, as_text
@@ -297,10 +299,7 @@ def _encode(changes: dict[str, Any]) -> list[str]:
     unknown = sorted(set(changes) - set(JobRecord.model_fields))
     if unknown:
         raise TypeError(f"A job record has no field {', '.join(unknown)}.")
-    # A partly filled model is enough to turn nested models into JSON-ready data.
-    partial = JobRecord.model_construct(**changes)
-    data = partial.model_dump(mode="json", include=set(changes))
-    return _pairs({name: encode_field(value) for name, value in data.items()})
+    return [text for name, value in changes.items() for text in (name, encode_field(to_jsonable_python(value)))]
 
 
 def _pairs(fields: dict[str, str]) -> list[str]:
