@@ -15,6 +15,7 @@ import redis.exceptions
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.problems import (
     BAD_REQUEST,
@@ -34,6 +35,7 @@ from ms_core.errors import InvalidInputError, MSDiffusionError, QueueUnavailable
 
 RETRY_AFTER_S = 5
 MAX_ERRORS = 100
+METHODS = ("GET", "POST", "PUT", "DELETE")
 
 # Redis is away, still loading, read-only or full: it may be back soon. Any other error of Redis is a mistake of ours.
 REDIS_DOWN = (
@@ -156,6 +158,17 @@ def _answer_invalid_input(request: Request, errors: Sequence[InvalidInputError])
     return problem_response(request, problem, detail, items)
 
 
+def _methods_of(request: Request) -> list[str]:
+    """What does work at the request's path; Starlette would tell of one route only."""
+    routes = request.app.router.routes
+
+    def works(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in routes)
+
+    return [method for method in METHODS if works(method)]
+
+
 def _answer_bad_address(request: Request, error: RequestValidationError) -> Response:
     # Bodies are validated in app.intake, headers in app.headers. A path that does not fit its pattern does not exist.
     sentences = [
@@ -170,9 +183,7 @@ def _answer_http_exception(request: Request, error: HTTPException) -> Response:
     if error.status_code == HTTPStatus.NOT_FOUND:
         return problem_response(request, NOT_FOUND, "There is nothing at this path; /docs lists what there is.")
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "")
-        detail = (
-            f"{request.method} does not work here; use {allowed}." if allowed else "This method does not work here."
-        )
-        return problem_response(request, METHOD_NOT_ALLOWED, detail, headers=error.headers)
+        allowed = ", ".join(_methods_of(request))
+        detail = f"{request.method} does not work here; use {allowed}."
+        return problem_response(request, METHOD_NOT_ALLOWED, detail, headers={"Allow": allowed})
     return problem_response(request, BAD_REQUEST, "The request cannot be read.", headers=error.headers)

@@ -90,8 +90,8 @@ async def get_job(  # noqa: PLR0913 - each argument is a part of the request
     view = await lookup.view(job_id)
     wait_s = min(wait, MAX_WAIT_S)
     if if_none_match is None:
-        return job_answer(await waiting.for_end(view, wait_s), request)
-    view = await waiting.for_change(view, if_none_match, wait_s)
+        return job_answer(await waiting.for_end(view, wait_s, request.is_disconnected), request)
+    view = await waiting.for_change(view, if_none_match, wait_s, request.is_disconnected)
     return unchanged_answer(view) if is_match(if_none_match, view.etag) else job_answer(view, request)
 
 

@@ -54,7 +54,7 @@ async def generate(  # noqa: PLR0913 - each argument is a part of the request
     the second answer has `Idempotency-Replayed: true`, and another request with the same key is refused with 422.
     """
     submitted = await run_in_threadpool(submissions.submit, generate_request, wishes)
-    view = await waiting.for_end_of_accepted(submitted.record, preference.wait_s)
+    view = await waiting.for_end_of_accepted(submitted.record, preference.wait_s, request.is_disconnected)
     return _answer(submitted, view, preference, request)
 
 
@@ -78,11 +78,11 @@ async def put_job(  # noqa: PLR0913 - each argument is a part of the request
     """As `POST /generate`, and safe to repeat: however often and by how many at once, there is one job of this id.
 
     A repeat is answered with the job as it stands and `Idempotency-Replayed: true`: 202 until it has ended, then 200.
-    Another request under the same id is refused with 422; the id of a job that was deleted or is over its lifetime with
-    410.
+    Its other headers change nothing. Another request under the same id is refused with 422; the id of a job that was
+    deleted or is over its lifetime with 410.
     """
     submitted = await run_in_threadpool(submissions.submit, generate_request, wishes)
-    view = await waiting.for_end_of_accepted(submitted.record, preference.wait_s)
+    view = await waiting.for_end_of_accepted(submitted.record, preference.wait_s, request.is_disconnected)
     return _answer(submitted, view, preference, request)
 
 
@@ -107,7 +107,7 @@ async def retry_job(  # noqa: PLR0913 - each argument is a part of the request
     The new job keeps pictures of its own: the old one can be deleted.
     """
     submitted = await run_in_threadpool(submissions.retry, job_id, wishes)
-    view = await waiting.for_end_of_accepted(submitted.record, preference.wait_s)
+    view = await waiting.for_end_of_accepted(submitted.record, preference.wait_s, request.is_disconnected)
     return _answer(submitted, view, preference, request)
 
 

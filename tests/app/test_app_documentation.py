@@ -77,6 +77,64 @@ def test_the_statuses_of_generate_are_documented(document: dict[str, Any]) -> No
     assert set(responses) == {"200", "202", "400", "413", "415", "422", "503", "default"}
 
 
+STATUSES = {
+    "put_job": {"200", "202", "400", "410", "413", "415", "422", "503", "default"},
+    "retry_job": {"200", "202", "400", "404", "409", "410", "422", "503", "default"},
+    "get_job": {"200", "304", "400", "404", "410", "503", "default"},
+    "delete_job": {"204", "404", "503", "default"},
+    "list_jobs": {"200", "400", "503", "default"},
+    "cancel_job": {"200", "202", "404", "409", "410", "503", "default"},
+    "get_image": {"200", "404", "410", "503", "default"},
+}
+
+
+@pytest.mark.parametrize("name", STATUSES)
+def test_the_statuses_of_jobs_are_documented(document: dict[str, Any], name: str) -> None:
+    assert set(operation(document, name)["responses"]) == STATUSES[name]
+
+
+PARAMETERS = {
+    "generate": {"Cancel-After", "X-Start-Deadline", "Idempotency-Key", "Prefer"},
+    "put_job": {"job_id", "Cancel-After", "X-Start-Deadline", "Prefer"},
+    "retry_job": {"job_id", "Cancel-After", "X-Start-Deadline", "Idempotency-Key", "Prefer"},
+    "get_job": {"job_id", "wait", "If-None-Match"},
+    "list_jobs": {"status", "limit", "cursor"},
+    "delete_job": {"job_id"},
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_the_parameters_are_documented(document: dict[str, Any], name: str) -> None:
+    parameters = operation(document, name)["parameters"]
+    assert {parameter["name"] for parameter in parameters} == PARAMETERS[name]
+    assert all(parameter["description"] for parameter in parameters)
+    assert {parameter["name"] for parameter in parameters if parameter["required"]} <= {"job_id"}
+
+
+HEADERS = {"ETag", "Location", "Retry-After", "Preference-Applied", "Idempotency-Replayed"}
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "headers"),
+    [
+        ("generate", "202", HEADERS),
+        ("put_job", "202", HEADERS),
+        ("put_job", "200", HEADERS - {"Retry-After"}),
+        ("get_job", "200", {"ETag", "Retry-After"}),
+        ("get_job", "304", {"ETag", "Retry-After"}),
+    ],
+)
+def test_the_headers_of_answers_are_documented(
+    document: dict[str, Any], name: str, status: str, headers: set[str]
+) -> None:
+    assert set(operation(document, name)["responses"][status]["headers"]) == headers
+
+
+def operation(document: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = (each for _, _, each in operations(document) if each["operationId"] == name)
+    return found
+
+
 def test_every_field_of_a_request_is_described(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     requests = [name for name in schemas if name.endswith("Request")]
@@ -109,6 +167,8 @@ def test_the_example_of_a_job_fits_its_schema(document: dict[str, Any]) -> None:
 def test_answers_fit_their_schemas(client: TestClient, document: dict[str, Any]) -> None:
     validate(client.post("/generate", json=good_request()).json(), "JobResource", document)
     validate(client.post("/generate", json={}).json(), "Problem", document)
+    validate(client.get("/jobs?limit=1").json(), "JobsPage", document)
+    validate(client.get("/jobs?limit=0").json(), "Problem", document)
     validate(client.get("/readyz").json(), "ReadinessResource", document)
     validate(client.get("/models").json(), "ModelsResource", document)
 

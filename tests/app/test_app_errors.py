@@ -167,3 +167,66 @@ def test_origins_of_the_setting_are_let_in(settings: Settings) -> None:
     assert "access-control-allow-origin" not in other.headers
     assert failed.headers["access-control-allow-origin"] == "https://play.example"
     assert "x-request-id" in allowed.headers
+
+
+@pytest.fixture
+def from_the_web(settings: Settings) -> Iterator[TestClient]:
+    """A client as a script of an allowed origin."""
+    app = create_app(settings.model_copy(update={"cors_origins": ("https://play.example",)}))
+    with TestClient(app, headers={"Origin": "https://play.example"}) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("method", "header"),
+    [
+        ("PUT", "Prefer"),
+        ("DELETE", "X-Request-Id"),
+        ("POST", "Idempotency-Key"),
+        ("POST", "Cancel-After"),
+        ("POST", "X-Start-Deadline"),
+        ("GET", "If-None-Match"),
+        ("GET", "Last-Event-ID"),
+    ],
+)
+def test_scripts_of_other_origins_may_send_what_the_api_reads(
+    from_the_web: TestClient, method: str, header: str
+) -> None:
+    asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": f"content-type, {header}"}
+    response = from_the_web.options("/jobs/unknown-but-well-formed", headers=asked)
+    assert response.status_code == 200
+    assert header.lower() in response.headers["access-control-allow-headers"].lower()
+    assert method in response.headers["access-control-allow-methods"]
+
+
+def test_scripts_of_other_origins_may_read_what_the_api_says(from_the_web: TestClient) -> None:
+    exposed = from_the_web.get("/livez").headers["access-control-expose-headers"].split(", ")
+    assert set(exposed) == {
+        "ETag",
+        "Idempotency-Replayed",
+        "Location",
+        "Preference-Applied",
+        "Retry-After",
+        "X-Request-Id",
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/generate", "POST"),
+        ("POST", "/jobs", "GET"),
+        ("GET", "/jobs/unknown-but-well-formed/retry", "POST"),
+        ("DELETE", "/jobs/unknown-but-well-formed/images/0", "GET"),
+    ],
+)
+def test_every_wrong_method_is_told_the_right_one(client: TestClient, method: str, path: str, allowed: str) -> None:
+    response = client.request(method, path)
+    assert_problem(response, 405, "method_not_allowed")
+    assert response.headers["allow"] == allowed
+
+
+def test_all_methods_of_a_job_are_told(client: TestClient) -> None:
+    response = client.patch("/jobs/unknown-but-well-formed")
+    assert_problem(response, 405, "method_not_allowed")
+    assert {method.strip() for method in response.headers["allow"].split(",")} == {"GET", "PUT", "DELETE"}

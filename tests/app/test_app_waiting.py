@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import httpx2
 import pytest
+import uvicorn
+from job_helpers import wait_until
 from played_worker import PlayedWorker
 from sample_requests import good_request
 from starlette.testclient import TestClient
@@ -145,6 +149,27 @@ def test_when_too_many_wait_the_next_is_told_so_and_none_is_lost(settings: Setti
             assert answer.result().status_code == 200
     assert (refused.status_code, refused.json()["code"]) == (503, "too_many_watchers")
     assert accepted.json()["status"] == "queued"
+
+
+def test_who_goes_away_waits_no_longer(settings: Settings) -> None:
+    """A client that hangs up and comes back, again and again, takes one place only. This one needs a real socket."""
+    app = create_app(settings.model_copy(update={"max_watchers": 1}))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started, "the API")
+        host, port = server.servers[0].sockets[0].getsockname()
+        with httpx2.Client(base_url=f"http://{host}:{port}", timeout=30, trust_env=False) as client:
+            job = client.post("/generate", json=good_request()).json()
+            with socket.create_connection((host, port)) as connection:
+                address = f"{job['urls']['self']}?wait={LONG_WAIT}"
+                connection.sendall(f"GET {address} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+                wait_until(lambda: app.state.event_log.watchers == 1, "the long poll")
+            wait_until(lambda: app.state.event_log.watchers == 0, "its place", patience_s=LONG_WAIT / 2)
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def test_with_prefer_wait_the_answer_is_the_end(client: TestClient, worker: PlayedWorker) -> None:
