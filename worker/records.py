@@ -81,7 +81,8 @@ def queue_name(model: str) -> str:
 class FrozenModel(BaseModel):
     """Data that is never changed and has no unknown fields."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Values are ids and the like, each seen a few times and then never again: not worth a place in a cache.
+    model_config = ConfigDict(extra="forbid", frozen=True, cache_strings="keys")
 
 
 class JobWarning(FrozenModel):
