@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from http_service import QUICK, ROOT, HttpService, wait_until
 from PIL import Image
 from sample_requests import good_request
+
+from cli.client import Job, ServiceClient
 
 pytestmark = pytest.mark.e2e
 
@@ -178,3 +181,36 @@ def test_ctrl_c_cancels_the_job(service: HttpService, folder: Path) -> None:
     assert wait_until(lambda: service.job_state(record.id).ended, "the end of the job")
     assert service.job_state(record.id) == "canceled"
     service.make(good_request(**QUICK))
+
+
+def test_progress_is_followed_live(service: HttpService) -> None:
+    """Looking again and again would miss steps that are quicker than the looks."""
+    service.wait_until_ready()
+    seen: list[Job] = []
+    with ServiceClient(service.url) as client:
+        job = client.submit(good_request(width=64, height=64, num_inference_steps=100))
+        end = client.wait(job.id, seen.append)
+    assert end.status == "succeeded"
+    steps = list(dict.fromkeys(job.step for job in seen if job.phase == "denoise"))
+    assert steps == list(range(steps[0] or 0, 101))
+    versions = [job.version for job in seen]
+    assert versions == sorted(versions)
+
+
+def test_a_restart_of_redis_is_waited_for(service: HttpService, folder: Path) -> None:
+    service.wait_until_ready()
+    arguments = ["-s", CAT, PROMPT, "-o", "o.png", "--width", "256", "--height", "256", "--steps", "100"]
+    process = subprocess.Popen(
+        command(service.url, *arguments), cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_until(lambda: service.running_job(), "the job to run")
+        service.kill_redis()
+        time.sleep(2)
+        service.start_redis()
+        _, stderr = process.communicate(timeout=100)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, stderr
+    assert (folder / "o.png").is_file()
