@@ -81,7 +81,10 @@ def main() -> int:
         DeviceWorker(context, patient, record.model, last_call.begin).work()
     finally:
         pulse.stop()
-    return DEVICE_LOST_EXIT_CODE if context.device_lost else 0
+    if context.device_lost:
+        return DEVICE_LOST_EXIT_CODE
+    # The supervisor takes 0 for a worker that did as it was told, whose job costs no attempt.
+    return 0 if context.stopping else 1
 
 
 def find_runtime(name: str) -> type[LoadedRuntime]:
