@@ -100,7 +100,7 @@ def test_redis_falls_silent_while_a_worker_waits_for_jobs(service: FaultService)
     # Longer than a worker waits for any answer.
     time.sleep(PATIENT_TIMEOUT_S + 1)
     service.proxy.heal()
-    wait_until(lambda: service.post(num_inference_steps=1).status_code == 202, "an API that has found Redis again")
+    wait_until(lambda: service.post(num_inference_steps=1).is_success, "an API that has found Redis again")
     assert_recovered(service, service.submit(num_inference_steps=1), pid)
 
 
