@@ -654,10 +654,12 @@ def test_what_is_replaced_is_never_half_there(store: ArtifactStore, folder: str)
 
     reader = threading.Thread(target=read)
     reader.start()
-    for content in sorted(contents):
-        store.save_image(folder, 1, 0, content)
-    is_over.set()
-    reader.join()
+    try:
+        for content in sorted(contents):
+            store.save_image(folder, 1, 0, content)
+    finally:
+        is_over.set()
+        reader.join()
     assert seen
     assert seen <= contents
 
