@@ -57,7 +57,8 @@ class JobList:
                     break
                 last, looks = cursor, looks + 1
                 found += [shown for shown in self._now(record) if not states or shown.state in states]
-        return Page([JobView(record, self._forecast.outlook(record)) for record in found], last if more else None)
+        views = [JobView(*pair) for pair in zip(found, self._forecast.outlooks(found), strict=True)]
+        return Page(views, last if more else None)
 
     def _batch(self, after: Cursor | None, size: int) -> tuple[list[Cursor], bool]:
         """The next jobs, at most ``size``, and whether there are more."""

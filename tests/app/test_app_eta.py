@@ -253,6 +253,26 @@ def test_the_next_look_costs_one(
     assert counting.round_trips == 1
 
 
+def test_a_page_of_jobs_costs_as_much_as_one(shop: Shop, counting: CountingClient, settings: Settings) -> None:
+    shop.worker("w1")
+    jobs = [shop.end(shop.runs("w1")), shop.runs("w1"), *(shop.job() for _ in range(20))]
+    Forecast(counting, settings.model).outlooks(jobs)
+    assert counting.round_trips == 2
+
+
+def test_jobs_on_a_page_have_the_outlook_that_each_has(
+    shop: Shop, redis_client: redis.Redis, settings: Settings
+) -> None:
+    shop.worker("w1", WorkerState.BUSY)
+    jobs = [shop.end(shop.runs("w1")), shop.runs("w1", SLOW), shop.job(SLOW), shop.job(QUICK)]
+    assert Forecast(redis_client, settings.model).outlooks(jobs) == [
+        (None, None),
+        (None, about(SLOW_S)),
+        (0, about(2 * SLOW_S)),
+        (1, about(2 * SLOW_S + QUICK_S)),
+    ]
+
+
 def test_a_job_that_came_after_the_last_look_is_behind_the_others(
     shop: Shop, redis_client: redis.Redis, settings: Settings
 ) -> None:
