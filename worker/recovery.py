@@ -22,7 +22,6 @@ from worker.contract import (
     JobRecord,
     JobState,
     JobStore,
-    Registry,
     Requeue,
     WorkerState,
 )
@@ -125,11 +124,6 @@ class Recovery:
         log.warning("job %s was left by worker %s: now %s", key, record.worker, state)
         if state is JobState.QUEUED:
             self._queue.put_first(record)
-
-
-def alive_names(registry: Registry, model: str) -> set[str]:
-    """Names of the workers of a model that beat and can work."""
-    return {worker.name for worker in registry.workers(model) if worker.state not in USELESS}
 
 
 WORKER_DIED = JobError(

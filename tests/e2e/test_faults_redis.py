@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import pytest
-from fault_service import SMALL, FaultService
+from fault_service import ANSWER_PATIENCE_S, SMALL, FaultService
 from job_helpers import wait_until
 from sample_requests import good_request
 
@@ -31,12 +31,14 @@ def healed(service: FaultService) -> Iterator[None]:
     service.proxy.heal()
 
 
-def assert_unavailable(service: FaultService) -> None:
-    """The API says that it cannot queue anything now, and when to ask again."""
-    answer = service.post()
-    assert (answer.status_code, answer.json()["code"]) == (503, "queue_unavailable")
-    assert int(answer.headers["retry-after"]) >= 1
-    assert answer.headers["content-type"] == "application/problem+json"
+def assert_unavailable(service: FaultService, job_id: str) -> None:
+    """The API says that it can queue and tell nothing now, and when to ask again."""
+    begun = time.monotonic()
+    for answer in (service.post(), service.http.get(f"/jobs/{job_id}")):
+        assert (answer.status_code, answer.json()["code"]) == (503, "queue_unavailable")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert time.monotonic() - begun < 2 * ANSWER_PATIENCE_S
     ready = service.http.get("/readyz")
     assert (ready.status_code, ready.json()["checks"]["redis"]["ok"]) == (503, False)
     assert service.http.get("/livez").status_code == 200
@@ -60,10 +62,10 @@ def test_redis_is_cut_off_in_mid_job(service: FaultService, seconds: int) -> Non
     record = service.wait_for_step(job_id)
     service.proxy.cut()
     ends_at = time.monotonic() + seconds
-    assert_unavailable(service)
+    assert_unavailable(service, job_id)
     wait_until(lambda: service.manifest_is_stored(record), "the pictures on disk, with Redis away")
     time.sleep(max(0.0, ends_at - time.monotonic()))
-    assert_unavailable(service)
+    assert_unavailable(service, job_id)
     service.proxy.heal()
     assert_recovered(service, job_id, pid)
 
@@ -87,7 +89,7 @@ def test_redis_falls_silent_in_mid_job(service: FaultService, seconds: int) -> N
     record = service.wait_for_step(job_id)
     service.proxy.swallow()
     ends_at = time.monotonic() + seconds
-    assert_unavailable(service)
+    assert_unavailable(service, job_id)
     wait_until(lambda: service.manifest_is_stored(record), "the pictures on disk, with Redis away")
     time.sleep(max(0.0, ends_at - time.monotonic()))
     service.proxy.heal()
@@ -127,7 +129,7 @@ def test_queued_jobs_and_their_order_survive_a_killed_redis() -> None:
         service.start_api()
         jobs = [service.submit(num_inference_steps=1, seed=seed) for seed in range(6)]
         service.kill_redis()
-        assert_unavailable(service)
+        assert_unavailable(service, job_id)
         service.start_redis()
         wait_until(lambda: service.http.get("/readyz").json()["checks"]["redis"]["ok"], "an API that found Redis")
         late = service.submit(num_inference_steps=1)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from job_helpers import Desk
 
+from ms_core.errors import AttemptOverError
 from worker.artifacts import Manifest
 from worker.contract import JobKey, JobState, StoredImage
 from worker.recovery import Recovery
@@ -108,3 +111,59 @@ def test_looks_before_redis_was_away_do_not_count(desk: Desk, monkeypatch: pytes
     clock[0] = 14.0
     recovery.sweep(NOBODY)
     assert desk.get(job_id).state is QUEUED
+
+
+def test_the_jobs_of_a_worker_that_was_seen_to_die_are_queued_at_once(desk: Desk) -> None:
+    patient = Recovery(desk.jobs, desk.queue, desk.artifacts, desk.model, grace_s=3600)
+    left, other = desk.record(), desk.record()
+    desk.begin(left, "w1")
+    desk.begin(other, "w2")
+    patient.abandon_jobs_of("w1")
+    assert (desk.get(left).state, desk.get(other).state) == (QUEUED, RUNNING)
+    assert desk.queue.waiting() == {JobKey("local", left)}
+
+
+def test_a_job_that_its_living_worker_has_forgotten_is_queued_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("worker.recovery.time.monotonic", lambda: clock[0])
+    recovery = Recovery(desk.jobs, desk.queue, desk.artifacts, desk.model, grace_s=3)
+    job_id, other = desk.record(), desk.record()
+    for moment, at_work, state in (
+        (0, None, RUNNING),
+        (12, job_id, RUNNING),
+        (13, other, RUNNING),
+        (27, other, QUEUED),
+    ):
+        if moment == 0:
+            desk.begin(job_id)
+        clock[0] = float(moment)
+        recovery.sweep({"w1"}, {"w1": at_work}, beat_ttl_s=10)
+        assert desk.get(job_id).state is state
+
+
+def test_what_comes_after_the_last_attempt_was_given_up_is_not_taken(desk: Desk, recovery: Recovery) -> None:
+    job_id = desk.record()
+    for attempt in (1, 2):
+        folder = desk.begin(job_id).folder
+        desk.artifacts.open_attempt(folder, attempt)
+        recovery.sweep(NOBODY)
+    assert desk.get(job_id).state is JobState.FAILED
+    with pytest.raises(AttemptOverError):
+        desk.artifacts.save_manifest(folder, Manifest(attempt=2, images=()))
+
+
+def test_storage_that_cannot_be_read_is_waited_for(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("worker.recovery.time.monotonic", lambda: clock[0])
+    recovery = Recovery(desk.jobs, desk.queue, desk.artifacts, desk.model, grace_s=0)
+    job_id = desk.record()
+    folder = desk.begin(job_id).folder
+    desk.artifacts.open_attempt(folder, 1)
+    # A folder where a file is expected cannot be read, whoever reads it.
+    (tmp_path / "data" / "local" / "jobs" / folder / "attempts" / "1" / "manifest.json").mkdir()
+    for moment, state in ((0, RUNNING), (30, RUNNING), (61, QUEUED)):
+        clock[0] = float(moment)
+        recovery.sweep(NOBODY)
+        assert desk.get(job_id).state is state
