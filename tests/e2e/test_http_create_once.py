@@ -27,9 +27,13 @@ def send_at_once(live: HttpService, method: str, path: str, headers: dict[str, s
     request = good_request(**QUICK, seed=None)
 
     def send(_: int) -> httpx2.Response:
-        return httpx2.request(method, live.url + path, json=request, headers=headers, timeout=60, trust_env=False)
+        return client.request(method, path, json=request, headers=headers)
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    limits = httpx2.Limits(max_connections=AT_ONCE)
+    with (
+        httpx2.Client(base_url=live.url, timeout=60, trust_env=False, limits=limits) as client,
+        ThreadPoolExecutor(AT_ONCE) as pool,
+    ):
         return list(pool.map(send, range(AT_ONCE)))
 
 
@@ -65,6 +69,22 @@ def test_64_posts_with_one_key_at_once_are_one_run(live: HttpService) -> None:
     before = len(listed(live))
     headers = {"Idempotency-Key": f"order-{secrets.token_hex(8)}"}
     check_made_once(live, send_at_once(live, "POST", "/generate", headers), before)
+
+
+def test_a_put_that_got_no_answer_is_repeated_until_it_gets_one(live: HttpService) -> None:
+    """Redis takes the command and answers nothing: the API cannot know, and the client need not."""
+    path, request = f"/jobs/{secrets.token_hex(16)}", good_request(**QUICK, seed=None)
+    before = len(listed(live))
+    with live.redis_stopped():
+        lost = live.client.put(path, json=request)
+    assert (lost.status_code, lost.json()["code"]) == (503, "queue_unavailable")
+    assert int(lost.headers["retry-after"]) >= 1
+    live.wait_until_ready()
+    repeats = [live.client.put(path, json=request) for _ in range(2)]
+    assert {repeat.status_code for repeat in repeats} <= {200, 202}
+    assert repeats[1].headers["idempotency-replayed"] == "true"
+    ended = live.wait_for_end(repeats[0].json())
+    assert (ended["status"], ended["attempt"], len(listed(live))) == ("succeeded", 1, before + 1)
 
 
 def test_a_put_that_waits_is_answered_with_the_picture_and_so_is_its_repeat(live: HttpService) -> None:

@@ -33,12 +33,15 @@ def test_a_hundred_long_polls_hinder_nobody_and_all_see_the_end(live: HttpServic
     job = live.submit(good_request(**LONG))
     live.wait_for_step(job)
 
-    def watch(_: int) -> dict[str, Any]:
-        with httpx2.Client(base_url=live.url, timeout=60, trust_env=False) as client:
-            return client.get(f"{job['urls']['self']}?wait=50").json()
+    def watch() -> dict[str, Any]:
+        return client.get(f"{job['urls']['self']}?wait=50").json()
 
-    with ThreadPoolExecutor(WATCHERS) as pool:
-        watches = [pool.submit(watch, number) for number in range(WATCHERS)]
+    limits = httpx2.Limits(max_connections=WATCHERS)
+    with (
+        httpx2.Client(base_url=live.url, timeout=60, trust_env=False, limits=limits) as client,
+        ThreadPoolExecutor(WATCHERS) as pool,
+    ):
+        watches = [pool.submit(watch) for _ in range(WATCHERS)]
         time.sleep(1)
         answers = [live.client.get(path).status_code for path in ("/livez", "/readyz", "/models", job["urls"]["self"])]
         queued = live.client.post("/generate", json=good_request(**QUICK))
