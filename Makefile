@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PICTURE ?= demo.png
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format clean
+.PHONY: help install demo test faults check format clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -24,6 +24,10 @@ demo: install ## Start the service, make one picture with it, save demo.png, sto
 test: export OMP_NUM_THREADS ?= 2
 test: install ## Run all tests, on the CPU
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+faults: export OMP_NUM_THREADS ?= 1
+faults: install ## Ten thousand random fault schedules, and the long fault tests
+	$(BIN)/python -m pytest --faults -m faults -s $(PYTEST_OPTIONS)
 
 check: install ## Format, lint, types, layers, Dockerfile
 	$(BIN)/ruff format --check .

@@ -22,6 +22,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", action="store_true", help="also run the long tests of faults")
+    parser.addoption("--fault-seed", type=int, help="run this schedule of faults in place of the fixed ones")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -56,7 +56,7 @@ class Recovery:
         """
         waiting = self._queue.waiting()
         suspects: dict[JobKey, tuple[JobRecord, float]] = {}
-        for key in self._jobs.active(self._model) - waiting:
+        for key in sorted(self._jobs.active(self._model) - waiting):
             record = self._jobs.for_owner(key.owner).get(key.id)
             if record is None:
                 self._jobs.forget(key, self._model)
@@ -72,7 +72,7 @@ class Recovery:
 
     def abandon_jobs_of(self, worker: str, reason: Requeue = Requeue.ABANDONED) -> None:
         """Take up at once what a worker left that is known to have ended, as by the parent that saw it die."""
-        for key in self._jobs.active(self._model) - self._queue.waiting():
+        for key in sorted(self._jobs.active(self._model) - self._queue.waiting()):
             record = self._jobs.for_owner(key.owner).get(key.id)
             if record is not None and record.state is JobState.RUNNING and record.worker == worker:
                 self._suspected_since.setdefault(key, time.monotonic())
