@@ -12,6 +12,7 @@ from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.worker_registration import clean_worker_registry
 
 from worker.contract import JobKey, JobState, JobStore, queue_name
+from worker.records import encode_field
 from worker.redis_client import as_text
 
 PAGE = 100
@@ -58,8 +59,9 @@ class QueueLeftovers:
         end = self._client.llen(self._queue.key)
         while end > 0:
             start = max(end - PAGE, 0)
-            for entry in map(as_text, self._client.lrange(self._queue.key, start, end - 1)):
-                yield None if self._is_waiting(entry) else f"{self._queue.key} {entry}"
+            entries = [as_text(entry) for entry in self._client.lrange(self._queue.key, start, end - 1)]
+            for entry, is_waiting in zip(entries, self._are_waiting(entries), strict=True):
+                yield None if is_waiting else f"{self._queue.key} {entry}"
             end = start
 
     def _remove(self, suspect: str) -> bool:
@@ -77,11 +79,14 @@ class QueueLeftovers:
             removed, *_ = pipeline.execute()
         return removed > 0
 
-    def _is_waiting(self, entry: str) -> bool:
-        """Whether the job waits for the attempt that the entry is for."""
-        key = JobKey.of_entry(entry)
-        record = self._jobs.for_owner(key.owner).get(key.id)
-        return record is not None and record.state is JobState.QUEUED and record.entry == entry
+    def _are_waiting(self, entries: list[str]) -> list[bool]:
+        """Whether the jobs wait for the attempts that these entries are for; asked in one go, for a queue may be long."""
+        with self._client.pipeline(transaction=False) as pipeline:
+            for entry in entries:
+                pipeline.hmget(f"msd:job:{JobKey.of_entry(entry)}", "state", "attempt")
+            found = pipeline.execute()
+        wanted = ([encode_field(JobState.QUEUED), entry.rpartition("_")[2]] for entry in entries)
+        return [[as_text(text or "") for text in texts] == want for texts, want in zip(found, wanted, strict=True)]
 
     def _is_needed(self, entry: str) -> bool:
         """Whether the job waits for the attempt that the entry is for, or is in it."""

@@ -129,7 +129,7 @@ def test_queued_jobs_and_their_order_survive_a_killed_redis() -> None:
         service.start_api()
         jobs = [service.submit(num_inference_steps=1, seed=seed) for seed in range(6)]
         service.kill_redis()
-        assert_unavailable(service, job_id)
+        assert_unavailable(service, jobs[0])
         service.start_redis()
         wait_until(lambda: service.http.get("/readyz").json()["checks"]["redis"]["ok"], "an API that found Redis")
         late = service.submit(num_inference_steps=1)
