@@ -619,23 +619,24 @@ class Inspection:
         kept = {record.folder for record in self._records()}
         if folders != kept:
             self._broken.append(f"folders of no job: {sorted(folders - kept)}, missing: {sorted(kept - folders)}")
-        self._check_keys("rq:queue:*", "rq:job:*", "rq:executions:*", "rq:wip:*", "msd:progress:*", "msd:preview:*")
-        self._check_keys("msd:active:*", "msd:running:*")
+        of_the_running = ("msd:progress:", "msd:preview:", "msd:active:", "msd:running:")
+        self._check_keys("rq:queue:", "rq:job:", "rq:executions:", "rq:wip:", *of_the_running)
         # Long enough too for the lease of the housekeepers that are no more.
         self._schedule.now += LIFETIME_S + 1
         housekeeper.tick()
         housekeeper.clear_leftovers(age_s=0)
-        self._check_keys("msd:job:*", "msd:jobs:*", "msd:events:*", "msd:key:*", "msd:due:*", "msd:active:*")
+        self._check_keys("msd:job:", "msd:jobs:", "msd:events:", "msd:key:", "msd:due:", "msd:active:")
         files = [path for path in self._world.root.rglob("*") if path.is_file()]
         if files:
             self._broken.append(f"files that belong to no job: {[path.name for path in files]}")
 
-    def _check_keys(self, *patterns: str) -> None:
-        for pattern in patterns:
-            found = self._world.real.keys(pattern)
-            keys = sorted(key.decode() for key in found if self._world.real.ttl(key) == -1)
-            if keys:
-                self._broken.append(f"keys that are there for ever: {keys}")
+    def _check_keys(self, *beginnings: str) -> None:
+        found = [
+            key for key in self._world.real.keys("*") if key.startswith(tuple(name.encode() for name in beginnings))
+        ]
+        keys = sorted(key.decode() for key in found if self._world.real.ttl(key) == -1)
+        if keys:
+            self._broken.append(f"keys that are there for ever: {keys}")
 
 
 def check_pictures(jobs: Jobs, record: JobRecord, broken: list[str]) -> None:
