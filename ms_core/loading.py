@@ -20,6 +20,7 @@ from ms_core.errors import CheckpointError, ModelNotFoundError
 
 INDEX_FILE = "model_index.json"
 IMAGE_ENCODER = "image_encoder"
+VAE = "vae"
 
 _LIBRARIES = ("diffusers", "transformers")
 _OWN_PACKAGE = "ms_core."
@@ -56,6 +57,19 @@ def load_sdxl(directory: Path, dtype: torch.dtype) -> Any:
     if dtype == torch.float16 and components.vae.config.force_upcast:
         components.vae.to(torch.float32)
     return components
+
+
+def load_vae(directory: Path) -> Any:
+    """The VAE alone of a model directory, in float32 on the CPU; errors as ``load_sdxl``."""
+    index = _read_index(directory)
+    _import_own_components(index)
+    library, name = index[VAE]
+    with _loading_errors(directory), quiet():
+        kind: Any = getattr(importlib.import_module(library), name)
+        vae: Any = kind.from_pretrained(
+            directory, subfolder=VAE, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+        )
+    return vae.eval()
 
 
 def load_image_encoder(directory: Path, dtype: torch.dtype) -> Any:

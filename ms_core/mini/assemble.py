@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,8 +13,9 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import
 
 from ms_core.checkpoint import save_adapter
 from ms_core.config import ModelCard
-from ms_core.loading import IMAGE_ENCODER
+from ms_core.loading import IMAGE_ENCODER, load_vae
 from ms_core.mini.recipe import VISION_SIZE, MiniModel
+from ms_core.previews import fit_preview_map
 
 # CLIP's own pixel statistics, which the vision tower is trained with.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -26,7 +28,7 @@ def save_model(model: MiniModel, directory: Path, card: ModelCard, dtype: torch.
     Args:
         model: with its adapter installed or not; it stays as it is.
         directory: made if missing.
-        card: with the facts of the training.
+        card: with the facts of the training; how previews are drawn is added.
         dtype: of the weights on disk.
     """
     parts = {
@@ -49,7 +51,7 @@ def save_model(model: MiniModel, directory: Path, card: ModelCard, dtype: torch.
     pipeline.save_pretrained(directory, safe_serialization=True)
     _save_image_encoder(model.image_encoder, directory / IMAGE_ENCODER, dtype)
     save_adapter(model.adapter, directory, dtype)
-    card.save(directory)
+    replace(card, preview=fit_preview_map(load_vae(directory))).save(directory)
 
 
 def _plain_copy(part: Any, dtype: torch.dtype) -> Any:

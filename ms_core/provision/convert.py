@@ -20,6 +20,8 @@ from ms_core.inspection.components import IMAGE_ENCODER, SCHEDULER, TEXT_ENCODER
 from ms_core.inspection.files import parse_json
 from ms_core.inspection.findings import Level
 from ms_core.inventory import MISSING_FILE, write_inventory
+from ms_core.loading import load_vae
+from ms_core.previews import fit_preview_map
 from ms_core.provision.bases import check_base_file, check_base_folder, read_json
 from ms_core.provision.parts import put_component, put_extra, put_image_encoder, put_vae
 from ms_core.provision.single_file import write_single_file
@@ -70,6 +72,8 @@ def build_model(sources: ModelSources, target: Path, force: bool, on_step: OnSte
         text = json.dumps(origins, indent=2, ensure_ascii=False)
         (directory / SOURCES_FILE).write_text(text + "\n", encoding="utf-8")
         _check_result(directory)
+        on_step("previews")
+        replace(card, preview=fit_preview_map(load_vae(directory))).save(directory)
         _open_modes(directory)
         on_step("SHA-256 of all files")
         write_inventory(directory, sources.made_with)

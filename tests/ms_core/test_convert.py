@@ -24,8 +24,9 @@ from ms_core.errors import (
     WrongImageEncoderError,
 )
 from ms_core.inventory import check_inventory
-from ms_core.loading import load_image_encoder
+from ms_core.loading import load_image_encoder, load_vae
 from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.previews import fit_preview_map
 from ms_core.provision import convert
 from ms_core.provision.convert import build_model
 from ms_core.provision.sources import ModelSources, sdxl_card, sources_from
@@ -89,6 +90,11 @@ def test_the_card_is_that_of_sdxl(sources, build) -> None:
     assert (card.name, card.reference.background, card.defaults.height) == ("sdxl", (0, 0, 0), 1024)
     assert (card.resampler.heads, card.resampler.feature_dim, card.num_dummy_tokens) == (4, 48, 4)
     assert (1024, 1024) in card.sizes
+
+
+def test_the_card_tells_how_to_draw_previews(sources, build) -> None:
+    model = build(sources)
+    assert ModelCard.load(model).preview == fit_preview_map(load_vae(model))
 
 
 def test_the_adapter_is_float16(sources, build) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from benchmarks.random_sdxl import TINY, sdxl_parts
 from ms_core.config import ModelCard, PreviewMap
 from ms_core.events import Finished, Progress
+from ms_core.modes import MemoryMode
 from ms_core.pipeline import ModelParts, MSDiffusionPipeline
 from ms_core.previews import LONGEST_SIDE, MAX_BYTES, draw_latents, fit_preview_map, preview_webp
 from ms_core.spec import Box, GenerationSpec, Subject
@@ -38,7 +40,7 @@ def spec() -> GenerationSpec:
 def likeness(one: Image.Image, other: Image.Image) -> float:
     """Correlation of all colour values."""
     values = [np.asarray(picture.resize((128, 128)), dtype=float).ravel() for picture in (one, other)]
-    return float(np.corrcoef(*values)[0, 1])
+    return float(np.corrcoef(np.stack(values))[0, 1])
 
 
 def previews_and_pictures(
@@ -86,7 +88,7 @@ def test_the_models_card_holds_what_its_vae_gives(mini: MSDiffusionPipeline) -> 
 
 
 @pytest.mark.parametrize("mode", ["8gb", "24gb"])
-def test_a_model_without_a_map_finds_one(mode, reference_picture) -> None:
+def test_a_model_without_a_map_finds_one(mode: MemoryMode, reference_picture: Callable[[int], Image.Image]) -> None:
     parts: ModelParts = sdxl_parts(TINY)
     assert parts.card.preview is None
     pipeline = MSDiffusionPipeline(parts, "cpu", mode)
