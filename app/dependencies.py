@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
 from app.config import Settings
+from app.decoders import Decoders
 from app.errors import HTTPProblem
 from app.event_log import EventLog
 from app.generate_request import GenerateRequest
@@ -94,9 +95,13 @@ async def _json_body(request: Request, settings: SettingsDependency) -> bytes:
     return bytes(body)
 
 
-def _generate_request(body: Annotated[bytes, Depends(_json_body)], settings: SettingsDependency) -> GenerateRequest:
-    """The checked request. A plain function, so that its pictures are decoded beside the event loop."""
-    return parse_request(body, PictureLimits(settings.max_picture_pixels, settings.max_picture_side))
+async def _generate_request(
+    body: Annotated[bytes, Depends(_json_body)], request: Request, settings: SettingsDependency
+) -> GenerateRequest:
+    """The checked request; its pictures are decoded beside the event loop."""
+    limits = PictureLimits(settings.max_picture_pixels, settings.max_picture_side)
+    decoders: Decoders = request.app.state.decoders
+    return await decoders.run(lambda: parse_request(body, limits))
 
 
 GenerateRequestDependency = Annotated[GenerateRequest, Depends(_generate_request)]

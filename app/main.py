@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 from app.access import AccessMiddleware
 from app.config import Settings
+from app.decoders import Decoders
 from app.documentation import install_documentation
 from app.errors import install_error_handlers
 from app.eta import Forecast
@@ -53,6 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await event_log.close()
+        app.state.decoders.close()
         app.state.lookup.close()
         client.close()
 
@@ -64,6 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings = settings
+    app.state.decoders = Decoders()
     artifacts = ArtifactStore(settings.data_dir)
     forecast = Forecast(client, settings.model)
     app.state.jobs = Jobs(client, artifacts, settings)
