@@ -352,7 +352,15 @@ def _wrk(stack: ServiceStack, paths: list[str], seconds: float) -> dict[str, Any
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_WRK_SCRIPT % ", ".join(f"'{path}'" for path in paths))
         script.flush()
-        argv = ["wrk", "-t1", f"-c{POLLERS}", f"-d{seconds:g}s", "-s", script.name, f"http://127.0.0.1:{stack.port}"]
+        argv = [
+            "wrk",
+            "-t1",
+            f"-c{POLLERS}",
+            f"-d{math.ceil(seconds)}s",
+            "-s",
+            script.name,
+            f"http://127.0.0.1:{stack.port}",
+        ]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 60, check=True)
     line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))
     requests, took_us, errors, *latencies_us = map(float, line.split()[1:])

@@ -128,7 +128,8 @@ class ServiceStack:
     def _show_logs(self) -> None:
         """What the processes said last: their logs go with the folder."""
         for path in sorted(self._folder.glob("*.log")):
-            print(f"--- {path.name}", *path.read_text(errors="replace").splitlines()[-20:], sep="\n", file=sys.stderr)
+            last = [line[:300] for line in path.read_text(errors="replace").splitlines()[-10:]]
+            print(f"--- {path.name}", *last, sep="\n", file=sys.stderr)
 
     def _answers(self) -> bool:
         try:
