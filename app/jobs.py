@@ -10,7 +10,7 @@ from app.config import Settings
 from app.queue_line import QueueLine
 from ms_core.errors import ImageNotFoundError, JobConflictError, JobGoneError, JobNotFoundError
 from worker.artifacts import ArtifactStore
-from worker.contract import CancelOutcome, Gone, JobRecord, JobState, JobStore, is_job_id
+from worker.contract import CancelOutcome, Gone, JobRecord, JobState, JobStore, StoredImage, is_job_id
 
 _GONE = {
     Gone.DELETED: "This job was deleted, and all its pictures with it.",
@@ -54,8 +54,9 @@ class Jobs:
             ImageNotFoundError: the job has no such picture, or not yet.
         """
         record = self.find(job_id)
-        if record.state is not JobState.SUCCEEDED or not 0 <= index < len(record.images):
-            raise ImageNotFoundError(f"The job is {record.state} and has {len(record.images)} images, counted from 0.")
+        count = len(shown_images(record))
+        if not 0 <= index < count:
+            raise ImageNotFoundError(f"The job is {record.state} and has {count} images, counted from 0.")
         try:
             return self._artifacts.load_image(record.folder, record.files_attempt, index)
         except ImageNotFoundError:
@@ -135,6 +136,11 @@ def is_due(record: JobRecord, lifetime_s: float) -> bool:
         return False
     starts_too_late = record.attempt == 0 and record.start_before is not None and now >= record.start_before
     return starts_too_late or now >= record.queued_at + lifetime_s
+
+
+def shown_images(record: JobRecord) -> tuple[StoredImage, ...]:
+    """The pictures of a job that succeeded; no other shows any, whatever its record holds."""
+    return record.images if record.state is JobState.SUCCEEDED else ()
 
 
 def shown_references(record: JobRecord) -> tuple[int, ...]:

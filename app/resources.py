@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from app.eta import Outlook, rounded
-from app.jobs import shown_references
+from app.jobs import shown_images, shown_references
 from app.problems import INTERNAL_ERROR, START_DEADLINE_PASSED, WAITED_TOO_LONG, problem_of_code
 from app.schemas import (
     AbilitiesResource,
@@ -47,7 +47,7 @@ def job_resource(record: JobRecord, outlook: Outlook | None = None, root_path: s
         cancel_requested=record.cancel_requested,
         progress=_progress(record),
         seed=record.seed,
-        images=[_image(image, url) for image in record.images],
+        images=[_image(image, url) for image in shown_images(record)],
         references=[_reference(subject, url) for subject in shown_references(record)],
         warnings=[WarningResource(**warning.model_dump()) for warning in record.warnings],
         error=None if error is None else _error(error),

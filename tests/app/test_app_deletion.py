@@ -188,7 +188,7 @@ def test_no_picture_is_served_of_a_job_that_ended_badly(
         client.post(job["urls"]["cancel"])
         worker.finish(job["id"], JobState.SUCCEEDED, images=manifest.images, result_attempt=1)
     else:
-        worker.finish(job["id"], state)
+        worker.finish(job["id"], state, images=manifest.images, result_attempt=1)
     ended = client.get(job["urls"]["self"]).json()
     assert (ended["status"], ended["images"], ended["references"]) == (state, [], [])
     answers = [client.get(f"{job['urls']['self']}/{kind}/0") for kind in ("images", "references")]

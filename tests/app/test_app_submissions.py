@@ -262,14 +262,15 @@ def test_what_asks_for_the_same_is_the_same(changes: dict[str, Any]) -> None:
         {"seed": 8},
         {"seed": None},
         {"num_images": 2},
-        {"subjects": [good_subject()]},
+        {"subjects": [good_subject(), good_subject()]},
         {"subjects": [good_subject(box=[0.05, 0.3, 0.45, 0.81])]},
         {"subjects": [good_subject(image=picture_uri(Image.new("RGB", (8, 8), "blue")))]},
         {"layout": {"mode": "auto"}},
     ],
 )
 def test_what_asks_for_something_else_is_another(changes: dict[str, Any]) -> None:
-    assert request_hash(parsed(**changes)) != request_hash(parsed())
+    one_subject = {"subjects": [good_subject()]}
+    assert request_hash(parsed(**one_subject | changes)) != request_hash(parsed(**one_subject))
 
 
 def parsed(**changes: Any) -> GenerateRequest:
