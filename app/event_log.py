@@ -62,6 +62,9 @@ class EventLog:
 
     Every watcher holds at most one connection at a time, and there are at most ``max_watchers``.
 
+    Attributes:
+        is_stopping: the process was told to end: waits end soon, as if their time were over.
+
     Raises (every method):
         redis.exceptions.RedisError: Redis cannot be reached.
     """
@@ -72,6 +75,7 @@ class EventLog:
         self._max_watchers = max_watchers
         self._owner = owner
         self._watchers = 0
+        self.is_stopping = False
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
@@ -143,7 +147,7 @@ class EventLog:
             if await self._has_changed(job_id, after):
                 return True
             remaining_s = deadline - loop.time()
-            if remaining_s <= 0:
+            if remaining_s <= 0 or self.is_stopping:
                 return False
             await self._block(job_id, after, min(remaining_s, BLOCK_S))
 

@@ -109,6 +109,9 @@ class Watch:
             if has_changed and not news.entries:
                 yield await run_in_threadpool(self._last_event, None)
                 return
+            if self.log.is_stopping:
+                # The client comes back, to the next process.
+                return
             has_changed = await self.log.next_change(self.job_id, after, WAIT_S)
 
     def _last_event(self, end: Transition | None) -> ServerSentEvent:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
+
+import typer
 
 from cli.options import AllowRemote, Data, Host, Model, Port, require_free_port, require_loopback
+
+# As uvicorn's own command ends.
+STARTUP_FAILURE = 3
 
 
 def api(
@@ -20,6 +27,7 @@ def api(
     from pydantic import ValidationError
 
     from app.config import Settings
+    from app.main import create_app
     from worker.config import settings_error
     from worker.logs import LogSettings, logging_config
 
@@ -30,15 +38,26 @@ def api(
     os.environ["MSD_MODEL"] = Path(model).name
     os.environ["MSD_DATA_DIR"] = str(data)
     try:
-        Settings()
+        app = create_app(Settings())
     except ValidationError as error:
         raise settings_error(error) from error
-    uvicorn.run(
-        "app.main:create_app",
-        factory=True,
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            # Those who watch jobs would hold the process until its grace is over.
+            app.state.event_log.is_stopping = True
+            super().handle_exit(sig, frame)
+
+    config = uvicorn.Config(
+        app,
         host=host,
         port=port,
         log_config=logging_config(LogSettings.load()),
         access_log=False,
         timeout_graceful_shutdown=3,
     )
+    server = Server(config)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        raise typer.Exit(STARTUP_FAILURE)

@@ -275,6 +275,14 @@ def test_too_many_watchers(settings: Settings, desk: Desk) -> None:
             assert next(events).name == "status"
 
 
+def test_a_process_that_ends_lets_its_watchers_go(client: httpx2.Client, desk: Desk, event_log: EventLog) -> None:
+    job_id = desk.submit()
+    with watched(client, job_id) as events:
+        next(events)
+        event_log.is_stopping = True
+        assert list(events) == []
+
+
 def test_two_watch_one_job(client: httpx2.Client, desk: Desk) -> None:
     job_id = desk.submit()
     with watched(client, job_id) as first, watched(client, job_id) as second:
