@@ -707,7 +707,7 @@ def _memory_folder() -> str | None:
 
 def _story(seed: int, world: World) -> str:
     lines = [f"{at - START:8.3f}  {who:22} {told(what, world.root)}" for at, who, what in world.schedule.trace]
-    return "\n".join([f"seed {seed}", *lines, f"seed {seed}:", *world.broken])
+    return "\n".join([f"seed {seed}", *lines, f"again: python -m tests.faults.replay {seed}", *world.broken])
 
 
 def told(what: Any, root: Path) -> str:
