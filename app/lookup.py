@@ -5,16 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import redis
-from anyio import CapacityLimiter
-from anyio.to_thread import run_sync
+from fastapi.concurrency import run_in_threadpool
 
 from app.batches import Batches
 from app.eta import Forecast, Outlook
 from app.jobs import Jobs, is_due
 from worker.contract import LOCAL_OWNER, JobRecord, is_job_id
-
-# Threads of their own: polls do not wait behind requests whose pictures are decoded.
-MAX_THREADS = 8
 
 
 class JobView(NamedTuple):
@@ -42,7 +38,6 @@ class Lookup:
         self._client = client
         self._jobs = jobs
         self._forecast = forecast
-        self._threads = CapacityLimiter(MAX_THREADS)
         self._lifetime_s = lifetime_s
         self._batches = Batches[str | JobRecord, JobView | None](self._look_up, "lookup")
 
@@ -57,7 +52,7 @@ class Lookup:
         if view is not None:
             return view
         # Rare, and takes more than reading.
-        return await self.view_of(await run_sync(self._jobs.find, job_id, limiter=self._threads))
+        return await self.view_of(await run_in_threadpool(self._jobs.find, job_id))
 
     async def view_of(self, record: JobRecord) -> JobView:
         """The job of a record just read."""
