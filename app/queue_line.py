@@ -13,6 +13,8 @@ from worker.contract import GENERATE_JOB, JobRecord, queue_name
 
 # RQ's own records of results and failures are not used: the job's record tells the truth.
 QUEUE_FAILURE_TTL_S = 60
+# One step, for what dies between two would leave the entry's hash behind for ever.
+_DROP = "if redis.call('LREM', KEYS[1], 1, ARGV[1]) > 0 then redis.call('DEL', KEYS[2]) end"
 
 
 class QueueLine:
@@ -44,8 +46,8 @@ class QueueLine:
 
     def drop(self, record: JobRecord) -> None:
         """Take a job out of the line; one that a worker holds already is skipped by the worker."""
-        if self._queue(record.model).remove(record.entry):
-            self._client.delete(QueueEntry.key_for(record.entry))
+        queue = self._queue(record.model)
+        self._client.eval(_DROP, 2, queue.key, QueueEntry.key_for(record.entry), record.entry)
 
     def _open(self, model: str) -> Queue:
         return Queue(queue_name(model), connection=self._client, serializer="json")

@@ -9,6 +9,8 @@ from rq.job import Job
 from worker.contract import GENERATE_JOB, JobKey, JobRecord, queue_name
 
 FAILURE_TTL_S = 60
+# One step, for what dies between two would leave the entry's hash behind for ever.
+_DROP = "if redis.call('LREM', KEYS[1], 1, ARGV[1]) > 0 then redis.call('DEL', KEYS[2]) end"
 
 
 class JobQueue:
@@ -31,8 +33,7 @@ class JobQueue:
 
     def drop(self, entry: str) -> None:
         """Take an entry out of the queue; one that a worker holds already is skipped by the worker."""
-        if self._queue.remove(entry):
-            self._queue.connection.delete(Job.key_for(entry))
+        self._queue.connection.eval(_DROP, 2, self._queue.key, Job.key_for(entry), entry)
 
     def waiting(self) -> set[JobKey]:
         """All jobs that have an entry."""
