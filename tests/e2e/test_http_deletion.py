@@ -30,7 +30,7 @@ def files_of(live: HttpService, job_id: str) -> list[Path]:
 
 
 def pictures(live: HttpService) -> set[str]:
-    return {path.name for path in (live.data_dir / "local" / "pictures").iterdir()}
+    return {path.name for path in (live.data_dir / "local" / "pictures").glob("*")}
 
 
 def test_a_finished_job_is_erased_from_the_disk(live: HttpService) -> None:
