@@ -212,7 +212,7 @@ def measure_growth(plan: Plan) -> dict[str, Any]:
     for workers in (1, 2, 4):
         with plan.stack() as stack, stack.connect() as connection:
             stack.start_workers(workers, STEP_S)
-            ids = [_submit(connection, maker)[0] for _ in range(plan.count(100) * workers)]
+            ids = [_submit(connection, maker)[0] for _ in range(plan.count(60) * workers)]
             records = [stack.wait_for_end(job_id) for job_id in ids]
             per_s[workers] = _steady_rate(records, workers)
     growth = {workers: round(rate / per_s[1], 2) for workers, rate in per_s.items()}
