@@ -71,7 +71,7 @@ def clear_leftovers(service: FaultService) -> list[str]:
         client.close()
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.faults)])
 def test_the_api_is_killed_while_it_accepts_jobs(service: FaultService, kills: int) -> None:
     moments = random.Random(4)
     accepted: dict[str, str | None] = {}

@@ -75,7 +75,7 @@ def test_one_supervisor_keeps_house_and_another_takes_over_when_it_dies_or_freez
     supervisors = {process.pid: process for process in (service.start_worker(), service.start_worker())}
     first = wait_until(lambda: holder(service), "a housekeeper")
     seen = set()
-    ends_at = time.monotonic() + 3
+    ends_at = time.monotonic() + 2
     while time.monotonic() < ends_at:
         seen.add(holder(service))
         time.sleep(0.05)
