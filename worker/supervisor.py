@@ -117,7 +117,7 @@ class Supervisor:
         self.model: FoundModel = find_model(settings.model, settings.models_dir)
         devices = find_devices("cpu" if settings.memory_mode == "cpu" else settings.device)
         self._slots = [self._slot(device) for device in devices]
-        client = brisk_client(settings.redis_url)
+        self._client = client = brisk_client(settings.redis_url)
         self._artifacts = ArtifactStore(settings.data_dir)
         self._watch = WorkerWatch(
             client, self._recovery(client), self.model.name, settings.heartbeat_ttl_s, settings.recovery_grace_s
@@ -148,11 +148,13 @@ class Supervisor:
 
     def stop(self) -> None:
         """End all workers within the grace time; each finishes its job or hands it back, or has it handed back."""
-        ends_at = time.monotonic() + self._settings.drain_s
+        begun = time.monotonic()
+        ends_at = begun + self._settings.drain_s
         for slot in self._slots:
             slot.process.terminate()
         # It may wait for Redis meanwhile.
-        threading.Thread(target=self._housekeeper.stop, name="housekeeper-stop", daemon=True).start()
+        ending = threading.Thread(target=self._end_housekeeping, name="end-housekeeping", daemon=True)
+        ending.start()
         deaths: list[Death] = []
         for slot in self._slots:
             worker = self._last_word(slot)
@@ -164,6 +166,11 @@ class Supervisor:
         self._sign_off([*self._watch.stop(patience_s=0.1), *deaths])
         for lock in self._locks:
             lock.release()
+        ending.join(max(0.0, begun + self._settings.stop_grace_s - time.monotonic()))
+
+    def _end_housekeeping(self) -> None:
+        self._housekeeper.stop()
+        self._client.close()
 
     def _note_tick(self) -> None:
         now = time.monotonic()
