@@ -6,6 +6,7 @@ import logging
 import time
 from http import HTTPStatus
 
+from anyio import BrokenResourceError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
@@ -42,10 +43,11 @@ class AccessMiddleware:
         bound = bind_contextvars(request_id=request_id(scope))
         try:
             await self._app(scope, receive, send_and_note)
-        except Exception:
-            # Answered further out, as every unexpected error is.
-            status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
-            raise
+        except Exception as error:
+            if not _is_hang_up(error):
+                # Answered further out, as every unexpected error is.
+                status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
+                raise
         finally:
             self._note(scope, status, time.perf_counter() - began)
             reset_contextvars(**bound)
@@ -59,3 +61,8 @@ class AccessMiddleware:
         if log.isEnabledFor(level):
             fields = {"method": method, "route": route, "status": status, "duration_ms": round(seconds * 1000, 2)}
             log.log(level, "request answered", extra=fields)
+
+
+def _is_hang_up(error: Exception) -> bool:
+    """Whether the client of an event stream went away amid the events: FastAPI's own writer fails then."""
+    return isinstance(error, ExceptionGroup) and error.split(BrokenResourceError)[1] is None

@@ -17,7 +17,7 @@ from service_processes import ROOT
 
 ROOMS = ("app", "worker", "ms_core", "cli")
 # Names of one distribution that are, by design, reached through another.
-COMES_WITH = {"starlette": "fastapi", "pydantic-core": "pydantic"}
+COMES_WITH = {"anyio": "fastapi", "starlette": "fastapi", "pydantic-core": "pydantic"}
 
 
 @pytest.fixture(scope="module")

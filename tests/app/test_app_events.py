@@ -262,6 +262,21 @@ def test_a_client_that_hangs_up_frees_its_place(client: httpx2.Client, desk: Des
     wait_until(lambda: desk.client.info("clients")["connected_clients"] < before, "its connection to close", 10)
 
 
+def test_a_client_that_hangs_up_amid_events_is_no_mistake_of_ours(
+    client: httpx2.Client, desk: Desk, event_log: EventLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = desk.submit()
+    desk.begin(job_id)
+    for step in range(60):
+        advance(desk, job_id, step)
+    for _ in range(20):
+        with watched(client, job_id) as events:
+            next(events)
+        wait_until(lambda: event_log.watchers == 0, "the end of the stream")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+    assert 'route="/jobs/{job_id}/events",status="500"' not in client.get("/metrics").text
+
+
 def test_too_many_watchers(settings: Settings, desk: Desk) -> None:
     job_id = desk.submit()
     with served(settings.model_copy(update={"max_watchers": 1})) as (client, event_log):
