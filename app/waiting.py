@@ -70,7 +70,9 @@ class Waiting:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         with self._event_log.watching():
-            while not is_enough(view) and (remaining_s := deadline - loop.time()) > 0 and not await left():
+            while not is_enough(view) and (remaining_s := deadline - loop.time()) > 0:
+                if self._event_log.is_stopping or await left():
+                    break
                 await sleep(view.record.id, view.record.version, min(remaining_s, LOOK_AGAIN_S))
                 view = await self._lookup.view(view.record.id)
         return view

@@ -151,6 +151,17 @@ def test_when_too_many_wait_the_next_is_told_so_and_none_is_lost(settings: Setti
     assert accepted.json()["status"] == "queued"
 
 
+@pytest.mark.parametrize("tag", [None, "*"])
+def test_a_process_that_ends_lets_those_go_who_wait(client: TestClient, tag: str | None) -> None:
+    job = submit(client).json()
+    start = time.monotonic()
+    with meanwhile(waited, client, job, LONG_WAIT, tag) as answer:
+        app: Any = client.app
+        app.state.event_log.is_stopping = True
+        assert answer.result().status_code == (200 if tag is None else 304)
+    assert time.monotonic() - start < LONG_WAIT
+
+
 def test_who_goes_away_waits_no_longer(settings: Settings) -> None:
     """A client that hangs up and comes back, again and again, takes one place only. This one needs a real socket."""
     app = create_app(settings.model_copy(update={"max_watchers": 1}))
