@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,11 +113,24 @@ def _follow(client: ServiceClient, request: dict[str, Any]) -> Job:
                 job.id, lambda now: progress.update(task, description=_describe(now), completed=now.fraction)
             )
     except KeyboardInterrupt:
-        with suppress(ServiceClientError):
-            client.cancel(job.id)
-        typer.echo("Canceled.", err=True)
+        typer.echo(_cancel(client, job), err=True)
         raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
+    except ServiceClientError as error:
+        if not error.may_pass:
+            raise
+        raise CommandError(f"{error.detail} The job may go on: {client.url}/jobs/{job.id}") from error
     return job
+
+
+def _cancel(client: ServiceClient, job: Job) -> str:
+    """Cancel the job, and say what came of it."""
+    from cli.client import ServiceClientError
+
+    try:
+        client.cancel(job.id)
+    except ServiceClientError as error:
+        return f"Not canceled: {error.detail} The job: {client.url}/jobs/{job.id}"
+    return "Canceled."
 
 
 def _describe(job: Job) -> str:

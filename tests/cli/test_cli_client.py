@@ -6,13 +6,17 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from service_processes import free_port
+from typer.testing import CliRunner, Result
 
 from cli import client as client_module
 from cli.client import Job, ServiceClient, ServiceClientError
+from cli.main import app
 
 JOB_ID = "0123456789abcdef0123"
 
@@ -112,8 +116,8 @@ def client(script: Script, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServiceC
             script.play("events" if self.path.endswith("/events") else "job", self)
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            script.play("generate", self)
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            script.play("cancel" if self.path.endswith("/cancel") else "generate", self)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name in the base class
             """Say nothing."""
@@ -240,3 +244,41 @@ def test_words_may_hold_what_others_take_for_the_end_of_a_line(client: ServiceCl
     end = job("failed", 3) | {"error": {"detail": "one\u2028two\x85three"}}
     script.plays = {"job": [answer(job("running", 2))], "events": [stream(event("failed", 3, end))]}
     assert follow(client)[0].error == "one\u2028two\x85three"
+
+
+def generate(client: ServiceClient, folder: Path) -> Result:
+    picture = folder / "cat.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    arguments = ["generate", "-s", f"cat={picture}", "a cat", "-o", str(folder / "o.png"), "--url", client.url]
+    return CliRunner().invoke(app, arguments)
+
+
+def test_who_stops_waiting_is_told_of_the_job(
+    client: ServiceClient, script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "PATIENCE_S", 0.05)
+    script.plays = {"generate": [answer(job("queued", 1), 202)], "job": [problem(503)]}
+    result = generate(client, tmp_path)
+    assert (result.exit_code, result.stderr.strip()) == (
+        1,
+        f"msd: No. The job may go on: {client.url}/jobs/{JOB_ID}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("cancel", "says"),
+    [
+        (answer(job("canceled", 2)), "Canceled."),
+        (problem(503), f"Not canceled: No. The job: {{url}}/jobs/{JOB_ID}"),
+    ],
+)
+def test_ctrl_c_tells_whether_the_job_is_canceled(
+    client: ServiceClient, script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cancel: Play, says: str
+) -> None:
+    def press_ctrl_c(*_: Any) -> Job:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ServiceClient, "wait", press_ctrl_c)
+    script.plays = {"generate": [answer(job("queued", 1), 202)], "cancel": [cancel]}
+    result = generate(client, tmp_path)
+    assert (result.exit_code, result.stderr.strip()) == (130, says.format(url=client.url))
