@@ -32,6 +32,7 @@ from app.problems import (
 )
 from app.request_id import REQUEST_ID_HEADER, request_id
 from ms_core.errors import InvalidInputError, MSDiffusionError, QueueUnavailableError
+from worker.contract import tells_cannot_write
 
 RETRY_AFTER_S = 5
 MAX_ERRORS = 100
@@ -44,9 +45,6 @@ REDIS_DOWN = (
     redis.exceptions.ReadOnlyError,
     redis.exceptions.OutOfMemoryError,
 )
-
-# Redis cannot write its append-only file, as when its disk is full; redis-py has no class for it.
-DISK_TROUBLE = "MISCONF"
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +137,7 @@ async def _answer_redis_down(request: Request, error: Exception) -> Response:
 
 
 async def _answer_redis_error(request: Request, error: Exception) -> Response:
-    return await (_answer_redis_down if DISK_TROUBLE in str(error) else _answer_unexpected)(request, error)
+    return await (_answer_redis_down if tells_cannot_write(error) else _answer_unexpected)(request, error)
 
 
 async def _answer_unexpected(request: Request, error: Exception) -> Response:

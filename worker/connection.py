@@ -18,16 +18,26 @@ from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, R
 from redis.retry import Retry
 
 from ms_core.errors import QueueUnavailableError
+from worker.redis_client import tells_cannot_write
 
 BRISK_TIMEOUT_S = 2.0
 HASTY_TIMEOUT_S = 0.5
 # Must be longer than a worker's question for the next job stays open, see ``worker.rq_worker``.
 PATIENT_TIMEOUT_S = 6.0
 FOREVER = -1
-# Redis cannot write its append-only file, as when its disk is full; redis-py has no class for it.
-DISK_TROUBLE = "MISCONF"
 
 T = TypeVar("T")
+
+
+class _PatientRetry(Retry):
+    """Asks again for as long as Redis is away or cannot write: RQ ends a worker at any such error."""
+
+    def __init__(self) -> None:
+        super().__init__(_backoff(), retries=FOREVER, supported_errors=(RedisError,))
+
+    def call_with_retry(self, do: Any, fail: Any, is_retryable: Any = None, with_failure_count: bool = False) -> Any:
+        """As redis-py's own, but for what is worth another try."""
+        return super().call_with_retry(do, fail, is_retryable or _is_worth_another_try, with_failure_count)
 
 
 class _PatientPool(ConnectionPool):
@@ -64,7 +74,7 @@ def patient_client(url: str) -> Redis:
         url,
         socket_timeout=PATIENT_TIMEOUT_S,
         socket_connect_timeout=BRISK_TIMEOUT_S,
-        retry=Retry(_backoff(), retries=FOREVER),
+        retry=_PatientRetry(),
     )
     return Redis.from_pool(pool)
 
@@ -84,9 +94,12 @@ def persist(call: Callable[[], T]) -> T:
 
 def passes(error: RedisError) -> bool:
     """Whether the trouble is one of Redis that may be over soon, and not a mistake of ours."""
-    if isinstance(error, (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError)):
-        return True
-    return DISK_TROUBLE in str(error)
+    known = (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError)
+    return isinstance(error, known) or tells_cannot_write(error)
+
+
+def _is_worth_another_try(error: Exception) -> bool:
+    return isinstance(error, RedisError) and passes(error)
 
 
 def check_redis(url: str) -> None:

@@ -29,7 +29,7 @@ from worker.records import (
     new_job_id,
     queue_name,
 )
-from worker.redis_client import RedisClient
+from worker.redis_client import RedisClient, tells_cannot_write
 from worker.registry import Registry
 from worker.stored_request import (
     StoredControl,
@@ -83,4 +83,5 @@ __all__ = [
     "new_job_id",
     "queue_name",
     "read_estimates",
+    "tells_cannot_write",
 ]

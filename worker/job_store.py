@@ -35,7 +35,8 @@ PROGRESS_ENTRIES = 64
 
 _LUA = Path(__file__).parent / "lua"
 _SCRIPT_NAMES = ("create", "begin", "progress", "finish", "requeue", "cancel", "pass_time", "erase")
-_PRELUDE = (_LUA / "prelude.lua").read_text().replace("$BUCKETS}", f"{', '.join(map(repr, BUCKETS))}}}")
+_BUCKETS = f"local buckets = {{{', '.join(map(repr, BUCKETS))}}}"
+_PRELUDE = f"{_BUCKETS}\n{(_LUA / 'prelude.lua').read_text()}"
 _SCRIPTS = {name: f"{_PRELUDE}\n{(_LUA / f'{name}.lua').read_text()}" for name in _SCRIPT_NAMES}
 
 

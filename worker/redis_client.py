@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Protocol
+
+# No memory is left, the append-only file cannot be written, this is a replica, or it became one while it was asked.
+_CANNOT_WRITE = re.compile(r"(?<!\w)(OOM|MISCONF|READONLY|UNBLOCKED) ")
 
 
 class RedisClient(Protocol):
@@ -29,3 +33,11 @@ class RedisClient(Protocol):
 def as_text(value: bytes | str) -> str:
     """What Redis gave, with or without ``decode_responses``."""
     return value.decode() if isinstance(value, bytes) else value
+
+
+def tells_cannot_write(error: Exception) -> bool:
+    """Whether Redis answers but cannot write for now.
+
+    redis-py has no class for each such error, and for none that a script met in a Redis before version 7.
+    """
+    return _CANNOT_WRITE.search(str(error)) is not None

@@ -16,6 +16,12 @@ from worker.records import WorkerRecord
 from worker.redis_client import RedisClient, as_text
 
 CARD_TTL_S = 24 * 3600
+# A Redis without memory lets a script write that has removed something: who lives must be seen to live all the same.
+_BEAT = """
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+redis.call('SADD', KEYS[2], ARGV[3])
+"""
 
 
 class Registry:
@@ -26,11 +32,12 @@ class Registry:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
+        self._beat = client.register_script(_BEAT)
 
     def publish_worker(self, record: WorkerRecord, ttl_s: int) -> None:
         """Say that a worker is alive for ``ttl_s`` more seconds."""
-        self._client.set(_worker_key(record.name), record.model_dump_json(), ex=ttl_s)
-        self._client.sadd(_workers_key(record.model), record.name)
+        keys = [_worker_key(record.name), _workers_key(record.model)]
+        self._beat(keys=keys, args=[record.model_dump_json(), ttl_s, record.name])
 
     def retire_worker(self, name: str, model: str) -> None:
         """Say that a worker is gone."""

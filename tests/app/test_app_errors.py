@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 import pytest
 from fastapi import FastAPI
+from redis.exceptions import ResponseError
 from starlette.testclient import TestClient
 
 from app.config import Settings
@@ -65,6 +66,9 @@ def failing(settings: Settings) -> Iterator[TestClient]:
     for error in all_errors():
         route(error("A sentence."))
     route(KeyError("/srv/secret/path"))
+    route(
+        ResponseError("Error running script: @user_script: 4: -OOM command not allowed when used memory > 'maxmemory'.")
+    )
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 
@@ -75,6 +79,10 @@ def test_a_raised_error_becomes_its_problem(failing: TestClient, error: type[MSD
     response = failing.get(f"/raise/{error.__name__}")
     assert_problem(response, kind.status, kind.code)
     assert ("retry-after" in response.headers) == (kind.status == HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def test_a_script_that_found_redis_full_means_that_redis_is_away(failing: TestClient) -> None:
+    assert_problem(failing.get("/raise/ResponseError"), 503, "queue_unavailable")
 
 
 def test_an_unexpected_error_says_nothing_of_the_inside(failing: TestClient) -> None:

@@ -115,9 +115,9 @@ class Network:
                 return (*command[:4], self.schedule.now, *command[5:])
             if key.startswith("msd:housekeeper:") and len(command) == 6:
                 return (*command[:5], LONG_S * 1000)
-        if command[0] == "SET" and command[1].startswith("msd:worker:"):
-            self.runs_out(command[1], command[command.index("EX") + 1])
-            return (*command[:3], "EX", LONG_S)
+            if key.startswith("msd:worker:"):
+                self.runs_out(key, command[6])
+                return (*command[:6], LONG_S, *command[7:])
         return command
 
 

@@ -40,6 +40,7 @@ from app.submissions import Submissions, Wishes
 from ms_core.errors import DeviceLostError, JobGoneError, JobNotFoundError, MSDiffusionError
 from ms_core.spec import GenerationSpec, Subject
 from worker import job_store, lease
+from worker import registry as registry_module
 from worker.artifacts import ArtifactStore
 from worker.config import WorkerSettings
 from worker.contract import JobKey, JobRecord, JobState, JobStore, Registry, Requeue, WorkerRecord, WorkerState
@@ -228,7 +229,7 @@ class World:
         with self.real.pipeline(transaction=False) as pipeline:
             pipeline.flushdb()
             pipeline.script_flush()
-            for text in (*job_store._SCRIPTS.values(), lease._HOLD, lease._RELEASE):
+            for text in (*job_store._SCRIPTS.values(), lease._HOLD, lease._RELEASE, registry_module._BEAT):
                 pipeline.script_load(text)
             pipeline.execute()
 

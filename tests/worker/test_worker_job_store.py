@@ -588,6 +588,15 @@ def test_what_is_due_is_listed_earliest_first(ledger: Ledger) -> None:
     assert ledger.get(never).state is QUEUED
 
 
+def test_a_job_that_another_lifetime_made_due_is_put_off(ledger: Ledger) -> None:
+    hasty = JobStore(ledger.client, ledger.name, LIFETIME_S / 2, ledger.clock)
+    record = ledger.new()
+    hasty.create(record)
+    ledger.clock.forward(LIFETIME_S / 2)
+    assert ledger.jobs.pass_time(record.id) == (QUEUED, False)
+    assert ledger.due(record.id) == LIFETIME_S / 2
+
+
 # Erasing
 
 

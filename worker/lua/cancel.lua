@@ -5,5 +5,8 @@ local fields = {'cancel_requested', 'true', 'cancel_requested_at', json_number(n
 if state == 'queued' then finish('canceled', fields) end
 if get('state') == 'canceled' then return 'canceled' end
 if state ~= 'running' then return 'ended' end
-if not get('cancel_requested') then change('cancel_requested', fields) end
+if not get('cancel_requested') then
+  write_though_full()
+  change('cancel_requested', fields)
+end
 return 'requested'

@@ -41,10 +41,10 @@ end
 
 local function count(what) redis.call('HINCRBY', 'msd:counts:' .. get('model'), what, 1) end
 
--- Adds a duration, in seconds, to a histogram of the model; worker/measures.py reads it, and $BUCKETS are its bounds.
+-- Adds a duration, in seconds, to a histogram of the model; worker/measures.py reads it, and has its bounds as BUCKETS.
 local function observe(what, seconds)
   local histograms, bucket = 'msd:histograms:' .. get('model'), '+Inf'
-  for _, bound in ipairs({$BUCKETS}) do
+  for _, bound in ipairs(buckets) do
     if seconds <= tonumber(bound) then
       bucket = bound
       break
@@ -73,6 +73,10 @@ local function append(stream, ...)
   end
 end
 
+-- A Redis without memory lets a script write that has removed something. What leads a job to its end, and so makes room,
+-- must not wait for room.
+local function write_though_full() redis.call('DEL', 'msd:nothing') end
+
 -- One transition: sets fields, grows the version, and writes one entry of the event log, whose id is the version.
 local function change(event, fields)
   set(fields)
@@ -91,6 +95,7 @@ end
 
 -- The last transition of a job.
 local function finish(state, fields)
+  write_though_full()
   local all = {'state', cjson.encode(state), 'ended_at', json_number(now), 'expires_at', json_number(now + lifetime)}
   for _, item in ipairs(fields) do all[#all + 1] = item end
   -- Of a canceled job no picture is served, nor what the model saw of its subjects.
@@ -118,6 +123,7 @@ local function apply_deadlines()
       finish('expired', {})
     end
   elseif state == 'running' and cancel_is_due then
+    write_though_full()
     change('cancel_requested', {'cancel_requested', 'true', 'cancel_requested_at', json_number(now)})
   end
 end
