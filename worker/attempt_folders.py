@@ -77,7 +77,9 @@ class AttemptFolders:
             # The manifest is the last: with its name those of all others are kept.
             write_file(self._place(attempt) / name, data, sync_name=name == MANIFEST)
         except FileNotFoundError as error:
-            raise _over() from error
+            # It may have had its name already when the folder was moved: then it is kept, and who moved it finds it.
+            if name != MANIFEST or self.manifest(attempt) is None:
+                raise _over() from error
 
     def read(self, attempt: int, name: str) -> bytes:
         """A file of an attempt.

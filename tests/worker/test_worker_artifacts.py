@@ -22,6 +22,7 @@ from ms_core.errors import (
     StorageError,
     StorageFullError,
 )
+from worker import files as files_module
 from worker.artifacts import ArtifactStore, Manifest
 from worker.contract import JobWarning, StoredImage, StoredRequest, StoredSubject, new_job_id
 
@@ -381,6 +382,21 @@ def test_a_manifest_that_appears_while_its_attempt_is_ended_is_adopted(
 
 class Crash(BaseException):
     """As if the process were killed at this very moment."""
+
+
+def test_a_manifest_that_was_there_when_its_attempt_ended_is_kept(
+    store: ArtifactStore, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.open_attempt(folder, 1)
+    sync_folder = files_module.sync_folder
+
+    def end_first(path: Path) -> None:
+        assert store.end_attempts(folder, 1) == manifest_of(1)
+        sync_folder(path)
+
+    monkeypatch.setattr(files_module, "sync_folder", end_first)
+    store.save_manifest(folder, manifest_of(1))
+    assert store.load_manifest(folder, 1) == manifest_of(1)
 
 
 STEPS = ["mkdir", "rename", "unlink"]
