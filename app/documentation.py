@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI document that FastAPI does not find by itself: the request's body and the problems.
+"""The parts of the OpenAPI document that FastAPI does not find by itself: the request's body, events and problems.
 
 The body is read and checked in ``app.dependencies``, beside the event loop, so its schema is named here.
 """
@@ -12,6 +12,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from app.events import DATA_OF_EVENT
+from app.examples import JOB_EXAMPLE
 from app.generate_request import GenerateRequest
 from app.problems import PROBLEM_JSON, Problem
 
@@ -42,11 +44,30 @@ def install_documentation(app: FastAPI) -> None:
                 routes=app.routes,
                 tags=app.openapi_tags,
             )
-            document["components"]["schemas"] |= _schemas(GenerateRequest) | _schemas(Problem)
+            schemas = document["components"]["schemas"]
+            schemas |= _schemas(GenerateRequest) | _schemas(Problem)
+            for data in DATA_OF_EVENT.values():
+                # What the endpoints answer with is there already.
+                schemas |= {} if data.__name__ in schemas else _schemas(data)
+            # FastAPI leaves nulls out, which here are values.
+            schemas["JobResource"]["examples"] = [JOB_EXAMPLE]
+            events = document["paths"]["/jobs/{job_id}/events"]["get"]["responses"]["200"]["content"]
+            events["text/event-stream"]["itemSchema"] = {"oneOf": [_event(*item) for item in DATA_OF_EVENT.items()]}
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi
+
+
+def _event(name: str, data: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a server-sent event, in the form of OpenAPI 3.2; older readers pass it over."""
+    schema = {"$ref": REF_TEMPLATE.format(model=data.__name__)}
+    properties = {
+        "event": {"const": name},
+        "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": schema},
+        "id": {"type": "string"},
+    }
+    return {"type": "object", "properties": properties, "required": ["event", "data"]}
 
 
 def _schemas(model: type[BaseModel]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -31,37 +31,47 @@ log = logging.getLogger(__name__)
 class StatusEvent(BaseModel):
     """Data of the event `status`: one step of the job's life that is not its end."""
 
-    version: int
-    status: JobState
-    attempt: int
+    version: int = Field(description="Of the job after this step; the id of the event.")
+    status: JobState = Field(description="Where the job stands then.")
+    attempt: int = Field(description="How often a worker has begun it.")
     event: str = Field(description="What happened, such as `running`, `abandoned` or `cancel_requested`.")
-    at: datetime
-    cancel_requested: bool
+    at: datetime = Field(description="When it happened.")
+    cancel_requested: bool = Field(description="It will end as canceled.")
 
 
 class ProgressEvent(BaseModel):
     """Data of the event `progress`."""
 
-    phase: str | None
-    step: int | None
-    steps: int | None
-    fraction: float
+    phase: str | None = Field(description="What the worker is doing.")
+    step: int | None = Field(description="Denoising steps done.")
+    steps: int | None = Field(description="Denoising steps in all.")
+    fraction: float = Field(description="Part of the denoising that is done, from 0 to 1.")
 
 
 class PreviewEvent(BaseModel):
     """Data of the event `preview`: a small picture of how far the first image is."""
 
     index: int = Field(description="Of the image, counted from 0.")
-    step: int | None
-    content_type: str
+    step: int | None = Field(description="Denoising steps done by then.")
+    content_type: str = Field(description="`image/webp`.")
     data: str = Field(description="The picture's bytes, in base64.")
 
 
 class GoneEvent(BaseModel):
     """Data of the event `gone`: the job was deleted, or its lifetime is over."""
 
-    code: str
-    detail: str
+    code: str = Field(description="Stable name of the problem that asking for the job has.")
+    detail: str = Field(description="What became of it.")
+
+
+# What the data of each event is; the last events are called as the states in which jobs end.
+DATA_OF_EVENT: Mapping[str, type[BaseModel]] = {
+    "status": StatusEvent,
+    "progress": ProgressEvent,
+    "preview": PreviewEvent,
+    **{state.value: JobResource for state in JobState if state.ended},
+    "gone": GoneEvent,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from worker.contract import JobState
 class ImageResource(BaseModel):
     """One finished picture."""
 
-    index: int
+    index: int = Field(description="Counted from 0.")
     url: str = Field(description="Where its PNG is, below the service's address.")
     width: int = Field(description="In pixels.")
     height: int = Field(description="In pixels.")
     seed: int = Field(description="The seed that makes this very picture.")
     sha256: str = Field(description="Of the PNG's bytes.")
-    content_type: str
+    content_type: str = Field(description="`image/png`.")
 
 
 class ProgressResource(BaseModel):
@@ -35,26 +35,26 @@ class ProgressResource(BaseModel):
 class WarningResource(BaseModel):
     """Something to know about a job that runs all the same."""
 
-    code: str
-    detail: str
+    code: str = Field(description="Stable name of what it is about.")
+    detail: str = Field(description="What may come of it.")
     pointer: str = Field(description="RFC 6901 pointer into the request; empty if it concerns the whole.")
 
 
 class JobErrorResource(BaseModel):
-    """Why a job failed."""
+    """Why a job failed or expired, as a problem."""
 
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str
+    type: str = Field(description="Where this kind of problem is described.")
+    title: str = Field(description="The kind of problem.")
+    status: int = Field(description="The HTTP status that such a problem has as an answer.")
+    code: str = Field(description="Stable name of the error.")
+    detail: str = Field(description="What went wrong and what to do.")
 
 
 class TimingsResource(BaseModel):
-    """Seconds spent so far; null before it has begun."""
+    """Where the time went so far; what attempts took that were lost counts as waiting."""
 
-    queued_s: float
-    running_s: float | None
+    queued_s: float = Field(description="Seconds from its acceptance to the begin of the latest attempt.")
+    running_s: float | None = Field(description="Seconds since then, until its end; null before a worker has begun.")
 
 
 class ReferenceResource(BaseModel):
@@ -67,10 +67,10 @@ class ReferenceResource(BaseModel):
 class JobUrls(BaseModel):
     """Where to ask further, below the service's address."""
 
-    job: str = Field(serialization_alias="self")
+    job: str = Field(serialization_alias="self", description="See it with GET, erase it with DELETE.")
     events: str = Field(description="Watch it live.")
-    cancel: str
-    retry: str = Field(description="Run it once more, when it has ended.")
+    cancel: str = Field(description="End it, with POST.")
+    retry: str = Field(description="Run it once more when it has ended, with POST.")
 
 
 class JobResource(BaseModel):
@@ -78,10 +78,10 @@ class JobResource(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]})
 
-    id: str
-    status: JobState
+    id: str = Field(description="16 to 64 letters, digits, `-` and `_`.")
+    status: JobState = Field(description="The last four are ends: then it changes no more.")
     version: int = Field(description="Grows with every change.")
-    model: str
+    model: str = Field(description="Name of the model that makes it.")
     position: int | None = Field(description="Jobs ahead of it in the queue; null unless it waits there.")
     eta_seconds: float | None = Field(
         description="Until its end, as far as can be told from past jobs; null when it cannot, and after the end."
@@ -89,31 +89,31 @@ class JobResource(BaseModel):
     cancel_requested: bool = Field(description="It will end as canceled.")
     progress: ProgressResource | None = Field(description="Null before a worker has begun.")
     seed: int = Field(description="Of the first picture.")
-    images: list[ImageResource]
+    images: list[ImageResource] = Field(description="The finished pictures; empty unless it succeeded.")
     references: list[ReferenceResource] = Field(
         description="What the model sees of each subject that asked for a cut-out; known soon after a worker has begun."
     )
-    warnings: list[WarningResource]
+    warnings: list[WarningResource] = Field(description="What to know about it although it was accepted.")
     error: JobErrorResource | None = Field(description="Set if the job failed or expired.")
     retried_from: str | None = Field(description="Id of the job that this one repeats.")
     attempt: int = Field(description="How often a worker has begun it.")
     device: str | None = Field(description="What it runs on.")
-    created_at: datetime
+    created_at: datetime = Field(description="When it was accepted.")
     started_at: datetime | None = Field(description="Of the latest attempt.")
-    ended_at: datetime | None
+    ended_at: datetime | None = Field(description="Null until then.")
     expires_at: datetime | None = Field(
         description="When it is removed with all its pictures; known when it has ended."
     )
     cancel_at: datetime | None = Field(description="It is canceled if it has not ended by then.")
     start_before: datetime | None = Field(description="It expires if it has not begun by then.")
-    timings: TimingsResource
-    urls: JobUrls
+    timings: TimingsResource = Field(description="Where the time went so far.")
+    urls: JobUrls = Field(description="Where to ask further.")
 
 
 class JobsPage(BaseModel):
     """Some jobs, newest first."""
 
-    jobs: list[JobResource]
+    jobs: list[JobResource] = Field(description="At most `limit`.")
     next_cursor: str | None = Field(description="For the parameter `cursor`; null on the last page.")
     next: str | None = Field(description="Where the next page is, below the service's address.")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import jsonschema
@@ -10,6 +12,7 @@ from PIL import Image
 from sample_requests import good_request, good_subject, picture_uri
 from starlette.testclient import TestClient
 
+from app.events import DATA_OF_EVENT
 from app.examples import JOB_EXAMPLE, REQUEST_EXAMPLES
 from app.schemas import JobResource
 
@@ -148,6 +151,34 @@ def test_every_field_of_a_request_is_described(document: dict[str, Any]) -> None
     assert undescribed == []
 
 
+def test_every_field_of_a_job_and_of_its_events_is_described(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    todo, seen = ["JobsPage", *(data.__name__ for data in DATA_OF_EVENT.values())], set[str]()
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += re.findall(r"#/components/schemas/(\w+)", json.dumps(schemas[name]))
+    assert {"JobResource", "TimingsResource", "StatusEvent"} <= seen
+    undescribed = [
+        f"{name}.{field}"
+        for name in sorted(seen)
+        for field, schema in schemas[name].get("properties", {}).items()
+        if "description" not in schema
+    ]
+    assert undescribed == []
+
+
+def test_the_data_of_each_event_is_documented(document: dict[str, Any]) -> None:
+    content = operation(document, "watch_job")["responses"]["200"]["content"]["text/event-stream"]
+    documented = {
+        event["properties"]["event"]["const"]: event["properties"]["data"]["contentSchema"]["$ref"].rpartition("/")[2]
+        for event in content["itemSchema"]["oneOf"]
+    }
+    assert documented == {name: data.__name__ for name, data in DATA_OF_EVENT.items()}
+    assert set(documented.values()) <= document["components"]["schemas"].keys()
+
+
 @pytest.mark.parametrize("example", REQUEST_EXAMPLES)
 def test_the_examples_can_be_sent(client: TestClient, example: dict[str, Any]) -> None:
     response = client.post("/generate", json=example)
@@ -160,7 +191,8 @@ def test_the_examples_fit_their_schema(document: dict[str, Any], example: dict[s
 
 
 def test_the_example_of_a_job_fits_its_schema(document: dict[str, Any]) -> None:
-    validate(JOB_EXAMPLE, "JobResource", document)
+    (shown,) = document["components"]["schemas"]["JobResource"]["examples"]
+    validate(shown, "JobResource", document)
     assert set(JOB_EXAMPLE) == set(JobResource.model_fields)
 
 

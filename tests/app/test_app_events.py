@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import fastapi.routing
 import httpx2
+import jsonschema
 import pytest
 import uvicorn
 from event_source import Event, read_events, watch, watched
@@ -16,6 +17,7 @@ from job_helpers import Desk, wait_until
 
 from app.config import Settings
 from app.event_log import EventLog
+from app.events import DATA_OF_EVENT
 from app.main import create_app
 from worker.contract import Gone, JobError, JobState, Requeue
 from worker.redis_server import RedisServer
@@ -215,6 +217,25 @@ def test_only_the_newest_preview_is_sent(client: httpx2.Client, desk: Desk) -> N
         seen = [next(events) for _ in range(3)]
     assert names(seen) == ["progress", "progress", "preview"]
     assert base64.b64decode(seen[2].data["data"]) == b"new"
+
+
+def test_events_are_as_they_are_documented(client: httpx2.Client, desk: Desk) -> None:
+    components = client.get("/openapi.json").json()["components"]
+    job_id, other_id = desk.submit(), desk.submit()
+    desk.begin(job_id)
+    advance(desk, job_id, 1, WEBP)
+    with watched(client, job_id, preview="true") as events:
+        seen = [next(events) for _ in range(4)]
+        finish(desk, job_id)
+        seen += events
+    with watched(client, other_id) as events:
+        next(events)
+        desk.jobs.erase(other_id, Gone.DELETED)
+        seen += events
+    assert names(seen) == ["status", "status", "progress", "preview", "succeeded", "gone"]
+    for event in seen:
+        schema = {"$ref": f"#/components/schemas/{DATA_OF_EVENT[event.name].__name__}", "components": components}
+        jsonschema.Draft202012Validator(schema).validate(event.data)
 
 
 def test_an_unknown_job(client: httpx2.Client) -> None:
