@@ -117,5 +117,7 @@ def _answer(submitted: Submitted, view: JobView, preference: Preference, request
         headers[REPLAYED] = "true"
     if preference.applied is not None:
         headers[PREFERENCE_APPLIED] = preference.applied
-    status = HTTPStatus.OK if view.record.state.ended else HTTPStatus.ACCEPTED
+    # A client that did not ask to wait need not expect 200, however fast the job was.
+    is_awaited = submitted.replayed or preference.wait_s > 0
+    status = HTTPStatus.OK if is_awaited and view.record.state.ended else HTTPStatus.ACCEPTED
     return job_answer(view, request, status, headers)

@@ -21,7 +21,7 @@ from app.intake import parse_request
 from app.main import create_app
 from app.pictures import PictureLimits
 from app.request_hash import request_hash
-from app.submissions import Submissions, Wishes
+from app.submissions import Submissions, Submitted, Wishes
 from ms_core.errors import RequestMismatchError
 from worker.artifacts import ArtifactStore
 from worker.contract import Gone, JobStore, ModelCard, Registry, queue_name
@@ -57,6 +57,21 @@ def test_a_job_can_be_put_under_an_id_of_ones_own(client: TestClient) -> None:
     assert (response.status_code, response.json()["id"]) == (202, job_id)
     assert response.headers["location"] == f"/jobs/{job_id}"
     assert "idempotency-replayed" not in response.headers
+
+
+def test_a_job_that_ends_at_once_is_accepted_all_the_same(
+    client: TestClient, worker: PlayedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Submissions.submit
+
+    def submit(self: Submissions, *arguments: Any) -> Submitted:
+        submitted = original(self, *arguments)
+        worker.succeed(submitted.record.id)
+        return Submitted(worker.record(submitted.record.id), replayed=False)
+
+    monkeypatch.setattr(Submissions, "submit", submit)
+    assert client.post("/generate", json=good_request()).status_code == 202
+    assert client.post("/generate", json=good_request(), headers={"Prefer": "wait=5"}).status_code == 200
 
 
 @pytest.mark.parametrize("job_id", ["x" * 15, "x" * 65, "a.b.c.d.e.f.g.h.i", "%20" * 20, "ä" * 20])
