@@ -54,7 +54,7 @@ class Service:
             supervisor.tick()
             api = ManagedProcess(lambda: self._api_command(settings, supervisor.model.name))
             stack.callback(api.stop, API_STOP_GRACE_S)
-            self._wait_for_api(api, stop)
+            self._wait_for_api(api, supervisor, stop)
             if not stop.received:
                 self._tell(supervisor)
             while not stop.received:
@@ -80,9 +80,10 @@ class Service:
         env = {"MSD_REDIS_URL": settings.redis_url, "MSD_DATA_DIR": str(settings.data_dir), "MSD_MODEL": model}
         return Command("api", argv, env, self._logs / "api.log")
 
-    def _wait_for_api(self, api: ManagedProcess, stop: StopSignal) -> None:
+    def _wait_for_api(self, api: ManagedProcess, supervisor: Supervisor, stop: StopSignal) -> None:
         deadline = time.monotonic() + API_START_TIMEOUT_S
         while not stop.received:
+            supervisor.tick()
             if api.tick() is not None or time.monotonic() > deadline:
                 raise StartupError(f"The API did not start; see {self._logs / 'api.log'}.")
             try:
