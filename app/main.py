@@ -64,6 +64,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
+        # A redirect would name the host as a proxy in front writes it, and has no body that says what is wrong.
+        redirect_slashes=False,
     )
     app.state.settings = settings
     app.state.decoders = Decoders()

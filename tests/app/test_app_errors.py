@@ -96,6 +96,11 @@ def test_unknown_path(client: TestClient) -> None:
     assert_problem(client.get("/nothing"), 404, "not_found")
 
 
+@pytest.mark.parametrize(("method", "path"), [("GET", "/jobs/"), ("POST", "/generate/"), ("PUT", "/jobs/")])
+def test_a_slash_too_many_is_told_and_not_redirected(client: TestClient, method: str, path: str) -> None:
+    assert_problem(client.request(method, path, follow_redirects=False), 404, "not_found")
+
+
 def test_wrong_method_names_the_right_one(client: TestClient) -> None:
     response = client.get("/generate")
     assert_problem(response, 405, "method_not_allowed")
