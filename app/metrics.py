@@ -151,7 +151,7 @@ class ServiceCollector(Collector):
             running=running,
             counts=self._measures.counts(),
             histograms=self._measures.histograms(),
-            workers=[WorkerRecord.model_validate_json(text) for text in beats if text is not None],
+            workers=[WorkerRecord.from_beat(text) for text in beats if text is not None],
         )
 
     def _jobs(self, snapshot: _Snapshot) -> Iterator[Family]:

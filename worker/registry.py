@@ -53,7 +53,7 @@ class Registry:
         gone = [name for name, text in zip(names, texts, strict=True) if text is None]
         if gone:
             self._client.srem(_workers_key(model), *gone)
-        return [WorkerRecord.model_validate_json(text) for text in texts if text is not None]
+        return [WorkerRecord.from_beat(text) for text in texts if text is not None]
 
     def publish_card(self, model: str, card: ModelCard) -> None:
         """Make a model's card known for 24 h."""

@@ -8,6 +8,7 @@ from worker.contract import (
     JobState,
     JobWarning,
     StoredImage,
+    WorkerRecord,
     WorkerState,
     is_job_id,
     is_model_name,
@@ -35,6 +36,18 @@ def test_other_text_names_no_model(text: str) -> None:
 
 def test_states_that_have_ended() -> None:
     assert [state for state in JobState if not state.ended] == [JobState.QUEUED, JobState.RUNNING]
+
+
+def test_what_a_newer_version_knows_of_a_job_is_passed_over() -> None:
+    record = JobRecord(id=new_job_id(), model="mini", folder="f", seed=7)
+    assert JobRecord.from_hash(record.to_hash() | {"colour": '"blue"'}) == record
+
+
+def test_what_a_newer_version_says_of_a_worker_is_passed_over() -> None:
+    record = WorkerRecord(
+        name="w1", model="mini", state=WorkerState.IDLE, device="cpu", host="h", pid=1, started_at=0.0
+    )
+    assert WorkerRecord.from_beat(record.model_dump_json()[:-1] + ',"colour":"blue"}') == record
 
 
 def test_a_record_survives_its_hash() -> None:
