@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from flat_runtime import FlatRuntime, raising
 from job_helpers import Desk
 from rq import Callback, Queue
 from rq.job import Job
+from rq.registry import StartedJobRegistry
 
 from ms_core.errors import DeviceLostError
 from worker import jobs
@@ -110,3 +112,20 @@ def test_a_lost_device_ends_the_worker_after_the_job(desk: Desk, work: Work, run
     attempts = sorted(desk.get(job_id).attempt for job_id in (first, second))
     assert attempts == [0, 1]
     assert desk.queue.waiting() == {JobKey("local", first), JobKey("local", second)}
+
+
+def test_rq_may_take_a_long_job_for_abandoned(desk: Desk, queue: Queue, work: Work, runtime: FlatRuntime) -> None:
+    started = StartedJobRegistry(queue=queue)
+    far = time.time() + 10 * 24 * 3600
+    found: list[int] = []
+
+    def clean(step: int) -> None:
+        found.append(len(started.get_job_ids(cleanup=False)))
+        started.cleanup(far)
+
+    runtime.at_step = clean
+    job_ids = [desk.submit(), desk.submit()]
+    work()
+    assert found[0] == 1
+    assert [desk.get(job_id).state for job_id in job_ids] == [JobState.SUCCEEDED] * 2
+    assert [desk.get(job_id).attempt for job_id in job_ids] == [1, 1]
