@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 HEALTHY_AFTER_S = 60.0
+# A killed process is gone in a moment, unless it hangs in the kernel, as with a broken device.
+KILL_PATIENCE_S = 2.0
 PR_SET_PDEATHSIG = 1
 
 
@@ -60,6 +62,7 @@ class ManagedProcess:
         self._next_start = 0.0
         self._backoff_s = FIRST_BACKOFF_S
         self._has_worked = False
+        self._was_started = False
         self._log_file: Path | None = None
         self.name = ""
 
@@ -113,10 +116,17 @@ class ManagedProcess:
             code = self._process.wait(timeout=max(grace_s, 0.0))
         except subprocess.TimeoutExpired:
             log.warning("%s did not stop in time and is killed", self.name)
-            self._process.kill()
-            code = self._process.wait()
+            code = self._kill_and_wait(self._process)
         self._process = None
         return code
+
+    def _kill_and_wait(self, process: subprocess.Popen[bytes]) -> int:
+        process.kill()
+        try:
+            return process.wait(timeout=KILL_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            log.error("%s, pid %d, was killed and hangs in the kernel; it is left alone", self.name, process.pid)
+            return -signal.SIGKILL
 
     def _start(self) -> None:
         command = self._make_command()
@@ -124,7 +134,16 @@ class ManagedProcess:
         self._log_file = command.log_file
         self._started_at = time.monotonic()
         self._has_worked = False
-        self._process = start_process(command)
+        try:
+            self._process = start_process(command)
+        except OSError as error:
+            if not self._was_started:
+                raise
+            # As without memory: it may be over soon, and nothing else must end for it.
+            log.warning("%s cannot be started: %s; trying again in %.1f s", command.name, error, self._backoff_s)
+            self._put_off_start()
+            return
+        self._was_started = True
         log.info("started %s, pid %d", command.name, self._process.pid)
 
     def _note_end(self, code: int) -> None:
@@ -134,6 +153,9 @@ class ManagedProcess:
             self._backoff_s = FIRST_BACKOFF_S
         log.warning("%s ended with code %d; starting it again in %.1f s", self.name, code, self._backoff_s)
         self._process = None
+        self._put_off_start()
+
+    def _put_off_start(self) -> None:
         self._next_start = time.monotonic() + self._backoff_s
         self._backoff_s = min(2 * self._backoff_s, LONGEST_BACKOFF_S)
 

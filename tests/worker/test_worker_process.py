@@ -47,6 +47,34 @@ def test_a_child_gets_its_environment_and_its_log(tmp_path: Path) -> None:
     assert log_file.read_text() == "from the command\n"
 
 
+def test_a_child_that_cannot_be_started_again_for_now_is_started_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("worker.process.time.monotonic", lambda: clock[0])
+    folder = tmp_path / "logs"
+    with managed(python(FOREVER, folder / "child.log")) as process:
+        process.tick()
+        assert process.pid is not None
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        process.tick()
+        folder.rename(tmp_path / "elsewhere")
+        folder.write_text("no folder, so no log can be opened")
+        clock[0] += 1
+        process.tick()
+        assert process.pid is None
+        folder.unlink()
+        clock[0] += 100
+        process.tick()
+        assert process.pid is not None
+
+
+def test_a_child_that_cannot_be_started_at_all_is_told_of(tmp_path: Path) -> None:
+    with managed(Command("child", [str(tmp_path / "missing")])) as process, pytest.raises(FileNotFoundError):
+        process.tick()
+
+
 def test_a_child_that_ends_is_started_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
     monkeypatch.setattr("worker.process.time.monotonic", lambda: clock[0])
@@ -148,6 +176,24 @@ def test_stopping_kills_who_does_not_listen(tmp_path: Path) -> None:
         wait_until(lambda: log_file.exists() and "ready" in log_file.read_text(), "the child")
         process.stop(grace_s=0.1)
         assert not is_running(pid)
+
+
+def test_stopping_does_not_wait_without_end_for_who_cannot_be_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.process.KILL_PATIENCE_S", 0.1)
+    log_file = tmp_path / "child.log"
+    with managed(python(STUBBORN, log_file)) as process:
+        process.tick()
+        pid = process.pid
+        assert pid is not None
+        wait_until(lambda: log_file.exists() and "ready" in log_file.read_text(), "the child")
+        # As one that hangs in the kernel: no signal does anything.
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess.Popen, "kill", lambda child: None)
+            assert process.stop(grace_s=0) == -signal.SIGKILL
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
