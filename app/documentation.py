@@ -24,6 +24,8 @@ REQUEST_BODY: dict[str, Any] = {
     "content": {"application/json": {"schema": {"$ref": REF_TEMPLATE.format(model="GenerateRequest")}}},
 }
 
+PNG: dict[str, Any] = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
+
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI responses of an endpoint that answers with these problems, or with an unexpected one."""
@@ -52,7 +54,9 @@ def install_documentation(app: FastAPI) -> None:
             # FastAPI leaves nulls out, which here are values.
             schemas["JobResource"]["examples"] = [JOB_EXAMPLE]
             events = document["paths"]["/jobs/{job_id}/events"]["get"]["responses"]["200"]["content"]
-            events["text/event-stream"]["itemSchema"] = {"oneOf": [_event(*item) for item in DATA_OF_EVENT.items()]}
+            # FastAPI writes the itemSchema of OpenAPI 3.2 there, which a document of 3.1 may hold as an extension only.
+            each = {"oneOf": [_event(*item) for item in DATA_OF_EVENT.items()]}
+            events["text/event-stream"] = {"schema": {"type": "string"}, "x-itemSchema": each}
             app.openapi_schema = document
         return app.openapi_schema
 
@@ -60,7 +64,7 @@ def install_documentation(app: FastAPI) -> None:
 
 
 def _event(name: str, data: type[BaseModel]) -> dict[str, Any]:
-    """The schema of a server-sent event, in the form of OpenAPI 3.2; older readers pass it over."""
+    """The schema of a server-sent event, in the form of OpenAPI 3.2."""
     schema = {"$ref": REF_TEMPLATE.format(model=data.__name__)}
     properties = {
         "event": {"const": name},

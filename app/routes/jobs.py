@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from app.dependencies import JobListDependency, JobsDependency, LookupDependency, WaitingDependency
-from app.documentation import problem_responses
+from app.documentation import PNG, problem_responses
 from app.headers import MAX_WAIT_S, is_match
 from app.parameters import (
     DEFAULT_PAGE,
@@ -100,7 +100,7 @@ async def get_job(  # noqa: PLR0913 - each argument is a part of the request
     operation_id="get_image",
     summary="Fetch a finished picture",
     response_class=Response,
-    responses={200: {"content": {"image/png": {}}, "description": "The PNG."}, **problem_responses(404, 410, 503)},
+    responses={200: {"content": PNG, "description": "The PNG."}, **problem_responses(404, 410, 503)},
 )
 def get_image(job_id: JobId, index: ImageIndex, jobs: JobsDependency) -> Response:
     """The PNG carries the complete recipe of the picture as text metadata under the key `msd`."""
@@ -112,7 +112,7 @@ def get_image(job_id: JobId, index: ImageIndex, jobs: JobsDependency) -> Respons
     operation_id="get_reference",
     summary="See what the model sees of a subject",
     response_class=Response,
-    responses={200: {"content": {"image/png": {}}, "description": "The PNG."}, **problem_responses(404, 410, 503)},
+    responses={200: {"content": PNG, "description": "The PNG."}, **problem_responses(404, 410, 503)},
 )
 def get_reference(job_id: JobId, subject: SubjectIndex, jobs: JobsDependency) -> Response:
     """The subject as it was cut out of its pictures; for subjects with `cutout` only."""
