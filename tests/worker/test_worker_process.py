@@ -183,17 +183,16 @@ def test_stopping_does_not_wait_without_end_for_who_cannot_be_killed(
 ) -> None:
     monkeypatch.setattr("worker.process.KILL_PATIENCE_S", 0.1)
     log_file = tmp_path / "child.log"
+    children: list[subprocess.Popen[bytes]] = []
     with managed(python(STUBBORN, log_file)) as process:
         process.tick()
-        pid = process.pid
-        assert pid is not None
         wait_until(lambda: log_file.exists() and "ready" in log_file.read_text(), "the child")
         # As one that hangs in the kernel: no signal does anything.
         with monkeypatch.context() as patch:
-            patch.setattr(subprocess.Popen, "kill", lambda child: None)
+            patch.setattr(subprocess.Popen, "kill", lambda child: children.append(child))
             assert process.stop(grace_s=0) == -signal.SIGKILL
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    children[0].kill()
+    children[0].wait()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
