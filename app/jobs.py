@@ -121,7 +121,7 @@ class Jobs:
         """Why there is no such job."""
         reason = self._store.gone(job_id) if is_job_id(job_id) else None
         if reason is None:
-            return JobNotFoundError("There is no job with this id.")
+            return JobNotFoundError("There is no job with this id; GET /jobs lists all that there are.")
         return JobGoneError(_GONE[reason])
 
 
