@@ -1,8 +1,8 @@
 """Redis clients of two tempers: one gives up soon, one waits for as long as it takes.
 
 Neither waits for an answer without end: packets may be swallowed without a word, and then only time tells. What was asked
-may have been done all the same, so it is asked again only where that does no harm: every script of ours gives the same
-answer twice, and what RQ does twice costs an entry in its queue, which the worker finds to be no more to do.
+may have been done all the same, so it is asked again only where that does no harm: no script of ours changes a job twice
+for it, and what RQ does twice costs an entry in its queue, which the worker finds to be no more to do.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ only arguments and ``JobRecord.entry`` as RQ's own job id.
 """
 
 from ms_core.config import ModelCard
-from worker.job_store import CancelOutcome, CreateOutcome, Gone, JobKey, JobStore, ProgressReply, Requeue
+from worker.job_store import JobKey, JobStore
 from worker.measures import BUCKETS, UNBOUNDED, Histogram, Measures
+from worker.outcomes import CancelOutcome, CreateOutcome, Gone, ProgressReply, Requeue
 from worker.pace import Estimates, Pace, Shape, read_estimates
 from worker.records import (
     GENERATE_JOB,

@@ -19,13 +19,13 @@ Keys, of which ``<job>`` is ``<owner>:<id>``::
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from pydantic_core import to_jsonable_python
 
 from worker.measures import BUCKETS
+from worker.outcomes import CancelOutcome, CreateOutcome, Gone, ProgressReply, Requeue
 from worker.records import LOCAL_OWNER, MAX_ATTEMPTS, JobError, JobRecord, JobState, encode_field
 from worker.redis_client import RedisClient, as_text
 
@@ -60,47 +60,6 @@ class JobKey(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.owner}:{self.id}"
-
-
-class CreateOutcome(StrEnum):
-    """What became of a wish to create a job: made, or why another job is meant."""
-
-    CREATED = "created"
-    EXISTS = "exists"
-    KEY_USED = "key_used"
-    GONE = "gone"
-
-
-class CancelOutcome(StrEnum):
-    """What became of a wish to cancel: done now or before, promised, too late, or no such job."""
-
-    CANCELED = "canceled"
-    REQUESTED = "requested"
-    ENDED = "ended"
-    UNKNOWN = "unknown"
-
-
-class ProgressReply(StrEnum):
-    """What a worker is to do after it reported progress: go on, end the job as canceled, or leave it to others."""
-
-    CONTINUE = "continue"
-    CANCEL = "cancel"
-    TAKEN = "taken"
-
-
-class Requeue(StrEnum):
-    """Why a running job goes back to the queue; only ``HANDED_BACK`` does not count as an attempt."""
-
-    HANDED_BACK = "handed_back"
-    GIVEN_BACK = "given_back"
-    ABANDONED = "abandoned"
-
-
-class Gone(StrEnum):
-    """Why a job's record is no more."""
-
-    EXPIRED = "expired"
-    DELETED = "deleted"
 
 
 # Small numbers, of which Redis keeps one copy for all.
