@@ -26,37 +26,53 @@ def test_the_dry_run_says_so_and_measures_everything(tmp_path: Path) -> None:
     assert results["comparison"]["latents_max_difference_to_plain_reference"] < 1e-3
 
 
-@pytest.fixture(scope="module")
-def service_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def measure_service(figure: str, folder: Path) -> Path:
     """What the benchmark of the service writes when it measures far too little."""
-    if shutil.which("wrk") is None:
-        pytest.skip("needs wrk")
-    out = tmp_path_factory.mktemp("service") / "service.json"
-    command = [sys.executable, ROOT / "benchmarks" / "service.py", "all", "--quick", "--out", out]
+    out = folder / "service.json"
+    command = [sys.executable, ROOT / "benchmarks" / "service.py", figure, "--quick", "--out", out]
     subprocess.run(command, check=True, cwd=ROOT, timeout=300)
     return out
 
 
+def figures_of(results: Path) -> dict[str, Any]:
+    return json.loads(results.read_text())["figures"]
+
+
 @pytest.mark.slow
 @pytest.mark.e2e
-def test_the_benchmark_of_the_service_measures_every_figure_and_says_how(service_results: Path) -> None:
-    figures: dict[str, Any] = json.loads(service_results.read_text())["figures"]
-    commands = {name: row["command"] for name, row in figures.items()}
+def test_a_figure_of_the_service_is_measured_and_says_how(tmp_path: Path) -> None:
+    figures = figures_of(measure_service("start", tmp_path))
+    assert list(figures) == ["start"]
+    assert figures["start"]["command"] == "python benchmarks/service.py start --quick"
+    assert figures["start"]["enqueue_to_start_ms"]["p50"] > 0
+
+
+@pytest.fixture(scope="module")
+def service_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("wrk") is None:
+        pytest.skip("needs wrk")
+    return measure_service("all", tmp_path_factory.mktemp("service"))
+
+
+@pytest.mark.faults
+@pytest.mark.e2e
+def test_the_benchmark_of_the_service_measures_every_figure(service_results: Path) -> None:
     names = ["submits", "flat-submits", "polls", "polls-and-submits", "start", "overhead", "growth", "backlog"]
-    assert commands == {name: f"python benchmarks/service.py {name} --quick" for name in names}
+    figures = figures_of(service_results)
+    assert list(figures) == names
     assert all(isinstance(row["met"], bool) and row["goal"] for row in figures.values())
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.e2e
 def test_no_request_of_the_benchmark_is_refused(service_results: Path) -> None:
-    figures: dict[str, Any] = json.loads(service_results.read_text())["figures"]
+    figures = figures_of(service_results)
     refused = [figures[name]["refused"] for name in ("submits", "flat-submits")]
     errors = [figures[name]["errors"] for name in ("polls", "polls-and-submits")]
     assert refused + errors == [0, 0, 0, 0]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.e2e
 def test_the_figures_of_the_service_are_drawn(service_results: Path) -> None:
     plots = {path.name for path in service_results.parent.glob("*.svg")}
