@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -57,6 +58,8 @@ def api(
         timeout_graceful_shutdown=3,
     )
     server = Server(config)
+    # What lives as long as the process need not be searched for garbage, which would hold up all requests.
+    gc.freeze()
     with suppress(KeyboardInterrupt):
         server.run()
     if not server.started:
