@@ -11,11 +11,13 @@ from rq.job import Job
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.worker_registration import clean_worker_registry
 
-from worker.contract import JobKey, JobState, JobStore, queue_name
+from worker.contract import JobKey, JobState, JobStore, is_job_id, queue_name
 from worker.records import encode_field
 from worker.redis_client import as_text
 
 PAGE = 100
+KEYS_AT_ONCE = 1000
+HASH = "hash"
 
 
 class QueueLeftovers:
@@ -63,6 +65,18 @@ class QueueLeftovers:
             for entry, is_waiting in zip(entries, self._are_waiting(entries), strict=True):
                 yield None if is_waiting else f"{self._queue.key} {entry}"
             end = start
+        yield from self._lone_hashes()
+
+    def _lone_hashes(self) -> Iterator[str | None]:
+        """Hashes of entries that are in no list: RQ notes a heartbeat also where another worker has removed the entry."""
+        prefix = Job.redis_job_namespace_prefix
+        cursor = -1
+        while cursor != 0:
+            cursor, names = self._client.scan(max(cursor, 0), match=f"{prefix}*_*_*", count=KEYS_AT_ONCE)
+            yield None
+            for entry in (as_text(name).removeprefix(prefix) for name in names):
+                is_ours = is_job_id(JobKey.of_entry(entry).id)
+                yield f"{HASH} {entry}" if is_ours and not self._is_needed(entry) else None
 
     def _remove(self, suspect: str) -> bool:
         name, _, item = suspect.partition(" ")
@@ -72,12 +86,12 @@ class QueueLeftovers:
             if name == self._started.key:
                 pipeline.zrem(name, item)
                 pipeline.delete(f"rq:execution:{item}", f"rq:executions:{entry}")
-            else:
+            elif name != HASH:
                 pipeline.lrem(name, 1, item)
             if not is_needed:
                 pipeline.delete(Job.key_for(entry))
-            removed, *_ = pipeline.execute()
-        return removed > 0
+            removed = pipeline.execute()
+        return bool(removed) and removed[0] > 0
 
     def _are_waiting(self, entries: list[str]) -> list[bool]:
         """Whether the jobs wait for the attempts that these entries are for; asked in one go, for a queue may be long."""

@@ -53,6 +53,11 @@ def make_old(path: Path, age_s: float = FILES_AGE_S + 1) -> None:
     os.utime(path, (then, then))
 
 
+def files_cleared(keeper: Housekeeper, age_s: float) -> list[str]:
+    """Names of the files that were removed; in the queue others that share this Redis may have left something."""
+    return [name for name in keeper.clear_leftovers(age_s) if " " not in name]
+
+
 def test_of_two_contenders_one_holds_the_lease(clients: Callable[[], Redis]) -> None:
     first, second = (Lease(clients(), "msd:housekeeper:lease-of-two", 60) for _ in range(2))
     assert (first.hold(), second.hold(), first.hold()) == (True, False, True)
@@ -148,7 +153,7 @@ def test_a_second_folder_of_a_job_is_removed(desk: Desk, keeper: Housekeeper, tm
     job_id = desk.record()
     with desk.artifacts.new_folder(job_id) as second:
         second.save_request(desk.artifacts.load_request(desk.get(job_id).folder))
-    assert keeper.clear_leftovers(age_s=0) == [second.name]
+    assert files_cleared(keeper, age_s=0) == [second.name]
     assert folder_of(desk, job_id, tmp_path).exists()
 
 
@@ -156,7 +161,7 @@ def test_files_of_others_are_left_alone(desk: Desk, keeper: Housekeeper, tmp_pat
     desk.record()
     foreign = tmp_path / "data" / "local" / "jobs" / "notes-of-the-operator"
     foreign.mkdir()
-    assert keeper.clear_leftovers(age_s=0) == []
+    assert files_cleared(keeper, age_s=0) == []
     assert foreign.exists()
 
 
@@ -186,6 +191,25 @@ def test_what_a_dead_worker_left_in_the_queue_is_removed(desk: Desk, keeper: Hou
     assert desk.client.keys(f"{queue}*") == []
     assert desk.client.keys(f"rq:*generate-{desk.model}") == []
     assert desk.client.exists(f"rq:job:{entry}") == 0
+
+
+def test_a_heartbeat_that_rq_noted_too_late_is_removed(desk: Desk, keeper: Housekeeper) -> None:
+    job_id = desk.record()
+    entry = desk.get(job_id).entry
+    desk.jobs.request_cancel(job_id)
+    desk.client.hset(f"rq:job:{entry}", "last_heartbeat", "2026-11-22T20:47:33.421033Z")
+    keeper.clear_leftovers(age_s=60)
+    assert desk.client.exists(f"rq:job:{entry}") == 1
+    keeper.clear_leftovers(age_s=0)
+    assert desk.client.exists(f"rq:job:{entry}") == 0
+
+
+def test_jobs_of_others_that_use_rq_are_left_alone(desk: Desk, keeper: Housekeeper) -> None:
+    foreign = "rq:job:0f8fad5b-d9cb-469f-a165-70867728950e"
+    desk.client.hset(foreign, "status", "queued")
+    keeper.clear_leftovers(age_s=0)
+    assert desk.client.exists(foreign) == 1
+    desk.client.delete(foreign)
 
 
 def test_the_entry_of_a_waiting_job_stays_in_the_queue(desk: Desk, keeper: Housekeeper) -> None:
