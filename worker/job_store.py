@@ -31,7 +31,7 @@ from worker.redis_client import RedisClient, as_text
 
 DEFAULT_LIFETIME_S = 24 * 3600
 GONE_MARK_TTL_S = 7 * 24 * 3600
-PROGRESS_ENTRIES = 64
+PROGRESS_ENTRIES = 48
 
 _LUA = Path(__file__).parent / "lua"
 _SCRIPT_NAMES = ("create", "begin", "progress", "finish", "requeue", "cancel", "pass_time", "erase")

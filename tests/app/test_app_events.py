@@ -20,6 +20,7 @@ from app.event_log import EventLog
 from app.events import DATA_OF_EVENT
 from app.main import create_app
 from worker.contract import Gone, JobError, JobState, Requeue
+from worker.job_store import PROGRESS_ENTRIES
 from worker.redis_server import RedisServer
 
 WEBP = b"RIFF....WEBP"
@@ -182,9 +183,9 @@ def test_old_progress_is_trimmed_and_nothing_else(client: httpx2.Client, desk: D
     for step in range(100):
         advance(desk, job_id, step % 4)
     with watched(client, job_id) as events:
-        seen = [next(events) for _ in range(66)]
-    assert names(seen) == ["status"] * 2 + ["progress"] * 64
-    assert [event.version for event in seen[2:]] == list(range(39, 103))
+        seen = [next(events) for _ in range(2 + PROGRESS_ENTRIES)]
+    assert names(seen) == ["status"] * 2 + ["progress"] * PROGRESS_ENTRIES
+    assert [event.version for event in seen[2:]] == list(range(103 - PROGRESS_ENTRIES, 103))
 
 
 def test_previews_are_sent_to_those_who_ask(client: httpx2.Client, desk: Desk) -> None:
