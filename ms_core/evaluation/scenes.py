@@ -10,12 +10,33 @@ import numpy as np
 from PIL import Image
 
 from ms_core.data.records import TrainingSample
-from ms_core.evaluation.judge import opaque_extent
+from ms_core.evaluation.candidates import Candidate, Question, candidate_picture
 from ms_core.mini.artwork import HELD_OUT_SET
-from ms_core.mini.scenes import Placement, Scene, SceneComposer, SceneConfig, turn_hue
+from ms_core.mini.scenes import Placement, Scene, SceneComposer, SceneConfig
 from ms_core.mini.sprites import SpritePack
 from ms_core.spec import Box, find_phrases
 
+BENCH_VERSION = 1
+BENCH_SEED = 20261123
+# What of a scene's subjects was never trained on. ``concept`` is also the cell of twins, one of which is by a known artist.
+CELLS = ("both", "artist", "concept", "neither")
+# Number of scenes in the core; the full bench has four times as many, the core's first.
+GROUPS = {
+    "headline": 75,
+    "twins": 32,
+    "artist": 16,
+    "concept": 16,
+    "neither": 16,
+    "one": 16,
+    "three": 16,
+    "four": 16,
+    "overlapping": 12,
+    "tiny": 12,
+    "huge": 12,
+    "oblong": 8,
+    "place": 8,
+    "treatment": 48,
+}
 EVALUATION_SEED = 20261122
 NUM_CANDIDATES, NUM_SAME_NAME = 10, 4
 MIN_COLOUR_TURN = 60.0
@@ -38,16 +59,68 @@ _MAX_ASPECT_RATIO = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A drawing that may stand in a box: the index of its sprite in the held-out pack, and its hue turn in degrees."""
+class BackdropQuestion:
+    """Which of ten backdrops does the picture show?
 
-    sprite: int
-    colour_turn: float
+    Attributes:
+        backdrops: in random order: kind, a key of ``BACKGROUNDS``, and the painter's seed.
+        true: index of the one that the scene's last reference shows.
+    """
+
+    backdrops: tuple[tuple[str, int], ...]
+    true: int
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked of one box: which of the candidates stands in it?
+class BenchSubject:
+    """One drawn subject of a scene and what is asked of its box.
+
+    Attributes:
+        drawing: what stands there in the original.
+        silhouette_box: around its silhouette in the original, without margin, normalised xyxy.
+        hard: its own drawing among colour turns of it, drawings of the same name, and drawings of like colours.
+        easy: its own drawing among random ones of the same artist.
+    """
+
+    drawing: Candidate
+    silhouette_box: Box
+    hard: Question
+    easy: Question
+
+
+@dataclass(frozen=True, slots=True)
+class BenchScene:
+    """One scene of the bench.
+
+    Attributes:
+        group: a key of ``GROUPS``.
+        number: within the group, from 0.
+        cell: one of ``CELLS``: what of all its subjects was never trained on.
+        scene: what decides the composed picture; its ``seed`` is also the seed of the generated one.
+        original: the composite, and what is asked for: caption, height and width, and each subject's phrase, reference
+            and box. A scene subject comes last; its box is the whole picture.
+        exchanged: twins only: the same request with the two references exchanged, and its composite. Caption, phrases
+            and boxes stay.
+        pasted: the background, in the light that the caption names, and every reference's drawing pasted into its box,
+            upright and as it is.
+        subjects: those that are drawn, in the order of ``original.subjects``.
+        place: asked of a scene subject; ``None`` without one.
+    """
+
+    group: str
+    number: int
+    cell: str
+    scene: Scene
+    original: TrainingSample
+    exchanged: TrainingSample | None
+    pasted: Image.Image
+    subjects: tuple[BenchSubject, ...]
+    place: BackdropQuestion | None
+
+
+@dataclass(frozen=True, slots=True)
+class PairQuestion:
+    """What version 0 asks of one box.
 
     Attributes:
         candidates: in random order: the true one, three of the same name, six of other names, among them the scene's
@@ -74,7 +147,7 @@ class EvaluationScene:
     scene: Scene
     original: TrainingSample
     exchanged: TrainingSample
-    questions: tuple[Question, Question]
+    questions: tuple[PairQuestion, PairQuestion]
 
     @property
     def boxes(self) -> tuple[Box, Box]:
@@ -88,11 +161,6 @@ def draw_scenes(pack: SpritePack, count: int, seed: int = EVALUATION_SEED) -> li
     headline = tuple(index for index, sprite in enumerate(pack.sprites) if sprite.artist == HELD_OUT_SET)
     composer = SceneComposer(pack.subset(headline), _CONFIG)
     return [_draw_scene(np.random.default_rng((seed, number)), pack, composer, headline) for number in range(count)]
-
-
-def candidate_picture(pack: SpritePack, candidate: Candidate) -> Image.Image:
-    """The candidate's drawing, RGBA, upright."""
-    return turn_hue(pack.pictures[candidate.sprite], candidate.colour_turn)
 
 
 def fingerprint(scenes: Iterable[EvaluationScene], pack: SpritePack) -> str:
@@ -139,7 +207,7 @@ def _exchangeable(scene: Scene, pack: SpritePack) -> bool:
 
 def _width_and_height(picture: Image.Image) -> tuple[float, float]:
     """Extent of what is opaque, as shares of the sprite's side."""
-    left, top, right, bottom = opaque_extent(picture)
+    left, top, right, bottom = picture.getchannel("A").point([0] * 65 + [255] * 191).getbbox() or (0, 0, *picture.size)
     return (right - left) / picture.width, (bottom - top) / picture.height
 
 
@@ -155,7 +223,7 @@ def _exchange(scene: Scene, composer: SceneComposer, original: TrainingSample) -
     return replace(scene, placements=tuple(placements))
 
 
-def _ask(rng: np.random.Generator, pack: SpritePack, true: Candidate, other: Candidate) -> Question:
+def _ask(rng: np.random.Generator, pack: SpritePack, true: Candidate, other: Candidate) -> PairQuestion:
     concepts = [pack.sprites[candidate.sprite].concept for candidate in (true, other)]
     strangers = [concept for concept in sorted(pack.by_concept) if concept not in concepts]
     count = NUM_CANDIDATES - NUM_SAME_NAME - 1
@@ -165,7 +233,7 @@ def _ask(rng: np.random.Generator, pack: SpritePack, true: Candidate, other: Can
     ]
     candidates = [true, *_same_name(rng, pack, true), other, *others]
     shuffled = tuple(candidates[int(index)] for index in rng.permutation(NUM_CANDIDATES))
-    return Question(shuffled, shuffled.index(true), shuffled.index(other))
+    return PairQuestion(shuffled, shuffled.index(true), shuffled.index(other))
 
 
 def _headline_of(pack: SpritePack, concept: str) -> int:
