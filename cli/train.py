@@ -1,4 +1,4 @@
-"""``msd train mini``: train the bundled model from openly licensed artwork."""
+"""``msd train mini``: train the bundled model from openly licensed artwork, or from one's own pictures."""
 
 from __future__ import annotations
 
@@ -18,10 +18,18 @@ def _group() -> None:
 
 
 @train.command()
-def mini(
+def mini(  # noqa: PLR0913 - one for each option
     out: Annotated[Path, typer.Option(help="Folder of the run; started again, it goes on.")] = Path("runs/mini"),
     artwork: Annotated[
-        Path | None, typer.Option(help="Folder with the @iconify-json packages; docs/mini.md lists them.")
+        list[Path] | None,
+        typer.Option(
+            help="A folder of your own pictures, each called what it shows, or with the @iconify-json packages; "
+            "may be given several times. docs/mini.md tells more."
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="A model to go on from, by name or path, such as mini; else from nothing."),
     ] = None,
     minutes: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long; go on later.")] = None,
     device: Annotated[str, typer.Option(help="Where to train: cpu, or cuda.")] = "cpu",
@@ -29,12 +37,20 @@ def mini(
 ) -> None:
     """Train the small model: VAE, vision, base, adapter; the result is OUT/model."""
     from ms_core.training.mini import FULL, SMOKE, MiniTraining, load_artwork
+    from ms_core.training.warm_start import add_origin, begin_from, gentle, is_continued
+    from worker.models import find_model
 
-    pack, held_out = load_artwork(out, artwork, ASSETS, smoke)
-    training = MiniTraining(out, pack, held_out, SMOKE if smoke else FULL, device)
+    pack, held_out = load_artwork(out, artwork or (), ASSETS, smoke)
+    typer.echo(f"{len(pack)} pictures to train on, {len(held_out)} held out.")
+    if start is not None:
+        begin_from(find_model(start).directory, out)
+    recipe = SMOKE if smoke else gentle(FULL) if is_continued(out) else FULL
+    training = MiniTraining(out, pack, held_out, recipe, device)
     unfinished = training.run(minutes)
     if unfinished is not None:
         typer.echo(f"The stage {unfinished} is not done yet; run the same command again to go on.")
         return
     directory = training.save()
+    if is_continued(out):
+        add_origin(out, directory)
     typer.echo(f"The model is in {directory}; try it with: msd up --model {directory}")

@@ -179,7 +179,11 @@ def render(svg: str, size: int) -> Image.Image:
     import resvg_py
 
     data = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size * 2))
-    picture = Image.open(io.BytesIO(data)).convert("RGBA")
+    return fit_square(Image.open(io.BytesIO(data)).convert("RGBA"), size)
+
+
+def fit_square(picture: Image.Image, size: int) -> Image.Image:
+    """An RGBA picture cut to its opaque part, centred on a clear square, and resized to this side."""
     extent = picture.getchannel("A").point([0] * 17 + [255] * 239).getbbox()
     if extent is not None:
         picture = picture.crop(extent)
@@ -221,10 +225,18 @@ def _plain_code_points(points: str) -> str:
 
 
 def load_sets(directory: Path) -> dict[str, IconSet]:
-    """Every emoji set below ``directory/@iconify-json`` or ``directory`` itself."""
+    """Every emoji set below ``directory/node_modules/@iconify-json`` or ``directory`` itself."""
+    return {name: IconSet.load(_icon_root(directory) / name) for name in (*TRAINING_SETS, HELD_OUT_SET)}
+
+
+def has_icon_sets(directory: Path) -> bool:
+    """Whether a folder holds Iconify packages, all of them or some."""
+    return any((_icon_root(directory) / name / "icons.json").is_file() for name in (*TRAINING_SETS, HELD_OUT_SET))
+
+
+def _icon_root(directory: Path) -> Path:
     scope = directory / "node_modules" / "@iconify-json"
-    root = scope if scope.is_dir() else directory
-    return {name: IconSet.load(root / name) for name in (*TRAINING_SETS, HELD_OUT_SET)}
+    return scope if scope.is_dir() else directory
 
 
 def build_packs(directory: Path, size: int = SPRITE_SIZE) -> tuple[SpritePack, SpritePack]:

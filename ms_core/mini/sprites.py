@@ -25,10 +25,10 @@ class Sprite:
     Attributes:
         artist: the set it belongs to, such as ``twemoji``.
         name: its name in that set.
-        concept: what it shows: the lower-case hexadecimal code points, joined by "-".
+        concept: what it shows: an emoji's lower-case hexadecimal code points, joined by "-"; else a name with ":".
         phrase: the words that name it in a caption.
-        sha256: of the SVG source text, hexadecimal.
-        licence: SPDX name.
+        sha256: of the SVG source text or the picture's file, hexadecimal.
+        licence: SPDX name, or ``LicenseRef-`` and a name of our own.
     """
 
     artist: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,11 +22,11 @@ from transformers import CLIPTokenizer
 
 from ms_core.attention import explicit_attention
 from ms_core.errors import ModelNotFoundError
-from ms_core.mini.artwork import build_packs
 from ms_core.mini.assemble import save_model
 from ms_core.mini.backgrounds import BACKGROUNDS
 from ms_core.mini.batches import SceneStream
 from ms_core.mini.index import save_index
+from ms_core.mini.own_artwork import collect_artwork
 from ms_core.mini.recipe import MiniModel, build_model, train_tokenizer
 from ms_core.mini.scenes import TREATMENTS, SceneConfig, caption_of
 from ms_core.mini.sprites import SpritePack
@@ -215,22 +215,31 @@ class MiniTraining:
         return cast("Any", CLIPTokenizer).from_pretrained(folder)
 
 
-def load_artwork(folder: Path, artwork: Path | None, assets: Path, smoke: bool) -> tuple[SpritePack, SpritePack]:
-    """The sprites to train on and those held out: bundled ones for a smoke run, else rendered once into ``folder``.
+def load_artwork(folder: Path, artwork: Sequence[Path], assets: Path, smoke: bool) -> tuple[SpritePack, SpritePack]:
+    """The sprites to train on and those held out: bundled ones for a smoke run, else made once in ``folder``.
+
+    Args:
+        folder: of the run.
+        artwork: folders with Iconify packages or with the user's own pictures; not read once the sprites are made.
+        assets: the folder of the bundled packs, which hold what is held out of the Iconify packages.
+        smoke: whether this is a smoke run.
 
     Raises:
         ModelNotFoundError: there is no artwork.
+        InvalidInputError: a folder is missing, or too few of its pictures can be used.
     """
-    held_out = SpritePack.load(assets / HELD_OUT_PACK)
     if smoke:
-        return SpritePack.load(assets / SMOKE_PACK), held_out
-    rendered = folder / TRAINING_PACK
-    if not rendered.is_file():
-        if artwork is None:
+        return SpritePack.load(assets / SMOKE_PACK), SpritePack.load(assets / HELD_OUT_PACK)
+    made, own_held_out = folder / TRAINING_PACK, folder / HELD_OUT_PACK
+    if not made.is_file():
+        if not artwork:
             raise ModelNotFoundError("Training needs artwork: give --artwork; docs/mini.md tells how to get it.")
+        training, held_out = collect_artwork(artwork)
         folder.mkdir(parents=True, exist_ok=True)
-        build_packs(artwork)[0].save(rendered)
-    return SpritePack.load(rendered), held_out
+        if held_out is not None:
+            held_out.save(own_held_out)
+        training.save(made)
+    return SpritePack.load(made), SpritePack.load(own_held_out if own_held_out.is_file() else assets / HELD_OUT_PACK)
 
 
 def train_ready(model: MiniModel) -> MiniModel:

@@ -141,11 +141,11 @@ def test_wrong_references_are_a_permutation_of_the_right_ones(pack: SpritePack) 
 
 def test_training_without_artwork_says_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="--artwork"):
-        load_artwork(tmp_path, None, ASSETS, smoke=False)
+        load_artwork(tmp_path, (), ASSETS, smoke=False)
 
 
 def test_the_minutes_bound_all_stages_together(tmp_path: Path) -> None:
-    training = MiniTraining(tmp_path, *load_artwork(tmp_path, None, ASSETS, smoke=True), SMOKE)
+    training = MiniTraining(tmp_path, *load_artwork(tmp_path, (), ASSETS, smoke=True), SMOKE)
     assert training.run(minutes=0.0) == "vae"
     assert not (tmp_path / "vae").exists()
 
@@ -153,7 +153,7 @@ def test_the_minutes_bound_all_stages_together(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> MiniTraining:
     folder = tmp_path_factory.mktemp("smoke")
-    training = MiniTraining(folder, *load_artwork(folder, None, ASSETS, smoke=True), SMOKE)
+    training = MiniTraining(folder, *load_artwork(folder, (), ASSETS, smoke=True), SMOKE)
     assert training.run() is None
     return training
 

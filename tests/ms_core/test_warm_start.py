@@ -1,0 +1,103 @@
+"""Going on from the bundled model: its parts stand in the new run, and what comes out tells where it comes from."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ms_core.config import ModelCard
+from ms_core.errors import CheckpointError, ModelNotFoundError
+from ms_core.loading import load_sdxl
+from ms_core.mini.index import load_index, save_index
+from ms_core.mini.sprites import Sprite
+from ms_core.training.loop import AVERAGE, WEIGHTS
+from ms_core.training.mini import FULL, SMOKE, MiniTraining, load_artwork
+from ms_core.training.warm_start import ORIGIN, add_origin, begin_from, gentle, is_continued
+
+ROOT = Path(__file__).parents[2]
+MINI = ROOT / "models" / "mini"
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("begun")
+    begin_from(MINI, folder)
+    return folder
+
+
+@pytest.fixture
+def run(begun: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(begun, tmp_path / "run"))
+
+
+def test_the_base_goes_on_where_the_model_stands(run: Path) -> None:
+    training = MiniTraining(run, *load_artwork(run, (), ROOT / "assets", smoke=True), SMOKE)
+    assert training.run(minutes=0.0) == "base"
+    # The first checkpoint of a stage that has not moved yet.
+    shutil.copy(run / "base" / WEIGHTS, run / "base" / AVERAGE)
+    training.load("base")
+    pipeline = load_sdxl(MINI, torch.float32)
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        now = getattr(training.model, part).state_dict()
+        assert all(torch.equal(now[name], value) for name, value in getattr(pipeline, part).state_dict().items())
+    adapter = training.model.adapter.state_dict()
+    trained = load_file(MINI / "ms_adapter.safetensors")
+    assert adapter.keys() == trained.keys()
+    assert all(torch.equal(adapter[name], value.float()) for name, value in trained.items())
+
+
+def test_the_model_tells_what_it_goes_on_from(run: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "model"
+    directory.mkdir()
+    replace(ModelCard.load(MINI), name="mine", training={"sprites": 1}).save(directory)
+    own = Sprite("own", "pot.png", "own:pot", "pot", "00ff", "LicenseRef-own")
+    save_index([own], directory)
+    add_origin(run, directory)
+    training = ModelCard.load(directory).training
+    assert training["sprites"] == 1
+    assert training["from"]["name"] == "mini"
+    assert training["from"]["sprites"] == ModelCard.load(MINI).training["sprites"]
+    assert set(load_index(directory)) == {own, *load_index(MINI)}
+
+
+def test_the_image_encoder_is_taken_over(begun: Path) -> None:
+    trained = load_file(MINI / "image_encoder" / "model.safetensors")
+    laid = load_file(begun / "vision" / AVERAGE)
+    assert all(torch.equal(laid[f"image_encoder.{name}"], value.float()) for name, value in trained.items())
+
+
+def test_a_run_can_be_begun_again_and_stays_as_it_is(run: Path) -> None:
+    assert is_continued(run)
+    (run / "base" / "weights.safetensors").write_bytes(b"trained further")
+    begin_from(MINI, run)
+    assert (run / "base" / "weights.safetensors").read_bytes() == b"trained further"
+
+
+def test_a_run_that_began_from_nothing_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "vae").mkdir()
+    with pytest.raises(CheckpointError, match="--out"):
+        begin_from(MINI, tmp_path)
+    assert not (tmp_path / ORIGIN).exists()
+
+
+def test_another_kind_of_model_is_refused(golden_model_directory: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "golden"
+    shutil.copytree(golden_model_directory, directory)
+    with pytest.raises(ModelNotFoundError, match="msd train mini"):
+        begin_from(directory, tmp_path / "run")
+    for name in ("training_log.jsonl", "training_index.json"):
+        shutil.copy(MINI / name, directory)
+    with pytest.raises(CheckpointError, match="sizes"):
+        begin_from(directory, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_was_learnt_is_changed_gently() -> None:
+    recipe = gentle(FULL)
+    for stage in ("base", "adapter"):
+        assert getattr(recipe, stage).learning_rate < getattr(FULL, stage).learning_rate
