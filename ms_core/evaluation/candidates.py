@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ms_core.mini.scenes import turn_hue
+from ms_core.mini.painting import turn_hue
 from ms_core.mini.sprites import SpritePack
 
 

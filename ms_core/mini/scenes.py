@@ -2,25 +2,40 @@
 
 What the caption names (background, treatment) is drawn into the target and never into the reference; what the
 reference shows (the artist's drawing, its colours) is not in the caption. Pasting the reference would be wrong
-wherever a treatment is named.
+wherever a treatment is named. Where the background itself is a subject, its reference shows it and the caption says no
+more than ``in this place``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from PIL import Image
 
 from ms_core.data.records import SubjectRecord, TrainingSample
-from ms_core.mini.backgrounds import BACKGROUNDS, Canvas
+from ms_core.mini.backgrounds import BACKGROUNDS
+from ms_core.mini.painting import LIGHTS as LIGHTS
+from ms_core.mini.painting import (
+    PLAIN,
+    TREATMENTS,
+    box_around,
+    cut_centre,
+    light,
+    paint_backdrop,
+    paint_sprite,
+    run_lengths,
+    turn_hue,
+)
+from ms_core.mini.painting import TILT_DEGREES as TILT_DEGREES
 from ms_core.mini.sprites import SpritePack
-from ms_core.spec import Box
+from ms_core.spec import WHOLE_PICTURE
 
-PLAIN = ""
-_LUMA = np.asarray([0.299, 0.587, 0.114], np.float32)
+# How a caption names a scene subject: the words, and the phrase within them.
+IN_THIS_PLACE, PLACE = "in this place", "place"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +43,7 @@ class SceneConfig:
     """Numbers of the composed scenes.
 
     Attributes:
-        size: side of the target, in pixels.
+        size: side of the targets that are drawn, in pixels.
         reference_size: side of the reference, in pixels.
         min_size, max_size: of a sprite's longer side, as shares of the target's side.
         max_overlap: largest share of the smaller box that another box may cover.
@@ -57,8 +72,8 @@ class Placement:
         sprite: index in the pack.
         colour_turn: hue turn in degrees, the same in target and reference.
         mirrored: whether the target shows it mirrored; the reference never is.
-        centre: row and column, as shares of the side.
-        size: of the longer side, as a share of the side.
+        centre: row and column, as shares of the picture's height and width.
+        size: of the longer side, as a share of the picture's shorter side.
     """
 
     sprite: int
@@ -70,57 +85,34 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Everything that decides a composed picture, but for the background's own draw (``seed``)."""
+    """Everything that decides a composed picture.
+
+    Attributes:
+        placements: of the sprites, in the order of the caption; later ones are in front.
+        background: a key of ``BACKGROUNDS``.
+        treatment: one of ``TREATMENTS``, or ``PLAIN``.
+        seed: of the background's own draw, the boxes' margins and the references' sizes.
+        height, width: in pixels.
+        scene_subject: whether the background is a subject, too: the last one, with the whole picture for its box.
+    """
 
     placements: tuple[Placement, ...]
     background: str
     treatment: str
     seed: int
+    height: int
+    width: int
+    scene_subject: bool = False
 
 
-def _night(canvas: Canvas) -> Canvas:
-    return canvas * np.asarray([0.28, 0.32, 0.55], np.float32)
+def caption_of(phrases: Sequence[str], where: str, treatment: str) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """The caption ``a cat and a teapot on the beach, at night`` and each phrase's character span.
 
-
-def _sunset(canvas: Canvas) -> Canvas:
-    return canvas * np.asarray([0.75, 0.5, 0.4], np.float32) + np.asarray([64, 26, 0], np.float32)
-
-
-def _sepia(canvas: Canvas) -> Canvas:
-    return (canvas @ _LUMA)[..., None] * np.asarray([1.0, 0.85, 0.62], np.float32)
-
-
-def _black_and_white(canvas: Canvas) -> Canvas:
-    return np.repeat((canvas @ _LUMA)[..., None], 3, axis=-1)
-
-
-LIGHTS: dict[str, Callable[[Canvas], Canvas]] = {
-    "at night": _night,
-    "at sunset": _sunset,
-    "in sepia": _sepia,
-    "in black and white": _black_and_white,
-}
-POSES = ("upside down", "tilted")
-TREATMENTS = (*LIGHTS, *POSES)
-TILT_DEGREES = 30.0
-
-
-def turn_hue(picture: Image.Image, degrees: float) -> Image.Image:
-    """The picture with every colour's hue turned; brightness and transparency stay."""
-    if degrees == 0.0:
-        return picture
-    alpha = picture.getchannel("A")
-    hue, saturation, value = picture.convert("RGB").convert("HSV").split()
-    shift = round(degrees / 360.0 * 256.0)
-    turned = Image.merge(
-        "HSV", (hue.point([(level + shift) % 256 for level in range(256)]), saturation, value)
-    ).convert("RGB")
-    turned.putalpha(alpha)
-    return turned
-
-
-def caption_of(phrases: Sequence[str], background: str, treatment: str) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """The caption ``a cat and a teapot on the beach, at night`` and each phrase's character span."""
+    Args:
+        phrases: at least one.
+        where: a key of ``BACKGROUNDS``, or ``IN_THIS_PLACE``.
+        treatment: one of ``TREATMENTS``, or ``PLAIN``.
+    """
     text = ""
     spans: list[tuple[int, int]] = []
     for index, phrase in enumerate(phrases):
@@ -129,7 +121,7 @@ def caption_of(phrases: Sequence[str], background: str, treatment: str) -> tuple
         text += "an " if phrase[0] in "aeiou" else "a "
         spans.append((len(text), len(text) + len(phrase)))
         text += phrase
-    text += f" {background}"
+    text += f" {where}"
     return (f"{text}, {treatment}" if treatment else text), tuple(spans)
 
 
@@ -158,33 +150,28 @@ class SceneComposer:
             for index, (row, column, size) in zip(chosen, places, strict=True)
         )
         treatment = str(rng.choice(TREATMENTS)) if rng.random() < config.p_treatment else PLAIN
-        return Scene(placements, str(rng.choice(list(BACKGROUNDS))), treatment, int(rng.integers(2**31)))
+        background, seed = str(rng.choice(list(BACKGROUNDS))), int(rng.integers(2**31))
+        return Scene(placements, background, treatment, seed, config.size, config.size)
 
     def sample(self, scene: Scene, split: str = "train") -> TrainingSample:
         """Paint a scene: target, caption, boxes, silhouettes and references."""
-        size = self.config.size
         rng = np.random.default_rng(scene.seed)
-        canvas = _to_image(BACKGROUNDS[scene.background](rng, size))
+        backdrop = paint_backdrop(scene.background, rng, max(scene.height, scene.width))
+        canvas = cut_centre(backdrop, scene.height, scene.width)
         sprites = [self.pack.sprites[placement.sprite] for placement in scene.placements]
-        caption, spans = caption_of([sprite.phrase for sprite in sprites], scene.background, scene.treatment)
-        subjects: list[SubjectRecord] = []
-        for placement, sprite, span in zip(scene.placements, sprites, spans, strict=True):
-            picture = turn_hue(self.pack.pictures[placement.sprite], placement.colour_turn)
-            silhouette = self._paint(canvas, picture, placement, scene.treatment)
-            subjects.append(
-                SubjectRecord(
-                    phrase=sprite.phrase,
-                    phrase_span=span,
-                    box=_box_around(silhouette, rng, self.config.box_margin),
-                    mask=run_lengths(silhouette),
-                    reference=self.reference(picture, rng.uniform(0.7, 0.95)),
-                    reference_source=f"{sprite.artist}/{sprite.name}",
-                )
-            )
-        if scene.treatment in LIGHTS:
-            canvas = _to_image(LIGHTS[scene.treatment](np.asarray(canvas, np.float32)))
+        where = IN_THIS_PLACE if scene.scene_subject else scene.background
+        caption, spans = caption_of([sprite.phrase for sprite in sprites], where, scene.treatment)
+        subjects = [
+            self._paint_subject(canvas, placement, span, scene.treatment, rng)
+            for placement, span in zip(scene.placements, spans, strict=True)
+        ]
+        if scene.scene_subject:
+            subjects.append(self._scene_subject(scene, backdrop, caption))
+        canvas = light(canvas, scene.treatment)
         licence = " AND ".join(sorted({sprite.licence for sprite in sprites}))
-        return TrainingSample(canvas, caption, size, size, tuple(subjects), "composed scene", licence, split)
+        return TrainingSample(
+            canvas, caption, scene.height, scene.width, tuple(subjects), "composed scene", licence, split
+        )
 
     def reference(self, picture: Image.Image, fill: float) -> Image.Image:
         """The reference picture: the sprite alone on white, upright, filling this share of the side."""
@@ -205,30 +192,41 @@ class SceneComposer:
         )
         return replace(scene, placements=(*swapped, *rest))
 
-    def _paint(
-        self, canvas: Image.Image, picture: Image.Image, placement: Placement, treatment: str
-    ) -> Bool[np.ndarray, "size size"]:
-        """Paint one sprite onto the canvas in place; returns its silhouette."""
-        size = self.config.size
-        side = max(4, round(size * placement.size))
-        picture = picture.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
-        if placement.mirrored:
-            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        if treatment == "upside down":
-            picture = picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
-        if treatment == "tilted":
-            angle = -TILT_DEGREES if placement.mirrored else TILT_DEGREES
-            picture = picture.rotate(angle, Image.Resampling.BILINEAR, expand=True)
-        row, column = placement.centre
-        corner = (round(column * size - picture.width / 2), round(row * size - picture.height / 2))
-        alpha = Image.new("L", canvas.size)
-        alpha.paste(picture.getchannel("A"), corner)
-        canvas.paste(picture, corner, picture)
-        return np.asarray(alpha) > 64
+    def _paint_subject(
+        self,
+        canvas: Image.Image,
+        placement: Placement,
+        span: tuple[int, int],
+        treatment: str,
+        rng: np.random.Generator,
+    ) -> SubjectRecord:
+        """Paint one sprite onto the canvas in place; ``rng`` decides its box's margins and its reference's size."""
+        sprite = self.pack.sprites[placement.sprite]
+        drawing = turn_hue(self.pack.pictures[placement.sprite], placement.colour_turn)
+        silhouette = paint_sprite(
+            canvas, drawing, placement.centre, placement.size, treatment, mirrored=placement.mirrored
+        )
+        return SubjectRecord(
+            phrase=sprite.phrase,
+            phrase_span=span,
+            box=box_around(silhouette, rng.uniform(0, self.config.box_margin, 4).tolist()),
+            mask=run_lengths(silhouette),
+            reference=self.reference(drawing, rng.uniform(0.7, 0.95)),
+            reference_source=f"{sprite.artist}/{sprite.name}",
+        )
 
-
-def _to_image(canvas: Canvas) -> Image.Image:
-    return Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
+    def _scene_subject(self, scene: Scene, backdrop: Image.Image, caption: str) -> SubjectRecord:
+        """The background as a subject: its reference is the whole square backdrop, without sprites and treatment."""
+        side = self.config.reference_size
+        end = caption.rindex(IN_THIS_PLACE) + len(IN_THIS_PLACE)
+        return SubjectRecord(
+            phrase=PLACE,
+            phrase_span=(end - len(PLACE), end),
+            box=WHOLE_PICTURE,
+            mask=(0, scene.height * scene.width),
+            reference=backdrop.resize((side, side), Image.Resampling.BOX),
+            reference_source=f"background/{scene.background}",
+        )
 
 
 def _draw_places(rng: np.random.Generator, count: int, config: SceneConfig) -> list[tuple[float, float, float]]:
@@ -245,33 +243,12 @@ def _draw_places(rng: np.random.Generator, count: int, config: SceneConfig) -> l
 
 def _largest_overlap(centres: Float[np.ndarray, "n 2"], sizes: Float[np.ndarray, " n"]) -> float:
     """Largest share of the smaller of two squares that the other covers."""
+    # Plain numbers: for four squares numpy's calls would take longer than all the painting.
+    squares = [(row, column, size) for (row, column), size in zip(centres.tolist(), sizes.tolist(), strict=True)]
     worst = 0.0
-    for i in range(len(sizes)):
-        for j in range(i):
-            reach = (sizes[i] + sizes[j]) / 2 - np.abs(centres[i] - centres[j])
-            common = np.clip(reach, 0, min(sizes[i], sizes[j]))
-            worst = max(worst, float(common[0] * common[1]) / float(min(sizes[i], sizes[j]) ** 2))
+    for (row, column, size), (other_row, other_column, other_size) in itertools.combinations(squares, 2):
+        reach, smaller = (size + other_size) / 2, min(size, other_size)
+        rows = min(max(reach - abs(row - other_row), 0.0), smaller)
+        columns = min(max(reach - abs(column - other_column), 0.0), smaller)
+        worst = max(worst, rows * columns / smaller**2)
     return worst
-
-
-def _box_around(silhouette: Bool[np.ndarray, "height width"], rng: np.random.Generator, margin: float) -> Box:
-    """The silhouette's box, each side moved outward by a random share of up to ``margin``."""
-    height, width = silhouette.shape
-    rows, columns = np.flatnonzero(silhouette.any(1)), np.flatnonzero(silhouette.any(0))
-    if not len(rows):
-        return Box(0.0, 0.0, 1.0, 1.0)
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    grow = rng.uniform(0, margin, 4)
-    return Box(
-        max(0.0, float(left - grow[0] * (right - left)) / width),
-        max(0.0, float(top - grow[1] * (bottom - top)) / height),
-        min(1.0, float(right + grow[2] * (right - left)) / width),
-        min(1.0, float(bottom + grow[3] * (bottom - top)) / height),
-    )
-
-
-def run_lengths(mask: Bool[np.ndarray, "height width"]) -> tuple[int, ...]:
-    """Run lengths of a boolean array over its rows, the first run False."""
-    flat = np.concatenate([[False], mask.ravel(), [not mask.ravel()[-1]]])
-    edges = np.flatnonzero(flat[1:] != flat[:-1])
-    return tuple(int(length) for length in np.diff(np.concatenate([[0], edges])))

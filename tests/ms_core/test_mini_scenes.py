@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,22 @@ from PIL import Image
 from ms_core.data.records import TrainingSample
 from ms_core.mini.backgrounds import BACKGROUNDS
 from ms_core.mini.batches import SceneStream, load_batches, subject_counts
-from ms_core.mini.scenes import TREATMENTS, Scene, SceneComposer, SceneConfig, caption_of, run_lengths, turn_hue
+from ms_core.mini.painting import (
+    LIGHTS,
+    TREATMENTS,
+    box_around,
+    cut_centre,
+    from_run_lengths,
+    light,
+    opaque_box,
+    paint_backdrop,
+    paint_sprite,
+    run_lengths,
+    turn_hue,
+)
+from ms_core.mini.scenes import IN_THIS_PLACE, PLACE, Scene, SceneComposer, SceneConfig, caption_of
 from ms_core.mini.sprites import SpritePack
+from ms_core.spec import WHOLE_PICTURE, Box, GenerationSpec, Subject
 
 ASSETS = Path(__file__).parents[2] / "assets"
 
@@ -25,8 +40,7 @@ def composer() -> SceneComposer:
 
 
 def _scene(composer: SceneComposer, treatment: str, seed: int = 3) -> Scene:
-    scene = composer.draw(np.random.default_rng(seed), num_subjects=2)
-    return Scene(scene.placements, scene.background, treatment, scene.seed)
+    return replace(composer.draw(np.random.default_rng(seed), num_subjects=2), treatment=treatment)
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -78,7 +92,7 @@ def test_box_holds_the_silhouette_and_caption_the_phrase(composer: SceneComposer
         start, end = subject.phrase_span
         assert sample.caption[start:end] == subject.phrase
         assert subject.mask is not None
-        silhouette = _decode(subject.mask, sample.height, sample.width)
+        silhouette = from_run_lengths(subject.mask, sample.height, sample.width)
         rows, columns = np.nonzero(silhouette)
         box = subject.box
         assert box.x_min * sample.width <= columns.min()
@@ -87,16 +101,11 @@ def test_box_holds_the_silhouette_and_caption_the_phrase(composer: SceneComposer
         assert rows.max() < box.y_max * sample.height + 1e-6
 
 
-def _decode(runs: tuple[int, ...], height: int, width: int) -> np.ndarray:
-    values = [np.full(length, index % 2 == 1) for index, length in enumerate(runs)]
-    return np.concatenate(values).reshape(height, width)
-
-
 @settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=12, max_size=12))
 def test_run_lengths_can_be_read_back(bits: list[bool]) -> None:
     mask = np.array(bits).reshape(3, 4)
-    assert (_decode(run_lengths(mask), 3, 4) == mask).all()
+    assert (from_run_lengths(run_lengths(mask), 3, 4) == mask).all()
 
 
 def test_exchange_keeps_places_and_swaps_sprites(composer: SceneComposer) -> None:
@@ -104,6 +113,129 @@ def test_exchange_keeps_places_and_swaps_sprites(composer: SceneComposer) -> Non
     first, second = composer.exchange(scene).placements
     assert (first.sprite, second.sprite) == (scene.placements[1].sprite, scene.placements[0].sprite)
     assert [p.centre for p in (first, second)] == [p.centre for p in scene.placements]
+
+
+@pytest.mark.parametrize(("height", "width"), [(96, 160), (160, 96), (128, 128)])
+def test_scene_has_its_own_shape_and_shows_the_middle_of_a_square_background(
+    composer: SceneComposer, height: int, width: int
+) -> None:
+    bare = replace(_scene(composer, ""), placements=(), height=height, width=width)
+    sample = composer.sample(replace(_scene(composer, ""), height=height, width=width))
+    assert sample.image.size == (width, height)
+    assert (sample.height, sample.width) == (height, width)
+    square = paint_backdrop(bare.background, np.random.default_rng(bare.seed), max(height, width))
+    bare_pixels = np.asarray(cut_centre(square, height, width))
+    changed = (np.asarray(sample.image) != bare_pixels).any(-1)
+    covered = np.zeros((height, width), bool)
+    for subject in sample.subjects:
+        box = subject.box
+        covered[
+            int(box.y_min * height) : int(box.y_max * height) + 1, int(box.x_min * width) : int(box.x_max * width) + 1
+        ] = True
+    assert 0.05 < changed.mean() < 0.95
+    # Outside the boxes there may be no more than the sprites' soft edges.
+    assert (changed & ~covered).mean() < 0.01
+
+
+def test_scene_subject_comes_last_fills_the_picture_and_shows_the_background_alone(composer: SceneComposer) -> None:
+    scene = replace(_scene(composer, "at night"), scene_subject=True, height=96, width=160)
+    sample = composer.sample(scene)
+    *drawn, place = sample.subjects
+    assert len(drawn) == 2
+    assert sample.caption.endswith(f"{IN_THIS_PLACE}, at night")
+    assert scene.background not in sample.caption
+    assert place.phrase == PLACE
+    assert sample.caption[slice(*place.phrase_span)] == PLACE
+    assert place.box == WHOLE_PICTURE
+    assert place.mask is not None
+    assert from_run_lengths(place.mask, 96, 160).all()
+    background = paint_backdrop(scene.background, np.random.default_rng(scene.seed), 160)
+    side = composer.config.reference_size
+    shrunk = np.asarray(background.resize((side, side), Image.Resampling.BOX), np.float32)
+    assert np.abs(_pixels(place.reference) - shrunk).max() <= 1.0
+
+
+def test_scene_subject_changes_nothing_else(composer: SceneComposer) -> None:
+    scene = _scene(composer, "")
+    plain, with_place = composer.sample(scene), composer.sample(replace(scene, scene_subject=True))
+    assert plain.image.tobytes() == with_place.image.tobytes()
+    for a, b in zip(plain.subjects, with_place.subjects, strict=False):
+        assert (a.phrase, a.box, a.mask) == (b.phrase, b.box, b.mask)
+        assert a.reference.tobytes() == b.reference.tobytes()
+
+
+def test_request_for_a_scene_subject_is_accepted(composer: SceneComposer) -> None:
+    sample = composer.sample(replace(_scene(composer, ""), scene_subject=True))
+    subjects = [Subject(s.phrase, s.reference, s.box, scene=s.phrase == PLACE) for s in sample.subjects]
+    spec = GenerationSpec(sample.caption, tuple(subjects), height=sample.height, width=sample.width)
+    assert spec.phrase_spans == tuple(s.phrase_span for s in sample.subjects)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    height=st.integers(32, 96),
+    width=st.integers(32, 96),
+    row=st.floats(0.3, 0.7),
+    column=st.floats(0.3, 0.7),
+    size=st.floats(0.2, 0.5),
+)
+def test_sprite_is_painted_where_and_as_large_as_asked(
+    height: int, width: int, row: float, column: float, size: float
+) -> None:
+    canvas = Image.new("RGB", (width, height))
+    silhouette = paint_sprite(canvas, Image.new("RGBA", (96, 96), "white"), (row, column), size)
+    box = box_around(silhouette)
+    assert abs((box.x_max - box.x_min) * width - size * min(height, width)) <= 1.0
+    assert abs((box.y_max - box.y_min) * height - size * min(height, width)) <= 1.0
+    assert abs((box.x_min + box.x_max) / 2 * width - column * width) <= 1.0
+    assert abs((box.y_min + box.y_max) / 2 * height - row * height) <= 1.0
+    assert (np.asarray(canvas)[..., 0] == 255).sum() == silhouette.sum()
+
+
+def test_mirrored_sprite_tilts_the_other_way() -> None:
+    drawing = Image.new("RGBA", (64, 64))
+    drawing.paste((255, 255, 255, 255), (0, 28, 64, 36))
+    bars = [
+        paint_sprite(Image.new("RGB", (64, 64)), drawing, (0.5, 0.5), 0.6, "tilted", mirrored=mirrored)
+        for mirrored in (False, True)
+    ]
+    assert np.abs(bars[0].astype(int) - bars[1][:, ::-1]).mean() < 0.02
+    assert np.abs(bars[0].astype(int) - bars[1]).mean() > 0.05
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    top=st.integers(0, 20),
+    left=st.integers(0, 30),
+    height=st.integers(1, 12),
+    width=st.integers(1, 10),
+    margins=st.lists(st.floats(0, 0.5), min_size=4, max_size=4),
+)
+def test_box_around_a_rectangle_is_the_rectangle_and_its_margins(
+    top: int, left: int, height: int, width: int, margins: list[float]
+) -> None:
+    mask = np.zeros((32, 40), bool)
+    mask[top : top + height, left : left + width] = True
+    assert box_around(mask) == Box(left / 40, top / 32, (left + width) / 40, (top + height) / 32)
+    wide = box_around(mask, margins)
+    assert wide.x_min == pytest.approx(max(0, left - margins[0] * width) / 40)
+    assert wide.y_min == pytest.approx(max(0, top - margins[1] * height) / 32)
+    assert wide.x_max == pytest.approx(min(40, left + width + margins[2] * width) / 40)
+    assert wide.y_max == pytest.approx(min(32, top + height + margins[3] * height) / 32)
+
+
+def test_opaque_box_leaves_out_what_can_hardly_be_seen() -> None:
+    drawing = Image.new("RGBA", (10, 10), (0, 0, 0, 20))
+    drawing.paste((0, 0, 0, 255), (2, 3, 8, 10))
+    assert opaque_box(drawing) == Box(0.2, 0.3, 0.8, 1.0)
+
+
+def test_light_is_for_lights_alone() -> None:
+    picture = Image.new("RGB", (2, 2), (200, 100, 50))
+    for treatment in TREATMENTS:
+        assert (light(picture, treatment).tobytes() != picture.tobytes()) == (treatment in LIGHTS)
+    grey = np.asarray(light(picture, "in black and white"))
+    assert len(np.unique(grey)) == 1
 
 
 def test_hue_turn_keeps_transparency_and_changes_colour() -> None:
