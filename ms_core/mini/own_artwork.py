@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from ms_core.cutout import cut_out
 from ms_core.errors import InvalidInputError
@@ -37,6 +38,7 @@ MAX_PIXELS = 80_000_000
 READ_SIDE = 1024
 
 MAX_PHRASE = 40  # characters
+COLUMNS = 10
 ARTIST, LICENCE = "own", "LicenseRef-own"
 
 # What cameras and programs call a picture of anything.
@@ -145,6 +147,24 @@ def held_out_indexes(pack: SpritePack) -> frozenset[int]:
     order = sorted(set(keys), key=lambda key: hashlib.sha256(key.encode()).digest())
     drawn = set(order[: max(MIN_HELD_OUT, round(HELD_OUT_SHARE * len(order)))])
     return frozenset(index for index, key in enumerate(keys) if key in drawn)
+
+
+def draw_cutouts(packs: Sequence[SpritePack]) -> Image.Image:
+    """The user's own sprites of some packs with their words, on grey, to see how each was cut out and what it is called."""
+    own = [
+        (sprite, picture)
+        for pack in packs
+        for sprite, picture in zip(pack.sprites, pack.pictures, strict=True)
+        if sprite.artist == ARTIST
+    ]
+    side = SPRITE_SIZE + 16
+    sheet = Image.new("RGB", (side * min(len(own), COLUMNS), side * math.ceil(len(own) / COLUMNS)), (128, 128, 128))
+    draw = ImageDraw.Draw(sheet)
+    for index, (sprite, picture) in enumerate(own):
+        left, top = side * (index % COLUMNS), side * (index // COLUMNS)
+        sheet.paste(picture, (left + 8, top), picture)
+        draw.text((left + side // 2, top + SPRITE_SIZE + 8), sprite.phrase[:18], anchor="mm")
+    return sheet
 
 
 def phrase_of_path(path: Path) -> str:

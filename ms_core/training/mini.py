@@ -26,7 +26,7 @@ from ms_core.mini.assemble import save_model
 from ms_core.mini.backgrounds import BACKGROUNDS
 from ms_core.mini.batches import SceneStream
 from ms_core.mini.index import save_index
-from ms_core.mini.own_artwork import collect_artwork
+from ms_core.mini.own_artwork import collect_artwork, draw_cutouts
 from ms_core.mini.recipe import MiniModel, build_model, train_tokenizer
 from ms_core.mini.scenes import TREATMENTS, SceneConfig, caption_of
 from ms_core.mini.sprites import SpritePack
@@ -40,6 +40,7 @@ HELD_OUT_SEED = 999
 TOKENIZER_CAPTIONS = 20_000
 WHITENED = "whitened.safetensors"
 TRAINING_PACK, SMOKE_PACK, HELD_OUT_PACK = "sprites.zip", "smoke-sprites.zip", "heldout-sprites.zip"
+CUTOUTS = "artwork.png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +221,8 @@ def load_artwork(folder: Path, artwork: Sequence[Path], assets: Path, smoke: boo
 
     Args:
         folder: of the run.
-        artwork: folders with Iconify packages or with the user's own pictures; not read once the sprites are made.
+        artwork: folders with Iconify packages or with the user's own pictures; not read once the sprites are made. How
+            the latter were cut out is drawn into ``artwork.png``.
         assets: the folder of the bundled packs, which hold what is held out of the Iconify packages.
         smoke: whether this is a smoke run.
 
@@ -238,6 +240,7 @@ def load_artwork(folder: Path, artwork: Sequence[Path], assets: Path, smoke: boo
         folder.mkdir(parents=True, exist_ok=True)
         if held_out is not None:
             held_out.save(own_held_out)
+            draw_cutouts([training, held_out]).save(folder / CUTOUTS)
         training.save(made)
     return SpritePack.load(made), SpritePack.load(own_held_out if own_held_out.is_file() else assets / HELD_OUT_PACK)
 

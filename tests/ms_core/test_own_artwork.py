@@ -239,6 +239,10 @@ def test_the_run_keeps_its_sprites(folder: Path, tmp_path: Path) -> None:
     training, held_out = load_artwork(run, [folder], ASSETS, smoke=False)
     assert len(held_out) == MIN_HELD_OUT
     assert len(training) == len(THINGS) - MIN_HELD_OUT
+    with Image.open(run / "artwork.png") as sheet:
+        seen = {colour for _, colour in sheet.getcolors(maxcolors=1 << 16) or []}
+    for pack in (training, held_out):
+        assert {picture.getpixel((48, 48))[:3] for picture in pack.pictures} <= seen  # pyright: ignore
     again = load_artwork(run, (), ASSETS, smoke=False)
     assert [pack.sprites for pack in again] == [training.sprites, held_out.sprites]
 
