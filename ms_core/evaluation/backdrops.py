@@ -2,7 +2,8 @@
 
 Each kind of ``ms_core.mini.backgrounds`` is a linear model: mean and principal components of several hundred
 renderings. A picture is fitted by least squares, robust against what does not belong to a background; the kind
-whose model leaves the least is the one shown. Neither prompt nor model is looked at.
+whose model leaves the least is the one shown. Neither prompt nor model is looked at. Lights are affine in colour, so
+a kind under a light is the kind's own linear model taken through that light.
 """
 
 from __future__ import annotations
@@ -11,28 +12,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float
-from PIL import Image
 
+from ms_core.evaluation.views import OPPONENT, SIDE, Opponent, View, low_pass, rgb_to_opponent
 from ms_core.mini.backgrounds import BACKGROUNDS
-from ms_core.spec import Box
+from ms_core.mini.painting import LIGHTS, PLAIN
 
-SIDE = 64
-# Luma, then blue-yellow and red-cyan: linear, so that blur and colour may be taken in any order.
-_OPPONENT = np.asarray([[0.299, 0.587, 0.114], [-0.25, -0.25, 0.5], [0.5, -0.4, -0.1]], np.float32)
-# Half a cell of the 16 x 16 latent grid: a model cannot place anything finer.
-BOX_TOLERANCE = 1 / 32
 _RENDERINGS, _HELD_OUT, _COMPONENTS = 240, 40, 24
 _SEED = 20261122
 _RENDER_SIDE = 128
-_BLUR = 1.5
+# Every second pixel says it all, for pictures are low-passed before they are fitted.
+_STRIDE = 2
 # Colour levels beyond which a pixel counts less and less as background; and rounds of weighing anew.
 _NOISE, _ROUNDS = 12.0, 4
 # Of a kind's own texture this share counts as no difference; nor does what is below the least tolerance (levels).
 _TOLERANCE_QUANTILE, _LEAST_TOLERANCE = 0.98, 8.0
-
-Opponent = Float[np.ndarray, "side side 3"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,120 +37,111 @@ class Backdrop:
 
     Attributes:
         name: its kind, a key of ``BACKGROUNDS``.
-        canvas: how it looks without subjects, opponent colours, low-passed.
+        light: what it stands in, a key of ``LIGHTS``, or ``PLAIN``.
+        canvas: how it looks without subjects, low-passed.
         tolerance: differences of low-passed pictures up to this are the kind's own texture, in colour levels.
     """
 
     name: str
+    light: str
     canvas: Opponent
     tolerance: float
+
+    def enlarged(self, side: int) -> Opponent:
+        """The canvas at another size."""
+        return cv2.resize(self.canvas, (side, side), interpolation=cv2.INTER_LINEAR)
 
 
 @dataclass(frozen=True, slots=True)
 class _LinearModel:
-    mean: Float[np.ndarray, " values"]
-    components: Float[np.ndarray, "components values"]
-    tolerance: float
+    """One kind under one light.
+
+    Attributes:
+        mean: of its renderings.
+        components: principal, each as long as its standard deviation.
+        residuals: what the model leaves of renderings that it was not learnt from, at every second pixel.
+    """
+
+    mean: Opponent
+    components: Float[np.ndarray, "components side side 3"]
+    residuals: Float[np.ndarray, "renderings pixels 3"]
+
+    def under(self, light: str) -> _LinearModel:
+        """The model of the same kind in that light."""
+        matrix, offset = _affine(light)
+        return _LinearModel(self.mean @ matrix + offset, self.components @ matrix, self.residuals @ matrix)
+
+    @property
+    def tolerance(self) -> float:
+        """Differences up to this, in colour levels, are the kind's own texture."""
+        texture = float(np.quantile(np.linalg.norm(self.residuals, axis=-1), _TOLERANCE_QUANTILE))
+        return max(texture, _LEAST_TOLERANCE)
+
+    def canvas(self, coefficients: Float[np.ndarray, " components"]) -> Opponent:
+        """The background that these coefficients describe."""
+        return self.mean + np.tensordot(coefficients, self.components, 1)
+
+    def fit(
+        self, picture: Opponent, outside: Bool[np.ndarray, "side side"]
+    ) -> tuple[Float[np.ndarray, " components"], float]:
+        """The coefficients that explain best what stands outside, and how badly they do (robust, per value)."""
+        kept = outside[::_STRIDE, ::_STRIDE]
+        components = self.components[:, ::_STRIDE, ::_STRIDE][:, kept].reshape(len(self.components), -1)
+        target = (picture - self.mean)[::_STRIDE, ::_STRIDE][kept].ravel()
+        # Every coefficient is expected around 0 with deviation 1.
+        prior = np.eye(len(components), dtype=np.float32) * _NOISE**2
+        coefficients = np.zeros(len(components), np.float32)
+        squares = np.zeros_like(target)
+        for _ in range(_ROUNDS):
+            weighted = components / (1 + squares)
+            coefficients = np.linalg.solve(weighted @ components.T + prior, weighted @ target)
+            squares = ((target - coefficients @ components) / _NOISE) ** 2
+        return coefficients, float(np.log1p(squares).mean() + (coefficients**2).sum() / len(target))
 
 
-def to_opponent(picture: Image.Image) -> Opponent:
-    """A picture at the judge's size in opponent colours: luma from 0 to 255, two colour axes around 0."""
-    resized = picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
-    return rgb_to_opponent(np.asarray(resized, np.float32))
+def fit_backdrop(view: View, outside: Bool[np.ndarray, "side side"], lights: Sequence[str] = (PLAIN,)) -> Backdrop:
+    """The background, in one of these lights, that explains best what the picture shows outside.
+
+    Args:
+        view: of the picture.
+        outside: True where nothing but the background is expected.
+        lights: ``PLAIN`` or keys of ``LIGHTS``.
+    """
+    models = {(name, light): _linear_model(name, light) for name in BACKGROUNDS for light in lights}
+    fits = {key: model.fit(view.smooth, outside) for key, model in models.items()}
+    best = min(fits, key=lambda key: fits[key][1])
+    return Backdrop(*best, models[best].canvas(fits[best][0]), models[best].tolerance)
 
 
-def rgb_to_opponent(values: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*shape 3"]:
-    """Opponent colours of RGB values from 0 to 255."""
-    return values @ _OPPONENT.T
-
-
-def box_mask(boxes: Sequence[Box], margin: float = BOX_TOLERANCE) -> Bool[np.ndarray, "side side"]:
-    """True where a pixel's centre lies in one of the boxes, each widened by ``margin`` (share of the side)."""
-    centres = (np.arange(SIDE) + 0.5) / SIDE
-    inside = np.zeros((SIDE, SIDE), bool)
-    for box in boxes:
-        rows = (centres >= box.y_min - margin) & (centres <= box.y_max + margin)
-        columns = (centres >= box.x_min - margin) & (centres <= box.x_max + margin)
-        inside |= rows[:, None] & columns[None]
-    return inside
-
-
-def fit_backdrop(picture: Opponent, boxes: Sequence[Box]) -> Backdrop:
-    """The background that explains best what stands outside the boxes."""
-    outside = np.repeat(~box_mask(boxes).ravel(), 3)
-    smooth = low_pass(picture).ravel()
-    fits = {name: _fit(model, smooth, outside) for name, model in _linear_models().items()}
-    name = min(fits, key=lambda key: fits[key][1])
-    canvas = fits[name][0].reshape(picture.shape)
-    return Backdrop(name, canvas, _linear_models()[name].tolerance)
-
-
-def _fit(
-    model: _LinearModel, values: Float[np.ndarray, " values"], outside: Bool[np.ndarray, " values"]
-) -> tuple[Float[np.ndarray, " values"], float]:
-    """The whole fitted canvas, and how badly the model explains the values outside (robust, per value)."""
-    components = model.components[:, outside]
-    target = values[outside] - model.mean[outside]
-    # Components carry their standard deviation, so every coefficient is expected around 0 with deviation 1.
-    prior = np.eye(len(components), dtype=np.float32) * _NOISE**2
-    coefficients = np.zeros(len(components), np.float32)
-    squares = np.zeros_like(target)
-    for _ in range(_ROUNDS):
-        weighted = components / (1 + squares)
-        coefficients = np.linalg.solve(weighted @ components.T + prior, weighted @ target)
-        squares = ((target - coefficients @ components) / _NOISE) ** 2
-    cost = float(np.log1p(squares).mean() + (coefficients**2).sum() / len(target))
-    return model.mean + coefficients @ model.components, cost
-
-
-@lru_cache(maxsize=1)
-def _linear_models() -> dict[str, _LinearModel]:
-    return {name: _learn(name) for name in BACKGROUNDS}
+@lru_cache(maxsize=len(BACKGROUNDS) * (1 + len(LIGHTS)))
+def _linear_model(name: str, light: str) -> _LinearModel:
+    return _learn(name) if light == PLAIN else _linear_model(name, PLAIN).under(light)
 
 
 def _learn(name: str) -> _LinearModel:
     rng = np.random.default_rng((_SEED, list(BACKGROUNDS).index(name)))
     rows = np.stack([_render(name, rng) for _ in range(_RENDERINGS + _HELD_OUT)])
-    learnt, held_out = rows[:_RENDERINGS], rows[_RENDERINGS:]
+    learnt, held_out = rows[:_RENDERINGS].reshape(_RENDERINGS, -1), rows[_RENDERINGS:]
     mean = learnt.mean(0)
     centred = learnt - mean
     variances, vectors = np.linalg.eigh(centred @ centred.T / _RENDERINGS)
     directions = vectors[:, -_COMPONENTS:].T @ centred
     scales = np.sqrt(np.maximum(variances[-_COMPONENTS:], 0))
     components = directions / np.linalg.norm(directions, axis=1, keepdims=True) * scales[:, None]
-    model = _LinearModel(mean, components.astype(np.float32), 0.0)
-    everywhere = np.ones(len(mean), bool)
-    residuals = np.stack([row - _fit(model, row, everywhere)[0] for row in held_out]).reshape(-1, 3)
-    texture = float(np.quantile(np.linalg.norm(residuals, axis=-1), _TOLERANCE_QUANTILE))
-    return _LinearModel(mean, model.components, max(texture, _LEAST_TOLERANCE))
+    shape = rows.shape[1:]
+    model = _LinearModel(mean.reshape(shape), components.astype(np.float32).reshape(-1, *shape), held_out[:0, 0])
+    everywhere = np.ones(shape[:2], bool)
+    residuals = [(row - model.canvas(model.fit(row, everywhere)[0]))[::_STRIDE, ::_STRIDE] for row in held_out]
+    return _LinearModel(model.mean, model.components, np.stack(residuals).reshape(_HELD_OUT, -1, 3))
 
 
-def _render(name: str, rng: np.random.Generator) -> Float[np.ndarray, " values"]:
-    canvas = np.clip(BACKGROUNDS[name](rng, _RENDER_SIDE), 0, 255)
-    cell = _RENDER_SIDE // SIDE
-    coarse = np.mean([canvas[row::cell, column::cell] for row in range(cell) for column in range(cell)], axis=0)
-    return low_pass(rgb_to_opponent(coarse)).astype(np.float32).ravel()
+def _render(name: str, rng: np.random.Generator) -> Opponent:
+    canvas = np.clip(BACKGROUNDS[name](rng, _RENDER_SIDE), 0, 255).astype(np.float32)
+    return low_pass(rgb_to_opponent(cv2.resize(canvas, (SIDE, SIDE), interpolation=cv2.INTER_AREA)))
 
 
-def difference(picture: Opponent, canvas: Opponent) -> Float[np.ndarray, "side side"]:
-    """How much a picture, low-passed, differs from a fitted canvas at each pixel, in colour levels."""
-    return np.linalg.norm(low_pass(picture) - canvas, axis=-1)
-
-
-def low_pass(values: Opponent) -> Opponent:
-    """Gaussian blur of 1.5 pixels of the judge's size (3 of 128), borders repeated."""
-    matrix = _blur_matrix()
-    rows = (matrix @ values.reshape(SIDE, -1)).reshape(values.shape)
-    return matrix @ rows
-
-
-@lru_cache(maxsize=1)
-def _blur_matrix() -> Float[np.ndarray, "side side"]:
-    """Row i holds the weights of all pixels of a line in its blurred pixel i."""
-    reach = round(3 * _BLUR)
-    offsets = np.arange(-reach, reach + 1)
-    kernel = np.exp(-0.5 * (offsets / _BLUR) ** 2)
-    matrix = np.zeros((SIDE, SIDE), np.float32)
-    for row in range(SIDE):
-        np.add.at(matrix[row], np.clip(row + offsets, 0, SIDE - 1), kernel / kernel.sum())
-    return matrix
+def _affine(light: str) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, " 3"]]:
+    """A light on opponent colours: ``colours @ matrix + offset``."""
+    offset = LIGHTS[light](np.zeros((1, 1, 3), np.float32))[0, 0]
+    matrix = LIGHTS[light](np.eye(3, dtype=np.float32)[None])[0] - offset
+    return np.linalg.inv(OPPONENT.T) @ matrix @ OPPONENT.T, offset @ OPPONENT.T

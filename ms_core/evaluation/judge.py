@@ -1,14 +1,28 @@
-"""The judge: which of several drawings stands in a box of a picture.
+"""The judge: what stands in the boxes of a picture, and on which background, by forced choice.
 
-Every candidate is drawn into the box over the background fitted from the picture itself, mirrored and not, at a few
-sizes and shifts. What it changes is compared with what the picture shows against that background, by the cosine of the
-two differences at two levels of blur: contrast does not count, colour and form do. No trained network is used, no part
-of the model, and the judge sees neither phrase nor prompt.
+A picture is compared with what is known to be possible: backgrounds by linear models of their kinds
+(``backdrops.py``), subjects by drawings laid into their boxes over the background fitted from the picture itself
+(``matching.py``), places and extents by what differs from that background (``segmentation.py``). No trained network is
+used and no part of the model. The judge sees neither phrase nor prompt; it knows where the true composite's subjects
+stand, and the candidates of its questions.
 
-Fixed on 2026-11-22 by the commit that added this file, tuned on composed scenes of other seeds alone, before a picture
-of any trained model was judged. The rule: whoever changes the scenes, the candidates, the metrics or the judge raises
-``JUDGE_VERSION``, and every number measured before is void until it is measured anew. A final training run begins
-after the commit of the judge that measures it.
+- identity: of ten drawings, the true one explains best what stands in its box. Contrast does not count.
+- present: a quarter of the subject's true silhouette, as far as no neighbour covers or touches it, differs from the
+  background by more than the background's own texture.
+- intruded: the subject is present, and the drawing of another subject of the scene explains its box better.
+- iou: of the box around what differs from the background in and near the subject's box, without specks and without
+  what its neighbours may show, and the box around the true silhouette. 0 for a subject that is not present.
+- inside: of all that differs from the background, the share that lies in the boxes.
+- background: of eleven kinds, the picture's is the one that explains best what stands outside the boxes.
+- place: of ten backdrops, the true one is nearest to what stands outside the boxes.
+- treatment: of none and six treatments of the true drawing, the named one leaves least of its box unexplained. Levels
+  count: what is pasted as it is stays untreated, whatever light the background stands in.
+- swap: in both boxes, the drawing that belongs there explains it better than the other one, in both pictures.
+
+Fixed on 2026-11-22 by the commit that added version 2, tuned on composed scenes of other seeds alone, before training
+of the model that it measures began. The rule: whoever changes the scenes, the candidates, the metrics or the judge
+raises ``JUDGE_VERSION``, and every number measured before is void until it is measured anew. A final training run
+begins after the commit of the judge that measures it.
 """
 
 from __future__ import annotations
@@ -16,142 +30,159 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own custom
-from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
 
-from ms_core.evaluation.backdrops import Backdrop, box_mask, rgb_to_opponent
-from ms_core.spec import Box
+from ms_core.evaluation.candidates import Candidate, candidate_picture
+from ms_core.evaluation.matching import Drawing, Matcher
+from ms_core.evaluation.reading import Reading
+from ms_core.evaluation.scenes import BenchScene
+from ms_core.evaluation.segmentation import box_iou
+from ms_core.evaluation.views import square_box
+from ms_core.mini.painting import LIGHTS, PLAIN, TREATMENTS, light, pose
+from ms_core.mini.sprites import SpritePack
 
-JUDGE_VERSION = 1
-_GRID = 32
-# The frame that is compared: the box, widened on each side by this share of its longer side.
-_FRAME_MARGIN = 0.12
-_SIZES = (0.82, 0.94, 1.06)
-_SHIFTS = (-0.07, 0.0, 0.07)
-# Standard deviations of the blur, in pixels of the grid.
-_BLURS = (1.0, 2.5)
-_SPRITE_SIDE = 48
-_OPAQUE = 64
+JUDGE_VERSION = 2
+ANSWERS = (PLAIN, *TREATMENTS)
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
-    """The part of the picture that is compared, normalised xyxy."""
+class SubjectVerdict:
+    """What was found in one subject's box.
 
-    x_min: float
-    y_min: float
-    x_max: float
-    y_max: float
+    Attributes:
+        identity, identity_easy: whether its own drawing was picked among ten, hard ones and easy ones.
+        present: whether anything stands there.
+        intruded: whether another subject of the scene explains the box better.
+        iou: of the found subject's box and its silhouette's.
+        treatment: the one that was found, ``PLAIN`` for none; ``None`` where it is not asked.
+    """
 
-    @classmethod
-    def around(cls, box: Box) -> _Frame:
-        margin = _FRAME_MARGIN * max(box.x_max - box.x_min, box.y_max - box.y_min)
-        return cls(
-            max(0.0, box.x_min - margin),
-            max(0.0, box.y_min - margin),
-            min(1.0, box.x_max + margin),
-            min(1.0, box.y_max + margin),
-        )
-
-    def cut(self, plane: Image.Image) -> Float[np.ndarray, "grid grid *channels"]:
-        """This part of a picture, resampled to the grid."""
-        width, height = plane.size
-        part = (self.x_min * width, self.y_min * height, self.x_max * width, self.y_max * height)
-        return np.asarray(plane.resize((_GRID, _GRID), Image.Resampling.BILINEAR, box=part), np.float32)
+    identity: bool
+    identity_easy: bool
+    present: bool
+    intruded: bool
+    iou: float
+    treatment: str | None
 
 
-def compare(
-    picture: Image.Image, backdrop: Backdrop, boxes: tuple[Box, Box], place: int, drawings: Sequence[Image.Image]
-) -> Float[np.ndarray, " drawings"]:
-    """How well each drawing explains what stands in one of two boxes: cosines from -1 to 1, the largest wins.
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found in one picture.
+
+    Attributes:
+        subjects: in the order of the scene's.
+        recognised: the background's kind, a key of ``BACKGROUNDS``.
+        background: whether that is the scene's.
+        inside: share of what differs from the background that lies in the boxes.
+        place: whether the true backdrop was picked; ``None`` without a scene subject.
+        treatment: whether the named one was found on every subject; ``None`` without one.
+    """
+
+    subjects: tuple[SubjectVerdict, ...]
+    recognised: str
+    background: bool
+    inside: float
+    place: bool | None
+    treatment: bool | None
+
+
+def judge_picture(picture: Image.Image, scene: BenchScene, pack: SpritePack) -> Verdict:
+    """Everything that is asked of one picture of a scene.
+
+    Treatments are asked only where the scene names one; its candidates are drawn under the treatment that was found.
 
     Args:
-        picture: RGB.
-        backdrop: fitted from the same picture.
-        boxes: of both subjects; what lies in the other box is left out.
-        place: 0 or 1, the box that is judged.
-        drawings: RGBA squares.
+        picture: RGB, of the scene's shape.
+        scene: gives the questions, and where its true composite's subjects stand.
+        pack: the drawings that its candidates point into.
     """
-    box, other = boxes[place], boxes[1 - place]
-    frame = _Frame.around(box)
-    ground = np.stack([frame.cut(Image.fromarray(plane)) for plane in np.moveaxis(backdrop.canvas, -1, 0)], -1)
-    others = frame.cut(Image.fromarray(box_mask([other], 0.0).astype(np.float32)))
-    weight = _planes((others < 0.5)[..., None].astype(np.float32))
-    shown = _planes(rgb_to_opponent(frame.cut(picture.convert("RGB"))) - ground) * weight
-    scores = [_best_cosine(_changes(drawing, box, frame, ground) * weight, shown) for drawing in drawings]
-    return np.asarray(scores, np.float32)
+    named = scene.scene.treatment
+    lights = (PLAIN,) if named == PLAIN else (PLAIN, *LIGHTS)
+    reading = Reading(picture, scene.original, len(scene.subjects), lights)
+    drawings = _Drawings(pack)
+    subjects = tuple(_judge_subject(reading, scene, index, drawings) for index in range(len(scene.subjects)))
+    return Verdict(
+        subjects=subjects,
+        recognised=reading.backdrop.name,
+        background=reading.backdrop.name == scene.scene.background,
+        inside=reading.segmentation.inside_share(),
+        place=None if scene.place is None else reading.nearest_backdrop(scene.place.backdrops) == scene.place.true,
+        treatment=None if named == PLAIN else all(subject.treatment == named for subject in subjects),
+    )
 
 
-def opaque_extent(drawing: Image.Image) -> tuple[int, int, int, int]:
-    """What is opaque of an RGBA drawing: left, top, right, bottom in pixels, half-open; all of it if nothing is."""
-    opaque = np.asarray(drawing.getchannel("A")) > _OPAQUE
-    rows, columns = np.flatnonzero(opaque.any(1)), np.flatnonzero(opaque.any(0))
-    if not len(rows):
-        return 0, 0, drawing.width, drawing.height
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+def judge_swap(original: Image.Image, exchanged: Image.Image, scene: BenchScene, pack: SpritePack) -> bool:
+    """Whether both boxes of both pictures hold the subject that belongs there rather than the other one.
+
+    Raises:
+        ValueError: the scene has no exchanged composite.
+    """
+    if scene.exchanged is None:
+        raise ValueError(f"Scene {scene.number} of {scene.group} has no exchanged composite.")
+    drawings = _Drawings(pack)
+    pair = [subject.drawing for subject in scene.subjects]
+    # Which of the pair belongs into each box.
+    sides = [(original, scene.original, (0, 1)), (exchanged, scene.exchanged, (1, 0))]
+    return all(
+        _pick(reading.matcher(box), drawings.of(pair)) == owner
+        for reading, owners in ((Reading(picture, sample, 2), owners) for picture, sample, owners in sides)
+        for box, owner in enumerate(owners)
+    )
 
 
-def _planes(values: Float[np.ndarray, "height width channels"]) -> Float[Tensor, "1 channels height width"]:
-    return torch.tensor(values.transpose(2, 0, 1), dtype=torch.float32)[None]
+class _Drawings:
+    """Candidates as drawings, each made once."""
+
+    def __init__(self, pack: SpritePack) -> None:
+        self._pack = pack
+        self._made: dict[tuple[Candidate, str], Drawing] = {}
+
+    def of(self, candidates: Sequence[Candidate], treatment: str = PLAIN) -> list[Drawing]:
+        """The candidates, all under one treatment."""
+        return [self._one(candidate, treatment) for candidate in candidates]
+
+    def under_each(self, candidate: Candidate, treatments: Sequence[str]) -> list[Drawing]:
+        """One candidate under each of the treatments."""
+        return [self._one(candidate, treatment) for treatment in treatments]
+
+    def _one(self, candidate: Candidate, treatment: str) -> Drawing:
+        key = (candidate, treatment)
+        if key not in self._made:
+            self._made[key] = Drawing.of(_treat(candidate_picture(self._pack, candidate), treatment))
+        return self._made[key]
 
 
-def _best_cosine(changes: Float[Tensor, "variants 3 grid grid"], shown: Float[Tensor, "1 3 grid grid"]) -> float:
-    """The largest cosine of any variant, averaged over the levels of blur."""
-    cosines = torch.zeros(len(changes))
-    for sigma in _BLURS:
-        drawn, seen = (_blur(values, sigma).flatten(1) for values in (changes, shown))
-        cosines += F.cosine_similarity(drawn, seen, dim=1)
-    return float(cosines.max()) / len(_BLURS)
+def _judge_subject(reading: Reading, scene: BenchScene, index: int, drawings: _Drawings) -> SubjectVerdict:
+    subject, matcher = scene.subjects[index], reading.matcher(index)
+    treatment = None
+    if scene.scene.treatment != PLAIN:
+        treatment = ANSWERS[int(matcher.residuals(drawings.under_each(subject.drawing, ANSWERS)).argmin())]
+    under = treatment or PLAIN
+    everyone = drawings.of([other.drawing for other in scene.subjects], under)
+    present = reading.segmentation.is_present(index)
+    return SubjectVerdict(
+        identity=_pick(matcher, drawings.of(subject.hard.candidates, under)) == subject.hard.true,
+        identity_easy=_pick(matcher, drawings.of(subject.easy.candidates, under)) == subject.easy.true,
+        present=present,
+        intruded=present and _pick(matcher, everyone) != index,
+        iou=_found_iou(reading, scene, index) if present else 0.0,
+        treatment=treatment,
+    )
 
 
-def _changes(
-    drawing: Image.Image, box: Box, frame: _Frame, ground: Float[np.ndarray, "grid grid 3"]
-) -> Float[Tensor, "variants 3 grid grid"]:
-    """What the drawing changes of the ground in every mirrored, sized and shifted variant."""
-    small = np.asarray(drawing.resize((_SPRITE_SIDE, _SPRITE_SIDE), Image.Resampling.BOX), np.float32)
-    opacity = small[..., 3:] / 255
-    # Premultiplied, so that resampling leaks no colour of transparent pixels.
-    sprite = _planes(np.concatenate([rgb_to_opponent(small[..., :3]) * opacity, opacity], -1))
-    grid = F.affine_grid(_placements(drawing, box, frame), [_num_variants(), 4, _GRID, _GRID], align_corners=False)
-    drawn = F.grid_sample(sprite.expand(_num_variants(), -1, -1, -1), grid, align_corners=False)
-    return drawn[:, :3] - drawn[:, 3:] * _planes(ground)
+def _found_iou(reading: Reading, scene: BenchScene, index: int) -> float:
+    found = reading.segmentation.found_box(index)
+    true = square_box(scene.subjects[index].silhouette_box, scene.original.height, scene.original.width)
+    return 0.0 if found is None else box_iou(found, true)
 
 
-def _num_variants() -> int:
-    return 2 * len(_SIZES) * len(_SHIFTS) ** 2
+def _pick(matcher: Matcher, drawings: Sequence[Drawing]) -> int:
+    return int(matcher.cosines(drawings).argmax())
 
 
-def _placements(drawing: Image.Image, box: Box, frame: _Frame) -> Float[Tensor, "variants 2 3"]:
-    """Affine maps from the frame to the sprite, both from -1 to 1: the sprite fills the box, in all variants."""
-    left, top, right, bottom = opaque_extent(drawing)
-    box_width, box_height = box.x_max - box.x_min, box.y_max - box.y_min
-    side = min(box_width * drawing.width / (right - left), box_height * drawing.height / (bottom - top))
-    frame_width, frame_height = frame.x_max - frame.x_min, frame.y_max - frame.y_min
-    maps: list[list[list[float]]] = []
-    for size in _SIZES:
-        reach_x, reach_y = side * size / frame_width, side * size / frame_height
-        for shift_x in _SHIFTS:
-            for shift_y in _SHIFTS:
-                centre_x = (box.x_min + box.x_max) / 2 + shift_x * box_width
-                centre_y = (box.y_min + box.y_max) / 2 + shift_y * box_height
-                x = 2 * (centre_x - frame.x_min) / frame_width - 1
-                y = 2 * (centre_y - frame.y_min) / frame_height - 1
-                for facing in (1.0, -1.0):
-                    maps.append([[facing / reach_x, 0.0, -facing * x / reach_x], [0.0, 1 / reach_y, -y / reach_y]])
-    return torch.tensor(maps)
-
-
-def _blur(values: Float[Tensor, "n c height width"], sigma: float) -> Float[Tensor, "n c height width"]:
-    """Gaussian blur, zero beyond the border; ``sigma`` in pixels."""
-    reach = round(2.5 * sigma)
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    length = values.shape[-1]
-    offsets = torch.arange(length)[:, None] - torch.arange(length)[None] + reach
-    inside = (offsets >= 0) & (offsets < len(kernel))
-    matrix = torch.where(inside, kernel[offsets.clamp(0, len(kernel) - 1)], torch.zeros(()))
-    return matrix @ values @ matrix.T
+def _treat(drawing: Image.Image, treatment: str) -> Image.Image:
+    """An RGBA drawing in the treatment's pose and light."""
+    posed = pose(drawing, treatment)
+    lit = light(posed.convert("RGB"), treatment)
+    lit.putalpha(posed.getchannel("A"))
+    return lit

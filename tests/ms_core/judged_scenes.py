@@ -1,0 +1,70 @@
+"""Small scenes of the bench's kind, composed for tests of the judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from ms_core.evaluation.candidates import Candidate, Question
+from ms_core.evaluation.scenes import BackdropQuestion, BenchScene, BenchSubject
+from ms_core.mini.painting import box_around, from_run_lengths
+from ms_core.mini.scenes import PLAIN, Placement, Scene, SceneComposer, SceneConfig
+from ms_core.mini.sprites import SpritePack
+
+SIZE = 128
+
+
+def compose(
+    pack: SpritePack,
+    placements: Sequence[Placement],
+    background: str = "on a meadow",
+    treatment: str = PLAIN,
+    shape: tuple[int, int] = (SIZE, SIZE),
+    seed: int = 5,
+) -> BenchScene:
+    """A scene with these sprites; of two, with its exchanged composite."""
+    composer = SceneComposer(pack, SceneConfig(size=SIZE))
+    scene = Scene(tuple(placements), background, treatment, seed, *shape)
+    original = composer.sample(scene)
+    subjects = []
+    for index, (place, record) in enumerate(zip(placements, original.subjects, strict=True)):
+        drawing = Candidate(place.sprite, place.colour_turn)
+        silhouette = from_run_lengths(record.mask or (), *shape)
+        rng = np.random.default_rng((seed, index))
+        subjects.append(
+            BenchSubject(drawing, box_around(silhouette), turned_question(rng, drawing), ask(rng, pack, drawing))
+        )
+    exchanged = composer.sample(composer.exchange(scene)) if len(placements) == 2 else None
+    return BenchScene("headline", 0, "both", scene, original, exchanged, original.image, tuple(subjects), None)
+
+
+def ask(rng: np.random.Generator, pack: SpritePack, true: Candidate) -> Question:
+    """Ten drawings of the pack, the true one among them."""
+    others = [index for index in range(len(pack)) if index != true.sprite]
+    candidates = [true, *(Candidate(int(index), 0.0) for index in rng.choice(others, 9, replace=False))]
+    return _shuffle(rng, candidates)
+
+
+def turned_question(rng: np.random.Generator, true: Candidate) -> Question:
+    """The true drawing and four colour turns of it."""
+    turns = [Candidate(true.sprite, (true.colour_turn + turn) % 360) for turn in (0, 72, 144, 216, 288)]
+    return _shuffle(rng, turns)
+
+
+def with_place(scene: BenchScene, backdrops: Sequence[tuple[str, int]], true: int) -> BenchScene:
+    """The scene with a question for its place."""
+    return replace(scene, place=BackdropQuestion(tuple(backdrops), true))
+
+
+def without_subject(scene: BenchScene, pack: SpritePack, index: int) -> Image.Image:
+    """The composite with one subject left out, on the same background."""
+    rest = tuple(place for number, place in enumerate(scene.scene.placements) if number != index)
+    return SceneComposer(pack, SceneConfig(size=SIZE)).sample(replace(scene.scene, placements=rest)).image
+
+
+def _shuffle(rng: np.random.Generator, candidates: Sequence[Candidate]) -> Question:
+    shuffled = tuple(candidates[int(index)] for index in rng.permutation(len(candidates)))
+    return Question(shuffled, shuffled.index(candidates[0]))
