@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from ms_core.mini.index import load_index
 from ms_core.mini.sprites import SpritePack
+from ms_core.spec import find_phrases
 
 ROOT = Path(__file__).parents[2]
 PACK = ROOT / "assets" / "photo-sprites.zip"
@@ -32,6 +34,12 @@ def test_fifty_things_in_a_small_file(pack: SpritePack) -> None:
     assert len(pack.by_concept) == 50
     assert len({sprite.phrase for sprite in pack.sprites}) == 50
     assert PACK.stat().st_size < 1_500_000
+
+
+def test_no_name_stands_in_another(pack: SpritePack) -> None:
+    phrases = [sprite.phrase for sprite in pack.sprites]
+    for text, phrase in itertools.permutations(phrases, 2):
+        assert find_phrases(text, [phrase]) == (None,)
 
 
 def test_every_sprite_is_openly_licensed(pack: SpritePack) -> None:
