@@ -35,6 +35,7 @@ from ms_core.spec import (
     MAX_LORAS,
     MAX_PHRASE_CHARACTERS,
     MAX_PROMPT_CHARACTERS,
+    MAX_RETRIES,
     MAX_SEED,
     MAX_STEPS,
     MAX_SUBJECT_SCALE,
@@ -42,6 +43,7 @@ from ms_core.spec import (
     MAX_Z_INDEX,
     SCENE_SCALE,
     check_end,
+    check_retries,
 )
 from worker.contract import MAX_IMAGES
 
@@ -246,3 +248,22 @@ class GenerateRequest(_Strict):
         default=False,
         description="Whether to draw small pictures of the first image while it is made, for those who watch the job live.",
     )
+    score: bool = Field(
+        default=False,
+        description="Whether to tell of each picture how well its subjects turned out. The model must have a scorer, see "
+        "`GET /models`; not with auto layout.",
+    )
+    retries: Annotated[int, in_range(0, MAX_RETRIES)] = Field(
+        default=0,
+        description="How often at most a picture is drawn again, with another seed, while one of its subjects is more "
+        "likely missing or wrong than not. The best draw is kept. Needs `score`.",
+    )
+
+    @field_validator("retries")
+    @classmethod
+    def _has_scores_to_go_by(cls, retries: int, info: ValidationInfo) -> int:
+        # A score that cannot be read is told of already, and missing from the data.
+        if "score" in info.data:
+            with gathered_by_pydantic():
+                check_retries(retries, info.data["score"], "")
+        return retries

@@ -20,6 +20,7 @@ from app.generate_request import GenerateRequest, SubjectRequest
 from app.model_fit import (
     control_errors,
     name_errors,
+    score_errors,
     size_errors,
     step_errors,
     stretch_warnings,
@@ -145,7 +146,7 @@ def complete_request(request: GenerateRequest, card: ModelCard | None) -> Comple
     warnings = [JobWarning(code=error.code, detail=error.detail, pointer=error.pointer) for error in missing]
     warnings += stretch_warnings(request, values)
     if card is not None:
-        errors += size_errors(values, card) + name_errors(request, card)
+        errors += size_errors(values, card) + name_errors(request, card) + score_errors(request, card)
         warnings += too_many_subjects(request, card)
     if errors:
         raise InvalidRequestError(errors)
@@ -172,6 +173,8 @@ def _values(request: GenerateRequest, card: ModelCard | None) -> dict[str, Any]:
         "grounding": request.grounding,
         "preset": request.preset,
         "previews": request.previews,
+        "score": request.score,
+        "retries": request.retries,
     }
     # What is left out takes the preset's value, and what the preset leaves out the card's.
     preset = None if card is None or request.preset is None else card.presets.get(request.preset)

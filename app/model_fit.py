@@ -11,7 +11,7 @@ from typing import Any
 from app.errors import collected
 from app.generate_request import GenerateRequest
 from app.pictures import open_png
-from ms_core.errors import InvalidInputError, missing_lora, unknown_name
+from ms_core.errors import InvalidInputError, missing_lora, no_scorer, unknown_name
 from ms_core.spec import StartPicture, check_control_size, check_scheduler_steps
 from worker.contract import JobWarning, ModelCard
 
@@ -35,6 +35,11 @@ def name_errors(request: GenerateRequest, card: ModelCard) -> list[InvalidInputE
             if control.name not in controls
         ),
     ]
+
+
+def score_errors(request: GenerateRequest, card: ModelCard) -> list[InvalidInputError]:
+    """Scores that the model cannot tell."""
+    return [no_scorer(card.name)] if request.score and card.scorer is None else []
 
 
 def size_errors(values: Mapping[str, Any], card: ModelCard) -> list[InvalidInputError]:

@@ -64,6 +64,7 @@ _STATUS_AND_TITLE: Mapping[type[core.MSDiffusionError], tuple[HTTPStatus, str]] 
     core.PictureTooLargeError: (_TOO_LARGE, "A picture has too many pixels"),
     core.UnsupportedSchedulerError: (_UNPROCESSABLE, "No such scheduler"),
     core.UnknownNameError: (_UNPROCESSABLE, "The model has nothing of this name"),
+    core.NoScorerError: (_UNPROCESSABLE, "The model cannot score its pictures"),
     core.UnfitLoraError: (_UNPROCESSABLE, "A LoRA does not fit the model"),
     core.BatchMismatchError: (_UNPROCESSABLE, "The requests do not fit into one batch"),
     core.ModelError: (_INTERNAL, "The model cannot be used"),

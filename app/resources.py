@@ -20,11 +20,13 @@ from app.schemas import (
     PresetResource,
     ProgressResource,
     ReferenceResource,
+    ScoreResource,
     SizeResource,
+    SubjectScoreResource,
     TimingsResource,
     WarningResource,
 )
-from worker.contract import JobError, JobRecord, JobState, ModelCard, StoredImage
+from worker.contract import JobError, JobRecord, JobState, ModelCard, PictureScore, StoredImage
 
 
 def job_url(job_id: str, root_path: str = "") -> str:
@@ -81,6 +83,7 @@ def _abilities(card: ModelCard) -> AbilitiesResource:
         loras=list(card.extras.loras),
         controls=list(card.extras.controls),
         embeddings=list(card.extras.embeddings),
+        scores=card.scorer is not None,
         licence=card.licence,
     )
 
@@ -109,7 +112,17 @@ def _image(image: StoredImage, job_address: str) -> ImageResource:
         seed=image.seed,
         sha256=image.sha256,
         content_type=image.content_type,
+        score=None if image.score is None else _score(image.score),
     )
+
+
+def _score(score: PictureScore) -> ScoreResource:
+    subjects = [
+        SubjectScoreResource(subject=index, **subject._asdict())
+        for index, subject in enumerate(score.subjects)
+        if subject is not None
+    ]
+    return ScoreResource(draws=score.draws, subjects=subjects)
 
 
 def _reference(subject: int, job_address: str) -> ReferenceResource:

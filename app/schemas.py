@@ -11,6 +11,26 @@ from app.examples import JOB_EXAMPLE
 from worker.contract import JobState
 
 
+class SubjectScoreResource(BaseModel):
+    """How well one subject of a picture turned out, as the model's own scorer estimates it."""
+
+    subject: int = Field(description="Position of the subject in the request, counted from 0.")
+    present: float = Field(description="Probability, from 0 to 1, that it stands in its box at all.")
+    identity: float = Field(
+        description="Probability, from 0 to 1, that it is the one of the reference, and not one that only looks like it."
+    )
+    box_iou: float = Field(
+        description="Estimated overlap of what stands there with what would fill the box: intersection over union, 0 to 1."
+    )
+
+
+class ScoreResource(BaseModel):
+    """How well a picture turned out."""
+
+    draws: int = Field(description="How often it was drawn; the draw whose weakest subject is best was kept.")
+    subjects: list[SubjectScoreResource] = Field(description="Of all subjects but scenes, which fill the picture.")
+
+
 class ImageResource(BaseModel):
     """One finished picture."""
 
@@ -18,9 +38,10 @@ class ImageResource(BaseModel):
     url: str = Field(description="Where its PNG is, below the service's address.")
     width: int = Field(description="In pixels.")
     height: int = Field(description="In pixels.")
-    seed: int = Field(description="The seed that makes this very picture.")
+    seed: int = Field(description="The seed that makes this very picture, in its first draw.")
     sha256: str = Field(description="Of the PNG's bytes.")
     content_type: str = Field(description="`image/png`.")
+    score: ScoreResource | None = Field(description="Null unless `score` was asked for.")
 
 
 class ProgressResource(BaseModel):
@@ -170,6 +191,7 @@ class AbilitiesResource(BaseModel):
     loras: list[str] = Field(description="Names for the field `loras`.")
     controls: list[str] = Field(description="Names of ControlNets for the field `controls`.")
     embeddings: list[str] = Field(description="Words that the prompt may use beside all others.")
+    scores: bool = Field(description="Whether the model can score its pictures, for the fields `score` and `retries`.")
     licence: str = Field(description="Of the weights.")
 
 

@@ -52,6 +52,33 @@ class ServiceClientError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class SubjectScore:
+    """How well a subject turned out: two probabilities and an estimated overlap with its box, each from 0 to 1."""
+
+    subject: int
+    present: float
+    identity: float
+    box_iou: float
+
+
+@dataclass(frozen=True, slots=True)
+class PictureScore:
+    """How often a picture was drawn, and how well its subjects turned out in the draw that was kept."""
+
+    draws: int
+    subjects: tuple[SubjectScore, ...]
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The score of a decoded image resource."""
+        subjects = (
+            SubjectScore(subject["subject"], subject["present"], subject["identity"], subject["box_iou"])
+            for subject in data["subjects"]
+        )
+        return cls(data["draws"], tuple(subjects))
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job as the service last showed it.
 
@@ -63,6 +90,7 @@ class Job:
         step, steps: denoising steps done, and in all; ``None`` before the first.
         fraction: part of the denoising that is done, from 0 to 1.
         image_seeds: the seed of each finished picture.
+        image_scores: the score of each; ``None`` unless it was asked for.
         references: positions of the subjects of which it can be seen what the model sees.
         warnings, error: sentences.
     """
@@ -78,6 +106,7 @@ class Job:
     fraction: float
     seed: int
     image_seeds: tuple[int, ...]
+    image_scores: tuple[PictureScore | None, ...]
     references: tuple[int, ...]
     warnings: tuple[str, ...]
     error: str | None
@@ -103,6 +132,10 @@ class Job:
             fraction=progress["fraction"],
             seed=data["seed"],
             image_seeds=tuple(image["seed"] for image in data["images"]),
+            image_scores=tuple(
+                None if image.get("score") is None else PictureScore.from_json(image["score"])
+                for image in data["images"]
+            ),
             references=tuple(reference["subject"] for reference in data["references"]),
             warnings=tuple(warning["detail"] for warning in data["warnings"]),
             error=None if data["error"] is None else data["error"]["detail"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,7 @@ from cli.request_options import (
 from ms_core.spec import SCHEDULERS, TIMESTEP_SPACINGS
 
 if TYPE_CHECKING:
-    from cli.client import Job, ServiceClient
+    from cli.client import Job, PictureScore, ServiceClient
 
 INTERRUPTED_EXIT_CODE = 130
 WIDTH = 40
@@ -52,6 +53,10 @@ def generate(  # noqa: PLR0913 - each argument is an option of the command
     scheduler: Annotated[str | None, typer.Option(help=f"The sampler: {', '.join(SCHEDULERS)}.")] = None,
     timestep_spacing: Annotated[str | None, typer.Option(help=f"{', '.join(TIMESTEP_SPACINGS)}.")] = None,
     auto_layout: Annotated[bool, typer.Option("--auto-layout", help="Let the model find the places.")] = False,
+    score: Annotated[bool, typer.Option("--score", help="Tell how well each subject turned out.")] = False,
+    retries: Annotated[
+        int | None, typer.Option(help="With --score: how often at most to draw again a picture that fails.")
+    ] = None,
     url: Annotated[str, typer.Option(help="Where the service listens.", envvar="MSD_URL")] = "http://127.0.0.1:8000",
 ) -> None:
     """Make a picture of your own subjects with a running service (see: msd up)."""
@@ -69,6 +74,8 @@ def generate(  # noqa: PLR0913 - each argument is an option of the command
         "preset": preset,
         "scheduler": scheduler,
         "timestep_spacing": timestep_spacing,
+        "score": score or None,
+        "retries": retries,
     }
     try:
         _check_folder(out)
@@ -80,7 +87,7 @@ def generate(  # noqa: PLR0913 - each argument is an option of the command
         request |= {name: value for name, value in optional.items() if value not in (None, [])}
         with ServiceClient(url) as client:
             job = _follow(client, request)
-            _save(client, job, out)
+            _save(client, job, out, [subject["phrase"] for subject in subjects])
     except CommandError as error:
         _give_up(str(error))
     except ServiceClientError as error:
@@ -145,7 +152,7 @@ def _describe(job: Job) -> str:
     return f"{words:<{WIDTH}}"
 
 
-def _save(client: ServiceClient, job: Job, out: Path) -> None:
+def _save(client: ServiceClient, job: Job, out: Path, phrases: Sequence[str]) -> None:
     for warning in job.warnings:
         typer.echo(f"Note: {warning}", err=True)
     for index in job.references:
@@ -153,7 +160,7 @@ def _save(client: ServiceClient, job: Job, out: Path) -> None:
     if job.status != "succeeded":
         raise CommandError(job.error or f"The job was {job.status}; no picture was made.")
     several = len(job.image_seeds) > 1
-    for index, seed in enumerate(job.image_seeds):
+    for index, (seed, score) in enumerate(zip(job.image_seeds, job.image_scores, strict=True)):
         path = out.with_stem(f"{out.stem}-{index}") if several else out
         content = client.image(job.id, index)
         try:
@@ -161,6 +168,22 @@ def _save(client: ServiceClient, job: Job, out: Path) -> None:
         except OSError as error:
             raise CommandError(f"Cannot save the picture as {path}: {error.strerror}.") from error
         typer.echo(f"{path} (seed {seed})")
+        if score is not None:
+            _print_score(score, phrases)
+
+
+def _print_score(score: PictureScore, phrases: Sequence[str]) -> None:
+    """A row for each subject, as the service estimates it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("subject", title=f"draws: {score.draws}", title_justify="left")
+    for name in ("present", "identity", "box overlap"):
+        table.add_column(name, justify="right")
+    for subject in score.subjects:
+        values = (subject.present, subject.identity, subject.box_iou)
+        table.add_row(phrases[subject.subject], *(f"{value:.2f}" for value in values))
+    Console().print(table)
 
 
 def _give_up(sentence: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from ms_core.config import ModelCard, Preset
-from ms_core.errors import BatchMismatchError, InvalidInputError, unknown_name
+from ms_core.errors import BatchMismatchError, InvalidInputError, no_scorer, unknown_name
 from ms_core.spec import GenerationSpec, Lora, check_scheduler_steps
 
 T = TypeVar("T")
@@ -76,7 +76,10 @@ def resolve(spec: GenerationSpec, card: ModelCard) -> ResolvedSpec:
     Raises:
         InvalidInputError: the picture is larger than the model allows, or there are too many steps or too few.
         UnknownNameError: the model has no such preset, LoRA or ControlNet.
+        NoScorerError: scores are asked for, and the model has no scorer.
     """
+    if spec.score and card.scorer is None:
+        raise no_scorer(card.name)
     preset, defaults = find_preset(spec.preset, card), card.defaults
     scale = _first(spec.scale, preset.scale, defaults.scale)
     resolved = ResolvedSpec(

@@ -13,6 +13,7 @@ from ms_core.errors import CheckpointError, ModelNotFoundError
 
 CARD_FILE = "ms_adapter.json"
 WEIGHTS_FILE = "ms_adapter.safetensors"
+SCORER_FILE = "scorer.safetensors"
 LORAS = "loras"
 CONTROLNETS = "controlnets"
 EMBEDDINGS = "embeddings"
@@ -137,6 +138,38 @@ class PreviewMap:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """From a logit of the scorer to what it tells: the sigmoid of ``slope * logit + offset``."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    slope: float = 1.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerConfig:
+    """Sizes of the scorer, whose weights are in ``scorer.safetensors``, and how its logits are read.
+
+    Attributes:
+        side: of the square views of picture and reference, in pixels; a multiple of 8.
+        widths: channels at a half, a quarter and an eighth of the views.
+        heads: of the attention between both views.
+        present, identity: give probabilities.
+        box_iou: gives an estimate.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    side: int = 48
+    widths: tuple[int, int, int] = (32, 64, 128)
+    heads: int = 4
+    present: Calibration = field(default_factory=Calibration)
+    identity: Calibration = field(default_factory=Calibration)
+    box_iou: Calibration = field(default_factory=Calibration)
+
+
+@dataclass(frozen=True, slots=True)
 class Extras:
     """Names of what lies beside the weights of a model and can be asked for by name.
 
@@ -177,6 +210,7 @@ class ModelCard:
         sizes: usual pictures, as (height, width) in pixels; far from all of them the model draws worse.
         presets: named sets of spec fields.
         preview: draws small pictures of latents; ``None``: found when it is first needed.
+        scorer: tells how well pictures turned out; ``None``: the model cannot.
         training: facts of the training run.
         licence: of the weights.
         extras: what lies beside the weights; found when the card is loaded, not part of its file.
@@ -195,6 +229,7 @@ class ModelCard:
     sizes: tuple[tuple[int, int], ...] = ()
     presets: dict[str, Preset] = field(default_factory=dict[str, Preset])
     preview: PreviewMap | None = None
+    scorer: ScorerConfig | None = None
     training: dict[str, Any] = field(default_factory=dict[str, Any])
     licence: str = "Apache-2.0"
     extras: Extras = field(default_factory=Extras)

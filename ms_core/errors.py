@@ -10,6 +10,7 @@
     │   ├── PictureTooLargeError     a reference picture over the pixel limit
     │   ├── UnsupportedSchedulerError
     │   ├── UnknownNameError         the model has no such preset, LoRA or ControlNet
+    │   ├── NoScorerError            scores are asked for, and the model cannot tell them
     │   ├── UnfitLoraError           a LoRA that was made for another base, or is no LoRA
     │   └── BatchMismatchError       specs that cannot share one UNet batch
     ├── ModelError
@@ -108,6 +109,12 @@ class UnknownNameError(InvalidInputError):
     """The model has no preset, LoRA or ControlNet of this name."""
 
     code = "unknown_name"
+
+
+class NoScorerError(InvalidInputError):
+    """Scores are asked for, and the model has no scorer."""
+
+    code = "no_scorer"
 
 
 class UnfitLoraError(InvalidInputError):
@@ -259,6 +266,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str], pointer: str) -> Un
     names = ", ".join(sorted(known))
     there_are = f"it has {names}" if names else "it has none"
     return UnknownNameError(f"This model has no {kind} {name!r}; {there_are}.", pointer)
+
+
+def no_scorer(model: str) -> NoScorerError:
+    """The error for scores of a model that cannot tell them."""
+    return NoScorerError(
+        f"The model {model} has no scorer, so it cannot score its pictures; leave score out.", "/score"
+    )
 
 
 def missing_lora(preset: str, lora: str, extra: str) -> UnknownNameError:

@@ -1,4 +1,4 @@
-"""What the pipeline tells while it makes pictures: its progress, and at the end the pictures."""
+"""What the pipeline tells while it makes pictures: its progress, and at the end the pictures and how they turned out."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 
 from ms_core.spec import GenerationWarning
 
-Phase = Literal["encode", "denoise", "decode"]
+Phase = Literal["encode", "denoise", "decode", "score"]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a batch stands; ``encode`` and ``decode`` come before their work, ``encode`` also after each subject that was
-    cut out, ``denoise`` after each step.
+    """Where a batch stands; ``encode``, ``decode`` and ``score`` come before their work, ``encode`` also after each subject
+    that was cut out, ``denoise`` after each step. ``score`` comes only if scores are asked for.
 
     Attributes:
         phase: what is being done.
         step: finished denoising steps, 0 to ``num_inference_steps``.
         num_inference_steps: those that are really done: fewer than were asked for with a start picture, and nearly
-            twice as many with the scheduler ``heun``.
+            twice as many with the scheduler ``heun``; with retries those of all draws that may follow as well.
         warnings: of each spec, in order; known from the first ``denoise`` event on (step 0).
         preview: draws the first picture, small, as this step sees it coming; nothing is done unless it is called, which
             must be before the next event is asked for. ``None`` if no step of the first picture was just done.
@@ -38,20 +38,49 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class SubjectScore:
+    """How well one subject of a picture turned out, as the model's scorer sees it.
+
+    Attributes:
+        present: probability that the subject stands in its box at all.
+        identity: probability that it is the one of the reference, and not one that only looks like it.
+        box_iou: estimated overlap, intersection over union, of what stands there with what would fill the box; 0 to 1.
+    """
+
+    present: float
+    identity: float
+    box_iou: float
+
+    @property
+    def weaker(self) -> float:
+        """The lower of both probabilities."""
+        return min(self.present, self.identity)
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """One finished picture.
 
     Attributes:
         image: RGB.
         latents: final latents ``[1, channels, height / 8, width / 8]``, float32 on the CPU, scaled as the UNet sees them.
-        seed: of its generator.
+        seed: of its generator; of the draw that was kept, if there were several.
         warnings: of its spec.
+        scores: of its subjects, in order, ``None`` for a scene; empty unless asked for.
+        draws: how often the picture was drawn.
     """
 
     image: Image.Image
     latents: Float[Tensor, "1 c h w"]
     seed: int
     warnings: tuple[GenerationWarning, ...]
+    scores: tuple[SubjectScore | None, ...] = ()
+    draws: int = 1
+
+    @property
+    def weakest(self) -> float:
+        """The lowest probability of any subject; 1 if none was scored."""
+        return min((score.weaker for score in self.scores if score is not None), default=1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,10 @@ from ms_core.conditioning import Conditioner, Conditioning, find_warnings, layou
 from ms_core.config import ModelCard
 from ms_core.controls import ControlNets, Controls, check_pictures, prepare_controls
 from ms_core.devices import default_dtype, device_errors
+from ms_core.draws import make_with_draws
 from ms_core.embeddings import load_embeddings
 from ms_core.errors import DeviceOutOfMemoryError, InsufficientMemoryError
-from ms_core.events import Event, Finished, Generation, Progress
+from ms_core.events import Event, Finished, Generation, Progress, SubjectScore
 from ms_core.latents import decode_latents
 from ms_core.loading import IMAGE_ENCODER, load_image_encoder, load_sdxl
 from ms_core.loras import LoraLibrary, Loras
@@ -42,7 +43,8 @@ from ms_core.references import ReferencePreprocessor
 from ms_core.residency import Residency, model_parts
 from ms_core.retry import make_with_retry
 from ms_core.schedulers import Schedule, make_scheduler
-from ms_core.spec import GenerationSpec, GenerationWarning
+from ms_core.scoring import Scorer
+from ms_core.spec import GenerationSpec, GenerationWarning, Subject
 from ms_core.starts import Starts, encode_pictures, find_starts
 from ms_core.vision import ReferenceReader
 
@@ -58,6 +60,7 @@ class ModelParts:
         adapter: not installed yet.
         card: numbers and limits.
         directory: where LoRAs, ControlNets and embeddings are looked for; ``None``: there are none.
+        scorer: tells how well pictures turned out; ``None``: the card has none.
     """
 
     components: Any
@@ -66,6 +69,7 @@ class ModelParts:
     adapter: MSAdapter
     card: ModelCard
     directory: Path | None = None
+    scorer: Scorer | None = None
 
     @classmethod
     def load(cls, directory: Path, dtype: torch.dtype) -> ModelParts:
@@ -80,6 +84,7 @@ class ModelParts:
             adapter=load_adapter(directory, components.unet, card).to(dtype),
             card=card,
             directory=directory,
+            scorer=None if card.scorer is None else Scorer.load(directory, card.scorer),
         )
 
 
@@ -122,6 +127,7 @@ class MSDiffusionPipeline:
         device: where all models work.
         residency: which of them are there, and when.
         previews: draws latents on their way.
+        scorer: tells how well pictures turned out, on the CPU; ``None``: the model cannot.
     """
 
     def __init__(self, parts: ModelParts, device: torch.device | str = "cpu", memory: MemoryMode | None = None) -> None:
@@ -153,6 +159,7 @@ class MSDiffusionPipeline:
             ) from error
         reader = ReferenceReader(parts.image_encoder, parts.preprocessor, self.residency)
         self.conditioner = Conditioner(self.components, reader, self.adapter, self.residency)
+        self.scorer = parts.scorer
         self.previews = Previews(self.card.preview, self.components, self.residency)
         self.control_nets = ControlNets(parts.directory, self.unet)
         self.loras = LoraLibrary(self.components, parts.directory, self.device)
@@ -201,8 +208,9 @@ class MSDiffusionPipeline:
         """Make one picture for each spec, all in one UNet batch.
 
         Prompts, subjects, boxes, scales, seeds, guidance, grounding, layouts and pictures may differ from spec to spec;
-        size, steps, scheduler, the strength of start pictures, the ControlNets' names and LoRAs may not. The batch is
-        checked at once, the work is done while the result is iterated.
+        size, steps, scheduler, the strength of start pictures, the ControlNets' names and LoRAs may not. Pictures that ask
+        for it are scored, and drawn again while they fail, see ``ms_core.draws``. The batch is checked at once, the work
+        is done while the result is iterated.
 
         Returns:
             ``Progress`` events, then ``Finished``.
@@ -217,7 +225,8 @@ class MSDiffusionPipeline:
         check_pictures(batch)
         self.loras.find(batch[0])
         self._schedule(batch, torch.device("cpu"))
-        return make_with_retry(self._events, batch, self.residency)
+        make = partial(make_with_retry, self._events, residency=self.residency)
+        return make_with_draws(make, batch, self._score)
 
     def run(self, specs: GenerationSpec | Sequence[GenerationSpec]) -> list[Generation]:
         """``generate`` to its end; errors as there."""
@@ -258,6 +267,13 @@ class MSDiffusionPipeline:
                     for image, row, resolved, found in zip(images, latents, batch, warnings, strict=True)
                 )
             )
+
+    def _score(self, row: ResolvedSpec, generation: Generation) -> tuple[SubjectScore | None, ...]:
+        """How well each subject of a finished picture turned out."""
+        return () if self.scorer is None else self.scorer.score_spec(generation.image, row.spec, self._see)
+
+    def _see(self, subject: Subject) -> tuple[Image.Image, ...]:
+        return tuple(seen.image for seen in self.conditioner.reader.see(subject))
 
     @torch.no_grad()
     def _preview(self, estimate: _Estimate) -> Image.Image:

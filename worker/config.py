@@ -35,7 +35,7 @@ class WorkerSettings(BaseSettings):
         job_timeout_s: time after which a running job is given up.
         load_budget_s: longest silence while the model loads; a worker that is silent for longer counts as hung.
         step_budget_s: longest silence within encoding, and within one denoising step.
-        finish_budget_s: longest silence while a job's files are read, and while pictures are decoded and stored.
+        finish_budget_s: longest silence while a job's files are read, and while pictures are decoded, scored and stored.
         lifetime_s: how long a job may wait, and how long it and its files are kept after its end.
         min_free_disk_mb: free space of ``data_dir``, in MiB, below which no jobs are accepted.
         heartbeat_s: time between two beats.
@@ -101,6 +101,7 @@ class WorkerSettings(BaseSettings):
             "encode": self.step_budget_s,
             "denoise": self.step_budget_s,
             "decode": self.finish_budget_s,
+            "score": self.finish_budget_s,
             "store": self.finish_budget_s,
         }
         return budgets.get(phase)

@@ -28,6 +28,7 @@ from worker.contract import (
     JobState,
     JobStore,
     JobWarning,
+    PictureScore,
     ProgressReply,
     Requeue,
     StoredImage,
@@ -66,10 +67,17 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One finished picture."""
+    """One finished picture.
+
+    Attributes:
+        seed: that makes it, where that is not its spec's own: of the draw that was kept.
+        score: if its spec asks for it.
+    """
 
     image: Image.Image
     warnings: tuple[JobWarning, ...] = ()
+    seed: int | None = None
+    score: PictureScore | None = None
 
 
 class Runtime(Protocol):
@@ -229,8 +237,8 @@ class JobRun:
 
     def _timeout_detail(self) -> str:
         return (
-            f"The job took longer than {self._context.job_timeout_s:g} s. Ask for fewer steps, fewer images or a smaller "
-            "picture, or let the service have more time (MSD_JOB_TIMEOUT_S)."
+            f"The job took longer than {self._context.job_timeout_s:g} s. Ask for fewer steps, images or retries, or a "
+            "smaller picture, or let the service have more time (MSD_JOB_TIMEOUT_S)."
         )
 
     def _make(self) -> Manifest:
@@ -274,10 +282,12 @@ class JobRun:
         self._references = wanted
 
     def _store(self, index: int, spec: GenerationSpec, picture: Picture, request: StoredRequest) -> StoredImage:
+        seed = spec.seed if picture.seed is None else picture.seed
         recipe = {
             "request": request.model_dump(mode="json"),
             "image_index": index,
-            "seed": spec.seed,
+            "seed": seed,
+            **({} if picture.score is None else {"score": picture.score._asdict()}),
             **self._context.runtime.recipe(spec),
         }
         png = png_with_recipe(picture.image, recipe)
@@ -286,7 +296,8 @@ class JobRun:
             sha256=self._artifacts.save_image(self._record.folder, self._record.attempt, index, png),
             width=picture.image.width,
             height=picture.image.height,
-            seed=spec.seed,
+            seed=seed,
+            score=picture.score,
         )
 
     def _report(self, report: Report) -> None:

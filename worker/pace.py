@@ -36,6 +36,7 @@ class Shape(NamedTuple):
         steps: denoising steps that are really done.
         height, width: of a picture, in pixels.
         guided: whether each step is done with and without the prompt.
+        retries: how often at most its pictures are drawn again; such jobs take longer, nobody knows how much beforehand.
     """
 
     steps: int
@@ -45,6 +46,7 @@ class Shape(NamedTuple):
     guided: bool
     subjects: int
     controls: int
+    retries: int = 0
 
     @classmethod
     def of(cls, request: StoredRequest) -> Self | None:
@@ -56,8 +58,16 @@ class Shape(NamedTuple):
             steps = max(1, int(steps * request.start.strength))
         if request.scheduler == "heun":
             steps = 2 * steps - 1
-        guided = request.guidance_scale > 1
-        return cls(steps, request.num_images, height, width, guided, len(request.subjects), len(request.controls))
+        return cls(
+            steps,
+            request.num_images,
+            height,
+            width,
+            request.guidance_scale > 1,
+            len(request.subjects),
+            len(request.controls),
+            request.retries,
+        )
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -66,17 +76,20 @@ class Shape(NamedTuple):
         Raises:
             ValueError: the text is none.
         """
-        steps, images, height, width, guided, subjects, controls = map(int, text.split("-"))
-        return cls(steps, images, height, width, guided == 1, subjects, controls)
+        steps, images, height, width, guided, *others = map(int, text.split("-"))
+        if len(others) not in (2, 3):
+            raise ValueError(f"{text!r} is no shape")
+        return cls(steps, images, height, width, guided == 1, *others)
 
     @property
     def work(self) -> float:
-        """Megapixels through the UNet, over all steps."""
+        """Megapixels through the UNet, over all steps of the first draw."""
         pixels = self.height * self.width / _MEGAPIXEL
         return self.steps * self.images * pixels * (2 if self.guided else 1)
 
     def __str__(self) -> str:
-        return "-".join(str(int(value)) for value in self)
+        # Without retries as older versions of the service write and read it.
+        return "-".join(str(int(value)) for value in (self if self.retries else self[:-1]))
 
 
 class Estimates:
@@ -92,7 +105,8 @@ class Estimates:
         self._by_shape = {shape: median_low(seconds) for shape, seconds in newest.items()}
         self._well_known = {shape for shape, seconds in newest.items() if len(seconds) >= LEAST_JOBS}
         self._usual = median(seconds for group in newest.values() for seconds in group) if newest else None
-        points = [(Shape.parse(shape).work, seconds) for shape, seconds in self._by_shape.items() if shape]
+        shapes = [(Shape.parse(shape), seconds) for shape, seconds in self._by_shape.items() if shape]
+        points = [(shape.work, seconds) for shape, seconds in shapes if not shape.retries]
         self._overhead_s, self._s_per_work = _line(points[:COMPARED_SHAPES])
 
     @property

@@ -14,7 +14,7 @@ import tempfile
 import time
 
 # A phase goes through shared memory as its position here.
-PHASES = ("start", "load", "open", "encode", "denoise", "decode", "store", "record", "idle", "other")
+PHASES = ("start", "load", "open", "encode", "denoise", "decode", "score", "store", "record", "idle", "other")
 _NOT_YET_WORKING = ("start", "load")
 _CELLS = struct.Struct("qq")
 

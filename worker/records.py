@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -100,8 +100,33 @@ class JobError(FrozenModel):
     detail: str
 
 
+class SubjectScore(NamedTuple):
+    """How well a subject turned out, as ``ms_core.events.SubjectScore``; in Redis a list of three numbers."""
+
+    present: float
+    identity: float
+    box_iou: float
+
+
+class PictureScore(NamedTuple):
+    """How well a picture turned out; in Redis a list of two.
+
+    Attributes:
+        draws: how often it was drawn; the best draw was kept.
+        subjects: in the order of the request; ``None`` for scenes.
+    """
+
+    draws: int
+    subjects: tuple[SubjectScore | None, ...]
+
+
 class StoredImage(FrozenModel):
-    """One finished picture of a job; its bytes lie in the artifact store."""
+    """One finished picture of a job; its bytes lie in the artifact store.
+
+    Attributes:
+        seed: of the draw that was kept.
+        score: only if it was asked for.
+    """
 
     index: int
     sha256: Sha256
@@ -109,6 +134,7 @@ class StoredImage(FrozenModel):
     height: int
     seed: int
     content_type: str = "image/png"
+    score: PictureScore | None = None
 
 
 class JobRecord(FrozenModel):

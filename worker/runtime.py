@@ -19,7 +19,7 @@ from ms_core.pipeline import Finished, Generation, MSDiffusionPipeline, Progress
 from ms_core.previews import preview_webp
 from ms_core.spec import GenerationSpec, GenerationWarning, Subject
 from worker.config import WorkerSettings
-from worker.contract import JobWarning
+from worker.contract import JobWarning, PictureScore, SubjectScore
 from worker.job_run import Picture, Report
 
 PACKAGES = ("ms-diffusion-service", "torch", "diffusers", "transformers")
@@ -123,7 +123,19 @@ def _pictures(finished: Finished) -> list[Picture]:
 
 
 def _picture(generation: Generation) -> Picture:
-    return Picture(generation.image, _job_warnings(generation.warnings))
+    score = _picture_score(generation) if generation.scores else None
+    return Picture(generation.image, _job_warnings(generation.warnings), generation.seed, score)
+
+
+def _picture_score(generation: Generation) -> PictureScore:
+    """Rounded: no estimate is better than a hundredth, and Redis keeps them all."""
+    subjects = (
+        None
+        if score is None
+        else SubjectScore(*(round(value, 2) for value in (score.present, score.identity, score.box_iou)))
+        for score in generation.scores
+    )
+    return PictureScore(generation.draws, tuple(subjects))
 
 
 def _job_warnings(warnings: Iterable[GenerationWarning]) -> tuple[JobWarning, ...]:

@@ -137,6 +137,8 @@ class StoredRequest(FrozenModel):
     controls: tuple[StoredControl, ...] = ()
     start: StoredStart | None = None
     previews: bool = False
+    score: bool = False
+    retries: int = 0
     model: Annotated[str, Field(pattern=rf"^{MODEL_NAME_PATTERN}$")]
 
     @property
@@ -182,5 +184,7 @@ class StoredRequest(FrozenModel):
             loras=tuple(Lora(lora.name, lora.weight) for lora in self.loras),
             controls=tuple(controls),
             start=None if start is None else StartPicture(load_image(start.image), start.strength, start.redraw),
+            score=self.score,
+            retries=self.retries,
         )
         return [replace(spec, seed=seed) for seed in self.seeds()]

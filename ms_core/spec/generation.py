@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from ms_core.spec.limits import (
     check_count,
     check_name,
     check_range,
+    check_retries,
     check_scheduler,
     check_scheduler_steps,
     check_size,
@@ -67,6 +69,9 @@ class GenerationSpec:
         loras: act on this picture only.
         controls: ControlNets; they see the prompt and never the subjects.
         start: a picture to start from.
+        score: estimate how well the picture turned out, subject by subject; needs a model with a scorer, and boxes.
+        retries: how often at most a picture whose weakest subject fails is drawn again, 0 to ``MAX_RETRIES``; each time
+            with its ``derived_seed``.
 
     Raises:
         InvalidInputError: a value is out of range; its ``pointer`` names the field.
@@ -89,6 +94,8 @@ class GenerationSpec:
     loras: tuple[Lora, ...] = ()
     controls: tuple[Control, ...] = ()
     start: StartPicture | None = None
+    score: bool = False
+    retries: int = 0
     phrase_spans: tuple[tuple[int, int] | None, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -98,6 +105,7 @@ class GenerationSpec:
         _check_numbers(self)
         _check_subjects(self)
         _check_additions(self)
+        _check_score(self)
         spans = find_phrases(self.prompt, [subject.phrase for subject in self.subjects])
         object.__setattr__(self, "phrase_spans", spans)
 
@@ -155,9 +163,28 @@ def _check_additions(spec: GenerationSpec) -> None:
             raise LayoutError(detail, "/start/redraw")
 
 
+def _check_score(spec: GenerationSpec) -> None:
+    check_retries(spec.retries, spec.score)
+    if spec.score and spec.layout is not None:
+        detail = "Scores ask what stands in each subject's box, and the auto layout has none; give boxes, or leave score out."
+        raise InvalidInputError(detail, "/score")
+
+
 def check_redraw(redraw: Sequence[int], num_subjects: int, pointer: str) -> None:
     """Raise ``InvalidInputError`` for a position that no subject has."""
     for position in redraw:
         if not 0 <= position < num_subjects:
             last = num_subjects - 1
             raise InvalidInputError(f"There is no subject {position}; they count from 0 to {last}.", pointer)
+
+
+def derived_seed(seed: int, draw: int) -> int:
+    """The seed of a picture's draw, 0 being the first: its own, then others that no neighbouring seed leads to.
+
+    Returns:
+        from 0 to ``MAX_SEED``; the same for the same arguments, always.
+    """
+    if draw == 0:
+        return seed
+    digest = hashlib.sha256(f"{seed} {draw}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") & MAX_SEED

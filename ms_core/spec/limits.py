@@ -14,6 +14,7 @@ MAX_SUBJECTS = 16
 MAX_IMAGES_PER_SUBJECT = 8
 MAX_LORAS = 8
 MAX_CONTROLS = 4
+MAX_RETRIES = 3
 MAX_PROMPT_CHARACTERS = 20_000
 MAX_PHRASE_CHARACTERS = 200
 MAX_NAME_CHARACTERS = 200
@@ -76,6 +77,15 @@ def check_timestep_spacing(name: str, pointer: str = "/timestep_spacing") -> Non
     if name not in TIMESTEP_SPACINGS:
         known = ", ".join(TIMESTEP_SPACINGS)
         raise InvalidInputError(f"No timestep spacing {name!r}; choose one of {known}.", pointer)
+
+
+def check_retries(retries: int, score: bool, pointer: str = "/retries") -> None:
+    """Raise ``InvalidInputError`` for retries out of range, or without the scores that tell which pictures need them."""
+    check_range(retries, 0, MAX_RETRIES, pointer)
+    if retries and not score:
+        raise InvalidInputError(
+            "Only scores tell which pictures to draw again: ask for them with score, or leave retries out.", pointer
+        )
 
 
 def check_name(name: str, pointer: str) -> None:

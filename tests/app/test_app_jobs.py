@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
-from worker.contract import GENERATE_JOB, JobError, ModelCard, queue_name
+from worker.contract import GENERATE_JOB, JobError, JobState, ModelCard, PictureScore, SubjectScore, queue_name
 
 
 def submit(client: TestClient, **changes: Any) -> dict[str, Any]:
@@ -150,6 +150,22 @@ def test_a_finished_job_shows_its_pictures(client: TestClient, worker: PlayedWor
     assert image.headers["x-content-type-options"] == "nosniff"
     assert "immutable" in image.headers["cache-control"]
     assert image.headers["content-disposition"] == f'inline; filename="{job["id"]}-0.png"'
+
+
+def test_a_picture_tells_how_it_turned_out_if_that_was_asked_for(client: TestClient, worker: PlayedWorker) -> None:
+    job = submit(client)
+    worker.begin(job["id"])
+    manifest = worker.store(job["id"])
+    (plain,) = manifest.images
+    score = PictureScore(3, (None, SubjectScore(0.99, 0.8, 0.75)))
+    images = (plain, plain.model_copy(update={"index": 1, "score": score}))
+    worker.finish(job["id"], JobState.SUCCEEDED, images=images, result_attempt=manifest.attempt)
+    unasked, asked = client.get(job["urls"]["self"]).json()["images"]
+    assert unasked["score"] is None
+    assert asked["score"] == {
+        "draws": 3,
+        "subjects": [{"subject": 1, "present": 0.99, "identity": 0.8, "box_iou": 0.75}],
+    }
 
 
 def test_a_failed_job_says_why(client: TestClient, worker: PlayedWorker) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 from starlette.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
+from ms_core.config import ScorerConfig
 from worker.contract import ModelCard, Registry, WorkerRecord, WorkerState
 
 
@@ -59,6 +61,14 @@ def test_the_card_tells_what_can_be_asked_for(client: TestClient, card: ModelCar
     assert abilities["controls"] == ["canny"]
     assert abilities["embeddings"] == ["zoë"]
     assert abilities["licence"] == "Apache-2.0"
+    assert abilities["scores"] is False
+
+
+def test_a_card_with_a_scorer_tells_that_the_model_can_score(
+    client: TestClient, settings: Settings, registry: Registry, card: ModelCard
+) -> None:
+    registry.publish_card(settings.model, replace(card, scorer=ScorerConfig()))
+    assert client.get("/models").json()["models"][0]["abilities"]["scores"] is True
 
 
 def test_presets_tell_what_they_set_and_whether_they_can_be_used(client: TestClient, card: ModelCard) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ CARD = ModelCard.from_dict(
         "max_height": 512,
         "max_width": 640,
         "max_subjects": 4,
+        "scorer": {},
     }
 )
 
@@ -64,6 +66,17 @@ def test_defaults_come_from_the_card() -> None:
 def test_given_values_win_over_the_card() -> None:
     stored = complete(good_request(height=64, negative_prompt="", num_inference_steps=3))
     assert (stored.height, stored.negative_prompt, stored.num_inference_steps) == (64, "", 3)
+
+
+def test_scores_and_retries_reach_the_worker() -> None:
+    stored = complete(good_request(score=True, retries=2))
+    assert (stored.score, stored.retries) == (True, 2)
+    assert (complete(good_request()).score, complete(good_request()).retries) == (False, 0)
+
+
+def test_a_model_without_a_scorer_refuses_scores() -> None:
+    assert problems(good_request(score=True), replace(CARD, scorer=None)) == {"/score": "no_scorer"}
+    assert complete(good_request(score=True), card=None).score
 
 
 def test_without_a_card_the_worker_fills_in() -> None:
@@ -114,6 +127,11 @@ def test_without_a_card_the_worker_fills_in() -> None:
         ({"layout": {"mode": "auto", "threshold": 1.1}}, "/layout/threshold", "invalid_input"),
         ({"layout": {"mode": "auto", "start_step": 0}}, "/layout/start_step", "invalid_input"),
         ({"layout": {"mode": "auto", "steps": 3}}, "/layout/steps", "unknown_field"),
+        ({"score": 1}, "/score", "bool_type"),
+        ({"retries": 1}, "/retries", "invalid_input"),
+        ({"score": True, "retries": 4}, "/retries", "invalid_input"),
+        ({"score": True, "retries": -1}, "/retries", "invalid_input"),
+        ({"score": True, "layout": {"mode": "auto"}}, "/score", "invalid_input"),
         ({"steps": 20}, "/steps", "unknown_field"),
         ({"a/b~c": 1}, "/a~1b~0c", "unknown_field"),
     ],

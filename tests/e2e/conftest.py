@@ -9,14 +9,16 @@ import pytest
 from golden_extras import add_extras
 from golden_model import write_golden_model
 from http_service import HttpService
+from random_scorer import add_scorer
 
 
 @pytest.fixture(scope="session")
 def equipped_model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny golden model with a ControlNet, LoRAs and presets."""
+    """The tiny golden model with a ControlNet, LoRAs, presets, and a scorer that passes no picture."""
     directory = tmp_path_factory.mktemp("models") / "golden"
     write_golden_model(directory)
     add_extras(directory)
+    add_scorer(directory)
     return directory
 
 

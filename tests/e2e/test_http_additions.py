@@ -141,6 +141,7 @@ def test_the_model_tells_what_it_can_do(live: HttpService) -> None:
     (model,) = live.client.get("/models").json()["models"]
     assert (model["name"], model["ready"]) == ("golden", True)
     abilities = model["abilities"]
+    assert abilities["scores"] is True
     assert (abilities["loras"], abilities["controls"]) == (["other-base", "paper"], ["canny"])
     assert {preset["name"]: preset["available"] for preset in abilities["presets"]} == {
         "quick": True,

@@ -67,6 +67,23 @@ def test_several_pictures_get_numbers(service: HttpService, folder: Path) -> Non
     assert (folder / "o-0.png").read_bytes() != (folder / "o-1.png").read_bytes()
 
 
+def test_scores_are_shown_below_each_picture(service: HttpService, folder: Path) -> None:
+    asked = ["-s", CAT, "-s", TEAPOT, PROMPT, "-o", "o.png", "--score", "--retries", "1", *SMALL]
+    result = run(folder, service.url, *asked)
+    assert result.returncode == 0, result.stderr
+    name, title, *table = result.stdout.splitlines()
+    assert name.startswith("o.png (seed ")
+    assert title.strip() == "draws: 2"
+    rows = {row.split()[1]: row.split()[3::2] for row in table if "cat" in row or "teapot" in row}
+    assert list(rows) == ["cat", "teapot"]
+    assert all(0 <= float(value) <= 1 for row in rows.values() for value in row)
+
+
+def test_retries_without_scores_are_refused(service: HttpService, folder: Path) -> None:
+    result = run(folder, service.url, "-s", CAT, PROMPT, "-o", "o.png", "--retries", "1")
+    assert_one_sentence(result, "/retries: Only scores tell which pictures to draw again")
+
+
 def test_auto_layout_needs_no_box(service: HttpService, folder: Path) -> None:
     result = run(folder, service.url, "-s", "cat=cat.png", "--auto-layout", PROMPT, "-o", "o.png", *SMALL)
     assert result.returncode == 0, result.stderr

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ms_core.errors import InvalidInputError
-from ms_core.spec import Box, Control, GenerationSpec, Lora, StartPicture, Subject, check_file_name
+from ms_core.spec import AutoLayout, Box, Control, GenerationSpec, Lora, StartPicture, Subject, check_file_name
 
 PICTURE = Image.new("RGB", (4, 4))
 CAT = Subject("cat", PICTURE, Box(0.0, 0.0, 1.0, 1.0))
@@ -39,6 +39,10 @@ CONTROL = Control("canny", PICTURE)
         (lambda: replace(SPEC, controls=(CONTROL,) * 5), "/controls"),
         (lambda: replace(SPEC, start=StartPicture(PICTURE, redraw=(1,))), "/start/redraw"),
         (lambda: replace(SPEC, start=StartPicture(PICTURE, redraw=(0, -1))), "/start/redraw"),
+        (lambda: replace(SPEC, retries=1), "/retries"),
+        (lambda: replace(SPEC, score=True, retries=4), "/retries"),
+        (lambda: replace(SPEC, score=True, retries=-1), "/retries"),
+        (lambda: replace(SPEC, score=True, layout=AutoLayout()), "/score"),
     ],
 )
 def test_what_cannot_be_used_is_named(make: Any, pointer: str) -> None:

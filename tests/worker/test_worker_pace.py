@@ -43,8 +43,28 @@ def test_guidance_is_twice_the_work() -> None:
 
 
 def test_a_shape_survives_its_text() -> None:
-    original = Shape(20, 3, 1024, 512, True, 4, 1)
-    assert Shape.parse(str(original)) == original
+    for original in (Shape(20, 3, 1024, 512, True, 4, 1), Shape(20, 3, 1024, 512, True, 4, 1, retries=2)):
+        assert Shape.parse(str(original)) == original
+
+
+def test_a_shape_without_retries_is_written_as_before_there_were_any() -> None:
+    assert str(Shape(20, 3, 1024, 512, True, 4, 1)) == "20-3-1024-512-1-4-1"
+
+
+@pytest.mark.parametrize("text", ["20-3-1024-512-1-4", "20-3-1024-512-1-4-1-0-0", "20-3-1024-512-1-4-x"])
+def test_other_text_is_no_shape(text: str) -> None:
+    with pytest.raises(ValueError, match=r"no shape|invalid literal"):
+        Shape.parse(text)
+
+
+def test_jobs_with_retries_are_a_shape_of_their_own_and_bend_no_line(desk: Desk) -> None:
+    found = Shape.of(desk.request(**FULL, score=True, retries=2))
+    assert found == Shape(20, 1, 1024, 512, True, 1, 0, retries=2)
+    retried = [(f"{shape(steps)}-2", 3 + steps) for steps in (10, 20, 40)]
+    known = [(shape(steps), 1 + steps / 10) for steps in (10, 20, 40)]
+    estimates = Estimates(known + retried * 2)
+    assert estimates.seconds(shape(30)) == pytest.approx(4.0)
+    assert estimates.seconds(f"{shape(20)}-2") == 23
 
 
 def test_nothing_is_said_before_the_first_job() -> None:

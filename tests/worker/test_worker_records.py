@@ -7,7 +7,9 @@ from worker.contract import (
     JobRecord,
     JobState,
     JobWarning,
+    PictureScore,
     StoredImage,
+    SubjectScore,
     WorkerRecord,
     WorkerState,
     is_job_id,
@@ -41,6 +43,17 @@ def test_states_that_have_ended() -> None:
 def test_what_a_newer_version_knows_of_a_job_is_passed_over() -> None:
     record = JobRecord(id=new_job_id(), model="mini", folder="f", seed=7)
     assert JobRecord.from_hash(record.to_hash() | {"colour": '"blue"'}) == record
+
+
+def test_scores_take_little_room_and_come_back() -> None:
+    score = PictureScore(2, (SubjectScore(0.99, 0.8, 0.7), None))
+    image = StoredImage(index=0, sha256=SHA, width=16, height=8, seed=7, score=score)
+    plain = image.model_copy(update={"score": None})
+    record = JobRecord(id=new_job_id(), model="mini", folder="f", seed=7, images=(image, plain))
+    fields = record.to_hash()
+    assert fields["images"].count("score") == 1
+    assert '"score":[2,[[0.99,0.8,0.7],null]]' in fields["images"]
+    assert JobRecord.from_hash(fields) == record
 
 
 def test_what_a_newer_version_says_of_a_worker_is_passed_over() -> None:

@@ -44,6 +44,11 @@ def test_a_spec_says_what_the_request_says() -> None:
     assert spec.subjects[0].scale == 0.4
 
 
+def test_scores_and_retries_reach_the_spec() -> None:
+    (spec,) = make_request(score=True, retries=2).to_specs(load_image)
+    assert (spec.score, spec.retries) == (True, 2)
+
+
 def test_auto_layout_reaches_the_spec() -> None:
     (spec,) = make_request(layout=StoredLayout(threshold=0.25, start_step=2)).to_specs(load_image)
     assert spec.layout == AutoLayout(0.25, 2)

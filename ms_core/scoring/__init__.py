@@ -1,0 +1,6 @@
+"""How well a picture turned out, subject by subject: the model's own scorer."""
+
+from ms_core.scoring.network import ScorerNetwork
+from ms_core.scoring.scorer import Question, Scorer
+
+__all__ = ["Question", "Scorer", "ScorerNetwork"]

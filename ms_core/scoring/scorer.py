@@ -1,0 +1,112 @@
+"""The scorer of a model: small, on the CPU, and apart from the models that make pictures and from the benchmark's judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import (
+    load_file,  # pyright: ignore[reportUnknownVariableType] - safetensors leaves PathLike's parameter open
+    save_file,  # pyright: ignore[reportUnknownVariableType] - the same
+)
+from torch import Tensor
+
+from ms_core.config import SCORER_FILE, ScorerConfig
+from ms_core.errors import CheckpointError, ModelNotFoundError
+from ms_core.events import SubjectScore
+from ms_core.scoring.network import ScorerNetwork
+from ms_core.scoring.views import picture_view, reference_view, to_planes
+from ms_core.spec import Box, GenerationSpec, Subject
+
+# A subject's pictures as the image encoder sees them, RGB.
+See = Callable[[Subject], tuple[Image.Image, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a picture: whether the subject of these references stands in this box.
+
+    Attributes:
+        references: one or several pictures of the subject as the image encoder sees them, RGB.
+        box: of the subject.
+        others: boxes of all other subjects.
+    """
+
+    references: tuple[Image.Image, ...]
+    box: Box
+    others: tuple[Box, ...] = ()
+
+
+class Scorer:
+    """Tells how well pictures turned out."""
+
+    def __init__(self, network: ScorerNetwork, config: ScorerConfig) -> None:
+        """Take a network of these sizes, on the CPU."""
+        self.network = network.eval()
+        self.config = config
+
+    @classmethod
+    def load(cls, directory: Path, config: ScorerConfig) -> Scorer:
+        """Read the scorer of a model directory.
+
+        Raises:
+            ModelNotFoundError: it has none.
+            CheckpointError: its weights have other sizes, or are damaged.
+        """
+        path = directory / SCORER_FILE
+        if not path.is_file():
+            raise ModelNotFoundError(f"{directory.name} lacks its {SCORER_FILE}, which its card tells of.")
+        network = ScorerNetwork(config)
+        try:
+            network.load_state_dict(load_file(path))
+        except (RuntimeError, SafetensorError) as error:
+            raise CheckpointError(f"{SCORER_FILE} does not fit the model's card: {error}") from error
+        return cls(network, config)
+
+    def save(self, directory: Path) -> None:
+        """Write the weights, in float16, into a model directory; the numbers belong into its card."""
+        weights = {name: value.to(torch.float16).contiguous() for name, value in self.network.state_dict().items()}
+        save_file(weights, directory / SCORER_FILE)
+
+    def score_spec(self, picture: Image.Image, spec: GenerationSpec, see: See) -> tuple[SubjectScore | None, ...]:
+        """One score for each subject of the spec that the RGB picture was made for; ``None`` for scenes."""
+        boxes = {
+            index: subject.box
+            for index, subject in enumerate(spec.subjects)
+            if not subject.scene and subject.box is not None
+        }
+        questions = [
+            Question(see(spec.subjects[index]), box, tuple(boxes[other] for other in boxes if other != index))
+            for index, box in boxes.items()
+        ]
+        scores = dict(zip(boxes, self.score(picture, questions), strict=True))
+        return tuple(scores.get(index) for index in range(len(spec.subjects)))
+
+    def score(self, picture: Image.Image, questions: Sequence[Question]) -> tuple[SubjectScore, ...]:
+        """One score for each question about an RGB picture."""
+        if not questions:
+            return ()
+        rows = self.estimates(self.logits(picture, questions))
+        return tuple(SubjectScore(*(float(value) for value in row)) for row in rows)
+
+    @torch.no_grad()
+    def logits(self, picture: Image.Image, questions: Sequence[Question]) -> Float[Tensor, "questions 3"]:
+        """What the network says of each question; of several references of a subject, the mean."""
+        planes, side = to_planes(picture), self.config.side
+        places = [picture_view(planes, question.box, question.others, side) for question in questions]
+        known = [reference_view(to_planes(image), side) for question in questions for image in question.references]
+        counts = [len(question.references) for question in questions]
+        seen = torch.stack(places).repeat_interleave(torch.tensor(counts), 0)
+        parts = self.network(seen, torch.stack(known)).split_with_sizes(counts)
+        return torch.stack([part.mean(0) for part in parts])
+
+    def estimates(self, logits: Float[Tensor, "questions 3"]) -> Float[Tensor, "questions 3"]:
+        """Probabilities of present and identity, and the estimated overlap."""
+        calibrations = (self.config.present, self.config.identity, self.config.box_iou)
+        slopes = torch.tensor([calibration.slope for calibration in calibrations])
+        return torch.sigmoid(logits * slopes + torch.tensor([calibration.offset for calibration in calibrations]))

@@ -1,0 +1,186 @@
+"""Scores of finished pictures, and how often those that fail are drawn again."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ms_core.batch import ResolvedSpec, resolve
+from ms_core.config import ModelCard, ScorerConfig
+from ms_core.draws import PASSING, make_with_draws
+from ms_core.errors import NoScorerError
+from ms_core.events import Event, Finished, Generation, Progress, SubjectScore
+from ms_core.spec import MAX_RETRIES, Box, GenerationSpec, GenerationWarning, Subject, derived_seed
+
+STEPS = 3
+PICTURE = Image.new("RGB", (4, 4))
+CARD = ModelCard(scorer=ScorerConfig())
+SPEC = GenerationSpec("a cat", (Subject("cat", PICTURE, Box(0.0, 0.0, 1.0, 1.0)),), seed=7, score=True)
+CUT = GenerationWarning("prompt_cut", "Cut.")
+
+
+@dataclass
+class Studio:
+    """Makes empty pictures, and scores each by its seed.
+
+    Attributes:
+        qualities: by seed, of the weakest subject.
+        batches: the seeds of every batch that was made.
+    """
+
+    qualities: dict[int, float]
+    batches: list[list[int]] = field(default_factory=list)
+    scored: list[int] = field(default_factory=list)
+
+    def make(self, rows: Sequence[ResolvedSpec]) -> Generator[Event]:
+        self.batches.append([row.spec.seed for row in rows])
+        yield Progress("encode", 0, STEPS)
+        for step in range(STEPS + 1):
+            yield Progress("denoise", step, STEPS, ((CUT,),) * len(rows), lambda: PICTURE)
+        yield Progress("decode", STEPS, STEPS, ((CUT,),) * len(rows))
+        yield Finished(tuple(Generation(PICTURE, torch.zeros(1, 1, 1, 1), row.spec.seed, (CUT,)) for row in rows))
+
+    def score(self, row: ResolvedSpec, generation: Generation) -> tuple[SubjectScore | None, ...]:
+        self.scored.append(generation.seed)
+        return (SubjectScore(0.99, self.qualities[generation.seed], 0.5), None)
+
+    def run(self, *specs: GenerationSpec) -> tuple[list[Progress], tuple[Generation, ...]]:
+        *progress, last = make_with_draws(self.make, [resolve(spec, CARD) for spec in specs], self.score)
+        assert isinstance(last, Finished)
+        return [event for event in progress if isinstance(event, Progress)], last.generations
+
+
+def seeds(seed: int, count: int = MAX_RETRIES + 1) -> list[int]:
+    return [derived_seed(seed, draw) for draw in range(count)]
+
+
+def test_who_asks_for_no_scores_gets_the_events_as_they_are() -> None:
+    studio = Studio({})
+    plain = replace(SPEC, score=False)
+    progress, (generation,) = studio.run(plain)
+    assert [(event.phase, event.step, event.num_inference_steps) for event in progress][-1] == ("decode", STEPS, STEPS)
+    assert (generation.scores, generation.draws, studio.scored) == ((), 1, [])
+
+
+def test_a_picture_that_passes_is_drawn_once() -> None:
+    studio = Studio({7: PASSING})
+    _, (generation,) = studio.run(replace(SPEC, retries=2))
+    assert studio.batches == [[7]]
+    assert (generation.seed, generation.draws, generation.weakest) == (7, 1, PASSING)
+
+
+def test_without_retries_a_failing_picture_is_kept_with_its_score() -> None:
+    _, (generation,) = Studio({7: 0.1}).run(SPEC)
+    assert (generation.seed, generation.draws, generation.weakest) == (7, 1, 0.1)
+
+
+def test_only_what_failed_is_drawn_again_and_the_best_is_kept() -> None:
+    first, second, third, _ = seeds(7)
+    studio = Studio({first: 0.2, second: 0.4, third: 0.3, 8: 0.9})
+    _, generations = studio.run(replace(SPEC, retries=2), replace(SPEC, seed=8, retries=2))
+    assert studio.batches == [[7, 8], [second], [third]]
+    assert [(generation.seed, generation.draws) for generation in generations] == [(second, 3), (8, 1)]
+
+
+def test_of_two_equals_the_earlier_is_kept() -> None:
+    first, second, *_ = seeds(7)
+    _, (generation,) = Studio({first: 0.2, second: 0.2}).run(replace(SPEC, retries=1))
+    assert (generation.seed, generation.draws) == (first, 2)
+
+
+def test_specs_of_one_batch_may_ask_for_different_things() -> None:
+    qualities = dict.fromkeys((7, *seeds(8)), 0.1)
+    studio = Studio(qualities)
+    _, generations = studio.run(
+        replace(SPEC, score=False), replace(SPEC, seed=8, retries=3), replace(SPEC, seed=7, retries=0)
+    )
+    assert [generation.draws for generation in generations] == [1, 4, 1]
+    assert generations[0].scores == ()
+    assert studio.scored[:2] == [8, 7]
+
+
+def test_a_scene_is_nobodys_weakest_subject() -> None:
+    studio = Studio({7: 0.1})
+    studio.score = lambda row, generation: (None,)  # type: ignore[method-assign]
+    _, (generation,) = studio.run(replace(SPEC, retries=3))
+    assert (generation.weakest, generation.draws) == (1.0, 1)
+
+
+def test_steps_count_on_from_draw_to_draw() -> None:
+    studio = Studio(dict.fromkeys((*seeds(7), 8), 0.1))
+    progress, _ = studio.run(replace(SPEC, seed=8), replace(SPEC, retries=2))
+    assert [event.phase for event in progress if event.step == 2 * STEPS] == [
+        "denoise",
+        "decode",
+        "score",
+        "encode",
+        "denoise",
+    ]
+    assert [event.step for event in progress] == sorted(event.step for event in progress)
+    assert {event.num_inference_steps for event in progress} == {3 * STEPS}
+    assert progress[-1].step == 3 * STEPS
+
+
+def test_warnings_stay_with_their_pictures() -> None:
+    studio = Studio(dict.fromkeys((*seeds(7), 8), 0.1))
+    progress, generations = studio.run(replace(SPEC, seed=8), replace(SPEC, retries=1))
+    assert progress[0].warnings == ()
+    assert all(event.warnings == ((CUT,), (CUT,)) for event in progress[1:])
+    assert all(generation.warnings == (CUT,) for generation in generations)
+
+
+def test_previews_show_the_first_picture_or_none() -> None:
+    studio = Studio(dict.fromkeys((*seeds(7), 8), 0.1))
+    progress, _ = studio.run(replace(SPEC, seed=8), replace(SPEC, retries=1))
+    assert any(event.preview for event in progress if event.step < STEPS)
+    assert not any(event.preview for event in progress if event.step > STEPS)
+
+
+def test_ending_early_draws_no_more() -> None:
+    studio = Studio(dict.fromkeys(seeds(7), 0.1))
+    events = make_with_draws(studio.make, [resolve(replace(SPEC, retries=3), CARD)], studio.score)
+    for event in events:
+        if isinstance(event, Progress) and event.step == STEPS + 1:
+            break
+    events.close()
+    assert len(studio.batches) == 2
+
+
+def test_a_model_without_a_scorer_refuses() -> None:
+    with pytest.raises(NoScorerError, match="has no scorer") as caught:
+        resolve(SPEC, ModelCard())
+    assert caught.value.pointer == "/score"
+
+
+@given(
+    qualities=st.lists(st.floats(0, 1), min_size=MAX_RETRIES + 1, max_size=MAX_RETRIES + 1),
+    retries=st.integers(0, MAX_RETRIES),
+)
+def test_the_best_of_as_many_draws_as_needed_is_kept(qualities: list[float], retries: int) -> None:
+    studio = Studio(dict(zip(seeds(7), qualities, strict=True)))
+    _, (generation,) = studio.run(replace(SPEC, retries=retries))
+    drawn = [qualities[0]]
+    for quality in qualities[1 : retries + 1]:
+        if max(drawn) >= PASSING:
+            break
+        drawn.append(quality)
+    assert generation.draws == len(drawn)
+    assert generation.seed == seeds(7)[drawn.index(max(drawn))]
+
+
+@given(st.integers(0, 2**53 - 1), st.integers(1, 16))
+def test_derived_seeds_are_seeds_and_always_the_same(seed: int, draw: int) -> None:
+    derived = derived_seed(seed, draw)
+    assert 0 <= derived < 2**53
+    assert derived == derived_seed(seed, draw) != derived_seed(seed, draw + 1)
+
+
+def test_the_seeds_of_the_first_draw_are_those_of_old() -> None:
+    # Written out: a change of these would change every picture that was drawn again.
+    assert [derived_seed(7, draw) for draw in range(3)] == [7, 4798569713379185, 2195696689917723]

@@ -1,0 +1,175 @@
+"""What the scorer looks at, and what it tells; with random weights, for none of this depends on the training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from random_scorer import SIZES, add_scorer, random_scorer, scored_copy
+from safetensors.torch import save_file
+
+from ms_core.config import SCORER_FILE, Calibration, ModelCard
+from ms_core.draws import PASSING
+from ms_core.errors import CheckpointError, ModelNotFoundError
+from ms_core.pipeline import ModelParts, MSDiffusionPipeline
+from ms_core.scoring import Question, Scorer
+from ms_core.scoring.views import REACH, Window, picture_view, reference_view, to_planes
+from ms_core.spec import Box, GenerationSpec, Subject, derived_seed
+
+SIDE = 48
+LEFT, RIGHT = Box(0.05, 0.3, 0.45, 0.8), Box(0.5, 0.2, 0.95, 0.9)
+
+
+def noise(seed: int, height: int = 40, width: int = 56) -> Image.Image:
+    values = torch.randint(0, 256, (height, width, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return Image.fromarray(values.numpy())
+
+
+@st.composite
+def boxes(draw: st.DrawFn) -> Box:
+    x_min, y_min = draw(st.floats(0, 0.9)), draw(st.floats(0, 0.9))
+    return Box(x_min, y_min, draw(st.floats(x_min + 0.05, 1)), draw(st.floats(y_min + 0.05, 1)))
+
+
+@settings(max_examples=30)
+@given(box=boxes(), height=st.integers(16, 160), width=st.integers(16, 160))
+def test_a_view_shows_all_of_its_box_and_some_more(box: Box, height: int, width: int) -> None:
+    window = Window.around(box, height, width)
+    own = picture_view(torch.zeros(3, height, width), box, [], SIDE)[3]
+    box_height, box_width = (box.y_max - box.y_min) * height, (box.x_max - box.x_min) * width
+    assert window.side == pytest.approx(REACH * max(box_height, box_width))
+    assert float(own.sum()) * (window.side / SIDE) ** 2 == pytest.approx(box_height * box_width, rel=1e-3)
+
+
+@settings(max_examples=30)
+@given(box=boxes(), height=st.integers(16, 160), width=st.integers(16, 160), grey=st.floats(-1, 1))
+def test_an_even_picture_is_even_wherever_there_is_any(box: Box, height: int, width: int, grey: float) -> None:
+    view = picture_view(torch.full((3, height, width), grey), box, [], SIDE)
+    assert torch.allclose(view[:3], grey * view[5].expand(3, -1, -1), atol=1e-4)
+    assert float(view[3:].min()) >= 0
+    assert float(view[3:].max()) <= 1 + 1e-5
+
+
+def test_other_boxes_have_a_plane_of_their_own() -> None:
+    view = picture_view(torch.zeros(3, 64, 64), LEFT, [RIGHT, Box(0.0, 0.0, 0.2, 0.2)], SIDE)
+    assert float(view[4].max()) == 1.0
+    assert float((view[3] * picture_view(torch.zeros(3, 64, 64), LEFT, [RIGHT], SIDE)[4]).sum()) == pytest.approx(0.0)
+
+
+def test_a_reference_of_the_views_size_is_seen_as_it_is() -> None:
+    planes = to_planes(noise(0, SIDE, SIDE))
+    assert torch.allclose(reference_view(planes, SIDE), planes, atol=1e-5)
+
+
+def test_small_views_keep_the_mean() -> None:
+    planes = to_planes(noise(1, 96, 96))
+    assert reference_view(planes, 12).mean((1, 2)) == pytest.approx(planes.mean((1, 2)), abs=0.02)
+
+
+@pytest.fixture
+def scorer() -> Scorer:
+    return random_scorer(Calibration())
+
+
+def test_scores_are_numbers_from_0_to_1_in_the_order_of_the_questions(scorer: Scorer) -> None:
+    questions = [Question((noise(2),), LEFT, (RIGHT,)), Question((noise(3),), RIGHT, (LEFT,))]
+    both = scorer.score(noise(4), questions)
+    alone = [scorer.score(noise(4), [question])[0] for question in questions]
+    for one, other in zip(both, alone, strict=True):
+        assert (one.present, one.identity, one.box_iou) == pytest.approx(
+            (other.present, other.identity, other.box_iou), abs=1e-5
+        )
+        assert 0 < one.weaker <= one.present < 1
+    assert scorer.score(noise(4), []) == ()
+
+
+def test_several_references_of_a_subject_count_the_same(scorer: Scorer) -> None:
+    one, two = noise(2), noise(3)
+    logits = scorer.logits(noise(4), [Question((image,), LEFT) for image in (one, two)])
+    both = scorer.logits(noise(4), [Question((one, two), LEFT)])
+    assert torch.allclose(both[0], logits.mean(0), atol=1e-5)
+
+
+def test_the_reference_and_the_box_count(scorer: Scorer) -> None:
+    asked = [Question((noise(2),), LEFT), Question((noise(3),), LEFT), Question((noise(2),), RIGHT)]
+    logits = scorer.logits(noise(4), asked)
+    assert len({tuple(row.tolist()) for row in logits}) == 3
+
+
+def test_a_calibration_moves_its_own_estimate_only(scorer: Scorer) -> None:
+    logits = torch.tensor([[0.5, 0.5, 0.5]])
+    moved = Scorer(scorer.network, replace(SIZES, identity=Calibration(slope=2.0, offset=-1.0)))
+    assert moved.estimates(logits)[0].tolist() == pytest.approx([0.6225, 0.5, 0.6225], abs=1e-4)
+
+
+def test_what_is_saved_is_loaded(scorer: Scorer, tmp_path: Path) -> None:
+    scorer.save(tmp_path)
+    loaded = Scorer.load(tmp_path, scorer.config)
+    question = [Question((noise(2),), LEFT)]
+    assert torch.allclose(loaded.logits(noise(4), question), scorer.logits(noise(4), question), atol=1e-2)
+
+
+def test_a_card_that_tells_of_a_scorer_needs_its_weights(scorer: Scorer, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=SCORER_FILE):
+        Scorer.load(tmp_path, scorer.config)
+    save_file({"other": torch.zeros(1)}, tmp_path / SCORER_FILE)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        Scorer.load(tmp_path, scorer.config)
+    (tmp_path / SCORER_FILE).write_bytes(b"no weights")
+    with pytest.raises(CheckpointError, match="does not fit"):
+        Scorer.load(tmp_path, scorer.config)
+
+
+def test_a_model_directory_keeps_its_scorer(golden_model_directory: Path, tmp_path: Path) -> None:
+    ModelCard.load(golden_model_directory).save(tmp_path)
+    card = add_scorer(tmp_path)
+    assert card.scorer == random_scorer().config
+    assert ModelCard.from_dict(card.to_dict()) == card
+
+
+@pytest.fixture(scope="module")
+def pipeline(golden_model_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> MSDiffusionPipeline:
+    directory = scored_copy(golden_model_directory, tmp_path_factory.mktemp("scored"))
+    return MSDiffusionPipeline(ModelParts.load(directory, torch.float32))
+
+
+@pytest.fixture
+def spec(reference_picture) -> GenerationSpec:
+    subjects = (
+        Subject("dog", reference_picture(0), LEFT),
+        Subject("beach", reference_picture(1), scene=True),
+        Subject("cat", (reference_picture(2), reference_picture(3)), RIGHT),
+    )
+    return GenerationSpec(
+        "a dog and a cat on the beach", subjects, height=64, width=72, num_inference_steps=2, seed=3, score=True
+    )
+
+
+def test_the_pipeline_scores_what_it_decoded(pipeline: MSDiffusionPipeline, spec: GenerationSpec) -> None:
+    (generation,) = pipeline.run(spec)
+    assert pipeline.scorer is not None
+    dog, scene, cat = generation.scores
+    assert scene is None
+    seen = [tuple(view.image for view in pipeline.conditioner.reader.see(subject)) for subject in spec.subjects]
+    questions = [Question(seen[0], LEFT, (RIGHT,)), Question(seen[2], RIGHT, (LEFT,))]
+    assert (dog, cat) == pipeline.scorer.score(generation.image, questions)
+
+
+def test_the_kept_draw_can_be_made_again_by_its_seed(pipeline: MSDiffusionPipeline, spec: GenerationSpec) -> None:
+    (best,) = pipeline.run(replace(spec, retries=2))
+    draws = [pipeline.run(replace(spec, seed=derived_seed(3, draw)))[0] for draw in range(3)]
+    assert best.draws == 3
+    assert best.weakest == max(draw.weakest for draw in draws) < PASSING
+    (again,) = (draw for draw in draws if draw.seed == best.seed)
+    assert again.image.tobytes() == best.image.tobytes()
+
+
+def test_scoring_changes_no_picture(pipeline: MSDiffusionPipeline, spec: GenerationSpec) -> None:
+    (scored,), (plain,) = pipeline.run(spec), pipeline.run(replace(spec, score=False))
+    assert scored.image.tobytes() == plain.image.tobytes()
+    assert plain.scores == ()
