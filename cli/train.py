@@ -33,10 +33,14 @@ def mini(  # noqa: PLR0913 - one for each option
     ] = None,
     minutes: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long; go on later.")] = None,
     device: Annotated[str, typer.Option(help="Where to train: cpu, or cuda.")] = "cpu",
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many train together on a CPU; one for each of its cores if not given."),
+    ] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="All stages in a minute, on the bundled sprites.")] = False,
 ) -> None:
-    """Train the small model: VAE, vision, base, adapter; the result is OUT/model."""
-    from ms_core.training.mini import FULL, SMOKE, MiniTraining, load_artwork
+    """Train the small model: VAE, references, base, adapter; the result is OUT/model."""
+    from ms_core.training.mini import FULL, MODEL, SMOKE, default_processes, load_artwork, train_model
     from ms_core.training.warm_start import add_origin, begin_from, gentle, is_continued
     from worker.models import find_model
 
@@ -45,12 +49,12 @@ def mini(  # noqa: PLR0913 - one for each option
     if start is not None:
         begin_from(find_model(start).directory, out)
     recipe = SMOKE if smoke else gentle(FULL) if is_continued(out) else FULL
-    training = MiniTraining(out, pack, held_out, recipe, device)
-    unfinished = training.run(minutes)
+    count = processes if processes is not None else default_processes(device)
+    unfinished = train_model(out, pack, held_out, recipe, device, count, minutes)
     if unfinished is not None:
         typer.echo(f"The stage {unfinished} is not done yet; run the same command again to go on.")
         return
-    directory = training.save()
+    directory = out / MODEL
     if is_continued(out):
         add_origin(out, directory)
     typer.echo(f"The model is in {directory}; try it with: msd up --model {directory}")

@@ -43,6 +43,8 @@ class ResamplerConfig:
         output_dim: width of the UNet's cross-attention.
         ff_mult: width of the feed-forward layers, in ``dim``.
         num_frequencies, temperature: of the box's Fourier features.
+        query_places: whether each query, and the token made of it, is also told the middle of its own cell when the
+            box is divided into a square grid of as many cells as there are queries.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -58,6 +60,7 @@ class ResamplerConfig:
     ff_mult: int = 4
     num_frequencies: int = 8
     temperature: float = 100.0
+    query_places: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +70,15 @@ class ReferenceConfig:
     Attributes:
         size: side, in pixels, of the square it is squashed to; bicubic.
         background: RGB, 0 to 255, laid under transparent pictures.
+        crop: whether the picture is first cut to what differs from the background, as the paper's training cuts
+            references to their subject's box.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     size: int = 512
     background: tuple[int, int, int] = (255, 255, 255)
+    crop: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 from torch import Tensor
 
 from ms_core.config import ReferenceConfig
@@ -19,6 +20,8 @@ from ms_core.cutout import Method, cut_out, eight_bit
 from ms_core.errors import CheckpointError, ModelNotFoundError
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
+# A channel that is this many levels off the background belongs to the subject.
+_VISIBLE = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,10 @@ class ReferencePreprocessor:
 
     def square(self, image: Image.Image) -> Image.Image:
         """The picture turned by its EXIF tag, laid on the background, and squashed to the reference square; RGB."""
-        upright = ImageOps.exif_transpose(image)
-        return opaque(upright, self.reference.background).resize((self.reference.size, self.reference.size))
+        laid = opaque(ImageOps.exif_transpose(image), self.reference.background)
+        if self.reference.crop:
+            laid = crop_to_subject(laid, self.reference.background)
+        return laid.resize((self.reference.size, self.reference.size))
 
     def see(self, image: Image.Image, cutout: bool = False) -> SeenPicture:
         """A reference picture of any size and mode as the image encoder will see it, its subject cut out if asked for."""
@@ -111,6 +116,14 @@ def preview(pictures: Sequence[SeenPicture]) -> Image.Image:
     for column, picture in enumerate(pictures):
         sheet.paste(picture.image, (side * column, 0))
     return sheet
+
+
+def crop_to_subject(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """An RGB picture cut to what clearly differs from the background; the same picture if nothing does."""
+    difference = ImageChops.difference(image, Image.new("RGB", image.size, background))
+    largest = reduce(ImageChops.lighter, difference.split())
+    extent = largest.point([0] * _VISIBLE + [255] * (256 - _VISIBLE)).getbbox()
+    return image if extent is None else image.crop(extent)
 
 
 def opaque(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,8 +15,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ms_core.data.records import TrainingSample
+from ms_core.mini.random_scenes import SceneDrawer, SceneOdds
+from ms_core.mini.recipe import REFERENCE_BACKGROUND, REFERENCE_SIZE, VISION_SIZE
 from ms_core.mini.scenes import SceneComposer, SceneConfig
 from ms_core.mini.sprites import SpritePack
+from ms_core.references import crop_to_subject
+
+Batch = TypeVar("Batch")
+# Side of the references before they are cut and squashed; users bring larger ones than the scenes of the bench.
+TRAINING_REFERENCE = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +32,7 @@ class SceneBatch:
 
     Attributes:
         images: targets, 0 to 255.
-        references: on white, 0 to 255.
+        references: as the image encoder sees them, 0 to 255.
         boxes: normalised xyxy.
         present: False for padding.
         captions, phrases: in the order of the rows.
@@ -66,13 +74,12 @@ class SceneBatch:
 def collate(samples: list[TrainingSample]) -> SceneBatch:
     """Stack samples into one batch."""
     most = max(len(sample.subjects) for sample in samples)
-    size = samples[0].subjects[0].reference.height
-    references = torch.zeros(len(samples), most, 3, size, size, dtype=torch.uint8)
+    references = torch.zeros(len(samples), most, 3, VISION_SIZE, VISION_SIZE, dtype=torch.uint8)
     boxes = torch.zeros(len(samples), most, 4)
     present = torch.zeros(len(samples), most, dtype=torch.bool)
     for row, sample in enumerate(samples):
         for column, subject in enumerate(sample.subjects):
-            references[row, column] = to_bytes_tensor(subject.reference)
+            references[row, column] = to_bytes_tensor(as_seen(subject.reference))
             boxes[row, column] = torch.tensor(subject.box.as_tuple())
             present[row, column] = True
     return SceneBatch(
@@ -83,6 +90,12 @@ def collate(samples: list[TrainingSample]) -> SceneBatch:
         captions=tuple(sample.caption for sample in samples),
         phrases=tuple(tuple(subject.phrase for subject in sample.subjects) for sample in samples),
     )
+
+
+def as_seen(reference: Image.Image) -> Image.Image:
+    """A reference picture (RGB) as the pipeline shows it to the image encoder: cut to its subject and squashed."""
+    square = crop_to_subject(reference, REFERENCE_BACKGROUND).resize((REFERENCE_SIZE, REFERENCE_SIZE))
+    return square.resize((VISION_SIZE, VISION_SIZE), Image.Resampling.BICUBIC)
 
 
 def to_bytes_tensor(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
@@ -96,22 +109,42 @@ def subject_counts(rows: int, weights: Sequence[float]) -> list[int]:
     return [int(np.searchsorted(bounds, row, side="right")) + 1 for row in range(rows)]
 
 
-class SceneStream(IterableDataset[SceneBatch]):
-    """Batches number ``first``, ``first + 1``, ...: the same seed and number always give the same batch."""
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which batches of an endless numbered row: ``first``, ``first + every``, ...
 
-    def __init__(self, pack: SpritePack, config: SceneConfig, batch_size: int, seed: int, first: int) -> None:
+    Attributes:
+        batch_size: rows of each.
+        seed: of the row; the same seed and number always give the same batch.
+        first: number of the first batch.
+        every: step from one number to the next.
+    """
+
+    batch_size: int
+    seed: int
+    first: int = 0
+    every: int = 1
+
+    def numbers(self) -> Iterator[int]:
+        """The numbers, without end; within a loader's process, those that it is to make."""
+        process = get_worker_info()
+        # The loader takes from its processes in turn, so each composes every so-many-th batch.
+        place, step = (0, 1) if process is None else (process.id, process.num_workers)
+        return itertools.count(self.first + place * self.every, step * self.every)
+
+
+class SceneStream(IterableDataset[SceneBatch]):
+    """Batches of composed scenes."""
+
+    def __init__(self, pack: SpritePack, odds: SceneOdds, share: Share) -> None:
         super().__init__()
-        self.composer = SceneComposer(pack, config)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.first = first
+        self.composer = SceneComposer(pack, SceneConfig(reference_size=TRAINING_REFERENCE, box_margin=odds.box_margin))
+        self.drawer = SceneDrawer(pack, odds)
+        self.subjects = odds.subjects
+        self.share = share
 
     def __iter__(self) -> Iterator[SceneBatch]:
-        # The loader takes from its processes in turn, so each composes every so-many-th batch.
-        process = get_worker_info()
-        start, step = (0, 1) if process is None else (process.id, process.num_workers)
-        for number in itertools.count(self.first + start, step):
-            yield self.batch(number)
+        return map(self.batch, self.share.numbers())
 
     def batch(self, number: int) -> SceneBatch:
         """Batch of this number.
@@ -119,11 +152,12 @@ class SceneStream(IterableDataset[SceneBatch]):
         Every batch has as many scenes of one, two, three and four subjects as every other: a CPU's kernels are made
         anew for each shape that they meet.
         """
-        rng = np.random.default_rng((self.seed, number))
-        counts = subject_counts(self.batch_size, self.composer.config.weights)
-        return collate([self.composer.sample(self.composer.draw(rng, count)) for count in counts])
+        rng = np.random.default_rng((self.share.seed, number))
+        shape = self.drawer.shape(rng)
+        counts = subject_counts(self.share.batch_size, self.subjects)
+        return collate([self.composer.sample(self.drawer.draw(rng, count, shape)) for count in counts])
 
 
-def load_batches(stream: SceneStream, processes: int = 1) -> DataLoader[SceneBatch]:
-    """The stream's batches in their order, composed ahead in other processes."""
-    return DataLoader(stream, batch_size=None, num_workers=processes, prefetch_factor=4)
+def load_batches(stream: IterableDataset[Batch], processes: int) -> DataLoader[Batch]:
+    """A stream's batches in their order, composed ahead in other processes, or in this one where there are none."""
+    return DataLoader(stream, batch_size=None, num_workers=processes, prefetch_factor=4 if processes else None)

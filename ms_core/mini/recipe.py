@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import (
@@ -22,6 +21,7 @@ from transformers import (
 from ms_core.adapter import MSAdapter
 from ms_core.attention import Attend, fused_attention
 from ms_core.config import GenerationDefaults, ModelCard, ReferenceConfig, ResamplerConfig
+from ms_core.mini.unet import MiniUNet
 from ms_core.mini.vae import MiniVAE
 
 TEXT_TOKENS = 77
@@ -29,6 +29,9 @@ VOCABULARY = 2048
 START, END = "<|startoftext|>", "<|endoftext|>"
 WIDTH_1, WIDTH_2, VISION_WIDTH, VISION_SIZE, VISION_PATCH = 128, 192, 192, 64, 8
 TIME_IDS_DIM = 32
+# References are cut and squashed to this before the image encoder halves it.
+REFERENCE_SIZE = 2 * VISION_SIZE
+REFERENCE_BACKGROUND = (255, 255, 255)
 LATENT_CHANNELS = 8
 
 
@@ -41,7 +44,7 @@ class MiniModel:
         text_encoder: a ``CLIPTextModel``.
         text_encoder_2: a ``CLIPTextModelWithProjection``.
         image_encoder: a ``CLIPVisionModelWithProjection``.
-        unet: a ``UNet2DConditionModel``.
+        unet: of our own.
         vae: of our own.
         adapter: for this UNet.
         scheduler: an ``EulerDiscreteScheduler``.
@@ -71,8 +74,9 @@ def build_card() -> ModelCard:
             feature_dim=VISION_WIDTH,
             phrase_dim=WIDTH_1,
             output_dim=WIDTH_1 + WIDTH_2,
+            query_places=True,
         ),
-        reference=ReferenceConfig(size=128),
+        reference=ReferenceConfig(size=REFERENCE_SIZE, background=REFERENCE_BACKGROUND, crop=True),
         defaults=GenerationDefaults(
             height=128, width=128, num_inference_steps=20, guidance_scale=3.0, scale=1.0, negative_prompt=""
         ),
@@ -168,7 +172,7 @@ def _vision_config() -> CLIPVisionConfig:
 
 
 def _build_unet() -> Any:
-    return cast("Any", UNet2DConditionModel)(
+    return cast("Any", MiniUNet)(
         sample_size=16,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,

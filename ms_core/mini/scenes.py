@@ -8,20 +8,16 @@ more than ``in this place``.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
 from PIL import Image
 
 from ms_core.data.records import SubjectRecord, TrainingSample
-from ms_core.mini.backgrounds import BACKGROUNDS
 from ms_core.mini.painting import LIGHTS as LIGHTS
+from ms_core.mini.painting import TILT_DEGREES as TILT_DEGREES
 from ms_core.mini.painting import (
-    PLAIN,
-    TREATMENTS,
     box_around,
     cut_centre,
     light,
@@ -30,8 +26,8 @@ from ms_core.mini.painting import (
     run_lengths,
     turn_hue,
 )
-from ms_core.mini.painting import TILT_DEGREES as TILT_DEGREES
 from ms_core.mini.sprites import SpritePack
+from ms_core.mini.variation import Variation, vary
 from ms_core.spec import WHOLE_PICTURE
 
 # How a caption names a scene subject: the words, and the phrase within them.
@@ -43,25 +39,12 @@ class SceneConfig:
     """Numbers of the composed scenes.
 
     Attributes:
-        size: side of the targets that are drawn, in pixels.
         reference_size: side of the reference, in pixels.
-        min_size, max_size: of a sprite's longer side, as shares of the target's side.
-        max_overlap: largest share of the smaller box that another box may cover.
         box_margin: a box may exceed its sprite on each side by up to this share of the sprite's side.
-        p_treatment, p_colour_turn, p_mirror: how often each is applied.
-        weights: of one, two, three, four subjects.
     """
 
-    size: int = 128
     reference_size: int = 64
-    min_size: float = 0.28
-    max_size: float = 0.65
-    max_overlap: float = 0.1
     box_margin: float = 0.06
-    p_treatment: float = 0.3
-    p_colour_turn: float = 0.5
-    p_mirror: float = 0.3
-    weights: tuple[float, float, float, float] = (0.125, 0.5, 0.25, 0.125)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +54,18 @@ class Placement:
     Attributes:
         sprite: index in the pack.
         colour_turn: hue turn in degrees, the same in target and reference.
-        mirrored: whether the target shows it mirrored; the reference never is.
         centre: row and column, as shares of the picture's height and width.
         size: of the longer side, as a share of the picture's shorter side.
+        mirrored: whether the target shows it mirrored; the reference never is.
+        variation: of the drawing, the same in target and reference.
     """
 
     sprite: int
     colour_turn: float
-    mirrored: bool
     centre: tuple[float, float]
     size: float
+    mirrored: bool = False
+    variation: Variation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,32 +111,11 @@ def caption_of(phrases: Sequence[str], where: str, treatment: str) -> tuple[str,
 
 
 class SceneComposer:
-    """Draws scenes from a sprite pack and paints them."""
+    """Paints scenes with the drawings of a sprite pack."""
 
     def __init__(self, pack: SpritePack, config: SceneConfig | None = None) -> None:
         self.pack = pack
         self.config = config if config is not None else SceneConfig()
-        self._concepts = sorted(pack.by_concept)
-
-    def draw(self, rng: np.random.Generator, num_subjects: int | None = None) -> Scene:
-        """A random scene; concepts are drawn evenly, then an artist."""
-        config = self.config
-        count = num_subjects if num_subjects is not None else int(rng.choice(4, p=config.weights)) + 1
-        chosen = rng.choice(len(self._concepts), size=count, replace=len(self._concepts) < count)
-        places = _draw_places(rng, count, config)
-        placements = tuple(
-            Placement(
-                sprite=int(rng.choice(self.pack.by_concept[self._concepts[index]])),
-                colour_turn=float(rng.uniform(30, 330)) if rng.random() < config.p_colour_turn else 0.0,
-                mirrored=bool(rng.random() < config.p_mirror),
-                centre=(row, column),
-                size=size,
-            )
-            for index, (row, column, size) in zip(chosen, places, strict=True)
-        )
-        treatment = str(rng.choice(TREATMENTS)) if rng.random() < config.p_treatment else PLAIN
-        background, seed = str(rng.choice(list(BACKGROUNDS))), int(rng.integers(2**31))
-        return Scene(placements, background, treatment, seed, config.size, config.size)
 
     def sample(self, scene: Scene, split: str = "train") -> TrainingSample:
         """Paint a scene: target, caption, boxes, silhouettes and references."""
@@ -202,7 +166,7 @@ class SceneComposer:
     ) -> SubjectRecord:
         """Paint one sprite onto the canvas in place; ``rng`` decides its box's margins and its reference's size."""
         sprite = self.pack.sprites[placement.sprite]
-        drawing = turn_hue(self.pack.pictures[placement.sprite], placement.colour_turn)
+        drawing = vary(turn_hue(self.pack.pictures[placement.sprite], placement.colour_turn), placement.variation)
         silhouette = paint_sprite(
             canvas, drawing, placement.centre, placement.size, treatment, mirrored=placement.mirrored
         )
@@ -227,28 +191,3 @@ class SceneComposer:
             reference=backdrop.resize((side, side), Image.Resampling.BOX),
             reference_source=f"background/{scene.background}",
         )
-
-
-def _draw_places(rng: np.random.Generator, count: int, config: SceneConfig) -> list[tuple[float, float, float]]:
-    """Row, column and size of each sprite, by rejection; sizes shrink when there is no room."""
-    shrink = 1.0 if count <= 2 else 0.85
-    while True:
-        for _ in range(40):
-            sizes = rng.uniform(config.min_size, max(config.min_size, config.max_size * shrink), count)
-            centres = rng.uniform(sizes[:, None] / 2, 1 - sizes[:, None] / 2, (count, 2))
-            if _largest_overlap(centres, sizes) <= config.max_overlap:
-                return [(float(row), float(column), float(s)) for (row, column), s in zip(centres, sizes, strict=True)]
-        shrink *= 0.8
-
-
-def _largest_overlap(centres: Float[np.ndarray, "n 2"], sizes: Float[np.ndarray, " n"]) -> float:
-    """Largest share of the smaller of two squares that the other covers."""
-    # Plain numbers: for four squares numpy's calls would take longer than all the painting.
-    squares = [(row, column, size) for (row, column), size in zip(centres.tolist(), sizes.tolist(), strict=True)]
-    worst = 0.0
-    for (row, column, size), (other_row, other_column, other_size) in itertools.combinations(squares, 2):
-        reach, smaller = (size + other_size) / 2, min(size, other_size)
-        rows = min(max(reach - abs(row - other_row), 0.0), smaller)
-        columns = min(max(reach - abs(column - other_column), 0.0), smaller)
-        worst = max(worst, rows * columns / smaller**2)
-    return worst

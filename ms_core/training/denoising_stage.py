@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,14 +15,14 @@ from ms_core.boxes import boxes_to_masks
 from ms_core.mini.batches import SceneBatch
 from ms_core.mini.recipe import MiniModel
 from ms_core.training.dropout import DropRates, Drops, draw_drops
+from ms_core.training.reference_stage import normalise_references
 from ms_core.training.sampling import sample_batch
 from ms_core.training.sheets import grid, to_picture
+from ms_core.training.text import Text, encode_captions, encode_phrases
 from ms_core.training.vae_stage import to_signed
-from ms_core.training.vision_stage import normalise_references
 
 GAIN_TIMESTEPS = (200, 450, 700)
 SHEET_PICTURES = 12
-PHRASE_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +51,6 @@ BASE = DenoisingConfig(
 ADAPTER = DenoisingConfig("adapter", DropRates(text=0.05, image=0.05, both=0.05, grounding=0.1))
 
 
-class Text(NamedTuple):
-    """What the UNet reads of the captions."""
-
-    prompt_embeds: Float[Tensor, "b 77 d"]
-    pooled_prompt_embeds: Float[Tensor, "b p"]
-
-
 class DenoisingStage:
     """Mean squared error of the predicted velocity on composed scenes, with references, phrases and boxes."""
 
@@ -78,7 +70,7 @@ class DenoisingStage:
         error = self.error(batch, latents, torch.randn_like(latents), timesteps, drops)
         if self.config.inside_weight == 0.0:
             return error.mean()
-        weight = 1.0 + self.config.inside_weight * self.inside(batch, latents.shape[-1])
+        weight = 1.0 + self.config.inside_weight * self.inside(batch)
         return (error * weight).sum() / (weight.sum() * error.shape[1])
 
     def draw_timesteps(self, rows: int) -> Int[Tensor, " rows"]:
@@ -104,7 +96,7 @@ class DenoisingStage:
         noisy, velocity = signal * latents + spread * noise, signal * noise - spread * latents
         dropped: list[Any] = cast("Any", drops.text.cpu()).tolist()
         captions = ["" if empty else caption for caption, empty in zip(batch.captions, dropped, strict=True)]
-        text = self.encode_text(captions)
+        text = encode_captions(self.model, captions)
         data = self.attention_data(batch, drops.image, drops.grounding)
         return (self.predict(noisy, timesteps, text, data).float() - velocity).square()
 
@@ -122,13 +114,6 @@ class DenoisingStage:
             cross_attention_kwargs={ATTENTION_DATA: data},
         ).sample
 
-    def encode_text(self, captions: Sequence[str]) -> Text:
-        """Penultimate hidden states of both encoders side by side, and the second's pooled output, as SDXL has it."""
-        ids = self._token_ids(captions, 77)
-        first = self.model.text_encoder(ids, output_hidden_states=True)
-        second = self.model.text_encoder_2(ids, output_hidden_states=True)
-        return Text(torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1), second.text_embeds)
-
     def attention_data(
         self, batch: SceneBatch, drop_image: Bool[Tensor, " b"], drop_grounding: Bool[Tensor, " b"]
     ) -> AttentionData:
@@ -138,33 +123,28 @@ class DenoisingStage:
             references = normalise_references(batch.references[batch.present])
             features = self.model.image_encoder(references, output_hidden_states=True).hidden_states[-2]
         phrases = [phrase for row in batch.phrases for phrase in row]
-        # The text encoder is causal: padding behind the end of a phrase cannot change its pooled output.
-        phrase_embeds = self.model.text_encoder(self._token_ids(phrases, PHRASE_TOKENS)).pooler_output
+        phrase_embeds = encode_phrases(self.model, phrases)
         grounded = ~drop_grounding[:, None].expand(rows, most)[batch.present]
         flat = self.model.adapter.resampler(features, phrase_embeds, batch.boxes[batch.present], grounded)
         tokens = flat.new_zeros(rows, most, *flat.shape[1:])
         tokens[batch.present] = flat
         present = batch.present & ~drop_image[:, None]
         subjects = SubjectBatch(tokens, batch.boxes, torch.ones_like(present, dtype=torch.float32), present)
-        size = batch.images.shape[-1] // 8
-        return AttentionData(subjects, (size, size))
+        height, width = (side // 8 for side in batch.images.shape[-2:])
+        return AttentionData(subjects, (height, width))
 
-    def _token_ids(self, texts: Sequence[str], length: int) -> Int[Tensor, "b length"]:
-        inputs = self.model.tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-        )
-        return inputs.input_ids.to(self.signal.device)
-
-    def inside(self, batch: SceneBatch, size: int) -> Float[Tensor, "b 1 size size"]:
-        """1 in the cells that any box covers."""
-        return (boxes_to_masks(batch.boxes, size, size) & batch.present[..., None, None]).any(1, keepdim=True).float()
+    def inside(self, batch: SceneBatch) -> Float[Tensor, "b 1 h w"]:
+        """1 in the cells of the latents that any box covers."""
+        height, width = (side // 8 for side in batch.images.shape[-2:])
+        covered = boxes_to_masks(batch.boxes, height, width) & batch.present[..., None, None]
+        return covered.any(1, keepdim=True).float()
 
     def telemetry(self) -> dict[str, float]:
         """Loss inside the boxes with the right references, and the reference gain: wrong references minus right."""
         batch = self.held_out
         wrong = rotate_references(batch)
         latents = self.encode(batch)
-        inside = self.inside(batch, latents.shape[-1])
+        inside = self.inside(batch)
         nothing = Drops.none(len(latents)).to(latents.device)
         values: dict[str, float] = {}
         for timestep in GAIN_TIMESTEPS:

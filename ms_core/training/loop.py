@@ -6,10 +6,10 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -20,11 +20,11 @@ from safetensors.torch import (
     save_file,  # pyright: ignore[reportUnknownVariableType] - the same
 )
 from torch import Tensor, nn
+from torch.utils.data import IterableDataset
 
 from ms_core.errors import CheckpointError
-from ms_core.mini.batches import SceneBatch, SceneStream, load_batches
-from ms_core.mini.scenes import SceneConfig
-from ms_core.mini.sprites import SpritePack
+from ms_core.mini.batches import Share, load_batches
+from ms_core.training.team import ALONE, Gradients, Team
 
 WEIGHTS, AVERAGE, STATE, LOG, DONE = "weights.safetensors", "average.safetensors", "state.pt", "log.jsonl", "done.json"
 
@@ -35,7 +35,7 @@ class StageConfig:
 
     Attributes:
         pictures: to be seen in all.
-        batch_size: pictures for each step.
+        batch_size: pictures for each step, of all processes together.
         learning_rate: after the warm-up; falls linearly to zero over the last ``decay`` of the pictures.
         warmup: steps.
         decay: share of the pictures.
@@ -59,7 +59,19 @@ class StageConfig:
     autocast: bool = True
 
 
-class Stage(Protocol):
+class Movable(Protocol):
+    """A batch."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on a device."""
+        ...
+
+
+Batch = TypeVar("Batch", bound=Movable)
+BatchIn = TypeVar("BatchIn", bound=Movable, contravariant=True)
+
+
+class Stage(Protocol[BatchIn]):
     """What a stage brings to the loop."""
 
     name: str
@@ -69,7 +81,7 @@ class Stage(Protocol):
         """What is trained, averaged and saved."""
         ...
 
-    def loss(self, batch: SceneBatch, progress: float) -> Float[Tensor, ""]:
+    def loss(self, batch: BatchIn, progress: float) -> Float[Tensor, ""]:
         """Loss of one batch, with gradients; ``progress`` runs from 0 to 1 over the stage."""
         ...
 
@@ -114,21 +126,37 @@ class WeightAverage:
             shadow.copy_(kept)
 
 
-class Trainer:
+class Trainer(Generic[Batch]):
     """Trains one stage in a folder of its own; started again, it goes on where the last checkpoint stands."""
 
     AVERAGE_EVERY = 4
     LOG_EVERY = 20
 
-    def __init__(self, stage: Stage, config: StageConfig, folder: Path, device: torch.device | str = "cpu") -> None:
-        """Prepare a stage whose modules are on ``device`` already."""
+    def __init__(
+        self,
+        stage: Stage[Batch],
+        config: StageConfig,
+        folder: Path,
+        device: torch.device | str = "cpu",
+        team: Team = ALONE,
+    ) -> None:
+        """Prepare a stage whose modules are on ``device`` already.
+
+        Args:
+            stage: what is trained.
+            config: for how long and how fast.
+            folder: of the checkpoints.
+            device: to train on.
+            team: the processes that train this stage together, each with its own part of every batch.
+        """
         self.stage, self.config, self.folder, self.device = stage, config, folder, torch.device(device)
+        self.team = team
         folder.mkdir(parents=True, exist_ok=True)
         parameters = [parameter for parameter in stage.trained.parameters() if parameter.requires_grad]
         self.optimizer: Any = torch.optim.AdamW(
             parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98), fused=True
         )
-        self.parameters = parameters
+        self.gradients = Gradients(parameters)
         self.average = WeightAverage(stage.trained, config.average_decay)
         self.step = 0
         self.seconds = 0.0
@@ -138,61 +166,75 @@ class Trainer:
         """Steps of the whole stage."""
         return math.ceil(self.config.pictures / self.config.batch_size)
 
-    def run(self, pack: SpritePack, scenes: SceneConfig, minutes: float | None = None) -> bool:
-        """Train until the stage is done, or for ``minutes``; returns whether it is done."""
+    def run(self, stream_of: Callable[[Share], IterableDataset[Batch]], minutes: float | None = None) -> bool:
+        """Train until the stage is done, or for ``minutes``; returns whether it is done.
+
+        Args:
+            stream_of: the batches of this process's share.
+            minutes: to train for, at most.
+        """
         self.resume()
-        stream = SceneStream(pack, scenes, self.config.batch_size, self.config.seed, self.step)
-        # Beside a GPU, composing the scenes is what takes the time.
-        processes = 1 if self.device.type == "cpu" else max(1, (os.cpu_count() or 1) - 2)
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         columns = TextColumn(self.stage.name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Progress(*columns, TextColumn("loss {task.fields[loss]:.4f}"), refresh_per_second=1) as bar:
+        bar = Progress(*columns, TextColumn("loss {task.fields[loss]:.4f}"), disable=not self.team.leads)
+        with bar:
             task = bar.add_task("", total=self.num_steps, completed=self.step, loss=math.nan)
             try:
-                for loss in self._steps(load_batches(stream, processes), deadline):
+                for loss in self._steps(self._batches(stream_of), deadline):
                     bar.update(task, completed=self.step, loss=loss)
             finally:
                 # An interrupted run keeps every step it took.
                 self.save()
         self.show()
         done = self.step >= self.num_steps
-        if done:
+        if done and self.team.leads:
             (self.folder / DONE).write_text(json.dumps({"pictures": self.step * self.config.batch_size}) + "\n")
+        self.team.wait()
         return done
 
-    def _steps(self, batches: Iterable[SceneBatch], deadline: float) -> Iterable[float]:
+    def _batches(self, stream_of: Callable[[Share], IterableDataset[Batch]]) -> Iterable[Batch]:
+        """This process's part of every batch from the next one on."""
+        rank, size = self.team.rank, self.team.size
+        share = Share(self.config.batch_size // size, self.config.seed, first=self.step * size + rank, every=size)
+        # Beside a GPU, composing the scenes is what takes the time; beside a CPU it takes next to none.
+        processes = 0 if self.device.type == "cpu" else max(1, (os.cpu_count() or 1) - 2)
+        return load_batches(stream_of(share), processes)
+
+    def _steps(self, batches: Iterable[Batch], deadline: float) -> Iterable[float]:
         """Take steps until the stage or the time ends; yields the loss."""
         if self.step >= self.num_steps:
             return
         checkpoint_at = time.monotonic() + 60 * self.config.checkpoint_minutes
         for batch in batches:
             started = time.monotonic()
-            loss = self._train(batch)
+            loss, stop = self._train(batch, stop=started > deadline)
             self.seconds += time.monotonic() - started
             if self.step % self.LOG_EVERY == 0:
                 self._log({"loss": loss, "learning_rate": self.learning_rate()})
             yield loss
-            if self.step >= self.num_steps or time.monotonic() > deadline:
+            if self.step >= self.num_steps or stop:
                 return
             if time.monotonic() > checkpoint_at:
                 self.save()
                 self.show()
                 checkpoint_at = time.monotonic() + 60 * self.config.checkpoint_minutes
 
-    def _train(self, batch: SceneBatch) -> float:
+    def _train(self, batch: Batch, stop: bool) -> tuple[float, bool]:
+        """Take one step; returns the loss, and whether any process of the team wants this step to be the last."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        seed_everything(self.config.seed * 1_000_003 + self.step)
+        seed_everything(self.config.seed * 1_000_003 + self.step * self.team.size + self.team.rank)
+        self.gradients.clear()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast):
             loss: Any = self.stage.loss(batch.to(self.device), self.step / self.num_steps)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
+        stop = self.gradients.average(self.team, stop)
+        self.gradients.clip(self.config.clip_norm)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         if self.step % self.AVERAGE_EVERY == 0:
             self.average.update(self.AVERAGE_EVERY)
-        return float(loss.detach())
+        return float(loss.detach()), stop
 
     def learning_rate(self) -> float:
         """Of the next step: linear warm-up, level, linear fall to zero."""
@@ -202,6 +244,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write weights, their average and the optimiser."""
+        if not self.team.leads:
+            return
         trained = self.stage.trained.state_dict()
         save_file({name: value.cpu().contiguous() for name, value in trained.items()}, self.folder / WEIGHTS)
         torch.save(
@@ -222,6 +266,8 @@ class Trainer:
     @torch.no_grad()
     def show(self) -> None:
         """Make a sheet and telemetry with the averaged weights."""
+        if not self.team.leads:
+            return
         self.average.swap()
         try:
             self.stage.sheet().save(self.folder / f"sheet-{self.step * self.config.batch_size:07d}.png")
@@ -246,6 +292,8 @@ class Trainer:
         self.average.shadow, self.average.updates = state["shadow"], state["updates"]
 
     def _log(self, values: dict[str, float]) -> None:
+        if not self.team.leads:
+            return
         row = {"stage": self.stage.name, "pictures": self.step * self.config.batch_size, "seconds": self.seconds}
         row |= values
         rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,23 +26,27 @@ from ms_core.attention import explicit_attention
 from ms_core.errors import ModelNotFoundError
 from ms_core.mini.assemble import save_model
 from ms_core.mini.backgrounds import BACKGROUNDS
-from ms_core.mini.batches import SceneStream
+from ms_core.mini.batches import SceneStream, Share
 from ms_core.mini.index import save_index
 from ms_core.mini.own_artwork import collect_artwork, draw_cutouts
+from ms_core.mini.painting import TREATMENTS
+from ms_core.mini.random_scenes import PLAIN_SCENES, SceneOdds
 from ms_core.mini.recipe import MiniModel, build_model, train_tokenizer
-from ms_core.mini.scenes import TREATMENTS, SceneConfig, caption_of
+from ms_core.mini.reference_batches import ReferenceStream
+from ms_core.mini.scenes import IN_THIS_PLACE, caption_of
 from ms_core.mini.sprites import SpritePack
 from ms_core.training.denoising_stage import ADAPTER, BASE, DenoisingConfig, DenoisingStage
 from ms_core.training.loop import AVERAGE, DONE, Stage, StageConfig, Trainer, seed_everything
+from ms_core.training.reference_stage import ReferenceReading, ReferenceStage
+from ms_core.training.team import ALONE, Team, run_team
 from ms_core.training.vae_stage import VAEStage, whiten_latents
-from ms_core.training.vision_stage import VisionPretraining, VisionStage
 
-STAGES = ("vae", "vision", "base", "adapter")
+STAGES = ("vae", "references", "base", "adapter")
 HELD_OUT_SEED = 999
 TOKENIZER_CAPTIONS = 20_000
 WHITENED = "whitened.safetensors"
 TRAINING_PACK, SMOKE_PACK, HELD_OUT_PACK = "sprites.zip", "smoke-sprites.zip", "heldout-sprites.zip"
-CUTOUTS = "artwork.png"
+CUTOUTS, MODEL = "artwork.png", "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,32 +54,30 @@ class MiniRecipe:
     """Everything that decides a training run, beside the artwork.
 
     Attributes:
-        vae, vision, base, adapter: how long and how fast each stage trains.
-        scenes: how pictures are composed.
+        vae, references, base, adapter: how long and how fast each stage trains.
+        odds: of what the scenes hold.
         held_out_pictures: in the batch that telemetry and sheets use.
     """
 
     vae: StageConfig
-    vision: StageConfig
+    references: StageConfig
     base: StageConfig
     adapter: StageConfig
-    scenes: SceneConfig
+    odds: SceneOdds = SceneOdds()
     held_out_pictures: int = 64
 
 
 FULL = MiniRecipe(
     vae=StageConfig(pictures=15_000, batch_size=8, learning_rate=8e-4, decay=0.5, seed=1),
-    vision=StageConfig(pictures=8_000, batch_size=16, learning_rate=1e-3, decay=0.5, seed=2),
-    base=StageConfig(pictures=28_800, batch_size=16, learning_rate=6e-4, seed=3),
+    references=StageConfig(pictures=100_000, batch_size=64, learning_rate=1e-3, decay=0.5, seed=2),
+    base=StageConfig(pictures=120_000, batch_size=16, learning_rate=6e-4, seed=3),
     adapter=StageConfig(pictures=6_400, batch_size=16, learning_rate=3e-4, decay=0.6, seed=4),
-    scenes=SceneConfig(),
 )
 SMOKE = MiniRecipe(
     vae=StageConfig(pictures=16, batch_size=4, warmup=2),
-    vision=StageConfig(pictures=16, batch_size=4, warmup=2),
+    references=StageConfig(pictures=16, batch_size=4, warmup=2),
     base=StageConfig(pictures=8, batch_size=4, warmup=2),
     adapter=StageConfig(pictures=8, batch_size=4, warmup=2),
-    scenes=SceneConfig(),
     held_out_pictures=4,
 )
 
@@ -88,6 +92,7 @@ class MiniTraining:
         held_out: SpritePack,
         recipe: MiniRecipe,
         device: torch.device | str = "cpu",
+        team: Team = ALONE,
     ) -> None:
         """Prepare a run, or take up the one that stands in ``folder``.
 
@@ -97,15 +102,16 @@ class MiniTraining:
             held_out: artwork for telemetry and sheets only.
             recipe: lengths and rates.
             device: to train on; a run can go on on another.
+            team: the processes that train together; the folder has its tokenizer already where there are several.
         """
         self.folder, self.pack, self.recipe, self.device = folder, pack, recipe, torch.device(device)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer = self._tokenizer()
-        stream = SceneStream(held_out, recipe.scenes, recipe.held_out_pictures, HELD_OUT_SEED, first=0)
-        self.held_out = stream.batch(0).to(self.device)
+        self.team = team
+        share = Share(recipe.held_out_pictures, HELD_OUT_SEED)
+        self.held_out = SceneStream(held_out, PLAIN_SCENES, share).batch(0).to(self.device)
+        self.held_out_references = ReferenceStream(held_out, PLAIN_SCENES, share).batch(0).to(self.device)
         seed_everything(recipe.base.seed)
-        self.model = train_ready(build_model(self.tokenizer, explicit_attention))
-        self.vision = VisionPretraining(self.model.image_encoder)
+        self.model = train_ready(build_model(prepare_tokenizer(folder, pack), explicit_attention))
+        self.reading = ReferenceReading(self.model)
         for part in self._parts():
             part.to(self.device)
 
@@ -126,11 +132,14 @@ class MiniTraining:
         if not (self.folder / name / DONE).is_file():
             if minutes is not None and minutes <= 0:
                 return False
-            trainer = Trainer(self._stage(name), getattr(self.recipe, name), self.folder / name, self.device)
-            if not trainer.run(self.pack, self.recipe.scenes, minutes):
+            config: StageConfig = getattr(self.recipe, name)
+            trainer: Trainer[Any] = Trainer(self._stage(name), config, self.folder / name, self.device, self.team)
+            stream = ReferenceStream if name == "references" else SceneStream
+            if not trainer.run(partial(stream, self.pack, self.recipe.odds), minutes):
                 return False
-        if name == "vae" and not self._weights(name).is_file():
+        if name == "vae" and not self._weights(name).is_file() and self.team.leads:
             self._whiten()
+        self.team.wait()
         self.load(name)
         return True
 
@@ -138,7 +147,7 @@ class MiniTraining:
         """Write the trained model, with its training index, log and last sheet, to ``model/`` in the run's folder."""
         for name in STAGES:
             self.load(name)
-        directory = self.folder / "model"
+        directory = self.folder / MODEL
         save_model(self.model, directory, replace(self.model.card, training=self.facts()))
         save_index(self.pack.sprites, directory)
         rows = "".join(json.dumps(row) + "\n" for row in read_log(self.folder))
@@ -171,7 +180,7 @@ class MiniTraining:
         """Whiten the latents once, so that all later stages see the same ones."""
         vae = self.model.vae
         vae.load_state_dict(load_file(self.folder / "vae" / AVERAGE))
-        stream = SceneStream(self.pack, self.recipe.scenes, 64, self.recipe.vae.seed, first=0)
+        stream = SceneStream(self.pack, PLAIN_SCENES, Share(64, self.recipe.vae.seed))
         whiten_latents(vae, [stream.batch(number).to(self.device) for number in range(4)])
         save_file({name: value.cpu() for name, value in vae.state_dict().items()}, self._weights("vae"))
 
@@ -186,12 +195,12 @@ class MiniTraining:
                     "adapter": model.adapter,
                 }
             )
-        return {"vae": model.vae, "vision": self.vision, "adapter": model.adapter}[name]
+        return {"vae": model.vae, "references": self.reading, "adapter": model.adapter}[name]
 
     def _parts(self) -> tuple[Any, ...]:
-        """All modules of the model; the image encoder is inside ``vision``."""
+        """All modules that any stage trains."""
         model = self.model
-        return model.vae, self.vision, model.unet, model.text_encoder, model.text_encoder_2, model.adapter
+        return model.vae, self.reading, model.unet, model.text_encoder_2, model.adapter
 
     def _prepare(self, name: str) -> None:
         """Freeze what the stage does not train."""
@@ -201,19 +210,57 @@ class MiniTraining:
         if name == "base":
             self.model.adapter.copy_text_projections(self.model.unet)
 
-    def _stage(self, name: str) -> Stage:
+    def _stage(self, name: str) -> Stage[Any]:
         if name == "vae":
             return VAEStage(self.model.vae, self.held_out)
-        if name == "vision":
-            return VisionStage(self.vision, self.held_out)
+        if name == "references":
+            return ReferenceStage(self.model, self.reading, self.held_out_references)
         config: DenoisingConfig = BASE if name == "base" else ADAPTER
         return DenoisingStage(self.model, self._trained(name), config, self.held_out)
 
-    def _tokenizer(self) -> Any:
-        folder = self.folder / "tokenizer"
-        if not folder.is_dir():
-            train_tokenizer(training_captions(self.pack, TOKENIZER_CAPTIONS)).save_pretrained(folder)
-        return cast("Any", CLIPTokenizer).from_pretrained(folder)
+
+def train_model(  # noqa: PLR0913 - what a run is made of
+    folder: Path,
+    pack: SpritePack,
+    held_out: SpritePack,
+    recipe: MiniRecipe,
+    device: str,
+    processes: int,
+    minutes: float | None = None,
+) -> str | None:
+    """Train every stage that is not done, for ``minutes`` in all, in several processes; then write the model.
+
+    Returns:
+        The stage that is not done yet.
+    """
+    prepare_tokenizer(folder, pack)
+    if processes > 1:
+        run_team(processes, _train_in_team, folder, pack, held_out, recipe, minutes)
+        minutes = 0.0
+    training = MiniTraining(folder, pack, held_out, recipe, device)
+    unfinished = training.run(minutes)
+    if unfinished is None:
+        training.save()
+    return unfinished
+
+
+def default_processes(device: str) -> int:
+    """One for each core of a CPU, at most four of which share a batch well; one beside a GPU."""
+    return min(4, os.cpu_count() or 1) if device == "cpu" else 1
+
+
+def _train_in_team(
+    team: Team, folder: Path, pack: SpritePack, held_out: SpritePack, recipe: MiniRecipe, minutes: float | None
+) -> None:
+    MiniTraining(folder, pack, held_out, recipe, team=team).run(minutes)
+
+
+def prepare_tokenizer(folder: Path, pack: SpritePack) -> Any:
+    """The run's tokenizer, learnt once from captions of the training artwork."""
+    directory = folder / "tokenizer"
+    if not directory.is_dir():
+        train_tokenizer(training_captions(pack, TOKENIZER_CAPTIONS)).save_pretrained(directory)
+    return cast("Any", CLIPTokenizer).from_pretrained(directory)
 
 
 def load_artwork(folder: Path, artwork: Sequence[Path], assets: Path, smoke: bool) -> tuple[SpritePack, SpritePack]:
@@ -257,10 +304,10 @@ def train_ready(model: MiniModel) -> MiniModel:
 def training_captions(pack: SpritePack, count: int) -> Iterator[str]:
     """Captions as the scenes have them, without painting any."""
     rng = np.random.default_rng(0)
-    backgrounds, treatments = list(BACKGROUNDS), list(TREATMENTS)
+    wheres, treatments = [*BACKGROUNDS, IN_THIS_PLACE], list(TREATMENTS)
     for _ in range(count):
         phrases = [pack.sprites[int(rng.integers(len(pack)))].phrase for _ in range(2)]
-        yield caption_of(phrases, str(rng.choice(backgrounds)), str(rng.choice(treatments)))[0]
+        yield caption_of(phrases, str(rng.choice(wheres)), str(rng.choice(treatments)))[0]
 
 
 def read_log(folder: Path) -> list[dict[str, float | str]]:

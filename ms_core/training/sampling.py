@@ -11,9 +11,10 @@ from torch import Tensor
 from ms_core.attention_data import AttentionData
 from ms_core.mini.batches import SceneBatch
 from ms_core.mini.recipe import build_scheduler
+from ms_core.training.text import Text, encode_captions
 
 if TYPE_CHECKING:
-    from ms_core.training.denoising_stage import DenoisingStage, Text
+    from ms_core.training.denoising_stage import DenoisingStage
 
 
 @torch.no_grad()
@@ -21,16 +22,16 @@ def sample_batch(
     stage: DenoisingStage, batch: SceneBatch, steps: int = 20, guidance_scale: float = 3.0
 ) -> Float[Tensor, "b 3 height width"]:
     """Pictures in [-1, 1] for a batch's captions, references and boxes, always from the same noise."""
-    rows, size = len(batch.captions), batch.images.shape[-1] // 8
+    rows, (height, width) = len(batch.captions), (side // 8 for side in batch.images.shape[-2:])
     device = batch.images.device
     nothing = torch.zeros(rows, dtype=torch.bool, device=device)
-    text, negative = stage.encode_text(batch.captions), stage.encode_text([""] * rows)
+    text, negative = (encode_captions(stage.model, captions) for captions in (batch.captions, [""] * rows))
     data = stage.attention_data(batch, nothing, nothing)
     empty = stage.attention_data(batch, ~nothing, nothing)
     scheduler = build_scheduler()
     scheduler.set_timesteps(steps, device=device)
     channels = stage.model.unet.config.in_channels
-    noise = torch.randn(rows, channels, size, size, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(rows, channels, height, width, generator=torch.Generator().manual_seed(0))
     latents = noise.to(device) * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
         model_input = scheduler.scale_model_input(latents, timestep)

@@ -24,10 +24,10 @@ from ms_core.mini.index import INDEX_FILE, load_index, save_index
 from ms_core.mini.recipe import MiniModel, build_model
 from ms_core.training.loop import AVERAGE, DONE, LOG, WEIGHTS
 from ms_core.training.mini import WHITENED, MiniRecipe
-from ms_core.training.vision_stage import VisionPretraining
+from ms_core.training.reference_stage import ReferenceReading
 
 ORIGIN, TRAINING_LOG = "origin.json", "training_log.jsonl"
-KEPT_STAGES = ("vae", "vision")
+KEPT_STAGES = ("vae", "references")
 BASE_PARTS = ("unet", "text_encoder", "text_encoder_2", "adapter")
 
 BASE_PICTURES, ADAPTER_PICTURES, LEARNING_RATE = 9_600, 3_200, 1e-4
@@ -55,7 +55,7 @@ def begin_from(directory: Path, folder: Path) -> None:
         (folder / stage / DONE).write_text("{}\n", encoding="utf-8")
     (folder / "base").mkdir()
     _save(model.vae, folder / "vae" / WHITENED)
-    _save(VisionPretraining(model.image_encoder), folder / "vision" / AVERAGE)
+    _save(ReferenceReading(model), folder / "references" / AVERAGE)
     _save(nn.ModuleDict({name: getattr(model, name) for name in BASE_PARTS}), folder / "base" / WEIGHTS)
     shutil.copytree(directory / "tokenizer", folder / "tokenizer")
     # Written last: a folder that was left half filled is not taken for a run.

@@ -1,0 +1,109 @@
+"""Training in several processes, one thread each, whose gradients are averaged after every step.
+
+On a CPU two processes of one thread see more pictures a second than one process of two threads: its threads wait for each
+other at the end of every small kernel, and beside other programs they mostly wait.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.distributed
+import torch.multiprocessing as multiprocessing
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_dist: Any = torch.distributed
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """The processes that train together.
+
+    Attributes:
+        rank: of this process; the first one, 0, writes all files.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes checkpoints, logs and sheets."""
+        return self.rank == 0
+
+    def average(self, values: Tensor) -> None:
+        """Put the mean over all processes in the place of ``values``."""
+        if self.size > 1:
+            _dist.all_reduce(values)
+            values.div_(self.size)
+
+    def wait(self) -> None:
+        """Return when every process has come here."""
+        if self.size > 1:
+            _dist.barrier()
+
+
+ALONE = Team()
+
+
+class Gradients:
+    """All gradients of a stage in one buffer, so that one call averages them."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Make ``parameters`` write their gradients into the buffer."""
+        length = sum(parameter.numel() for parameter in parameters)
+        # The last number says whether any process wants to stop.
+        self._values: Float[Tensor, " n"] = torch.zeros(length + 1, device=parameters[0].device)
+        start = 0
+        for parameter in parameters:
+            end = start + parameter.numel()
+            parameter.grad = self._values[start:end].view_as(parameter)
+            start = end
+
+    def clear(self) -> None:
+        """Set all gradients to zero."""
+        self._values.zero_()
+
+    def average(self, team: Team, stop: bool) -> bool:
+        """Average the gradients over the team; returns whether any of its processes wants to stop."""
+        self._values[-1] = float(stop)
+        team.average(self._values)
+        return bool(self._values[-1] > 0)
+
+    def clip(self, norm: float) -> None:
+        """Scale the gradients down to this norm where theirs is larger."""
+        gradients = self._values[:-1]
+        present = float(gradients.square().sum().sqrt())
+        gradients.mul_(min(1.0, norm / (present + 1e-6)))
+
+
+def run_team(size: int, train: Callable[..., None], *arguments: object) -> None:
+    """Call ``train(team, *arguments)`` in ``size`` processes of one thread each, and wait for all of them.
+
+    Args:
+        size: at least two.
+        train: a function of a module; it and its arguments must be picklable.
+        arguments: of every call.
+
+    Raises:
+        torch.multiprocessing.ProcessRaisedException: one of them failed; the others are stopped.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = (Path(folder) / "meeting").as_uri()
+        cast("Any", multiprocessing).spawn(_join, args=(size, meeting, train, arguments), nprocs=size)
+
+
+def _join(rank: int, size: int, meeting: str, train: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    torch.set_num_threads(1)
+    _dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
+    try:
+        train(Team(rank, size), *arguments)
+    finally:
+        _dist.destroy_process_group()
