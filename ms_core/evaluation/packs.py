@@ -37,12 +37,16 @@ class BenchPack(SpritePack):
     """The bench's two packs as one; candidates are indexes into it.
 
     Attributes:
-        held_out: the concepts that nobody's drawing was trained on.
+        held_out: the concepts of which nobody's drawing was trained on.
+        by_cell: for each of ``CELLS``, the indexes of its sprites by concept.
     """
 
     def __init__(self, held_out: SpritePack, known: SpritePack) -> None:
         super().__init__([*held_out.sprites, *known.sprites], [*held_out.pictures, *known.pictures])
         self.held_out = frozenset(held_out.by_concept)
+        self.by_cell: dict[str, dict[str, list[int]]] = {cell: defaultdict(list) for cell in CELLS}
+        for index, sprite in enumerate(self.sprites):
+            self.by_cell[self.cell_of(index)][sprite.concept].append(index)
 
     @classmethod
     def read(cls, assets: Path) -> BenchPack:

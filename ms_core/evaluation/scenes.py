@@ -1,61 +1,54 @@
-"""The scenes of the evaluation: two subjects of held-out concepts by the held-out artist, without treatment."""
+"""The scenes of the bench: what is asked for, what is true, and what a box is asked afterwards.
+
+Every scene depends on the seed, its group and its number alone: the core's are the first of the full bench. Nothing is
+taken from how training draws its scenes; only the painting is shared, and ``fingerprint`` tells when that changes. Whoever
+changes the scenes raises ``BENCH_VERSION``, and every number measured before is void until it is measured anew.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from ms_core.data.records import TrainingSample
-from ms_core.evaluation.candidates import Candidate, Question, candidate_picture
-from ms_core.mini.artwork import HELD_OUT_SET
-from ms_core.mini.scenes import Placement, Scene, SceneComposer, SceneConfig
+from ms_core.evaluation.candidates import Candidate, CandidateChooser, Question, candidate_picture
+from ms_core.evaluation.composing import draw_scene, draw_seed, drawings_of, exchange_references, paste_references
+from ms_core.evaluation.groups import FULL, GROUPS
+from ms_core.evaluation.packs import CELLS, BenchPack
+from ms_core.mini.backgrounds import BACKGROUNDS
+from ms_core.mini.painting import box_around, from_run_lengths, paint_backdrop
+from ms_core.mini.scenes import Scene
 from ms_core.mini.sprites import SpritePack
-from ms_core.spec import Box, find_phrases
+from ms_core.spec import Box
+
+__all__ = [
+    "BENCH_SEED",
+    "BENCH_VERSION",
+    "CELLS",
+    "GROUPS",
+    "BackdropQuestion",
+    "BenchScene",
+    "BenchSubject",
+    "Candidate",
+    "Question",
+    "candidate_picture",
+    "draw_bench",
+    "fingerprint",
+]
 
 BENCH_VERSION = 1
 BENCH_SEED = 20261123
-# What of a scene's subjects was never trained on. ``concept`` is also the cell of twins, one of which is by a known artist.
-CELLS = ("both", "artist", "concept", "neither")
-# Number of scenes in the core; the full bench has four times as many, the core's first.
-GROUPS = {
-    "headline": 75,
-    "twins": 32,
-    "artist": 16,
-    "concept": 16,
-    "neither": 16,
-    "one": 16,
-    "three": 16,
-    "four": 16,
-    "overlapping": 12,
-    "tiny": 12,
-    "huge": 12,
-    "oblong": 8,
-    "place": 8,
-    "treatment": 48,
-}
-EVALUATION_SEED = 20261122
-NUM_CANDIDATES, NUM_SAME_NAME = 10, 4
-MIN_COLOUR_TURN = 60.0
-# Written out, so that the evaluation stays as it is when training changes its scenes.
-_CONFIG = SceneConfig(
-    size=128,
-    reference_size=64,
-    min_size=0.28,
-    max_size=0.65,
-    max_overlap=0.1,
-    box_margin=0.06,
-    p_treatment=0.0,
-    p_colour_turn=0.5,
-    p_mirror=0.3,
-)
-# A turned drawing is another candidate only if its mean colour differs visibly, in levels; grey things stay as they are.
-_VISIBLE_TURN = 25.0
-# Pairs are drawn again if one is this much more elongated, for each must fit the other's box when they are exchanged.
-_MAX_ASPECT_RATIO = 1.5
+NUM_BACKDROPS, NUM_SAME_KIND = 10, 3
+# Two backdrops of one kind differ at least this much, in colour levels; pictures are compared at this side, in pixels.
+_VISIBLE_BACKDROP, _BACKDROP_SIDE = 5.0, 64
+# The fingerprint takes means over so many tiles a side, in steps of so many levels: another processor's last bit does not
+# change it, another way of painting does.
+_TILES, _STEP = 8, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +56,8 @@ class BackdropQuestion:
     """Which of ten backdrops does the picture show?
 
     Attributes:
-        backdrops: in random order: kind, a key of ``BACKGROUNDS``, and the painter's seed.
+        backdrops: in random order: kind, a key of ``BACKGROUNDS``, and the painter's seed. Three are other draws of the
+            true one's kind, six are of six other kinds.
         true: index of the one that the scene's last reference shows.
     """
 
@@ -77,7 +71,7 @@ class BenchSubject:
 
     Attributes:
         drawing: what stands there in the original.
-        silhouette_box: around its silhouette in the original, without margin, normalised xyxy.
+        silhouette_box: around its whole silhouette in the original, without margin, normalised xyxy.
         hard: its own drawing among colour turns of it, drawings of the same name, and drawings of like colours.
         easy: its own drawing among random ones of the same artist.
     """
@@ -95,14 +89,14 @@ class BenchScene:
     Attributes:
         group: a key of ``GROUPS``.
         number: within the group, from 0.
-        cell: one of ``CELLS``: what of all its subjects was never trained on.
+        cell: one of ``CELLS``: what of its subjects was never trained on.
         scene: what decides the composed picture; its ``seed`` is also the seed of the generated one.
         original: the composite, and what is asked for: caption, height and width, and each subject's phrase, reference
             and box. A scene subject comes last; its box is the whole picture.
         exchanged: twins only: the same request with the two references exchanged, and its composite. Caption, phrases
             and boxes stay.
-        pasted: the background, in the light that the caption names, and every reference's drawing pasted into its box,
-            upright and as it is.
+        pasted: the background, in the light that the caption names, and every drawing pasted into its box, upright and
+            as it is.
         subjects: those that are drawn, in the order of ``original.subjects``.
         place: asked of a scene subject; ``None`` without one.
     """
@@ -118,146 +112,117 @@ class BenchScene:
     place: BackdropQuestion | None
 
 
-@dataclass(frozen=True, slots=True)
-class PairQuestion:
-    """What version 0 asks of one box.
+def draw_bench(pack: BenchPack, full: bool) -> list[BenchScene]:
+    """All scenes, group by group.
 
-    Attributes:
-        candidates: in random order: the true one, three of the same name, six of other names, among them the scene's
-            other subject.
-        true, other: indexes of the box's own subject and of the scene's other subject.
+    Args:
+        pack: the drawings.
+        full: four times as many as the core, the core's among them.
     """
-
-    candidates: tuple[Candidate, ...]
-    true: int
-    other: int
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationScene:
-    """One scene with its exchanged twin and its questions.
-
-    Attributes:
-        scene: what decides the composed picture; its ``seed`` is also the seed of the generated one.
-        original: the composed target, its caption, boxes and references.
-        exchanged: the same background with the two subjects in each other's boxes.
-        questions: one for each box.
-    """
-
-    scene: Scene
-    original: TrainingSample
-    exchanged: TrainingSample
-    questions: tuple[PairQuestion, PairQuestion]
-
-    @property
-    def boxes(self) -> tuple[Box, Box]:
-        """The boxes of the original; the exchanged picture is asked for with the same."""
-        first, second = self.original.subjects
-        return first.box, second.box
+    chooser = CandidateChooser(pack)
+    return [
+        _draw(chooser, name, number)
+        for name, group in GROUPS.items()
+        for number in range(group.core * (FULL if full else 1))
+    ]
 
 
-def draw_scenes(pack: SpritePack, count: int, seed: int = EVALUATION_SEED) -> list[EvaluationScene]:
-    """The first ``count`` scenes of a seed; each depends on its number alone."""
-    headline = tuple(index for index, sprite in enumerate(pack.sprites) if sprite.artist == HELD_OUT_SET)
-    composer = SceneComposer(pack.subset(headline), _CONFIG)
-    return [_draw_scene(np.random.default_rng((seed, number)), pack, composer, headline) for number in range(count)]
-
-
-def fingerprint(scenes: Iterable[EvaluationScene], pack: SpritePack) -> str:
-    """A digest of everything that is asked; it changes when the scenes do."""
+def fingerprint(scenes: Iterable[BenchScene], pack: SpritePack) -> str:
+    """A digest of all that is asked and of how it looks: composites, controls, references and candidates."""
     digest = hashlib.sha256()
+    shown: set[int] = set()
     for item in scenes:
-        places = [
-            (*(round(value, 6) for value in (*place.centre, place.size)), place.mirrored)
-            for place in item.scene.placements
-        ]
-        candidates = [
-            (pack.sprites[candidate.sprite].sha256, round(candidate.colour_turn, 3))
-            for question in item.questions
-            for candidate in question.candidates
-        ]
-        digest.update(repr((item.original.caption, item.scene.seed, places, candidates)).encode())
+        digest.update(repr(_describe(item, pack)).encode())
+        for picture in _pictures_of(item):
+            digest.update(_coarse(picture))
+        shown |= {c.sprite for subject in item.subjects for c in (*subject.hard.candidates, *subject.easy.candidates)}
+    for sprite in sorted(shown):
+        digest.update(_coarse(pack.pictures[sprite]))
     return digest.hexdigest()
 
 
-def _draw_scene(
-    rng: np.random.Generator, pack: SpritePack, composer: SceneComposer, headline: tuple[int, ...]
-) -> EvaluationScene:
-    scene = composer.draw(rng, num_subjects=2)
-    while not _exchangeable(scene, composer.pack):
-        scene = composer.draw(rng, num_subjects=2)
-    original = composer.sample(scene, split="heldout")
-    first, second = (Candidate(headline[place.sprite], place.colour_turn) for place in scene.placements)
-    return EvaluationScene(
+def _draw(chooser: CandidateChooser, name: str, number: int) -> BenchScene:
+    group = GROUPS[name]
+    rng = np.random.default_rng((BENCH_SEED, zlib.crc32(name.encode()), number))
+    scene, original = draw_scene(rng, chooser, group, number)
+    return BenchScene(
+        group=name,
+        number=number,
+        cell=group.cell,
         scene=scene,
         original=original,
-        exchanged=composer.sample(_exchange(scene, composer, original), split="heldout"),
-        questions=(_ask(rng, pack, first, second), _ask(rng, pack, second, first)),
+        exchanged=exchange_references(chooser.pack, scene, original) if group.twins else None,
+        pasted=paste_references(chooser.pack, scene, original),
+        subjects=_ask_subjects(rng, chooser, scene, original),
+        place=_ask_place(rng, scene) if group.scene_subject else None,
     )
 
 
-def _exchangeable(scene: Scene, pack: SpritePack) -> bool:
-    """Whether each subject fits the other's box, and neither phrase is found within the other."""
-    sprites = [pack.sprites[place.sprite] for place in scene.placements]
-    contained = [find_phrases(a.phrase, [b.phrase])[0] for a, b in (sprites, sprites[::-1])]
-    first, second = (_width_and_height(pack.pictures[place.sprite]) for place in scene.placements)
-    ratio = (first[0] / first[1]) / (second[0] / second[1])
-    return contained == [None, None] and 1 / _MAX_ASPECT_RATIO <= ratio <= _MAX_ASPECT_RATIO
+def _ask_subjects(
+    rng: np.random.Generator, chooser: CandidateChooser, scene: Scene, original: TrainingSample
+) -> tuple[BenchSubject, ...]:
+    subjects: list[BenchSubject] = []
+    # A scene subject comes last and is no drawing.
+    for drawing, record in zip(drawings_of(scene), original.subjects, strict=False):
+        silhouette = from_run_lengths(record.mask or (), scene.height, scene.width)
+        hard, easy = chooser.hard(rng, drawing), chooser.easy(rng, drawing)
+        subjects.append(BenchSubject(drawing, box_around(silhouette), hard, easy))
+    return tuple(subjects)
 
 
-def _width_and_height(picture: Image.Image) -> tuple[float, float]:
-    """Extent of what is opaque, as shares of the sprite's side."""
-    left, top, right, bottom = picture.getchannel("A").point([0] * 65 + [255] * 191).getbbox() or (0, 0, *picture.size)
-    return (right - left) / picture.width, (bottom - top) / picture.height
+def _ask_place(rng: np.random.Generator, scene: Scene) -> BackdropQuestion:
+    true = scene.background, scene.seed
+    alike: list[tuple[str, int]] = []
+    while len(alike) < NUM_SAME_KIND:
+        other = scene.background, draw_seed(rng)
+        if _backdrop_difference(true, other) >= _VISIBLE_BACKDROP:
+            alike.append(other)
+    kinds = [kind for kind in BACKGROUNDS if kind != scene.background]
+    count = NUM_BACKDROPS - 1 - NUM_SAME_KIND
+    others = [(str(kind), draw_seed(rng)) for kind in rng.choice(kinds, size=count, replace=False)]
+    backdrops = [true, *alike, *others]
+    shuffled = tuple(backdrops[int(index)] for index in rng.permutation(NUM_BACKDROPS))
+    return BackdropQuestion(shuffled, shuffled.index(true))
 
 
-def _exchange(scene: Scene, composer: SceneComposer, original: TrainingSample) -> Scene:
-    """The exchanged scene, every sprite as large as its box allows and in its middle."""
-    placements: list[Placement] = []
-    for place, subject in zip(composer.exchange(scene).placements, original.subjects, strict=True):
-        box = subject.box
-        width, height = _width_and_height(composer.pack.pictures[place.sprite])
-        size = min((box.x_max - box.x_min) / width, (box.y_max - box.y_min) / height)
-        centre = ((box.y_min + box.y_max) / 2, (box.x_min + box.x_max) / 2)
-        placements.append(replace(place, size=size, centre=centre))
-    return replace(scene, placements=tuple(placements))
+def _backdrop_difference(first: tuple[str, int], second: tuple[str, int]) -> float:
+    """Mean difference of two backdrops, in colour levels."""
+    pictures = [paint_backdrop(kind, np.random.default_rng(seed), _BACKDROP_SIDE) for kind, seed in (first, second)]
+    colours = [np.asarray(picture, np.float64) for picture in pictures]
+    return float(np.abs(colours[0] - colours[1]).mean())
 
 
-def _ask(rng: np.random.Generator, pack: SpritePack, true: Candidate, other: Candidate) -> PairQuestion:
-    concepts = [pack.sprites[candidate.sprite].concept for candidate in (true, other)]
-    strangers = [concept for concept in sorted(pack.by_concept) if concept not in concepts]
-    count = NUM_CANDIDATES - NUM_SAME_NAME - 1
-    others = [
-        Candidate(_headline_of(pack, strangers[int(index)]), _draw_turn(rng))
-        for index in rng.choice(len(strangers), size=count, replace=False)
+def _describe(item: BenchScene, pack: SpritePack) -> tuple[object, ...]:
+    """Everything that is asked, but for the pictures."""
+    scene = item.scene
+    requests = [(s.phrase, _rounded(s.box)) for s in item.original.subjects]
+    questions = [
+        (
+            _rounded(subject.silhouette_box),
+            [_name(c, pack) for q in (subject.hard, subject.easy) for c in q.candidates],
+            (subject.hard.true, subject.easy.true),
+        )
+        for subject in item.subjects
     ]
-    candidates = [true, *_same_name(rng, pack, true), other, *others]
-    shuffled = tuple(candidates[int(index)] for index in rng.permutation(NUM_CANDIDATES))
-    return PairQuestion(shuffled, shuffled.index(true), shuffled.index(other))
+    place = None if item.place is None else (item.place.backdrops, item.place.true)
+    where = item.group, item.number, item.cell, scene.background, scene.seed, scene.height, scene.width
+    return where, item.original.caption, requests, questions, place
 
 
-def _headline_of(pack: SpritePack, concept: str) -> int:
-    return next(index for index in pack.by_concept[concept] if pack.sprites[index].artist == HELD_OUT_SET)
+def _name(candidate: Candidate, pack: SpritePack) -> tuple[str, float]:
+    return pack.sprites[candidate.sprite].sha256, round(candidate.colour_turn, 3)
 
 
-def _same_name(rng: np.random.Generator, pack: SpritePack, true: Candidate) -> list[Candidate]:
-    """Hard candidates: the same drawing in other colours where that shows, and the same thing by other artists."""
-    found: list[Candidate] = []
-    turn = true.colour_turn + float(rng.uniform(MIN_COLOUR_TURN, 360 - MIN_COLOUR_TURN))
-    turned = Candidate(true.sprite, turn % 360)
-    if _visible_change(candidate_picture(pack, true), candidate_picture(pack, turned)):
-        found.append(turned)
-    rivals = [index for index in pack.by_concept[pack.sprites[true.sprite].concept] if index != true.sprite]
-    chosen = rng.choice(rivals, size=NUM_SAME_NAME - 1 - len(found), replace=False)
-    return found + [Candidate(int(index), _draw_turn(rng)) for index in chosen]
+def _rounded(box: Box) -> tuple[float, ...]:
+    return tuple(round(value, 6) for value in box.as_tuple())
 
 
-def _draw_turn(rng: np.random.Generator) -> float:
-    """A hue turn as the scenes' subjects have it: none for half of them."""
-    return float(rng.uniform(30, 330)) if rng.random() < _CONFIG.p_colour_turn else 0.0
+def _pictures_of(item: BenchScene) -> list[Image.Image]:
+    samples = [item.original] if item.exchanged is None else [item.original, item.exchanged]
+    references = [subject.reference for sample in samples for subject in sample.subjects]
+    return [*(sample.image for sample in samples), item.pasted, *references]
 
 
-def _visible_change(first: Image.Image, second: Image.Image) -> bool:
-    opaque = np.asarray(first.getchannel("A"), np.float32)[..., None] / 255
-    change = np.abs(np.asarray(first.convert("RGB"), np.float32) - np.asarray(second.convert("RGB"), np.float32))
-    return float((change * opaque).sum() / (3 * opaque.sum())) >= _VISIBLE_TURN
+def _coarse(picture: Image.Image) -> bytes:
+    means = np.asarray(picture.resize((_TILES, _TILES), Image.Resampling.BOX))
+    return (means // _STEP).tobytes()

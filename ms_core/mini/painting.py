@@ -124,10 +124,10 @@ def turn_hue(picture: Image.Image, degrees: float) -> Image.Image:
         return picture
     alpha = picture.getchannel("A")
     hue, saturation, value = picture.convert("RGB").convert("HSV").split()
-    shift = round(degrees / 360.0 * 256.0)
-    turned = Image.merge(
-        "HSV", (hue.point([(level + shift) % 256 for level in range(256)]), saturation, value)
-    ).convert("RGB")
+    # A full circle is 256 steps, so that bytes wrap around where hues do.
+    steps = np.uint8(round(degrees / 360.0 * 256.0) % 256)
+    hue = Image.fromarray(np.asarray(hue) + steps)
+    turned = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
     turned.putalpha(alpha)
     return turned
 
