@@ -1,4 +1,4 @@
-"""``msd train mini``: the four stages of the bundled model, each resumable from its own folder."""
+"""``msd train mini``: the three stages of the bundled model, each resumable from its own folder."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from ms_core.mini.recipe import MiniModel, build_model, train_tokenizer
 from ms_core.mini.reference_batches import ReferenceStream
 from ms_core.mini.scenes import IN_THIS_PLACE, caption_of
 from ms_core.mini.sprites import SpritePack
-from ms_core.training.denoising_stage import ADAPTER, BASE, DenoisingConfig, DenoisingStage
+from ms_core.training.denoising_stage import DenoisingStage
 from ms_core.training.loop import AVERAGE, DONE, Stage, StageConfig, Trainer, seed_everything
 from ms_core.training.reference_stage import ReferenceReading, ReferenceStage
 from ms_core.training.team import ALONE, Team, run_team
 from ms_core.training.vae_stage import VAEStage, whiten_latents
 
-STAGES = ("vae", "references", "base", "adapter")
+STAGES = ("vae", "references", "base")
 HELD_OUT_SEED = 999
 TOKENIZER_CAPTIONS = 20_000
 WHITENED = "whitened.safetensors"
@@ -54,7 +54,7 @@ class MiniRecipe:
     """Everything that decides a training run, beside the artwork.
 
     Attributes:
-        vae, references, base, adapter: how long and how fast each stage trains.
+        vae, references, base: how long and how fast each stage trains.
         odds: of what the scenes hold.
         held_out_pictures: in the batch that telemetry and sheets use.
     """
@@ -62,7 +62,6 @@ class MiniRecipe:
     vae: StageConfig
     references: StageConfig
     base: StageConfig
-    adapter: StageConfig
     odds: SceneOdds = SceneOdds()
     held_out_pictures: int = 64
 
@@ -71,13 +70,11 @@ FULL = MiniRecipe(
     vae=StageConfig(pictures=15_000, batch_size=8, learning_rate=8e-4, decay=0.5, seed=1),
     references=StageConfig(pictures=100_000, batch_size=64, learning_rate=1e-3, decay=0.5, seed=2),
     base=StageConfig(pictures=120_000, batch_size=16, learning_rate=6e-4, seed=3),
-    adapter=StageConfig(pictures=6_400, batch_size=16, learning_rate=3e-4, decay=0.6, seed=4),
 )
 SMOKE = MiniRecipe(
     vae=StageConfig(pictures=16, batch_size=4, warmup=2),
     references=StageConfig(pictures=16, batch_size=4, warmup=2),
     base=StageConfig(pictures=8, batch_size=4, warmup=2),
-    adapter=StageConfig(pictures=8, batch_size=4, warmup=2),
     held_out_pictures=4,
 )
 
@@ -195,7 +192,7 @@ class MiniTraining:
                     "adapter": model.adapter,
                 }
             )
-        return {"vae": model.vae, "references": self.reading, "adapter": model.adapter}[name]
+        return {"vae": model.vae, "references": self.reading}[name]
 
     def _parts(self) -> tuple[Any, ...]:
         """All modules that any stage trains."""
@@ -215,8 +212,7 @@ class MiniTraining:
             return VAEStage(self.model.vae, self.held_out)
         if name == "references":
             return ReferenceStage(self.model, self.reading, self.held_out_references)
-        config: DenoisingConfig = BASE if name == "base" else ADAPTER
-        return DenoisingStage(self.model, self._trained(name), config, self.held_out)
+        return DenoisingStage(self.model, self._trained(name), self.held_out)
 
 
 def train_model(  # noqa: PLR0913 - what a run is made of

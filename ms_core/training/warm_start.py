@@ -1,6 +1,6 @@
 """Going on from a trained model: its parts are laid into a fresh run's folder, as if that run had made them.
 
-The autoencoder and the image encoder stay as they are; the base and the adapter are trained further, gently.
+The autoencoder and the image encoder stay as they are; base and adapter are trained further, gently.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ORIGIN, TRAINING_LOG = "origin.json", "training_log.jsonl"
 KEPT_STAGES = ("vae", "references")
 BASE_PARTS = ("unet", "text_encoder", "text_encoder_2", "adapter")
 
-BASE_PICTURES, ADAPTER_PICTURES, LEARNING_RATE = 9_600, 3_200, 1e-4
+BASE_PICTURES, LEARNING_RATE = 12_800, 1e-4
 
 
 def begin_from(directory: Path, folder: Path) -> None:
@@ -46,7 +46,7 @@ def begin_from(directory: Path, folder: Path) -> None:
     """
     if is_continued(folder):
         return
-    if any((folder / stage).exists() for stage in (*KEPT_STAGES, "base", "adapter")):
+    if any((folder / stage).exists() for stage in (*KEPT_STAGES, "base")):
         raise CheckpointError(f"The run in {folder} has begun without --from; choose another folder with --out.")
     model = _load_model(directory)
     for stage in KEPT_STAGES:
@@ -68,11 +68,10 @@ def is_continued(folder: Path) -> bool:
 
 
 def gentle(recipe: MiniRecipe) -> MiniRecipe:
-    """The recipe for going on: a sixth of the learning rate and a third of the pictures, so that little is forgotten."""
+    """The recipe for going on: a sixth of the learning rate and fewer pictures, so that little is forgotten."""
     return replace(
         recipe,
         base=replace(recipe.base, pictures=BASE_PICTURES, learning_rate=LEARNING_RATE),
-        adapter=replace(recipe.adapter, pictures=ADAPTER_PICTURES, learning_rate=LEARNING_RATE),
     )
 
 
