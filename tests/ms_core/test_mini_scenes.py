@@ -13,7 +13,7 @@ from PIL import Image
 
 from ms_core.data.records import TrainingSample
 from ms_core.mini.backgrounds import BACKGROUNDS
-from ms_core.mini.batches import SceneStream, load_batches, subject_counts
+from ms_core.mini.batches import SceneStream, Share, load_batches, subject_counts
 from ms_core.mini.painting import (
     LIGHTS,
     TREATMENTS,
@@ -27,7 +27,8 @@ from ms_core.mini.painting import (
     run_lengths,
     turn_hue,
 )
-from ms_core.mini.scenes import IN_THIS_PLACE, PLACE, Scene, SceneComposer, SceneConfig, caption_of
+from ms_core.mini.random_scenes import PLAIN_SCENES, SceneDrawer, SceneOdds
+from ms_core.mini.scenes import IN_THIS_PLACE, PLACE, Scene, SceneComposer, caption_of
 from ms_core.mini.sprites import SpritePack
 from ms_core.spec import WHOLE_PICTURE, Box, GenerationSpec, Subject
 
@@ -39,8 +40,12 @@ def composer() -> SceneComposer:
     return SceneComposer(SpritePack.load(ASSETS / "smoke-sprites.zip"))
 
 
+def _drawn(composer: SceneComposer, seed: int, count: int) -> Scene:
+    return SceneDrawer(composer.pack, PLAIN_SCENES).draw(np.random.default_rng(seed), count, (128, 128))
+
+
 def _scene(composer: SceneComposer, treatment: str, seed: int = 3) -> Scene:
-    return replace(composer.draw(np.random.default_rng(seed), num_subjects=2), treatment=treatment)
+    return replace(_drawn(composer, seed, 2), treatment=treatment)
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -86,7 +91,7 @@ def test_there_are_enough_backgrounds_and_treatments() -> None:
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 4))
 def test_box_holds_the_silhouette_and_caption_the_phrase(composer: SceneComposer, seed: int, count: int) -> None:
-    sample: TrainingSample = composer.sample(composer.draw(np.random.default_rng(seed), count))
+    sample: TrainingSample = composer.sample(_drawn(composer, seed, count))
     assert len(sample.subjects) == count
     for subject in sample.subjects:
         start, end = subject.phrase_span
@@ -254,11 +259,11 @@ def test_caption_reads_naturally() -> None:
 
 
 def test_every_batch_has_the_same_numbers_of_subjects() -> None:
-    assert subject_counts(16, SceneConfig().weights) == [1] * 2 + [2] * 8 + [3] * 4 + [4] * 2
+    assert subject_counts(16, SceneOdds().subjects) == [1] * 2 + [2] * 8 + [3] * 4 + [4] * 2
 
 
 def test_batch_of_a_number_never_changes(composer: SceneComposer) -> None:
-    streams = [SceneStream(composer.pack, SceneConfig(), 4, seed=1, first=first) for first in (0, 2)]
+    streams = [SceneStream(composer.pack, SceneOdds(), Share(4, seed=1, first=first)) for first in (0, 2)]
     ahead = streams[0].batch(2)
     again = next(iter(streams[1]))
     assert ahead.captions == again.captions
@@ -267,6 +272,7 @@ def test_batch_of_a_number_never_changes(composer: SceneComposer) -> None:
 
 
 def test_several_processes_give_the_same_batches_in_the_same_order(composer: SceneComposer) -> None:
-    stream = SceneStream(composer.pack, SceneConfig(), 2, seed=1, first=3)
-    loaded = [batch.captions for batch, _ in zip(load_batches(stream, processes=2), range(4), strict=False)]
-    assert loaded == [stream.batch(number).captions for number in range(3, 7)]
+    stream = SceneStream(composer.pack, SceneOdds(), Share(2, seed=1, first=3, every=2))
+    for processes in (0, 2):
+        loaded = [batch.captions for batch, _ in zip(load_batches(stream, processes), range(4), strict=False)]
+        assert loaded == [stream.batch(number).captions for number in (3, 5, 7, 9)]

@@ -13,7 +13,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from ms_core.config import ReferenceConfig
 from ms_core.errors import CheckpointError, ModelNotFoundError
-from ms_core.references import PREPROCESSOR_FILE, ReferencePreprocessor, SeenPicture, preview
+from ms_core.references import PREPROCESSOR_FILE, ReferencePreprocessor, SeenPicture, crop_to_subject, preview
 
 pytestmark = pytest.mark.usefixtures("without_rembg")
 
@@ -55,6 +55,20 @@ def test_smaller_encoders_have_their_own_numbers(tmp_path, size, crop_size, side
 def test_the_aspect_ratio_is_squashed_not_padded(preprocessor) -> None:
     picture = Image.new("RGB", (300, 100), "red")
     assert preprocessor.square(picture).getcolors() == [(512 * 512, (255, 0, 0))]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_card_may_want_references_cut_to_their_subject(golden_directory, mode: str) -> None:
+    card = ReferenceConfig(size=64, background=(250, 250, 250), crop=True)
+    picture = Image.new(mode, (300, 100), (250, 250, 250, 0)[: len(mode)])
+    picture.paste((200, 0, 0, 255)[: len(mode)], (40, 20, 70, 90))
+    square = ReferencePreprocessor.load(golden_directory / "image_encoder", card).square(picture)
+    assert square.getcolors() == [(64 * 64, (200, 0, 0))]
+
+
+def test_a_picture_of_nothing_but_background_is_not_cut() -> None:
+    picture = Image.new("RGB", (30, 20), (250, 255, 255))
+    assert crop_to_subject(picture, (255, 255, 255)).size == (30, 20)
 
 
 def test_an_exif_turn_is_obeyed(preprocessor) -> None:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from ms_core.config import ResamplerConfig
-from ms_core.resampler import FourierEmbedder, GroundingResampler
+from ms_core.place_codes import encode_places
+from ms_core.resampler import FourierEmbedder, GroundingResampler, QueryPlaces
 
 CONFIG = ResamplerConfig(
     dim=32, depth=2, heads=2, dim_head=8, num_queries=4, feature_dim=12, phrase_dim=10, output_dim=20, ff_mult=2
 )
 
 
-@pytest.fixture
-def resampler() -> GroundingResampler:
+@pytest.fixture(params=[False, True], ids=["paper", "query places"])
+def resampler(request: pytest.FixtureRequest) -> GroundingResampler:
     torch.manual_seed(0)
-    return GroundingResampler(CONFIG).eval()
+    return GroundingResampler(replace(CONFIG, query_places=request.param)).eval()
 
 
 @pytest.fixture
@@ -38,6 +40,17 @@ def test_box_features_are_ordered_frequency_then_sine_then_coordinate() -> None:
         for coordinate in box
     ]
     torch.testing.assert_close(FourierEmbedder(8, 100.0)(torch.tensor([box]))[0], torch.tensor(expected))
+
+
+def test_each_query_looks_at_its_own_part_of_the_box() -> None:
+    places = QueryPlaces(CONFIG)
+    box = torch.tensor([[0.2, 0.4, 0.6, 1.0]])
+    middles = [(0.3, 0.55), (0.5, 0.55), (0.3, 0.85), (0.5, 0.85)]
+    torch.testing.assert_close(places.codes(box)[0], encode_places(torch.tensor(middles)))
+
+
+def test_the_papers_resampler_has_no_weights_for_places() -> None:
+    assert not any("places" in name for name in GroundingResampler(CONFIG).state_dict())
 
 
 def test_output_is_a_few_tokens_per_subject(resampler, inputs) -> None:
