@@ -43,8 +43,9 @@ class ResamplerConfig:
         output_dim: width of the UNet's cross-attention.
         ff_mult: width of the feed-forward layers, in ``dim``.
         num_frequencies, temperature: of the box's Fourier features.
-        query_places: whether each query, and the token made of it, is also told the middle of its own cell when the
-            box is divided into a square grid of as many cells as there are queries.
+        patches_per_query: if not 0, the square of so many patches a side from which each query starts: the queries divide
+            the picture into a square grid, and each is told where in the subject's box its part lies. The paper's
+            queries know only phrase and box.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -60,7 +61,7 @@ class ResamplerConfig:
     ff_mult: int = 4
     num_frequencies: int = 8
     temperature: float = 100.0
-    query_places: bool = False
+    patches_per_query: int = 0
 
 
 @dataclass(frozen=True, slots=True)

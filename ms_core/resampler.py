@@ -83,21 +83,29 @@ class ResamplerLayer(nn.Module):
         return queries + self.feed_forward(queries)
 
 
-class QueryPlaces(nn.Module):
-    """Where in the picture each query looks: the middles of the cells of a square grid over the subject's box.
+class PictureParts(nn.Module):
+    """What each query starts from beside phrase and box: its own part of the picture, and where that is to stand.
 
-    The paper's queries know the whole box and have to learn what each stands for; that takes millions of pictures. Told
-    apart by place from the start, they take thousands.
+    The paper's queries have to learn what each of them stands for; that takes millions of pictures. Told apart by place
+    from the start, they take thousands.
     """
 
     def __init__(self, config: ResamplerConfig) -> None:
         super().__init__()
         self.side = math.isqrt(config.num_queries)
-        self.to_queries = nn.Linear(CODE_DIM, config.dim)
-        self.to_tokens = nn.Linear(CODE_DIM, config.output_dim)
+        patches = config.patches_per_query
+        self.to_part = nn.Conv2d(config.feature_dim, config.dim, patches, stride=patches)
+        self.to_query = nn.Linear(CODE_DIM, config.dim)
+        self.to_token = nn.Linear(CODE_DIM, config.output_dim)
+
+    def parts(self, image_features: Float[Tensor, "b tokens feature_dim"]) -> Float[Tensor, "b num_queries dim"]:
+        """The patches of each part, projected together; the class token is left out."""
+        patches = image_features[:, 1:]
+        side = math.isqrt(patches.shape[1])
+        return self.to_part(patches.transpose(1, 2).unflatten(2, (side, side))).flatten(2).transpose(1, 2)
 
     def codes(self, boxes: Float[Tensor, "b 4"]) -> Float[Tensor, "b num_queries code"]:
-        """Codes of the middles, row by row."""
+        """Codes of the middles of the parts, laid over the box row by row."""
         middles = cell_centres(self.side, self.side, boxes.device).flatten(0, 1)
         corner, extent = boxes[:, None, :2].float(), (boxes[:, None, 2:] - boxes[:, None, :2]).float()
         return encode_places(corner + middles * extent)
@@ -123,7 +131,7 @@ class GroundingResampler(nn.Module):
         self.attention_norm = nn.LayerNorm(config.dim)
         self.proj_out = nn.Linear(config.dim, config.output_dim)
         self.norm_out = nn.LayerNorm(config.output_dim)
-        self.query_places = QueryPlaces(config) if config.query_places else None
+        self.picture_parts = PictureParts(config) if config.patches_per_query else None
 
     def forward(
         self,
@@ -142,11 +150,12 @@ class GroundingResampler(nn.Module):
         """
         queries = self._queries(phrase_embeds, boxes, grounded)
         features = self.proj_in(image_features)
-        if self.query_places is None:
+        if self.picture_parts is None:
             return self._read(features, queries)
         chosen = torch.as_tensor(grounded, device=queries.device).expand(len(queries))[:, None, None]
-        codes = self.query_places.codes(boxes).to(queries.dtype) * chosen
-        return self._read(features, queries + self.query_places.to_queries(codes)) + self.query_places.to_tokens(codes)
+        codes = self.picture_parts.codes(boxes).to(queries.dtype) * chosen
+        queries = queries + self.picture_parts.parts(image_features) + self.picture_parts.to_query(codes)
+        return self._read(features, queries) + self.picture_parts.to_token(codes)
 
     def _read(
         self, features: Float[Tensor, "b tokens dim"], queries: Float[Tensor, "b num_queries dim"]

@@ -74,7 +74,7 @@ def build_card() -> ModelCard:
             feature_dim=VISION_WIDTH,
             phrase_dim=WIDTH_1,
             output_dim=WIDTH_1 + WIDTH_2,
-            query_places=True,
+            patches_per_query=VISION_SIZE // VISION_PATCH // 4,
         ),
         reference=ReferenceConfig(size=REFERENCE_SIZE, background=REFERENCE_BACKGROUND, crop=True),
         defaults=GenerationDefaults(

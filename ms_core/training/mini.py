@@ -68,7 +68,7 @@ class MiniRecipe:
 
 FULL = MiniRecipe(
     vae=StageConfig(pictures=15_000, batch_size=8, learning_rate=8e-4, decay=0.5, seed=1),
-    references=StageConfig(pictures=100_000, batch_size=64, learning_rate=1e-3, decay=0.5, seed=2),
+    references=StageConfig(pictures=64_000, batch_size=64, learning_rate=1e-3, decay=0.5, seed=2),
     base=StageConfig(pictures=120_000, batch_size=16, learning_rate=6e-4, seed=3),
 )
 SMOKE = MiniRecipe(

@@ -26,6 +26,7 @@ POINTS_PER_CELL = (POINTS // CELLS) ** 2
 # Cells of each box that one step asks for.
 ASKED = 48
 SHEET_PICTURES = 16
+PATCH_WEIGHT = 0.05
 
 
 class ReaderLayer(nn.Module):
@@ -74,7 +75,13 @@ class TokenReader(nn.Module):
 
 
 class ReferenceReading(nn.Module):
-    """All that is trained in this stage: image encoder, phrases' text encoder, resampler, and the reader."""
+    """All that is trained in this stage: image encoder, phrases' text encoder, resampler, and what is thrown away.
+
+    Attributes:
+        reader: of the tokens.
+        patches: paints each patch of the reference back from its feature; so the tower keeps colours and forms from the
+            first steps on.
+    """
 
     def __init__(self, model: MiniModel) -> None:
         super().__init__()
@@ -82,10 +89,26 @@ class ReferenceReading(nn.Module):
         self.text_encoder = model.text_encoder
         self.resampler = model.adapter.resampler
         self.reader = TokenReader(model.card.resampler.output_dim)
+        width, self.patch_size = model.image_encoder.config.hidden_size, model.image_encoder.config.patch_size
+        self.patches = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 3 * self.patch_size**2))
+
+    def features(self, references: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n tokens width"]:
+        """Penultimate features, the class token first."""
+        return self.image_encoder(references, output_hidden_states=True).hidden_states[-2]
+
+    def read(
+        self,
+        features: Float[Tensor, "n tokens width"],
+        phrase_embeds: Float[Tensor, "n phrase"],
+        boxes: Float[Tensor, "n 4"],
+        centres: Float[Tensor, "n cells 2"],
+    ) -> Float[Tensor, "n cells values"]:
+        """The points of the cells with these centres, in float32."""
+        return self.reader(self.resampler(features, phrase_embeds, boxes), centres).float()
 
 
 class ReferenceStage:
-    """Mean squared error of colours and opacities within the boxes."""
+    """Mean squared error of colours and opacities within the boxes, and of the references' patches."""
 
     name = "references"
 
@@ -100,17 +123,19 @@ class ReferenceStage:
         cells = ((corner + asked * extent) * CELLS).long().clamp(0, CELLS - 1)
         numbers = cells[..., 1] * CELLS + cells[..., 0]
         target = cell_values(batch.placed).gather(1, numbers[..., None].expand(-1, -1, CHANNELS * POINTS_PER_CELL))
-        return (self._read(batch, (cells + 0.5) / CELLS) - target).square().mean()
-
-    def _read(self, batch: ReferenceBatch, centres: Float[Tensor, "n cells 2"]) -> Float[Tensor, "n cells values"]:
         references = normalise_references(batch.references)
-        features = self.trained.image_encoder(references, output_hidden_states=True).hidden_states[-2]
-        tokens = self.trained.resampler(features, encode_phrases(self.model, batch.phrases), batch.boxes)
-        return self.trained.reader(tokens, centres).float()
+        features = self.trained.features(references)
+        phrase_embeds = encode_phrases(self.model, batch.phrases)
+        read = self.trained.read(features, phrase_embeds, batch.boxes, (cells + 0.5) / CELLS)
+        painted = self.trained.patches(features[:, 1:]).float()
+        patches = F.unfold(references, self.trained.patch_size, stride=self.trained.patch_size).transpose(1, 2)
+        return (read - target).square().mean() + PATCH_WEIGHT * (painted - patches).square().mean()
 
     def _paint(self, batch: ReferenceBatch) -> Float[Tensor, "n 4 points points"]:
         centres = cell_centres(CELLS, CELLS, batch.boxes.device).flatten(0, 1).expand(len(batch.boxes), -1, -1)
-        values = self._read(batch, centres).transpose(1, 2).reshape(len(batch.boxes), -1, CELLS, CELLS)
+        features = self.trained.features(normalise_references(batch.references))
+        read = self.trained.read(features, encode_phrases(self.model, batch.phrases), batch.boxes, centres)
+        values = read.transpose(1, 2).reshape(len(batch.boxes), -1, CELLS, CELLS)
         return F.pixel_shuffle(values, POINTS // CELLS)
 
     def sheet(self) -> Image.Image:

@@ -10,23 +10,25 @@ import torch
 
 from ms_core.config import ResamplerConfig
 from ms_core.place_codes import encode_places
-from ms_core.resampler import FourierEmbedder, GroundingResampler, QueryPlaces
+from ms_core.resampler import FourierEmbedder, GroundingResampler, PictureParts
 
 CONFIG = ResamplerConfig(
     dim=32, depth=2, heads=2, dim_head=8, num_queries=4, feature_dim=12, phrase_dim=10, output_dim=20, ff_mult=2
 )
 
+PARTS = replace(CONFIG, patches_per_query=2)
 
-@pytest.fixture(params=[False, True], ids=["paper", "query places"])
+
+@pytest.fixture(params=[0, 2], ids=["paper", "parts"])
 def resampler(request: pytest.FixtureRequest) -> GroundingResampler:
     torch.manual_seed(0)
-    return GroundingResampler(replace(CONFIG, query_places=request.param)).eval()
+    return GroundingResampler(replace(CONFIG, patches_per_query=request.param)).eval()
 
 
 @pytest.fixture
 def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    sizes = ((3, 7, 12), (3, 10), (3, 4))
+    sizes = ((3, 17, 12), (3, 10), (3, 4))
     features, phrases, boxes = (torch.rand(*size, generator=generator) for size in sizes)
     return features, phrases, boxes
 
@@ -43,14 +45,23 @@ def test_box_features_are_ordered_frequency_then_sine_then_coordinate() -> None:
 
 
 def test_each_query_looks_at_its_own_part_of_the_box() -> None:
-    places = QueryPlaces(CONFIG)
+    parts = PictureParts(PARTS)
     box = torch.tensor([[0.2, 0.4, 0.6, 1.0]])
     middles = [(0.3, 0.55), (0.5, 0.55), (0.3, 0.85), (0.5, 0.85)]
-    torch.testing.assert_close(places.codes(box)[0], encode_places(torch.tensor(middles)))
+    torch.testing.assert_close(parts.codes(box)[0], encode_places(torch.tensor(middles)))
 
 
-def test_the_papers_resampler_has_no_weights_for_places() -> None:
-    assert not any("places" in name for name in GroundingResampler(CONFIG).state_dict())
+def test_each_query_starts_from_its_own_part_of_the_picture(inputs) -> None:
+    parts = PictureParts(PARTS)
+    features = inputs[0].clone().requires_grad_(True)
+    parts.parts(features)[:, 1].sum().backward()
+    read = features.grad[0].abs().sum(-1).nonzero().flatten().tolist()
+    # Of the 4 x 4 patches behind the class token, the upper right quarter.
+    assert read == [3, 4, 7, 8]
+
+
+def test_the_papers_resampler_has_no_weights_for_parts() -> None:
+    assert not any("parts" in name for name in GroundingResampler(CONFIG).state_dict())
 
 
 def test_output_is_a_few_tokens_per_subject(resampler, inputs) -> None:
