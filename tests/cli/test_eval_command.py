@@ -15,11 +15,13 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from cli.eval import evaluate
+from cli.eval import ASSETS, evaluate
 from ms_core.config import ModelCard
 from ms_core.errors import InvalidInputError
-from ms_core.evaluation import scenes
+from ms_core.evaluation import photos, scenes
 from ms_core.evaluation.groups import GROUPS
+from ms_core.evaluation.photos import PHOTO_PACK, draw_photo_scenes
+from ms_core.mini.sprites import SpritePack
 
 
 @pytest.fixture
@@ -94,3 +96,19 @@ def test_a_missing_model_is_told(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:
     result = msd("report", tmp_path)
     assert isinstance(result.exception, InvalidInputError)
+
+
+@pytest.mark.slow
+def test_it_measures_photographs(small_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    pack = SpritePack.load(ASSETS / PHOTO_PACK)
+    few = draw_photo_scenes(pack.subset(range(12)))[:2]
+    with patch.object(photos, "draw_photo_scenes", lambda _: few):
+        result = msd("photos", "--model", small_model, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "identity" in result.stdout
+    results = json.loads((out / "photos.json").read_text(encoding="utf-8"))
+    assert results["model"] == "small"
+    assert set(results["columns"]) == {"model", "scale 0", "through VAE"}
+    with Image.open(out / "photos.png") as sheet:
+        assert sheet.width > 1000
