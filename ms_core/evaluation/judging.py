@@ -31,7 +31,7 @@ def judge_pictures(
         folder: of the pictures.
         pack: the drawings that the scenes' candidates point into.
         processes: that judge at once; with 1 it is this one.
-        advance: called with the number of pictures that have just been judged.
+        advance: called with the number of scenes that have just been judged.
     """
     outcomes: dict[str, list[Outcome]] = {column: [] for column in COLUMNS}
     cases = [
@@ -41,7 +41,7 @@ def judge_pictures(
     for found in _judge_all(cases, folder, pack, processes):
         for column, outcome in found.items():
             outcomes[column].append(outcome)
-        advance(len(found))
+        advance(1)
     return outcomes
 
 

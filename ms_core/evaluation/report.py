@@ -146,7 +146,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         )
     return [
         *facts,
-        ("machine", ", ".join(f"{value} {name}" for name, value in results.hardware.items())),
+        ("hardware", ", ".join(f"{name} {value}" for name, value in results.hardware.items())),
         ("versions", ", ".join(f"{name} {value}" for name, value in results.versions.items())),
         ("commit", results.commit or "outside a checkout"),
         ("judged", results.judged_at),

@@ -32,22 +32,24 @@ class Derived:
 
 DERIVED = {
     "identity_power": Derived(
-        "identity, hard, ^n", "identity, hard, to the power of the number of subjects: all right, were each independent"
+        "identity, hard, ^n",
+        "identity, hard, to the power of the number of subjects: what all right would be if each were right by itself",
     ),
-    "both_right_share": Derived("all right ÷ identity^n, hard", "all right, hard, as a share of the row above it"),
-    "identity_easy_power": Derived("identity, random, ^n", "the same of random candidates"),
-    "both_right_easy_share": Derived("all right ÷ identity^n, random", "the same of random candidates"),
-    "layout_share": Derived(
-        "layout, of the ceiling", "layout IoU as a share of the column through VAE, scene by scene"
+    "both_right_share": Derived("all right ÷ identity^n, hard", "all right, hard, as a share of that"),
+    "identity_easy_power": Derived(
+        "identity, random, ^n",
+        "identity, random, to the power of the number of subjects: what all right would be if each were right by itself",
     ),
-    "treatment_gain": Derived("treatment − pasted", "treatment minus that of the column pasted, scene by scene"),
+    "both_right_easy_share": Derived("all right ÷ identity^n, random", "all right, random, as a share of that"),
+    "layout_share": Derived("layout, of the ceiling", "layout IoU as a share of that of the column through VAE"),
+    "treatment_gain": Derived("treatment − pasted", "treatment minus that of the column pasted"),
     "identity_drop": Derived("headline − this, hard", "identity, hard, of the headline minus that of this group"),
     "identity_easy_drop": Derived(
         "headline − this, random", "identity, random, of the headline minus that of this group"
     ),
-    "identity_loss": Derived("model − fast, hard", "identity, hard, of the column model minus this, scene by scene"),
+    "identity_loss": Derived("model − fast, hard", "identity, hard, of the column model minus that of the fast preset"),
     "identity_easy_loss": Derived(
-        "model − fast, random", "identity, random, of the column model minus this, scene by scene"
+        "model − fast, random", "identity, random, of the column model minus that of the fast preset"
     ),
 }
 # Every row of a table, in order.
