@@ -39,6 +39,40 @@ class Window:
         return cls(top, (box.x_min + box.x_max) / 2 * width - side / 2, side)
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a picture: whether the subject of these references stands in this box.
+
+    Attributes:
+        references: one or several pictures of the subject as the image encoder sees them, RGB.
+        box: of the subject.
+        others: boxes of all other subjects.
+    """
+
+    references: tuple[Image.Image, ...]
+    box: Box
+    others: tuple[Box, ...] = ()
+
+
+def question_views(
+    picture: Float[Tensor, "3 height width"], questions: Sequence[Question], side: int
+) -> tuple[Float[Tensor, "references 6 side side"], Float[Tensor, "references 3 side side"]]:
+    """The views of every question about a picture, whose values run from -1 to 1: a pair for each reference, in order."""
+    places: list[Tensor] = []
+    for question in questions:
+        places += [picture_view(picture, question.box, question.others, side)] * len(question.references)
+    known = [reference_view(to_planes(image), side) for question in questions for image in question.references]
+    return torch.stack(places), torch.stack(known)
+
+
+def questions_of(references: Sequence[tuple[Image.Image, ...]], boxes: Sequence[Box]) -> list[Question]:
+    """One question for each subject of a picture."""
+    return [
+        Question(own, box, tuple(other for place, other in enumerate(boxes) if place != index))
+        for index, (own, box) in enumerate(zip(references, boxes, strict=True))
+    ]
+
+
 def picture_view(
     picture: Float[Tensor, "3 height width"], box: Box, others: Sequence[Box], side: int
 ) -> Float[Tensor, "6 side side"]:
