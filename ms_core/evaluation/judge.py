@@ -32,6 +32,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from ms_core.evaluation.algebra import one_thread
 from ms_core.evaluation.candidates import Candidate, candidate_picture
 from ms_core.evaluation.matching import Drawing, Matcher
 from ms_core.evaluation.reading import Reading
@@ -86,6 +87,7 @@ class Verdict:
     treatment: bool | None
 
 
+@one_thread()
 def judge_picture(picture: Image.Image, scene: BenchScene, pack: SpritePack) -> Verdict:
     """Everything that is asked of one picture of a scene.
 
@@ -111,6 +113,7 @@ def judge_picture(picture: Image.Image, scene: BenchScene, pack: SpritePack) -> 
     )
 
 
+@one_thread()
 def judge_swap(original: Image.Image, exchanged: Image.Image, scene: BenchScene, pack: SpritePack) -> bool:
     """Whether both boxes of both pictures hold the subject that belongs there rather than the other one.
 
