@@ -116,7 +116,7 @@ def summarise(outcomes: Mapping[str, Sequence[Outcome]], cells: Mapping[str, str
     for group in (group for group in GROUPS if group in cells):
         found = {column: [o for o in rows if o.group == group] for column, rows in outcomes.items()}
         columns = {
-            column: _estimate(rows) | _all_right_shares(rows) | _layout_share(rows, found[THROUGH_VAE])
+            column: _estimate(rows) | _all_right(rows, column) | _layout_share(rows, found[THROUGH_VAE])
             for column, rows in found.items()
             if rows
         }
@@ -141,8 +141,11 @@ def _estimate(rows: Sequence[Outcome]) -> Estimates:
     return _present({name: metric.estimate(rows) for name, metric in METRICS.items()})
 
 
-def _all_right_shares(rows: Sequence[Outcome]) -> Estimates:
-    """Where all scenes of two or more subjects have equally many."""
+def _all_right(rows: Sequence[Outcome], column: str) -> Estimates:
+    """Identity to the power of the number of subjects, where all scenes of two or more have equally many.
+
+    All right as a share of it is told of the model only: of a control that gets next to nothing right it says nothing.
+    """
     several = [outcome for outcome in rows if outcome.num_subjects >= 2]
     counts = {outcome.num_subjects for outcome in several}
     if len(counts) != 1:
@@ -150,11 +153,12 @@ def _all_right_shares(rows: Sequence[Outcome]) -> Estimates:
     power = counts.pop()
     estimates: dict[str, Estimate | None] = {}
     for single, together in (("identity", "both_right"), ("identity_easy", "both_right_easy")):
-        all_right, identity = paired_values(scene_values(together, several), scene_values(single, several))
-        if len(identity):
-            identity_estimate = METRICS[single].estimate(several)
-            estimates[f"{single}_power"] = identity_estimate and identity_estimate.to_power(power)
-            estimates[f"{together}_share"] = bootstrap_ratio(all_right, identity, power)
+        identity = METRICS[single].estimate(several)
+        if identity is not None:
+            estimates[f"{single}_power"] = identity.to_power(power)
+            if column in (MODEL, FAST):
+                pairs = paired_values(scene_values(together, several), scene_values(single, several))
+                estimates[f"{together}_share"] = bootstrap_ratio(*pairs, power)
     return _present(estimates)
 
 
