@@ -10,8 +10,8 @@ stand, and the candidates of its questions.
 - present: a quarter of the subject's true silhouette, as far as no neighbour covers or touches it, differs from the
   background by more than the background's own texture.
 - intruded: the subject is present, and the drawing of another subject of the scene explains its box better.
-- iou: of the box around what differs from the background in and near the subject's box, without specks and without
-  what its neighbours may show, and the box around the true silhouette. 0 for a subject that is not present.
+- iou: of the box around what clearly stands out in and near the subject's box, without specks and without what its
+  neighbours may show, and the box around the true silhouette. 0 for a subject that is not present.
 - inside: of all that differs from the background, the share that lies in the boxes.
 - background: of eleven kinds, the picture's is the one that explains best what stands outside the boxes.
 - place: of ten backdrops, the true one is nearest to what stands outside the boxes.
@@ -19,10 +19,11 @@ stand, and the candidates of its questions.
   count: what is pasted as it is stays untreated, whatever light the background stands in.
 - swap: in both boxes, the drawing that belongs there explains it better than the other one, in both pictures.
 
-Fixed on 2026-11-22 by the commit that added version 2, tuned on composed scenes of other seeds alone, before training
-of the model that it measures began. The rule: whoever changes the scenes, the candidates, the metrics or the judge
-raises ``JUDGE_VERSION``, and every number measured before is void until it is measured anew. A final training run
-begins after the commit of the judge that measures it.
+Fixed on 2026-11-22, tuned on composed scenes of other seeds than the bench's, and on what the model of judge version 1
+painted of such scenes: where soft forms end, and in which light they stand. ``benchmarks/judge.py`` measures how often
+it is right. The rule: whoever changes the scenes, the candidates, the metrics or the judge raises ``JUDGE_VERSION``, and
+every number measured before is void until it is measured anew. A final training run begins after the commit of the
+judge that measures it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from ms_core.evaluation.algebra import one_thread
 from ms_core.evaluation.candidates import Candidate, candidate_picture
 from ms_core.evaluation.matching import Drawing, Matcher
 from ms_core.evaluation.reading import Reading
@@ -86,6 +88,7 @@ class Verdict:
     treatment: bool | None
 
 
+@one_thread()
 def judge_picture(picture: Image.Image, scene: BenchScene, pack: SpritePack) -> Verdict:
     """Everything that is asked of one picture of a scene.
 
@@ -111,6 +114,7 @@ def judge_picture(picture: Image.Image, scene: BenchScene, pack: SpritePack) -> 
     )
 
 
+@one_thread()
 def judge_swap(original: Image.Image, exchanged: Image.Image, scene: BenchScene, pack: SpritePack) -> bool:
     """Whether both boxes of both pictures hold the subject that belongs there rather than the other one.
 

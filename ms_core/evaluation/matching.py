@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from ms_core.evaluation.algebra import product
 from ms_core.evaluation.views import Opponent, rgb_to_opponent
 from ms_core.mini.painting import opaque_box
 from ms_core.spec import Box
@@ -28,6 +29,8 @@ _LEVELS = ((32, 1.0), (16, 1.25))
 # Pixels soften what is painted in them by this share of their width.
 _PIXEL_BLUR = 0.5
 _DRAWING_SIDE = 48
+# Of luma and the two colour axes in residuals: a light is told by its colours even where a form is badly painted.
+_EMPHASIS = np.asarray([1.0, 3.0, 3.0], np.float32)[:, None, None]
 # Keeps what shows nothing from being divided by.
 _EPSILON = 1e-6
 
@@ -132,7 +135,7 @@ class Matcher:
         """The frame of a canvas's planes: change, ground and part."""
         side = planes.shape[-1]
         rows, columns = (axis.weights([0.0], [1.0], side, cells, sigma) for axis in (self._rows, self._columns))
-        framed = rows @ planes @ columns.T
+        framed = product(product(rows, planes), columns.T)
         # The background goes on beyond the canvas; nothing else does.
         coverage = rows.sum(1)[:, None] * columns.sum(1)[None]
         frame = self._rows.frame[1] - self._rows.frame[0]
@@ -156,8 +159,8 @@ class Matcher:
         for size in _SIZES:
             rows = self._place(self._rows, (extent.y_min, extent.y_max), fitting * size, level, (1.0,))
             columns = self._place(self._columns, (extent.x_min, extent.x_max), fitting * size, level, _FACINGS)
-            lines = (rows @ planes).reshape(-1, _DRAWING_SIDE, 4).transpose(2, 0, 1).reshape(-1, _DRAWING_SIDE)
-            drawn = (lines @ columns.T).reshape(4, len(_SHIFTS), cells, -1, cells)
+            lines = product(rows, planes).reshape(-1, _DRAWING_SIDE, 4).transpose(2, 0, 1).reshape(-1, _DRAWING_SIDE)
+            drawn = product(lines, columns.T).reshape(4, len(_SHIFTS), cells, -1, cells)
             variants.append(drawn.transpose(1, 3, 0, 2, 4).reshape(-1, 4, cells, cells))
         drawn = np.concatenate(variants)
         return drawn[:, :3] - drawn[:, 3:] * level.ground
@@ -178,16 +181,21 @@ class Matcher:
 
 
 def _cosines(changes: _Changes, level: _Level) -> Float[np.ndarray, " variants"]:
-    common = (changes * level.shown).sum(1).reshape(len(changes), -1) @ level.weight.ravel()
-    squares = (changes**2).sum(1).reshape(len(changes), -1) @ level.weight.ravel()
+    common = _weigh((changes * level.shown).sum(1), level)
+    squares = _weigh((changes**2).sum(1), level)
     return common / (np.sqrt(squares * _energy(level)) + _EPSILON)
 
 
 def _minus_residuals(changes: _Changes, level: _Level) -> Float[np.ndarray, " variants"]:
-    squares = ((changes - level.shown) ** 2).sum(1).reshape(len(changes), -1) @ level.weight.ravel()
-    return -squares / (_energy(level) + _EPSILON)
+    squares = _weigh((((changes - level.shown) * _EMPHASIS) ** 2).sum(1), level)
+    return -squares / (_energy(level, _EMPHASIS) + _EPSILON)
 
 
-def _energy(level: _Level) -> float:
+def _weigh(values: Float[np.ndarray, "variants cells cells"], level: _Level) -> Float[np.ndarray, " variants"]:
+    """The sum over all cells, as far as they count."""
+    return product(values.reshape(len(values), -1), level.weight.ravel())
+
+
+def _energy(level: _Level, emphasis: float | Float[np.ndarray, "3 1 1"] = 1.0) -> float:
     """Of what is shown, as far as it counts."""
-    return float(((level.shown**2).sum(0) * level.weight).sum())
+    return float((((level.shown * emphasis) ** 2).sum(0) * level.weight).sum())

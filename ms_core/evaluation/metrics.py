@@ -1,162 +1,206 @@
-"""What is measured in one scene's two pictures, and what that says about all scenes.
+"""What the judge's verdicts are counted as.
 
-- identity: the judge picks the true drawing among ten; chance is 1/10 (4/10 for one of the same name).
-- swap: in the original both boxes hold their own subject rather than the other's, and in the exchanged picture both
-  hold the other's; chance is 1/16.
-- layout: of what differs from the fitted background, the share that lies in the boxes, half a latent cell around them
-  included. Where nothing differs it is 0. Boxes are large, so those of another scene already hold some 57 % of the
-  true subjects: compare with the column ``scale 0``, which knows no boxes.
-- background: the fitted background is of the kind that the prompt names; chance is 1/11.
+Scenes whose prompt names a treatment count for ``treatment`` and ``background`` only, all others for everything else.
+A scene with a scene subject names no background; it counts for ``place`` instead.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from PIL import Image
 
-from ms_core.evaluation.backdrops import Backdrop, Opponent, box_mask, difference, fit_backdrop, to_opponent
-from ms_core.evaluation.judge import compare
-from ms_core.evaluation.scenes import EvaluationScene, candidate_picture
-from ms_core.mini.sprites import SpritePack
-from ms_core.spec import Box
+from ms_core.evaluation.intervals import Estimate, bootstrap, wilson
+from ms_core.evaluation.judge import Verdict
+from ms_core.mini.backgrounds import BACKGROUNDS
+from ms_core.mini.painting import TREATMENTS
 
-METRICS = ("identity", "same_name", "swap", "layout", "background")
-RESAMPLES, BOOTSTRAP_SEED = 10_000, 1
-_Z_95 = 1.959964
+NUM_CANDIDATES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class SceneOutcome:
-    """What was found in one scene.
+class Outcome:
+    """What was found in one scene's pictures in one column.
 
     Attributes:
-        identity: share of the two boxes whose true drawing was picked.
-        same_name: share of the two boxes where the picked drawing has at least the true name.
-        swap: whether both boxes flipped, 0 or 1.
-        layout: share of what differs from the background that lies in the boxes.
-        background: whether the named background was recognised, 0 or 1.
-        recognised: the recognised background.
+        group, number: of the scene.
+        treated: whether the prompt names a treatment.
+        verdict: on the picture.
+        swapped: twins only: whether picture and exchanged picture hold what their references show.
     """
 
-    identity: float
-    same_name: float
-    swap: float
-    layout: float
-    background: float
-    recognised: str
+    group: str
+    number: int
+    treated: bool
+    verdict: Verdict
+    swapped: bool | None = None
+
+    @property
+    def num_subjects(self) -> int:
+        """Drawn subjects; a scene subject is none."""
+        return len(self.verdict.subjects)
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean over scenes with its 95 % interval."""
+class Metric:
+    """One thing that is counted.
 
-    value: float
-    low: float
-    high: float
-    scenes: int
-
-    def clearly_above(self, other: Estimate) -> bool:
-        """Whether this interval lies above the other one and does not touch it."""
-        return self.low > other.high
-
-
-def judge_scene(
-    scene: EvaluationScene, pack: SpritePack, original: Image.Image, exchanged: Image.Image
-) -> SceneOutcome:
-    """Everything that is measured in a scene's original and exchanged pictures (RGB, any size)."""
-    seen = to_opponent(original)
-    backdrop = fit_backdrop(seen, scene.boxes)
-    with _one_thread():
-        identity, same_name, own = _identify(scene, pack, original, backdrop)
-        swapped = own and _holds_the_others(scene, pack, exchanged)
-    return SceneOutcome(
-        identity=identity,
-        same_name=same_name,
-        swap=float(swapped),
-        layout=layout_share(seen, backdrop, scene.boxes),
-        background=float(backdrop.name == scene.scene.background),
-        recognised=backdrop.name,
-    )
-
-
-def layout_share(picture: Opponent, backdrop: Backdrop, boxes: Sequence[Box]) -> float:
-    """Share of what differs from the background, beyond its texture, that lies in the boxes; 0 if nothing differs."""
-    excess = np.maximum(difference(picture, backdrop.canvas) - backdrop.tolerance, 0)
-    total = float(excess.sum())
-    return float(excess[box_mask(boxes)].sum()) / total if total > 0 else 0.0
-
-
-def summarise(outcomes: Sequence[SceneOutcome]) -> dict[str, Estimate]:
-    """Every metric over all scenes: Wilson's interval where a scene is right or wrong, else a bootstrap over scenes."""
-    estimates: dict[str, Estimate] = {}
-    for name in METRICS:
-        values = np.asarray([getattr(outcome, name) for outcome in outcomes], np.float64)
-        estimates[name] = wilson(values) if name in ("swap", "background") else bootstrap(values)
-    return estimates
-
-
-def wilson(values: Float[np.ndarray, " scenes"]) -> Estimate:
-    """Wilson's score interval for a share of successes."""
-    count, share = len(values), float(values.mean())
-    spread = _Z_95**2 / count
-    centre = (share + spread / 2) / (1 + spread)
-    half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
-    # Rounding must not leave the share itself outside.
-    return Estimate(share, min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)), count)
-
-
-def bootstrap(values: Float[np.ndarray, " scenes"]) -> Estimate:
-    """Percentile bootstrap of the mean over scenes.
-
-    Where all scenes are equal a bootstrap sees no spread at all; Wilson's interval stands in for it.
+    Attributes:
+        title: in tables.
+        about: one sentence that says what is counted.
+        values: from 0 to 1, of one scene; empty where the metric does not apply. One value, but for a rate one for each
+            subject.
+        chance: of guessing right, by the number of subjects; ``None`` where guessing means nothing.
+        is_rate: counted over subjects, with Wilson's interval, and the fewer the better.
     """
-    if values.min() == values.max():
-        return wilson(values)
-    drawn = np.random.default_rng(BOOTSTRAP_SEED).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.quantile(values[drawn].mean(1), (0.025, 0.975))
-    return Estimate(float(values.mean()), float(low), float(high), len(values))
+
+    title: str
+    about: str
+    values: Callable[[Outcome], tuple[float, ...]]
+    chance: Callable[[int], float] | None = None
+    is_rate: bool = False
+
+    def estimate(self, outcomes: Sequence[Outcome]) -> Estimate | None:
+        """Over all scenes to which the metric applies; ``None`` if it applies to none."""
+        values = [value for outcome in outcomes for value in self.values(outcome)]
+        if not values:
+            return None
+        return wilson(sum(values) / len(values), len(values)) if self.is_rate else bootstrap(np.asarray(values))
+
+    def mean_chance(self, outcomes: Sequence[Outcome]) -> float | None:
+        """The chance in the scenes to which the metric applies; ``None`` where it means nothing."""
+        counts = [outcome.num_subjects for outcome in outcomes if self.values(outcome)]
+        return sum(map(self.chance, counts)) / len(counts) if self.chance is not None and counts else None
 
 
-@contextmanager
-def _one_thread() -> Generator[None]:
-    """The judge's tensors are small: beside other programs, threads that wait for each other cost more than they give."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+def _mean_of(part: str) -> Callable[[Outcome], tuple[float, ...]]:
+    """The mean over a scene's subjects."""
+
+    def values(outcome: Outcome) -> tuple[float, ...]:
+        if outcome.treated:
+            return ()
+        return (sum(float(getattr(subject, part)) for subject in outcome.verdict.subjects) / outcome.num_subjects,)
+
+    return values
 
 
-def _identify(
-    scene: EvaluationScene, pack: SpritePack, picture: Image.Image, backdrop: Backdrop
-) -> tuple[float, float, bool]:
-    """Share of true drawings picked, share of true names picked, and whether both boxes hold their own subject."""
-    right, named, own = 0, 0, True
-    for place, question in enumerate(scene.questions):
-        drawings = [candidate_picture(pack, candidate) for candidate in question.candidates]
-        scores = compare(picture, backdrop, scene.boxes, place, drawings)
-        picked = int(scores.argmax())
-        right += picked == question.true
-        concepts = [pack.sprites[question.candidates[index].sprite].concept for index in (picked, question.true)]
-        named += concepts[0] == concepts[1]
-        own &= bool(scores[question.true] > scores[question.other])
-    return right / 2, named / 2, own
+def _all_of(part: str) -> Callable[[Outcome], tuple[float, ...]]:
+    """Whether all of two or more subjects are right."""
+
+    def values(outcome: Outcome) -> tuple[float, ...]:
+        if outcome.treated or outcome.num_subjects < 2:
+            return ()
+        return (float(all(getattr(subject, part) for subject in outcome.verdict.subjects)),)
+
+    return values
 
 
-def _holds_the_others(scene: EvaluationScene, pack: SpritePack, picture: Image.Image) -> bool:
-    """Whether each box of the exchanged picture holds the other subject rather than its own."""
-    backdrop = fit_backdrop(to_opponent(picture), scene.boxes)
-    for place, question in enumerate(scene.questions):
-        drawings = [candidate_picture(pack, question.candidates[i]) for i in (question.true, question.other)]
-        own, other = compare(picture, backdrop, scene.boxes, place, drawings)
-        if other <= own:
-            return False
-    return True
+def _swap(outcome: Outcome) -> tuple[float, ...]:
+    return () if outcome.swapped is None else (float(outcome.swapped),)
+
+
+def _inside(outcome: Outcome) -> tuple[float, ...]:
+    return () if outcome.treated else (outcome.verdict.inside,)
+
+
+def _background(outcome: Outcome) -> tuple[float, ...]:
+    return () if outcome.verdict.place is not None else (float(outcome.verdict.background),)
+
+
+def _place(outcome: Outcome) -> tuple[float, ...]:
+    return () if outcome.verdict.place is None else (float(outcome.verdict.place),)
+
+
+def _treatment(outcome: Outcome) -> tuple[float, ...]:
+    return () if outcome.verdict.treatment is None else (float(outcome.verdict.treatment),)
+
+
+def _neglect(outcome: Outcome) -> tuple[float, ...]:
+    return () if outcome.treated else tuple(float(not subject.present) for subject in outcome.verdict.subjects)
+
+
+def _conflict(outcome: Outcome) -> tuple[float, ...]:
+    if outcome.treated or outcome.num_subjects < 2:
+        return ()
+    return tuple(float(subject.intruded) for subject in outcome.verdict.subjects)
+
+
+METRICS = {
+    "identity": Metric(
+        "identity, hard",
+        "the true drawing is picked among ten: colour turns of it, other artists' drawings of the same name, and "
+        "drawings of like colours",
+        _mean_of("identity"),
+        lambda _: 1 / NUM_CANDIDATES,
+    ),
+    "identity_easy": Metric(
+        "identity, random",
+        "the true drawing is picked among ten random ones of the same artist",
+        _mean_of("identity_easy"),
+        lambda _: 1 / NUM_CANDIDATES,
+    ),
+    "both_right": Metric(
+        "all right, hard",
+        "every subject of a scene of two or more is picked among its hard candidates",
+        _all_of("identity"),
+        lambda subjects: NUM_CANDIDATES**-subjects,
+    ),
+    "both_right_easy": Metric(
+        "all right, random",
+        "every subject of a scene of two or more is picked among its random candidates",
+        _all_of("identity_easy"),
+        lambda subjects: NUM_CANDIDATES**-subjects,
+    ),
+    "swap": Metric(
+        "swap",
+        "of two subjects of one name each box holds its own, before and after the references are exchanged",
+        _swap,
+        lambda _: 1 / 16,
+    ),
+    "layout_iou": Metric(
+        "layout IoU",
+        "overlap of the found subject's box with the box of its silhouette in the composite",
+        _mean_of("iou"),
+    ),
+    "inside": Metric("inside", "share of what differs from the background that lies in the boxes", _inside),
+    "background": Metric(
+        "background",
+        "the named background is recognised among all eleven",
+        _background,
+        lambda _: 1 / len(BACKGROUNDS),
+    ),
+    "place": Metric(
+        "place",
+        "the place of the scene reference is recognised among ten: three more of its kind, six of other kinds",
+        _place,
+        lambda _: 1 / NUM_CANDIDATES,
+    ),
+    "treatment": Metric(
+        "treatment",
+        "the named treatment is recognised on every subject, among all six and none",
+        _treatment,
+        lambda subjects: (len(TREATMENTS) + 1) ** -subjects,
+    ),
+    "neglect": Metric("neglect", "share of subjects that are absent from their boxes", _neglect, is_rate=True),
+    "conflict": Metric(
+        "conflict",
+        "share of subjects in whose box another subject of the scene fits better",
+        _conflict,
+        is_rate=True,
+    ),
+}
+
+
+def scene_values(name: str, outcomes: Sequence[Outcome]) -> dict[tuple[str, int], float]:
+    """A metric, no rate, of each scene to which it applies, by group and number."""
+    return {(o.group, o.number): value for o in outcomes for value in METRICS[name].values(o)}
+
+
+def paired_values(
+    first: dict[tuple[str, int], float], second: dict[tuple[str, int], float]
+) -> tuple[Float[np.ndarray, " scenes"], Float[np.ndarray, " scenes"]]:
+    """The values of the scenes that are in both, in one order."""
+    common = [key for key in first if key in second]
+    return np.asarray([first[key] for key in common]), np.asarray([second[key] for key in common])

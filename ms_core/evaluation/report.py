@@ -1,150 +1,222 @@
-"""What an evaluation leaves: a table, ``results.json`` and ``sheet.png``."""
+"""A run as one HTML page: goals, tables, worst cases, and every picture; it needs no network and no script."""
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
-import subprocess
+import base64
+import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from PIL import Image, ImageDraw
-from rich.box import SIMPLE_HEAD
-from rich.table import Column as TableColumn
-from rich.table import Table
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
-from ms_core.config import ModelCard
-from ms_core.evaluation.bench import COLUMNS, MODEL, Column, check_gate
-from ms_core.evaluation.judge import JUDGE_VERSION
-from ms_core.evaluation.metrics import METRICS, Estimate
-from ms_core.evaluation.scenes import EVALUATION_SEED, NUM_CANDIDATES, NUM_SAME_NAME, EvaluationScene
-from ms_core.mini.backgrounds import BACKGROUNDS
+from ms_core.evaluation.columns import COLUMNS, COMPOSITES, MODEL, PictureKey
+from ms_core.evaluation.folder import RunFolder
+from ms_core.evaluation.metrics import Outcome
+from ms_core.evaluation.results import Results, SceneRow
+from ms_core.evaluation.summary import ROWS, GroupSummary
+from ms_core.evaluation.tables import format_measured, format_percent, format_threshold, rows_of
+from ms_core.mini.painting import PLAIN
 
-SHEET_SCENES, SHEET_COLUMNS = 24, 2
-CHANCE = {
-    "identity": 1 / NUM_CANDIDATES,
-    "same_name": NUM_SAME_NAME / NUM_CANDIDATES,
-    "swap": 1 / 16,
-    "layout": None,
-    "background": 1 / len(BACKGROUNDS),
-}
-_PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow")
-_CELL, _GAP, _CAPTION = 128, 4, 14
-_BOX_COLOURS = ((230, 0, 0), (0, 90, 255))
-_HEADINGS = ("reference 1", "reference 2", "composed", "made", "exchanged")
+WORST = 6
+# What the table of all groups shows of the model.
+_OVERVIEW = (
+    "identity_easy",
+    "identity",
+    "both_right_easy",
+    "both_right",
+    "layout_share",
+    "inside",
+    "background",
+    "place",
+    "swap",
+    "treatment",
+    "neglect",
+    "conflict",
+)
+_TEMPLATE = "report.html.jinja"
+_QUALITY = 82
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
-    """A finished evaluation.
+class _Picture:
+    """A picture with boxes over it: left, top, width, height in per cent."""
 
-    Attributes:
-        card: of the model.
-        scenes: in order.
-        digest: of the scenes, see ``ms_core.evaluation.scenes.fingerprint``.
-        columns: by name.
-        wall_seconds: from loading the model to the last judgement.
-        batch_size: of the generation.
+    label: str
+    source: str
+    width: int
+    height: int
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    text: str
+    wrong: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _SubjectMarks:
+    phrase: str
+    marks: tuple[_Mark, ...]
+    iou: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """One scene as the page shows it."""
+
+    number: int
+    caption: str
+    references: tuple[str, ...]
+    pictures: tuple[_Picture, ...]
+    subjects: tuple[_SubjectMarks, ...]
+    marks: tuple[_Mark, ...]
+
+    @property
+    def num_wrong(self) -> int:
+        """Wrong verdicts."""
+        marks = [*self.marks, *(mark for subject in self.subjects for mark in subject.marks)]
+        return sum(mark.wrong for mark in marks)
+
+    @property
+    def badness(self) -> tuple[int, float]:
+        """Wrong verdicts, then what the found boxes lack."""
+        return self.num_wrong, -sum(subject.iou or 0.0 for subject in self.subjects)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    name: str
+    summary: GroupSummary
+    columns: tuple[str, ...]
+    rows: tuple[str, ...]
+    cards: tuple[_Card, ...]
+    worst: tuple[_Card, ...]
+
+
+def build_report(results: Results, rows: Sequence[SceneRow], folder: RunFolder) -> str:
+    """The page.
+
+    Args:
+        results, rows: of the run.
+        folder: its pictures.
     """
-
-    card: ModelCard
-    scenes: Sequence[EvaluationScene]
-    digest: str
-    columns: dict[str, Column]
-    wall_seconds: float
-    batch_size: int
-
-
-def build_table(evaluation: Evaluation) -> Table:
-    """All estimates in per cent, with their 95 % intervals."""
-    title = f"{evaluation.card.name}, {len(evaluation.scenes)} scenes, in % with 95 % intervals"
-    headings = [TableColumn(name, no_wrap=True) for name in ("metric", *COLUMNS, "chance")]
-    table = Table(*headings, title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), leading=1, pad_edge=False)
-    for metric in METRICS:
-        cells = [_format(evaluation.columns[name].estimates[metric]) for name in COLUMNS]
-        chance = CHANCE[metric]
-        table.add_row(metric, *cells, "" if chance is None else f"{100 * chance:.0f}")
-    return table
-
-
-def build_results(evaluation: Evaluation) -> dict[str, Any]:
-    """Everything measured, ready for JSON."""
-    return {
-        "scenes": len(evaluation.scenes),
-        "seed": EVALUATION_SEED,
-        "judge_version": JUDGE_VERSION,
-        "scenes_fingerprint": evaluation.digest,
-        "model": {"name": evaluation.card.name, "training": evaluation.card.training},
-        "generation": {**asdict(evaluation.card.defaults), "batch_size": evaluation.batch_size},
-        "commit": _commit(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
-        "hardware": {"machine": platform.machine(), "processors": os.cpu_count()},
-        "wall_seconds": round(evaluation.wall_seconds, 1),
-        "chance": CHANCE,
-        "columns": {
-            name: {metric: asdict(estimate) for metric, estimate in column.estimates.items()}
-            for name, column in evaluation.columns.items()
-        },
-        "gate": [asdict(gate) for gate in check_gate(evaluation.columns)],
-        "outcomes": {
-            name: [
-                {"caption": scene.original.caption, **asdict(outcome)}
-                for scene, outcome in zip(evaluation.scenes, column.outcomes, strict=True)
-            ]
-            for name, column in evaluation.columns.items()
-        },
-    }
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(_TEMPLATE).render(
+        results=results,
+        facts=_facts(results),
+        groups=[_group(name, summary, rows, folder) for name, summary in results.groups.items()],
+        rows=ROWS,
+        overview=_OVERVIEW,
+        model=MODEL,
+        percent=format_percent,
+        threshold=format_threshold,
+        measured=format_measured,
+    )
 
 
-def draw_sheet(evaluation: Evaluation) -> Image.Image:
-    """The first 24 scenes as they come: references, composed target with its boxes, made picture, exchanged picture."""
-    column = evaluation.columns[MODEL]
-    strips = [
-        _draw_strip(*item)
-        for item in zip(evaluation.scenes[:SHEET_SCENES], column.originals, column.exchanged, strict=False)
+def _facts(results: Results) -> list[tuple[str, str]]:
+    run, timing = results.run, results.timing
+    preset = "" if run.preset is None else f"preset {run.preset}, "
+    facts = [
+        ("model", f"{run.model}, files {run.model_digest[:16]}"),
+        ("bench", f"version {run.bench_version}, seed {run.seed}, scenes {run.scenes_fingerprint[:16]}"),
+        ("judge", f"version {results.judge_version}"),
+        (
+            "pictures",
+            f"{run.width} x {run.height}, {preset}{run.num_inference_steps} steps of {run.scheduler}, guidance "
+            f"{run.guidance_scale:g}, scale {run.scale:g}; each scene has a seed of its own",
+        ),
     ]
-    width, height = strips[0].size
-    rows = -(-len(strips) // SHEET_COLUMNS)
-    sheet = Image.new("RGB", (SHEET_COLUMNS * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP + _CAPTION), "white")
-    pen = ImageDraw.Draw(sheet)
-    for block in range(SHEET_COLUMNS):
-        for place, heading in enumerate(_HEADINGS):
-            pen.text((_GAP + block * (width + _GAP) + place * (_CELL + _GAP), 1), heading, fill="black")
-    for index, strip in enumerate(strips):
-        row, block = divmod(index, SHEET_COLUMNS)
-        sheet.paste(strip, (_GAP + block * (width + _GAP), _CAPTION + _GAP + row * (height + _GAP)))
-    return sheet
+    if timing is not None:
+        facts.append(
+            (
+                "time",
+                f"{timing.pictures} pictures in {timing.seconds / 60:.1f} minutes, {timing.batch_size} at once; "
+                f"judged in {results.judging_seconds / 60:.1f} minutes",
+            )
+        )
+    return [
+        *facts,
+        ("hardware", ", ".join(f"{name} {value}" for name, value in results.hardware.items())),
+        ("versions", ", ".join(f"{name} {value}" for name, value in results.versions.items())),
+        ("commit", results.commit or "outside a checkout"),
+        ("judged", results.judged_at),
+    ]
 
 
-def _draw_strip(scene: EvaluationScene, original: Image.Image, exchanged: Image.Image) -> Image.Image:
-    cell = (_CELL, _CELL)
-    composed = scene.original.image.convert("RGB").resize(cell)
-    pen = ImageDraw.Draw(composed)
-    for box, colour in zip(scene.boxes, _BOX_COLOURS, strict=True):
-        corners = [min(_CELL - 1, round(_CELL * value)) for value in box.as_tuple()]
-        pen.rectangle((corners[0], corners[1], corners[2], corners[3]), outline=colour)
-    references = [subject.reference.resize(cell) for subject in scene.original.subjects]
-    pictures = [*references, composed, original.resize(cell), exchanged.resize(cell)]
-    strip = Image.new("RGB", (len(pictures) * (_CELL + _GAP) - _GAP, _CELL + _CAPTION), "white")
-    for place, picture in enumerate(pictures):
-        strip.paste(picture, (place * (_CELL + _GAP), _CAPTION))
-    ImageDraw.Draw(strip).text((0, 1), scene.original.caption, fill="black")
-    return strip
+def _group(name: str, summary: GroupSummary, rows: Sequence[SceneRow], folder: RunFolder) -> _Group:
+    cards = tuple(_card(row, folder) for row in rows if row.group == name)
+    worst = sorted((card for card in cards if card.num_wrong), key=lambda card: card.badness, reverse=True)
+    columns = tuple(column for column in COLUMNS if column in summary.columns)
+    return _Group(name, summary, columns, tuple(rows_of(summary)), cards, tuple(worst[:WORST]))
 
 
-def _format(estimate: Estimate) -> str:
-    return f"{100 * estimate.value:.1f}\n{100 * estimate.low:.1f}-{100 * estimate.high:.1f}"
+def _card(row: SceneRow, folder: RunFolder) -> _Card:
+    outcome = row.outcomes[MODEL]
+    shown = [
+        _picture("composed", PictureKey(COMPOSITES, row.group, row.number), row, folder, boxed=True),
+        _picture("made", PictureKey(MODEL, row.group, row.number), row, folder),
+    ]
+    if outcome.swapped is not None:
+        key = PictureKey(MODEL, row.group, row.number, exchanged=True)
+        shown.append(_picture("references exchanged", key, row, folder))
+    references = [folder.load_reference(row.group, row.number, index) for index in range(len(row.subjects))]
+    return _Card(
+        number=row.number,
+        caption=row.caption,
+        references=tuple(_inline(picture) for picture in references),
+        pictures=tuple(shown),
+        subjects=_subject_marks(row, outcome),
+        marks=_scene_marks(row, outcome),
+    )
 
 
-def _commit() -> str | None:
-    """The commit this code was checked out from, ``-dirty`` with changes; ``None`` outside a checkout."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    command = [git, "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no outside input
-    return answer.stdout.strip() or None
+def _subject_marks(row: SceneRow, outcome: Outcome) -> tuple[_SubjectMarks, ...]:
+    found: list[_SubjectMarks] = []
+    for subject, verdict in zip(row.subjects, outcome.verdict.subjects, strict=False):
+        if outcome.treated:
+            seen = "untreated" if verdict.treatment == PLAIN else str(verdict.treatment)
+            found.append(_SubjectMarks(subject.phrase, (_Mark(seen, verdict.treatment != row.treatment),), None))
+            continue
+        marks = [_Mark("hard", not verdict.identity), _Mark("random", not verdict.identity_easy)]
+        marks += [_Mark("absent", True)] * (not verdict.present) + [_Mark("another's", True)] * verdict.intruded
+        found.append(_SubjectMarks(subject.phrase, tuple(marks), verdict.iou))
+    return tuple(found)
+
+
+def _scene_marks(row: SceneRow, outcome: Outcome) -> tuple[_Mark, ...]:
+    verdict = outcome.verdict
+    if verdict.place is not None:
+        marks = [_Mark("place", not verdict.place)]
+    else:
+        named = "background" if verdict.background else f"background: {verdict.recognised}"
+        marks = [_Mark(named, not verdict.background)]
+    if outcome.swapped is not None:
+        marks.append(_Mark("swap", not outcome.swapped))
+    return tuple(marks)
+
+
+def _picture(label: str, key: PictureKey, row: SceneRow, folder: RunFolder, boxed: bool = False) -> _Picture:
+    drawn = row.subjects[: len(row.outcomes[MODEL].verdict.subjects)]
+    boxes = tuple(
+        (100 * left, 100 * top, 100 * (right - left), 100 * (bottom - top))
+        for left, top, right, bottom in (subject.box for subject in drawn)
+    )
+    picture = folder.load(key).resize((row.width, row.height))
+    return _Picture(label, _inline(picture), row.width, row.height, boxes if boxed else ())
+
+
+def _inline(picture: Image.Image) -> str:
+    """A picture as a data URI."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=_QUALITY, method=6)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

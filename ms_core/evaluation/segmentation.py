@@ -16,12 +16,17 @@ _COARSE_SHIFT = 1
 # The finer look, in pixels of a canvas of 128: blur, shift of the background, and how far a subject's own edge is from
 # its strongest difference, of which it shows at least this share.
 _FINE_SIDE = 128
-_FINE_BLUR, _FINE_SHIFT, _EDGE_REACH, _EDGE_SHARE = 1.0, 3, 4, 0.4
+_FINE_BLUR, _FINE_SHIFT, _EDGE_REACH, _EDGE_SHARE = 1.0, 3, 4, 0.35
+# What is weaker than this share of what stands out in the box (the level that a tenth of it exceeds) is the
+# background's unrest, not the subject.
+_STANDS_OUT, _LEAST_STRENGTH = 0.9, 0.3
 # Where a subject is looked for: its box, widened by this share of its longer side.
 _SEARCH_MARGIN = 0.25
 # Separate pieces smaller than this share of the largest one are specks.
 _LEAST_PIECE = 0.05
 PRESENT_SHARE = 0.25
+
+_Levels = Float[np.ndarray, "side side"]
 
 
 class Segmentation:
@@ -31,7 +36,8 @@ class Segmentation:
         self._layout = layout
         difference = _beyond(view.smooth, backdrop.canvas, _COARSE_SHIFT)
         self._excess = np.maximum(difference - backdrop.tolerance, 0) * layout.seen
-        self._outlines = _outlines(view, backdrop) & _enlarge(self._excess > 0, len(view.colours))
+        self._fine = _fine_difference(view, backdrop)
+        self._outlines = _outlines(self._fine, backdrop.tolerance) & _enlarge(self._excess > 0, len(self._fine))
 
     def inside_share(self) -> float:
         """Share of what differs that lies in the boxes, half a latent cell around them included; 0 if nothing does."""
@@ -48,11 +54,14 @@ class Segmentation:
 
         What later subjects cover of its true silhouette cannot be seen, and counts as found.
         """
-        layout, side = self._layout, len(self._outlines)
-        box = layout.boxes[index]
+        layout, side = self._layout, len(self._fine)
+        box, part = layout.boxes[index], layout.part(index) > 0
         margin = _SEARCH_MARGIN * max(box.x_max - box.x_min, box.y_max - box.y_min)
-        near = box_mask([box], margin) & (layout.part(index) > 0)
-        found = _without_specks(self._outlines & _enlarge(near, side))
+        inside, near = (_enlarge(box_mask([box], reach) & part, side) for reach in (0.0, margin))
+        if not inside.any():
+            return None
+        least = _LEAST_STRENGTH * np.quantile(self._fine[inside], _STANDS_OUT)
+        found = _without_specks(self._outlines & near & (self._fine >= least))
         if not found.any():
             return None
         found |= _enlarge(layout.hidden(index), side)
@@ -69,17 +78,21 @@ def box_iou(first: Box, second: Box) -> float:
     return common / (sum(areas) - common)
 
 
-def _outlines(view: View, backdrop: Backdrop) -> Bool[np.ndarray, "height width"]:
-    """True at the picture's own scale where it differs, up to the middle of blurred edges."""
+def _fine_difference(view: View, backdrop: Backdrop) -> _Levels:
+    """How much a picture differs from its background, at the picture's own scale."""
     side = len(view.colours)
     pixels = side / _FINE_SIDE
     colours = cv2.GaussianBlur(view.colours, (0, 0), _FINE_BLUR * pixels)
-    difference = _beyond(colours, backdrop.enlarged(side), round(_FINE_SHIFT * pixels))
-    strongest = cv2.dilate(difference, _neighbourhood(round(_EDGE_REACH * pixels)))
-    return (difference > backdrop.tolerance) & (difference >= _EDGE_SHARE * strongest)
+    return _beyond(colours, backdrop.enlarged(side), round(_FINE_SHIFT * pixels))
 
 
-def _beyond(colours: Opponent, canvas: Opponent, shift: int) -> Float[np.ndarray, "side side"]:
+def _outlines(difference: _Levels, tolerance: float) -> Bool[np.ndarray, "side side"]:
+    """True where a difference counts, up to the middle of blurred edges."""
+    strongest = cv2.dilate(difference, _neighbourhood(round(_EDGE_REACH * len(difference) / _FINE_SIDE)))
+    return (difference > tolerance) & (difference >= _EDGE_SHARE * strongest)
+
+
+def _beyond(colours: Opponent, canvas: Opponent, shift: int) -> _Levels:
     """How far each colour is from all that the canvas has within ``shift`` pixels, in levels."""
     low, high = (change(canvas, _neighbourhood(shift)) for change in (cv2.erode, cv2.dilate))
     return np.linalg.norm(np.maximum(np.maximum(colours - high, low - colours), 0), axis=-1)

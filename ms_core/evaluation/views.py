@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -22,7 +21,7 @@ SIDE = 64
 BOX_TOLERANCE = 1 / 32
 # Luma, then blue-yellow and red-cyan: linear, so that blur and colour may be taken in any order.
 OPPONENT = np.asarray([[0.299, 0.587, 0.114], [-0.25, -0.25, 0.5], [0.5, -0.4, -0.1]], np.float32)
-_BLUR = 1.5
+_BLUR, _BLUR_KERNEL = 1.5, 9
 
 Opponent = Float[np.ndarray, "side side 3"]
 
@@ -92,9 +91,7 @@ def rgb_to_opponent(values: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, 
 
 def low_pass(values: Opponent) -> Opponent:
     """Gaussian blur of 1.5 pixels of the judge's size (3 of 128), borders repeated."""
-    matrix = _blur_matrix()
-    rows = (matrix @ values.reshape(SIDE, -1)).reshape(values.shape)
-    return matrix @ rows
+    return cv2.GaussianBlur(values, (_BLUR_KERNEL, _BLUR_KERNEL), _BLUR, borderType=cv2.BORDER_REPLICATE)
 
 
 def _margins(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -102,15 +99,3 @@ def _margins(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
     return (top, side - height - top), (left, side - width - left)
-
-
-@lru_cache(maxsize=1)
-def _blur_matrix() -> Float[np.ndarray, "side side"]:
-    """Row i holds the weights of all pixels of a line in its blurred pixel i."""
-    reach = round(3 * _BLUR)
-    offsets = np.arange(-reach, reach + 1)
-    kernel = np.exp(-0.5 * (offsets / _BLUR) ** 2)
-    matrix = np.zeros((SIDE, SIDE), np.float32)
-    for row in range(SIDE):
-        np.add.at(matrix[row], np.clip(row + offsets, 0, SIDE - 1), kernel / kernel.sum())
-    return matrix

@@ -16,8 +16,9 @@ VISIBLE_DIFFERENCE, VISIBLE_SUBJECT = 25.0, 20.0
 VISIBLE_POSE, VISIBLE_LIGHT = 30.0, 12.0
 # What others may leave of a silhouette at least.
 LEAST_UNCOVERED = 0.6
-# Sides of the copies that are compared, in pixels.
-LOOK_SIDE, _TREATED_SIDE = 24, 48
+# Sides of the copies that are compared, in pixels. Treated ones are coarse: a drawing whose lines merely move by their
+# own width when it is upside down does not show it.
+LOOK_SIDE, _TREATED_SIDE = 24, 12
 _GREY = 128.0
 
 
@@ -85,10 +86,14 @@ def shows_subjects(
 
 def _treated(drawing: Image.Image, treatment: str) -> Look:
     """A drawing on grey in the treatment's pose and light."""
-    canvas = Image.new("RGB", (_TREATED_SIDE, _TREATED_SIDE), (round(_GREY),) * 3)
+    canvas = Image.new("RGB", (4 * _TREATED_SIDE, 4 * _TREATED_SIDE), (round(_GREY),) * 3)
     # No larger, so that a tilted one stays within.
     silhouette = paint_sprite(canvas, drawing, (0.5, 0.5), 0.7, treatment)
-    return Look(np.asarray(light(canvas, treatment), np.float32), silhouette.astype(np.float32))
+    colours, opacity = (
+        np.asarray(picture.resize((_TREATED_SIDE, _TREATED_SIDE), Image.Resampling.BOX), np.float32)
+        for picture in (light(canvas, treatment), Image.fromarray(silhouette.astype(np.uint8) * 255))
+    )
+    return Look(colours, opacity / 255)
 
 
 def _mean_difference(first: Look, second: Look) -> float:

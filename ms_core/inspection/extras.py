@@ -1,13 +1,13 @@
-"""What lies beside a model's weights: LoRAs, ControlNets, embeddings, the presets' needs, and leftovers of downloads."""
+"""What lies beside a model's weights: LoRAs, ControlNets, embeddings, a scorer, the presets' needs, leftovers of downloads."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ms_core.config import CONTROLNETS, EMBEDDINGS, LORAS, ModelCard
+from ms_core.config import CONTROLNETS, EMBEDDINGS, LORAS, SCORER_FILE, ModelCard
 from ms_core.inspection.base import base_name
 from ms_core.inspection.components import peek_number
-from ms_core.inspection.files import UNFINISHED, read_tensors
+from ms_core.inspection.files import UNFINISHED, note_missing, read_tensors
 from ms_core.inspection.findings import Notes
 
 UNFIT_CONTROLNET = "unfit_controlnet"
@@ -22,10 +22,12 @@ def unfinished_files(directory: Path) -> list[str]:
 
 
 def check_extras(directory: Path, card: ModelCard, notes: Notes) -> None:
-    """Note extras that cannot be used; the model itself works without them."""
+    """Note extras that cannot be used; but for the scorer that its card tells of, the model works without them."""
     for folder in (LORAS, CONTROLNETS, EMBEDDINGS):
         for file in sorted((directory / folder).rglob("*.safetensors")):
             read_tensors(directory, file.relative_to(directory).as_posix(), notes)
+    if card.scorer is not None:
+        _check_scorer(directory, notes)
     for name in card.extras.controls:
         _check_controlnet(directory, name, card, notes)
     for name, preset in card.presets.items():
@@ -34,6 +36,13 @@ def check_extras(directory: Path, card: ModelCard, notes: Notes) -> None:
                 path = f"{LORAS}/{lora.name}.safetensors"
                 sentence = f"The preset {name} needs {path}, which is not there."
                 notes.warning(PRESET_WITHOUT_LORA, sentence, f"To use the preset, put the LoRA there as {path}.", path)
+
+
+def _check_scorer(directory: Path, notes: Notes) -> None:
+    if (directory / SCORER_FILE).is_file():
+        read_tensors(directory, SCORER_FILE, notes)
+    else:
+        note_missing(directory, SCORER_FILE, lambda other: False, notes)
 
 
 def _check_controlnet(directory: Path, name: str, card: ModelCard, notes: Notes) -> None:

@@ -57,14 +57,18 @@ class _Search(nn.Module):
 
 
 class ScorerNetwork(nn.Module):
-    """Reads both views with one trunk, compares them cell by cell and by what is found, and gives three logits."""
+    """Compares both views, and gives three logits.
+
+    One trunk reads them laid over each other, since a subject that fills its box lies where the reference has it. Another reads
+    them apart, so that what is mirrored, turned or a little elsewhere is found as well.
+    """
 
     def __init__(self, config: ScorerConfig) -> None:
         super().__init__()
         low, middle, high = config.widths
-        self.picture_stem = nn.Conv2d(PICTURE_PLANES, low, 5, stride=2, padding=2)
-        self.reference_stem = nn.Conv2d(REFERENCE_PLANES, low, 5, stride=2, padding=2)
-        self.trunk = nn.Sequential(_Block(low), nn.Conv2d(low, middle, 3, stride=2, padding=1), _Block(middle))
+        self.both_stem = _stem(PICTURE_PLANES + 2 * REFERENCE_PLANES, low)
+        self.picture_stem, self.reference_stem = _stem(PICTURE_PLANES, low), _stem(REFERENCE_PLANES, low)
+        self.both_trunk, self.trunk = _trunk(low, middle), _trunk(low, middle)
         self.search = _Search(middle, config.heads, config.side // 4)
         self.compare = nn.Sequential(
             nn.Conv2d(4 * middle, middle, 1), nn.Conv2d(middle, high, 3, stride=2, padding=1), _Block(high)
@@ -75,8 +79,18 @@ class ScorerNetwork(nn.Module):
         self, pictures: Float[Tensor, "n 6 side side"], references: Float[Tensor, "n 3 side side"]
     ) -> Float[Tensor, "n 3"]:
         """Logits of ``OUTPUTS``, in this order."""
+        difference = (pictures[:, :REFERENCE_PLANES] - references).abs()
+        both = self.both_trunk(self.both_stem(torch.cat([pictures, references, difference], 1)))
         picture = self.trunk(self.picture_stem(pictures))
         reference = self.trunk(self.reference_stem(references))
         found = self.search(picture, reference)
-        compared = self.compare(torch.cat([picture, found, picture - reference, picture * reference], 1))
+        compared = self.compare(torch.cat([both, picture, found, picture - reference], 1))
         return self.head(torch.cat([compared.mean((2, 3)), compared.amax((2, 3))], 1))
+
+
+def _stem(planes: int, width: int) -> nn.Conv2d:
+    return nn.Conv2d(planes, width, 5, stride=2, padding=2)
+
+
+def _trunk(low: int, middle: int) -> nn.Sequential:
+    return nn.Sequential(_Block(low), nn.Conv2d(low, middle, 3, stride=2, padding=1), _Block(middle))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,26 +19,11 @@ from ms_core.config import SCORER_FILE, ScorerConfig
 from ms_core.errors import CheckpointError, ModelNotFoundError
 from ms_core.events import SubjectScore
 from ms_core.scoring.network import ScorerNetwork
-from ms_core.scoring.views import picture_view, reference_view, to_planes
-from ms_core.spec import Box, GenerationSpec, Subject
+from ms_core.scoring.views import Question, question_views, questions_of, to_planes
+from ms_core.spec import GenerationSpec, Subject
 
 # A subject's pictures as the image encoder sees them, RGB.
 See = Callable[[Subject], tuple[Image.Image, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked of a picture: whether the subject of these references stands in this box.
-
-    Attributes:
-        references: one or several pictures of the subject as the image encoder sees them, RGB.
-        box: of the subject.
-        others: boxes of all other subjects.
-    """
-
-    references: tuple[Image.Image, ...]
-    box: Box
-    others: tuple[Box, ...] = ()
 
 
 class Scorer:
@@ -80,10 +64,7 @@ class Scorer:
             for index, subject in enumerate(spec.subjects)
             if not subject.scene and subject.box is not None
         }
-        questions = [
-            Question(see(spec.subjects[index]), box, tuple(boxes[other] for other in boxes if other != index))
-            for index, box in boxes.items()
-        ]
+        questions = questions_of([see(spec.subjects[index]) for index in boxes], list(boxes.values()))
         scores = dict(zip(boxes, self.score(picture, questions), strict=True))
         return tuple(scores.get(index) for index in range(len(spec.subjects)))
 
@@ -97,12 +78,8 @@ class Scorer:
     @torch.no_grad()
     def logits(self, picture: Image.Image, questions: Sequence[Question]) -> Float[Tensor, "questions 3"]:
         """What the network says of each question; of several references of a subject, the mean."""
-        planes, side = to_planes(picture), self.config.side
-        places = [picture_view(planes, question.box, question.others, side) for question in questions]
-        known = [reference_view(to_planes(image), side) for question in questions for image in question.references]
-        counts = [len(question.references) for question in questions]
-        seen = torch.stack(places).repeat_interleave(torch.tensor(counts), 0)
-        parts = self.network(seen, torch.stack(known)).split_with_sizes(counts)
+        seen, known = question_views(to_planes(picture), questions, self.config.side)
+        parts = self.network(seen, known).split_with_sizes([len(question.references) for question in questions])
         return torch.stack([part.mean(0) for part in parts])
 
     def estimates(self, logits: Float[Tensor, "questions 3"]) -> Float[Tensor, "questions 3"]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -19,6 +19,8 @@ from ms_core.spec import Box
 
 # A view reaches this much further than the longer side of its box.
 REACH = 1.3
+# Of a reference's even ground, where values run from -1 to 1; less is noise.
+LEAST_DIFFERENCE = 0.15
 # Planes of a picture's view: red, green, blue, own box, other boxes, inside the picture.
 PICTURE_PLANES, REFERENCE_PLANES = 6, 3
 
@@ -37,6 +39,40 @@ class Window:
         side = REACH * max((box.y_max - box.y_min) * height, (box.x_max - box.x_min) * width)
         top = (box.y_min + box.y_max) / 2 * height - side / 2
         return cls(top, (box.x_min + box.x_max) / 2 * width - side / 2, side)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a picture: whether the subject of these references stands in this box.
+
+    Attributes:
+        references: one or several pictures of the subject as the image encoder sees them, RGB.
+        box: of the subject.
+        others: boxes of all other subjects.
+    """
+
+    references: tuple[Image.Image, ...]
+    box: Box
+    others: tuple[Box, ...] = ()
+
+
+def question_views(
+    picture: Float[Tensor, "3 height width"], questions: Sequence[Question], side: int
+) -> tuple[Float[Tensor, "references 6 side side"], Float[Tensor, "references 3 side side"]]:
+    """The views of every question about a picture, whose values run from -1 to 1: a pair for each reference, in order."""
+    places: list[Tensor] = []
+    for question in questions:
+        places += [picture_view(picture, question.box, question.others, side)] * len(question.references)
+    known = [reference_view(to_planes(image), side) for question in questions for image in question.references]
+    return torch.stack(places), torch.stack(known)
+
+
+def questions_of(references: Sequence[tuple[Image.Image, ...]], boxes: Sequence[Box]) -> list[Question]:
+    """One question for each subject of a picture."""
+    return [
+        Question(own, box, tuple(other for place, other in enumerate(boxes) if place != index))
+        for index, (own, box) in enumerate(zip(references, boxes, strict=True))
+    ]
 
 
 def picture_view(
@@ -66,10 +102,16 @@ def picture_view(
 
 
 def reference_view(reference: Float[Tensor, "3 height width"], side: int) -> Float[Tensor, "3 side side"]:
-    """A reference picture, from -1 to 1, squashed to the side of the views."""
+    """What is seen of a reference picture, from -1 to 1: its subject, as large as one that fills its box is in a picture's view.
+
+    The subject is what differs from the even colour at the border; where there is none, it is the whole picture.
+    """
     height, width = reference.shape[1:]
-    rows, columns = _weights(0.0, height / side, side, height), _weights(0.0, width / side, side, width)
-    return rows @ reference @ columns.T
+    border = torch.cat([reference[:, 0], reference[:, -1], reference[:, :, 0], reference[:, :, -1]], 1)
+    ground = border.median(1).values[:, None, None]
+    subject = (reference - ground).abs().amax(0) > LEAST_DIFFERENCE
+    window = Window.around(_extent(subject), height, width)
+    return _resample(reference - ground, window, side) + ground
 
 
 def to_planes(image: Image.Image) -> Float[Tensor, "3 height width"]:
@@ -81,6 +123,16 @@ def to_planes(image: Image.Image) -> Float[Tensor, "3 height width"]:
 def signed(values: UInt8[Tensor, "3 height width"]) -> Float[Tensor, "3 height width"]:
     """Bytes as values from -1 to 1."""
     return values.float() / 127.5 - 1.0
+
+
+def _extent(mask: Bool[Tensor, "height width"]) -> Box:
+    """The box around what is true; the whole if nothing is."""
+    height, width = mask.shape
+    rows, columns = (np.flatnonzero(mask.any(dimension).numpy()) for dimension in (1, 0))
+    if not len(rows):
+        return Box(0.0, 0.0, 1.0, 1.0)
+    left, top, right, bottom = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    return Box(left / width, top / height, right / width, bottom / height)
 
 
 def _resample(planes: Float[Tensor, "c height width"], window: Window, side: int) -> Float[Tensor, "c side side"]:

@@ -1,26 +1,27 @@
-"""``msd eval mini`` from the model directory to the files it writes, with the tiny golden model."""
+"""``msd eval`` from the model directory to the files it writes, with the tiny golden model."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from cli.eval import evaluate
+from cli.eval import ASSETS, evaluate
 from ms_core.config import ModelCard
-
-
-@pytest.fixture
-def app() -> typer.Typer:
-    app = typer.Typer()
-    app.add_typer(evaluate, name="eval")
-    return app
+from ms_core.errors import InvalidInputError
+from ms_core.evaluation import photos, scenes
+from ms_core.evaluation.groups import GROUPS
+from ms_core.evaluation.photos import PHOTO_PACK, draw_photo_scenes
+from ms_core.mini.sprites import SpritePack
 
 
 @pytest.fixture
@@ -34,23 +35,80 @@ def small_model(golden_model_directory: Path, tmp_path: Path) -> Path:
     return directory
 
 
+@pytest.fixture
+def one_scene_each() -> Iterator[None]:
+    """A bench with one scene in each group, so that drawing it takes no time."""
+    with patch.object(scenes, "GROUPS", {name: replace(group, core=1) for name, group in GROUPS.items()}):
+        yield
+
+
+def msd(*arguments: object) -> Any:
+    app = typer.Typer()
+    app.add_typer(evaluate, name="eval")
+    return CliRunner().invoke(app, ["eval", *map(str, arguments)])
+
+
 @pytest.mark.slow
-def test_it_writes_numbers_and_pictures(app: typer.Typer, small_model: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("one_scene_each")
+def test_it_measures_reports_and_goes_on(small_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = ["eval", "mini", "--model", str(small_model), "--out", str(out), "--scenes", "2", "--batch-size", "2"]
-    result = CliRunner().invoke(app, arguments)
+    arguments = ["mini", "--model", small_model, "--out", out, "--group", "headline", "--group", "oblong"]
+    result = msd(*arguments)
     assert result.exit_code == 0, result.output
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    assert results["model"]["name"] == "small"
-    assert results["scenes"] == 2
-    assert results["columns"]["scale 0"]["swap"]["value"] == 0.0
-    assert any(not gate["passed"] for gate in results["gate"])
-    assert "MISS" in result.stdout
-    with Image.open(out / "sheet.png") as sheet:
-        assert sheet.width > 5 * 128
+    assert results["run"]["model"] == "small"
+    assert set(results["groups"]) == {"headline", "oblong"}
+    assert " missed " in result.stdout
+    assert "not measured" in result.stdout
+    with Image.open(out / "pictures" / "model" / "oblong-0.webp") as picture:
+        assert picture.size == (80, 48)
+
+    made = (out / "pictures" / "model" / "headline-0.webp").stat().st_mtime_ns
+    assert msd(*arguments, "--group", "one").exit_code == 0
+    assert (out / "pictures" / "model" / "headline-0.webp").stat().st_mtime_ns == made
+    assert (out / "pictures" / "model" / "one-0.webp").is_file()
+
+    refused = msd(*arguments, "--steps", "2")
+    assert refused.exit_code == 1
+    assert isinstance(refused.exception, InvalidInputError)
+    assert "num inference steps" in refused.exception.detail
+
+    assert msd("report", out, "--sheet", tmp_path / "sheet.png").exit_code == 0
+    assert msd("report", out).exit_code == 0
+    assert "oblong" in (out / "report.html").read_text(encoding="utf-8")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 4 * 128
 
 
-def test_a_missing_model_is_told(app: typer.Typer, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["eval", "mini", "--model", str(tmp_path / "nothing")])
+@pytest.mark.usefixtures("one_scene_each")
+def test_an_unknown_group_is_told(small_model: Path, tmp_path: Path) -> None:
+    result = msd("mini", "--model", small_model, "--out", tmp_path / "out", "--group", "dogs")
+    assert isinstance(result.exception, InvalidInputError)
+    assert "headline" in result.exception.detail
+
+
+def test_a_missing_model_is_told(tmp_path: Path) -> None:
+    result = msd("mini", "--model", tmp_path / "nothing")
     assert result.exit_code == 1
     assert "There is no model" in str(result.exception)
+
+
+def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:
+    result = msd("report", tmp_path)
+    assert isinstance(result.exception, InvalidInputError)
+
+
+@pytest.mark.slow
+def test_it_measures_photographs(small_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    pack = SpritePack.load(ASSETS / PHOTO_PACK)
+    few = draw_photo_scenes(pack.subset(range(12)))[:2]
+    with patch.object(photos, "draw_photo_scenes", lambda _: few):
+        result = msd("photos", "--model", small_model, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "identity" in result.stdout
+    results = json.loads((out / "photos.json").read_text(encoding="utf-8"))
+    assert results["model"] == "small"
+    assert set(results["columns"]) == {"model", "scale 0", "through VAE"}
+    with Image.open(out / "photos.png") as sheet:
+        assert sheet.width > 1000

@@ -171,3 +171,10 @@ def test_treatments_do_not_show_on_what_they_leave_as_it_is() -> None:
     assert not shows_treatment(grey, "in black and white")
     assert not shows_treatment(ball, "upside down")
     assert shows_treatment(ball, "at night")
+
+
+def test_lines_that_move_by_their_own_width_do_not_show_that_a_drawing_is_upside_down() -> None:
+    drawing = Image.new("RGBA", (96, 96), (240, 240, 240, 255))
+    for row in range(0, 96, 8):
+        drawing.paste((0, 0, 0, 255), (0, row, 96, row + 4))
+    assert not shows_treatment(drawing, "upside down")

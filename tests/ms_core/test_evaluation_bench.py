@@ -1,203 +1,219 @@
-"""The bench with painters in the model's place: one that does what a request asks, one that paints backgrounds only."""
+"""The bench with painters in the model's place: what is asked of them, what is kept, and what is found in it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
+from small_bench import ASSETS, Painter, draw_few
 
-from ms_core.config import ModelCard
-from ms_core.evaluation.bench import (
+from ms_core.config import ModelCard, Preset
+from ms_core.evaluation.bench import choose_scenes
+from ms_core.evaluation.columns import (
     COLUMNS,
     COMPOSITES,
+    FAST,
     MODEL,
+    PASTED,
     SCALE_ZERO,
     SHUFFLED,
     THROUGH_VAE,
-    Column,
-    Maker,
-    build_spec,
-    check_gate,
-    run_columns,
+    PictureKey,
+    Requests,
+    Settings,
 )
-from ms_core.evaluation.metrics import METRICS, bootstrap, wilson
-from ms_core.evaluation.report import Evaluation, build_results, build_table, draw_sheet
-from ms_core.evaluation.scenes import EvaluationScene, candidate_picture, draw_scenes, fingerprint
-from ms_core.mini.backgrounds import BACKGROUNDS
-from ms_core.mini.sprites import SpritePack
+from ms_core.evaluation.folder import RunFolder
+from ms_core.evaluation.judging import judge_pictures
+from ms_core.evaluation.making import Maker, make_pictures, missing_pictures
+from ms_core.evaluation.metrics import Outcome
+from ms_core.evaluation.packs import BenchPack
+from ms_core.evaluation.scenes import BenchScene
+from ms_core.evaluation.summary import summarise
 from ms_core.spec import GenerationSpec
 
-PACK = Path(__file__).parents[2] / "assets" / "heldout-sprites.zip"
-COUNT = 10
-
-
-class Painter:
-    """A perfect model: it reads the background in the prompt and sets each reference's drawing into its box."""
-
-    def __init__(self, scenes: Sequence[EvaluationScene], pack: SpritePack) -> None:
-        self.drawings: dict[bytes, Image.Image] = {}
-        for scene in scenes:
-            for subject, question in zip(scene.original.subjects, scene.questions, strict=True):
-                drawing = candidate_picture(pack, question.candidates[question.true])
-                self.drawings[subject.reference.tobytes()] = drawing
-
-    def paint(self, specs: Sequence[GenerationSpec]) -> list[Image.Image]:
-        return [self._paint(spec) for spec in specs]
-
-    def _paint(self, spec: GenerationSpec) -> Image.Image:
-        canvas = paint_background(spec)
-        if spec.scale == 0.0:
-            return canvas
-        for subject in spec.subjects:
-            assert subject.box is not None
-            left, top, right, bottom = (round(128 * value) for value in subject.box.as_tuple())
-            drawing = self.drawings[subject.image.tobytes()]
-            drawing = drawing.crop(drawing.getchannel("A").getbbox())
-            ratio = min((right - left) / drawing.width, (bottom - top) / drawing.height)
-            drawing = drawing.resize((round(drawing.width * ratio), round(drawing.height * ratio)))
-            corner = ((left + right - drawing.width) // 2, (top + bottom - drawing.height) // 2)
-            canvas.paste(drawing, corner, drawing)
-        return canvas
-
-
-def paint_background(spec: GenerationSpec) -> Image.Image:
-    name = next(name for name in BACKGROUNDS if spec.prompt.endswith(name))
-    canvas = BACKGROUNDS[name](np.random.default_rng(spec.seed), 128)
-    return Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
+COUNTS = {"headline": 2, "twins": 1, "oblong": 1}
+SMALL = ModelCard(name="painter")
+CARD = replace(SMALL, defaults=replace(SMALL.defaults, height=128, width=128))
 
 
 @pytest.fixture(scope="module")
-def pack() -> SpritePack:
-    return SpritePack.load(PACK)
+def pack() -> BenchPack:
+    return BenchPack.read(ASSETS)
 
 
 @pytest.fixture(scope="module")
-def scenes(pack: SpritePack) -> list[EvaluationScene]:
-    return draw_scenes(pack, COUNT)
+def scenes(pack: BenchPack) -> list[BenchScene]:
+    return draw_few(pack, COUNTS)
 
 
 @pytest.fixture(scope="module")
-def columns(scenes: list[EvaluationScene], pack: SpritePack) -> dict[str, Column]:
-    """All columns of the perfect painter; the batch does not divide the number of scenes."""
-    maker = Maker(Painter(scenes, pack).paint, list, batch_size=4)
-    made: list[int] = []
-    columns = run_columns(scenes, pack, maker, made.append)
-    assert sum(made) == 2 * COUNT * len(COLUMNS)
-    return columns
+def headline(scenes: list[BenchScene]) -> list[BenchScene]:
+    """As many scenes as the group has in the core; they are two in turn."""
+    return [replace(scenes[number % 2], number=number) for number in range(75)]
 
 
-@pytest.fixture
-def evaluation(scenes: list[EvaluationScene], pack: SpritePack, columns: dict[str, Column]) -> Evaluation:
-    return Evaluation(ModelCard(name="painter"), scenes, fingerprint(scenes, pack), columns, 1.5, batch_size=4)
+def ask(scenes: Sequence[BenchScene], full: bool = False, card: ModelCard = CARD) -> Requests:
+    return Requests(scenes, full, card, Settings())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [MODEL, COMPOSITES, THROUGH_VAE])
-def test_what_obeys_is_recognised(columns: dict[str, Column], name: str) -> None:
-    estimates = columns[name].estimates
-    assert estimates["identity"].value >= 0.9
-    assert estimates["swap"].value >= 0.8
-    assert estimates["layout"].value >= 0.9
-    assert estimates["background"].value >= 0.9
+def of_group(scenes: Sequence[BenchScene], group: str) -> BenchScene:
+    return next(scene for scene in scenes if scene.group == group)
 
 
-@pytest.mark.slow
-def test_shuffled_references_are_not_the_scenes_own(columns: dict[str, Column]) -> None:
-    """An obedient painter sets the same wrong things in turn: it flips more often than 1/16."""
-    assert columns[SHUFFLED].estimates["identity"].value <= 0.2
-    assert columns[SHUFFLED].estimates["swap"].value <= 0.5
+def numbers(requests: Requests, column: str) -> list[int]:
+    return [key.number for scene in requests.scenes for key in requests.keys(column, scene)]
 
 
-def test_at_scale_zero_nothing_flips(columns: dict[str, Column]) -> None:
-    column = columns[SCALE_ZERO]
-    assert column.originals == column.exchanged
-    assert column.estimates["swap"].value == 0.0
+def test_the_core_has_control_columns_for_the_first_scenes_only(headline: list[BenchScene]) -> None:
+    requests = ask(headline)
+    for column in (SCALE_ZERO, SHUFFLED):
+        assert numbers(requests, column) == list(range(40))
+    for column in (MODEL, COMPOSITES, THROUGH_VAE, PASTED):
+        assert numbers(requests, column) == list(range(75))
 
 
-def test_what_obeys_passes_the_gate(columns: dict[str, Column]) -> None:
-    assert [gate.condition for gate in check_gate(columns) if not gate.passed] == []
+def test_the_full_bench_has_all_control_columns(headline: list[BenchScene]) -> None:
+    requests = ask([*headline, replace(headline[0], group="huge"), replace(headline[1], group="huge")], full=True)
+    assert {len(numbers(requests, column)) for column in COLUMNS if column != FAST} == {77}
 
 
-@pytest.mark.slow
-def test_a_model_that_paints_backgrounds_only_misses_all_but_the_background(
-    scenes: list[EvaluationScene], pack: SpritePack
-) -> None:
-    maker = Maker(lambda specs: [paint_background(spec) for spec in specs], list, batch_size=8)
-    gates = check_gate(run_columns(scenes, pack, maker, lambda count: None))
-    assert [gate.passed for gate in gates] == [False] * 5 + [True]
+def test_the_fast_column_is_there_where_the_model_has_the_preset(scenes: list[BenchScene]) -> None:
+    card = replace(CARD, presets={FAST: Preset(num_inference_steps=4, guidance_scale=1.0)})
+    assert numbers(ask(scenes), FAST) == []
+    requests = ask(scenes, card=card)
+    assert numbers(requests, FAST) == [0, 1]
+    assert {request.spec.preset for request in requests if request.key.column == FAST} == {FAST}
+    assert numbers(Requests(scenes, False, card, Settings(preset=FAST)), FAST) == []
 
 
-def test_the_exchanged_request_keeps_prompt_seed_and_boxes(scenes: list[EvaluationScene]) -> None:
-    original, exchanged = (build_spec(scenes[0], scenes[0], flag, None) for flag in (False, True))
-    assert (exchanged.prompt, exchanged.seed) == (original.prompt, original.seed)
-    assert [s.box for s in exchanged.subjects] == [s.box for s in original.subjects]
-    assert [s.phrase for s in exchanged.subjects] == [s.phrase for s in reversed(original.subjects)]
+def test_only_twins_are_asked_for_twice(scenes: list[BenchScene]) -> None:
+    requests = ask(scenes)
+    twins, usual = of_group(scenes, "twins"), of_group(scenes, "headline")
+    assert [key.exchanged for key in requests.keys(MODEL, twins)] == [False, True]
+    assert [key.exchanged for key in requests.keys(SCALE_ZERO, twins)] == [False]
+    assert [key.exchanged for key in requests.keys(MODEL, usual)] == [False]
+
+
+def test_the_exchanged_request_differs_in_its_references_only(scenes: list[BenchScene]) -> None:
+    twins = of_group(scenes, "twins")
+    requests = ask(scenes)
+    original, exchanged = (requests.spec(key, twins) for key in requests.keys(MODEL, twins))
     assert [s.image for s in exchanged.subjects] == [s.image for s in reversed(original.subjects)]
+    references = [subject.image for subject in original.subjects]
+    subjects = [replace(own, image=image) for own, image in zip(exchanged.subjects, references, strict=True)]
+    assert replace(exchanged, subjects=tuple(subjects)) == original
 
 
-def test_the_shuffled_request_keeps_phrases_and_boxes(scenes: list[EvaluationScene]) -> None:
-    original, shuffled = (build_spec(scenes[0], scenes[i], False, None) for i in (0, 1))
-    assert [s.phrase for s in shuffled.subjects] == [s.phrase for s in original.subjects]
-    assert [s.box for s in shuffled.subjects] == [s.box for s in original.subjects]
-    assert [s.image for s in shuffled.subjects] == [s.reference for s in scenes[1].original.subjects]
+def test_twins_phrases_are_found_apart(scenes: list[BenchScene]) -> None:
+    twins = of_group(scenes, "twins")
+    first, second = ask(scenes).spec(PictureKey(MODEL, "twins", 0), twins).phrase_spans
+    assert first is not None
+    assert second is not None
+    assert first[1] < second[0]
 
 
-def test_every_phrase_is_found_in_its_prompt(scenes: list[EvaluationScene]) -> None:
-    for scene in scenes:
-        first, second = build_spec(scene, scene, True, None).phrase_spans
-        assert first is not None
-        assert second is not None
-        assert first != second
+def test_the_shuffled_request_has_the_references_of_the_following_scene(scenes: list[BenchScene]) -> None:
+    requests = ask(scenes)
+    for number, following in ((0, 1), (1, 0)):
+        own = requests.spec(PictureKey(MODEL, "headline", number), scenes[number])
+        shuffled = requests.spec(PictureKey(SHUFFLED, "headline", number), scenes[number])
+        assert [s.image for s in shuffled.subjects] == [s.reference for s in scenes[following].original.subjects]
+        assert [(s.phrase, s.box) for s in shuffled.subjects] == [(s.phrase, s.box) for s in own.subjects]
+        assert (shuffled.prompt, shuffled.seed) == (own.prompt, own.seed)
 
 
-@pytest.mark.parametrize(("successes", "low", "high"), [(0, 0.0, 0.0370), (50, 0.4038, 0.5962), (100, 0.9630, 1.0)])
-def test_wilsons_interval_is_the_textbooks(successes: int, low: float, high: float) -> None:
-    estimate = wilson(np.asarray([1.0] * successes + [0.0] * (100 - successes)))
-    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=1e-4)
+def test_a_scene_that_is_alone_of_its_kind_cannot_be_shuffled(scenes: list[BenchScene]) -> None:
+    assert ask(scenes, full=True).keys(SHUFFLED, of_group(scenes, "oblong")) == []
 
 
-def test_the_bootstrap_is_repeatable_and_near_the_normal_interval() -> None:
-    values = np.random.default_rng(0).choice([0.0, 0.5, 1.0], 100)
-    estimate = bootstrap(values)
-    half = 1.96 * values.std() / 10
-    assert estimate == bootstrap(values)
-    assert (estimate.low, estimate.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.015)
+def test_a_model_is_asked_for_pictures_of_its_own_size(scenes: list[BenchScene]) -> None:
+    card = replace(CARD, defaults=replace(CARD.defaults, height=64, width=64))
+    requests = ask(scenes, card=card)
+    sizes = {key.group: (spec.height, spec.width) for key, spec in ((r.key, r.spec) for r in requests)}
+    assert sizes == {"headline": (64, 64), "twins": (64, 64), "oblong": (48, 80)}
 
 
-def test_equal_values_still_have_an_interval() -> None:
-    estimate = bootstrap(np.ones(20))
-    assert estimate.value == estimate.high == 1.0
-    assert estimate.low < 0.9
+def test_groups_are_chosen_by_name(scenes: list[BenchScene]) -> None:
+    assert {scene.group for scene in choose_scenes(scenes, ["twins", "oblong"])} == {"twins", "oblong"}
 
 
-def test_the_results_are_json_with_every_number(evaluation: Evaluation) -> None:
-    results = json.loads(json.dumps(build_results(evaluation)))
-    assert set(results["columns"]) == set(COLUMNS)
-    for column in results["columns"].values():
-        assert set(column) == set(METRICS)
-        assert all(e["low"] <= e["value"] <= e["high"] and e["scenes"] == COUNT for e in column.values())
-    assert len(results["gate"]) == 6
-    assert len(results["outcomes"][MODEL]) == COUNT
+@pytest.fixture(scope="module")
+def run(
+    scenes: list[BenchScene], pack: BenchPack, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunFolder, Painter]:
+    """All pictures of a perfect painter, whose VAE changes nothing."""
+    folder = RunFolder(tmp_path_factory.mktemp("run"))
+    painter = Painter(scenes, pack)
+    make_pictures(ask(scenes), folder, Maker(painter.paint, list, batch_size=4), lambda count: None)
+    return folder, painter
 
 
-def test_the_table_has_a_row_for_each_metric(evaluation: Evaluation) -> None:
-    table = build_table(evaluation)
-    assert table.row_count == len(METRICS)
-    assert [column.header for column in table.columns][1:-1] == list(COLUMNS)
+def test_every_picture_is_kept_as_it_was_made(scenes: list[BenchScene], run: tuple[RunFolder, Painter]) -> None:
+    folder, painter = run
+    requests = ask(scenes)
+    assert missing_pictures(requests, folder) == []
+    for request in requests:
+        [made] = painter.paint([request.spec])
+        assert folder.load(request.key).tobytes() == made.tobytes()
+    assert folder.load(PictureKey(COMPOSITES, "headline", 0)).tobytes() == scenes[0].original.image.tobytes()
+    assert folder.load(PictureKey(PASTED, "headline", 0)).tobytes() == scenes[0].pasted.tobytes()
 
 
-def test_the_sheet_shows_what_was_made(evaluation: Evaluation) -> None:
-    sheet = draw_sheet(evaluation)
-    made = evaluation.columns[MODEL].originals[0]
-    corner = next(
-        (left, top)
-        for left in range(sheet.width - 127)
-        for top in range(60)
-        if sheet.getpixel((left, top)) == made.getpixel((0, 0))
-        and sheet.crop((left, top, left + 128, top + 128)).tobytes() == made.tobytes()
-    )
-    assert corner[0] > 0
+def test_batches_are_of_one_size_and_no_larger_than_allowed(run: tuple[RunFolder, Painter]) -> None:
+    batches = run[1].batches
+    assert max(len(batch) for batch in batches) == 4
+    assert {len({(spec.height, spec.width) for spec in batch}) for batch in batches} == {1}
+
+
+def test_an_interrupted_run_goes_on_with_what_is_missing(
+    scenes: list[BenchScene], pack: BenchPack, tmp_path: Path
+) -> None:
+    requests, folder, painter = ask(scenes), RunFolder(tmp_path), Painter(scenes, pack)
+
+    def stop_after_two(specs: Sequence[GenerationSpec]) -> list[Image.Image]:
+        if len(painter.batches) == 2:
+            raise KeyboardInterrupt
+        return painter.paint(specs)
+
+    with pytest.raises(KeyboardInterrupt):
+        make_pictures(requests, folder, Maker(stop_after_two, list, batch_size=2), lambda count: None)
+    before = [request.key for request in requests if folder.has(request.key)]
+    made: list[int] = []
+    later = Painter(scenes, pack)
+    make_pictures(requests, folder, Maker(later.paint, list, batch_size=2), made.append)
+    assert len(before) == 4
+    assert missing_pictures(requests, folder) == []
+    timing = folder.timing()
+    assert timing is not None
+    assert timing.pictures == sum(made) == len(list(requests)) - 4
+
+
+@pytest.fixture(scope="module")
+def outcomes(scenes: list[BenchScene], pack: BenchPack, run: tuple[RunFolder, Painter]) -> dict[str, list[Outcome]]:
+    return judge_pictures(ask(scenes), run[0], pack, 1, lambda count: None)
+
+
+def test_what_obeys_is_found_right(outcomes: dict[str, list[Outcome]]) -> None:
+    groups = summarise(outcomes, dict.fromkeys(COUNTS, "both"))
+    for column in (MODEL, COMPOSITES, THROUGH_VAE):
+        for group in COUNTS:
+            estimates = groups[group].columns[column]
+            assert estimates["identity"].value == estimates["background"].value == 1.0
+        assert groups["twins"].columns[column]["swap"].value == 1.0
+
+
+def test_where_nothing_is_drawn_nothing_is_found(outcomes: dict[str, list[Outcome]]) -> None:
+    groups = summarise(outcomes, dict.fromkeys(COUNTS, "both"))
+    estimates = groups["headline"].columns[SCALE_ZERO]
+    assert estimates["neglect"].value == 1.0
+    assert estimates["layout_iou"].value == estimates["both_right"].value == 0.0
+    assert estimates["background"].value == 1.0
+    assert groups["twins"].columns[SCALE_ZERO]["swap"].value == 0.0
+
+
+def test_other_scenes_references_are_wrong(outcomes: dict[str, list[Outcome]]) -> None:
+    estimates = summarise(outcomes, dict.fromkeys(COUNTS, "both"))["headline"].columns[SHUFFLED]
+    assert estimates["identity_easy"].value <= 0.25

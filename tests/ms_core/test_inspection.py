@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from random_scorer import random_scorer
 from sdxl import sdxl_unet
 
 from ms_core.adapter import MSAdapter
-from ms_core.config import ModelCard
+from ms_core.config import CARD_FILE, SCORER_FILE, ModelCard
 from ms_core.inspection import Finding, Level, inspect_model
 from ms_core.inspection.adapter import expected_shapes
 from ms_core.inspection.headers import TensorHeader
@@ -459,6 +460,15 @@ def test_extras_that_cannot_be_used(model: Path) -> None:
         "loras/half.safetensors is empty.",
         "The ControlNet depth is made for Stable Diffusion 1.5, this model is a base whose text is 64 wide.",
     ]
+
+
+def test_a_scorer_that_the_card_tells_of_must_be_there(model: Path) -> None:
+    edit_json(model / CARD_FILE, scorer={})
+    assert the_error(model).code == "missing_file"
+    write(model / SCORER_FILE, b"no weights")
+    assert the_error(model).code == "broken_file"
+    random_scorer().save(model)
+    assert errors(model) == []
 
 
 def test_a_preset_without_its_lora_is_a_warning(model: Path) -> None:

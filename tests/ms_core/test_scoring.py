@@ -61,14 +61,38 @@ def test_other_boxes_have_a_plane_of_their_own() -> None:
     assert float((view[3] * picture_view(torch.zeros(3, 64, 64), LEFT, [RIGHT], SIDE)[4]).sum()) == pytest.approx(0.0)
 
 
-def test_a_reference_of_the_views_size_is_seen_as_it_is() -> None:
-    planes = to_planes(noise(0, SIDE, SIDE))
-    assert torch.allclose(reference_view(planes, SIDE), planes, atol=1e-5)
+@settings(max_examples=30)
+@given(left=st.integers(0, 30), top=st.integers(0, 30), width=st.integers(8, 34), height=st.integers(8, 34))
+def test_a_references_subject_is_as_large_as_one_that_fills_its_box(
+    left: int, top: int, width: int, height: int
+) -> None:
+    reference = torch.ones(3, 64, 64)
+    reference[:, top : top + height, left : left + width] = -1.0
+    box = Box.from_pixels((left, top, left + width, top + height), 64, 64)
+    own = picture_view(reference, box, [], SIDE)[3]
+    # Only at its edge, where both are soft, may they differ.
+    differs = ((1 - reference_view(reference, SIDE)[0]) / 2 - own).abs() > 0.1
+    edge = own.unfold(0, 5, 1).unfold(1, 5, 1).flatten(2)
+    assert not bool((differs[2:-2, 2:-2] & (edge.amin(2) == edge.amax(2))).any())
 
 
-def test_small_views_keep_the_mean() -> None:
-    planes = to_planes(noise(1, 96, 96))
-    assert reference_view(planes, 12).mean((1, 2)) == pytest.approx(planes.mean((1, 2)), abs=0.02)
+def test_a_reference_without_even_ground_is_seen_as_a_whole() -> None:
+    photograph = to_planes(noise(0, 96, 96))
+    view = reference_view(photograph, 12)
+    assert view[:, 2:-2, 2:-2].mean((1, 2)) == pytest.approx(photograph.mean((1, 2)), abs=0.05)
+
+
+def test_noise_on_even_ground_is_no_subject() -> None:
+    reference = torch.ones(3, 64, 64)
+    reference[:, 20:44, 20:44] = -1.0
+    speckled = reference - 0.1 * torch.rand(reference.shape, generator=torch.Generator().manual_seed(0))
+    assert (reference_view(speckled, SIDE) - reference_view(reference, SIDE)).abs().max() < 0.15
+
+
+def test_an_even_reference_is_even() -> None:
+    assert torch.allclose(
+        reference_view(torch.full((3, 40, 30), 0.3), SIDE), torch.full((3, SIDE, SIDE), 0.3), atol=1e-5
+    )
 
 
 @pytest.fixture

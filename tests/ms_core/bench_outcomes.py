@@ -1,0 +1,49 @@
+"""Outcomes for tests of what is counted: everything right unless said otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ms_core.evaluation.columns import COMPOSITES, MODEL, PASTED, THROUGH_VAE
+from ms_core.evaluation.judge import SubjectVerdict, Verdict
+from ms_core.evaluation.metrics import Outcome
+
+
+def found(**said: object) -> SubjectVerdict:
+    """A subject that is all right, but for what is said."""
+    right = {
+        "identity": True,
+        "identity_easy": True,
+        "present": True,
+        "intruded": False,
+        "iou": 1.0,
+        "treatment": None,
+    }
+    return SubjectVerdict(**(right | said))  # pyright: ignore[reportArgumentType]
+
+
+def outcome(
+    subjects: Sequence[SubjectVerdict] | None = None,
+    group: str = "headline",
+    number: int = 0,
+    *,
+    treated: bool = False,
+    swapped: bool | None = None,
+    **said: object,
+) -> Outcome:
+    """A scene of two subjects that is all right, but for what is said of its verdict."""
+    right = {"recognised": "on grass", "background": True, "inside": 1.0, "place": None, "treatment": None}
+    subjects = (found(), found()) if subjects is None else tuple(subjects)
+    verdict = Verdict(subjects=tuple(subjects), **(right | said))  # pyright: ignore[reportArgumentType]
+    return Outcome(group, number, treated, verdict, swapped)
+
+
+def columns_of(model: Sequence[Outcome], ceiling: Sequence[Outcome] | None = None) -> dict[str, list[Outcome]]:
+    """The columns that a summary needs; those that are not given are all right."""
+    perfect = [outcome([found()] * o.num_subjects, o.group, o.number, treated=o.treated) for o in model]
+    return {
+        MODEL: list(model),
+        COMPOSITES: perfect,
+        THROUGH_VAE: list(ceiling) if ceiling is not None else perfect,
+        PASTED: perfect,
+    }
