@@ -39,7 +39,7 @@ def mini(  # noqa: PLR0913 - one for each option
     ] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="All stages in a minute, on the bundled sprites.")] = False,
 ) -> None:
-    """Train the small model: VAE, references, base, adapter; the result is OUT/model."""
+    """Train the small model: VAE, references, base; the result is OUT/model."""
     from ms_core.training.mini import FULL, MODEL, SMOKE, default_processes, load_artwork, train_model
     from ms_core.training.warm_start import add_origin, begin_from, gentle, is_continued
     from worker.models import find_model

@@ -9,14 +9,12 @@ more than ``in this place``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from ms_core.data.records import SubjectRecord, TrainingSample
-from ms_core.mini.painting import LIGHTS as LIGHTS
-from ms_core.mini.painting import TILT_DEGREES as TILT_DEGREES
 from ms_core.mini.painting import (
     box_around,
     cut_centre,
@@ -146,15 +144,6 @@ class SceneComposer:
         offset = (side - inner) // 2
         canvas.paste(resized, (offset, offset), resized)
         return canvas
-
-    def exchange(self, scene: Scene) -> Scene:
-        """The scene with the sprites of its first two places exchanged."""
-        first, second, *rest = scene.placements
-        swapped = (
-            replace(first, sprite=second.sprite, colour_turn=second.colour_turn),
-            replace(second, sprite=first.sprite, colour_turn=first.colour_turn),
-        )
-        return replace(scene, placements=(*swapped, *rest))
 
     def _paint_subject(
         self,

@@ -1,6 +1,6 @@
 """Going on from a trained model: its parts are laid into a fresh run's folder, as if that run had made them.
 
-The autoencoder and the image encoder stay as they are; base and adapter are trained further, gently.
+The autoencoder and the image encoder stay as they are; UNet, text encoders and adapter are trained further, gently.
 """
 
 from __future__ import annotations

@@ -37,8 +37,18 @@ def compose(
         subjects.append(
             BenchSubject(drawing, box_around(silhouette), turned_question(rng, drawing), ask(rng, pack, drawing))
         )
-    exchanged = composer.sample(composer.exchange(scene)) if len(placements) == 2 else None
+    exchanged = composer.sample(_exchange(scene)) if len(placements) == 2 else None
     return BenchScene("headline", 0, "both", scene, original, exchanged, original.image, tuple(subjects), None)
+
+
+def _exchange(scene: Scene) -> Scene:
+    """The scene with the sprites of its two places exchanged."""
+    first, second = scene.placements
+    swapped = (
+        replace(first, sprite=second.sprite, colour_turn=second.colour_turn),
+        replace(second, sprite=first.sprite, colour_turn=first.colour_turn),
+    )
+    return replace(scene, placements=swapped)
 
 
 def ask(rng: np.random.Generator, pack: SpritePack, true: Candidate) -> Question:

@@ -113,13 +113,6 @@ def test_run_lengths_can_be_read_back(bits: list[bool]) -> None:
     assert (from_run_lengths(run_lengths(mask), 3, 4) == mask).all()
 
 
-def test_exchange_keeps_places_and_swaps_sprites(composer: SceneComposer) -> None:
-    scene = _scene(composer, "")
-    first, second = composer.exchange(scene).placements
-    assert (first.sprite, second.sprite) == (scene.placements[1].sprite, scene.placements[0].sprite)
-    assert [p.centre for p in (first, second)] == [p.centre for p in scene.placements]
-
-
 @pytest.mark.parametrize(("height", "width"), [(96, 160), (160, 96), (128, 128)])
 def test_scene_has_its_own_shape_and_shows_the_middle_of_a_square_background(
     composer: SceneComposer, height: int, width: int
