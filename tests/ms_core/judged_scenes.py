@@ -11,7 +11,7 @@ from PIL import Image
 from ms_core.evaluation.candidates import Candidate, Question
 from ms_core.evaluation.scenes import BackdropQuestion, BenchScene, BenchSubject
 from ms_core.mini.painting import box_around, from_run_lengths
-from ms_core.mini.scenes import PLAIN, Placement, Scene, SceneComposer, SceneConfig
+from ms_core.mini.scenes import PLAIN, Placement, Scene, SceneComposer
 from ms_core.mini.sprites import SpritePack
 
 SIZE = 128
@@ -26,7 +26,7 @@ def compose(
     seed: int = 5,
 ) -> BenchScene:
     """A scene with these sprites; of two, with its exchanged composite."""
-    composer = SceneComposer(pack, SceneConfig(size=SIZE))
+    composer = SceneComposer(pack)
     scene = Scene(tuple(placements), background, treatment, seed, *shape)
     original = composer.sample(scene)
     subjects = []
@@ -72,7 +72,7 @@ def with_place(scene: BenchScene, backdrops: Sequence[tuple[str, int]], true: in
 def without_subject(scene: BenchScene, pack: SpritePack, index: int) -> Image.Image:
     """The composite with one subject left out, on the same background."""
     rest = tuple(place for number, place in enumerate(scene.scene.placements) if number != index)
-    return SceneComposer(pack, SceneConfig(size=SIZE)).sample(replace(scene.scene, placements=rest)).image
+    return SceneComposer(pack).sample(replace(scene.scene, placements=rest)).image
 
 
 def _shuffle(rng: np.random.Generator, candidates: Sequence[Candidate]) -> Question:
