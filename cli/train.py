@@ -51,10 +51,11 @@ def mini(  # noqa: PLR0913 - one for each option
     recipe = SMOKE if smoke else gentle(FULL) if is_continued(out) else FULL
     count = processes if processes is not None else default_processes(device)
     unfinished = train_model(out, pack, held_out, recipe, device, count, minutes)
+    directory = out / MODEL
+    if directory.is_dir() and is_continued(out):
+        add_origin(out, directory)
     if unfinished is not None:
         typer.echo(f"The stage {unfinished} is not done yet; run the same command again to go on.")
-        return
-    directory = out / MODEL
-    if is_continued(out):
-        add_origin(out, directory)
-    typer.echo(f"The model is in {directory}; try it with: msd up --model {directory}")
+    if directory.is_dir():
+        so_far = "" if unfinished is None else " as far as it has come"
+        typer.echo(f"The model{so_far} is in {directory}; try it with: msd up --model {directory}")

@@ -140,8 +140,12 @@ class MiniTraining:
         self.load(name)
         return True
 
+    def has_come_far(self) -> bool:
+        """Whether every stage has weights, if only from a checkpoint, so that there is a model to look at."""
+        return all(self._weights(name).is_file() for name in STAGES)
+
     def save(self) -> Path:
-        """Write the trained model, with its training index, log and last sheet, to ``model/`` in the run's folder."""
+        """Write the model as trained so far, with its training index, log and last sheet, to ``model/`` in the run's folder."""
         for name in STAGES:
             self.load(name)
         directory = self.folder / MODEL
@@ -164,7 +168,7 @@ class MiniTraining:
         return facts
 
     def load(self, name: str) -> None:
-        """Load the averaged weights of a finished stage."""
+        """Load a stage's averaged weights, of its end or of its last checkpoint."""
         weights = self._weights(name)
         if not weights.is_file():
             raise ModelNotFoundError(f"The stage {name} has not been trained in {self.folder.name} yet.")
@@ -224,7 +228,7 @@ def train_model(  # noqa: PLR0913 - what a run is made of
     processes: int,
     minutes: float | None = None,
 ) -> str | None:
-    """Train every stage that is not done, for ``minutes`` in all, in several processes; then write the model.
+    """Train every stage that is not done, for ``minutes`` in all, in several processes; write the model as far as it has come.
 
     Returns:
         The stage that is not done yet.
@@ -235,7 +239,7 @@ def train_model(  # noqa: PLR0913 - what a run is made of
         minutes = 0.0
     training = MiniTraining(folder, pack, held_out, recipe, device)
     unfinished = training.run(minutes)
-    if unfinished is None:
+    if training.has_come_far():
         training.save()
     return unfinished
 

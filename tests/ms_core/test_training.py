@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from ms_core.config import ModelCard
 from ms_core.errors import CheckpointError, ModelNotFoundError
 from ms_core.mini.batches import SceneBatch, SceneStream, Share
 from ms_core.mini.random_scenes import PLAIN_SCENES, SceneOdds
@@ -21,7 +23,7 @@ from ms_core.pipeline import MSDiffusionPipeline
 from ms_core.spec import Box, GenerationSpec, Subject
 from ms_core.training.denoising_stage import rotate_references
 from ms_core.training.dropout import DropRates, draw_drops
-from ms_core.training.loop import LOG, WEIGHTS, StageConfig, Trainer, WeightAverage
+from ms_core.training.loop import DONE, LOG, WEIGHTS, StageConfig, Trainer, WeightAverage
 from ms_core.training.mini import SMOKE, STAGES, MiniTraining, load_artwork, read_log
 from ms_core.training.text import encode_captions
 from tests.ms_core.mean_colour import MeanColour
@@ -137,6 +139,7 @@ def test_the_minutes_bound_all_stages_together(tmp_path: Path) -> None:
     training = MiniTraining(tmp_path, *load_artwork(tmp_path, (), ASSETS, smoke=True), SMOKE)
     assert training.run(minutes=0.0) == "vae"
     assert not (tmp_path / "vae").exists()
+    assert not training.has_come_far()
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +159,17 @@ def test_every_stage_leaves_weights_log_and_sheet(smoke_run: MiniTraining) -> No
         assert all(json.loads(line)["stage"] == name for line in (folder / LOG).read_text().splitlines())
     telemetry = [row for row in read_log(smoke_run.folder) if row["stage"] == "base"][-1]
     assert {"reference_gain_200", "reference_gain_450", "reference_gain_700"} <= set(telemetry)
+
+
+@pytest.mark.slow
+def test_a_model_can_be_written_before_its_last_stage_is_done(smoke_run: MiniTraining, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(smoke_run.folder, tmp_path / "run"))
+    (folder / STAGES[-1] / DONE).unlink()
+    training = MiniTraining(folder, smoke_run.pack, smoke_run.pack, SMOKE)
+    assert training.run(minutes=0.0) == STAGES[-1]
+    assert training.has_come_far()
+    directory = training.save()
+    assert ModelCard.load(directory).training["base"]["pictures"] == SMOKE.base.pictures
 
 
 @pytest.mark.slow
