@@ -20,7 +20,7 @@ from transformers import (
 
 from ms_core.adapter import MSAdapter
 from ms_core.attention import Attend, fused_attention
-from ms_core.config import GenerationDefaults, ModelCard, ReferenceConfig, ResamplerConfig
+from ms_core.config import GenerationDefaults, ModelCard, Preset, ReferenceConfig, ResamplerConfig
 from ms_core.mini.unet import MiniUNet
 from ms_core.mini.vae import MiniVAE
 
@@ -83,6 +83,7 @@ def build_card() -> ModelCard:
         max_height=256,
         max_width=256,
         max_subjects=4,
+        presets={"fast": Preset("Ten steps without guidance: a quarter of the time.", 10, guidance_scale=1.0)},
     )
 
 
