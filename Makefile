@@ -23,8 +23,8 @@ demo: install ## Start the service, make one picture with it, save demo.png, sto
 # First what runs within one process, two at a time; then what starts a service of its own, which wants the machine for itself.
 # Exit status 5 means that the options left no test of a kind.
 test: install ## Run all tests, on the CPU
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not e2e" $(PYTEST_OPTIONS) || [ $$? -eq 5 ]
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m e2e $(PYTEST_OPTIONS) || [ $$? -eq 5 ]
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/e2e $(PYTEST_OPTIONS) || [ $$? -eq 5 ]
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest tests/e2e $(PYTEST_OPTIONS) || [ $$? -eq 5 ]
 
 faults: export OMP_NUM_THREADS ?= 1
 faults: install ## Ten thousand random fault schedules, and the long fault tests

@@ -13,8 +13,6 @@ from job_helpers import wait_until
 
 from worker.contract import Gone, JobState
 
-pytestmark = pytest.mark.e2e
-
 LEASE = f"msd:housekeeper:{MODEL}"
 # The lease runs for five seconds, and who stands by asks for it every second.
 TAKE_OVER_S = 10

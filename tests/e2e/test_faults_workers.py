@@ -16,7 +16,7 @@ from service_processes import ROOT, processes_of
 
 from worker.contract import JobRecord, JobState
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 SUCCEEDED, FAILED = JobState.SUCCEEDED, JobState.FAILED
 # What the service promises.

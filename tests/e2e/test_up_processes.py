@@ -17,7 +17,7 @@ from job_helpers import wait_until
 from sample_requests import good_request
 from service_processes import free_port, processes_of, run_msd, running_msd
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from worker.contract import CancelOutcome, JobState, WorkerRecord, WorkerState
 from worker.png_recipe import read_recipe
 from worker.redis_server import RedisServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 # Long enough to be met while it runs.
 LONG = {"num_inference_steps": 150, "height": 512, "width": 512}
