@@ -13,6 +13,8 @@ from job_helpers import wait_until
 
 from worker.contract import Gone, JobState
 
+pytestmark = pytest.mark.alone
+
 LEASE = f"msd:housekeeper:{MODEL}"
 # The lease runs for five seconds, and who stands by asks for it every second.
 TAKE_OVER_S = 10
