@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PICTURE ?= demo.png
+# File by file in the order of their names: the files with the longest tests are not those with the most, which xdist puts first.
+TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test faults check format clean
@@ -20,11 +22,13 @@ $(STAMP): pyproject.toml constraints.txt scripts/install
 demo: install ## Start the service, make one picture with it, save demo.png, stop
 	@$(BIN)/msd demo --out $(PICTURE) $(DEMO_OPTIONS)
 
-# First what runs within one process, two at a time; then what starts a service of its own, which wants the machine for itself.
+# First what runs within one process, then what starts services, each with a Redis, ports and a folder of its own: both two at a
+# time. At the end, one at a time, those tests of services that watch deadlines.
 # Exit status 5 means that the options left no test of a kind.
 test: install ## Run all tests, on the CPU
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not e2e" $(PYTEST_OPTIONS) || [ $$? -eq 5 ]
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m e2e $(PYTEST_OPTIONS) || [ $$? -eq 5 ]
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_AT_A_TIME) --ignore tests/e2e $(PYTEST_OPTIONS) || [ $$? -eq 5 ]
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_AT_A_TIME) -m "not alone" tests/e2e $(PYTEST_OPTIONS) || [ $$? -eq 5 ]
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m alone tests/e2e $(PYTEST_OPTIONS) || [ $$? -eq 5 ]
 
 faults: export OMP_NUM_THREADS ?= 1
 faults: install ## Ten thousand random fault schedules, and the long fault tests

@@ -1,46 +1,23 @@
-"""``msd demo``: the picture it draws, what it refuses, and that it makes its picture anew and leaves nothing behind."""
+"""``msd demo``: the picture it draws, and what it refuses."""
 
 from __future__ import annotations
 
-import signal
-import subprocess
-from pathlib import Path
-
 import pytest
-from job_helpers import wait_until
+from demo_page import panel
 from PIL import Image, ImageChops
-from service_processes import ROOT, environment, msd, processes_of, run_msd
+from service_processes import ROOT, run_msd
 
-from cli.demo_picture import COLOURS, GAP, HEADER, MARGIN, PANEL, DrawnSubject, draw_demo
-from ms_core.config import ModelCard
+from cli.demo_picture import COLOURS, PANEL, DrawnSubject, draw_demo
 from ms_core.mini.sprites import SpritePack
 
 REFERENCES = ROOT / "assets" / "demo"
 BOX = "@0.05,0.35,0.47,0.8"
 
 
-def panel(page: Image.Image, number: int) -> Image.Image:
-    """The references, the boxes or the result, by number."""
-    left = MARGIN + number * (PANEL + GAP)
-    return page.crop((left, HEADER, left + PANEL, HEADER + PANEL))
-
-
 def colours_of(picture: Image.Image) -> set[tuple[int, ...]]:
     counted = picture.getcolors(maxcolors=PANEL * PANEL)
     assert counted is not None
     return {colour for _, colour in counted}
-
-
-def demo_run(model: Path, out: Path, *options: object) -> Image.Image:
-    """Run the demo to its end and return the result that it shows."""
-    temporary = out.with_suffix(".tmp")
-    temporary.mkdir()
-    finished = run_msd("demo", "--model", model, "--out", out, *options, TMPDIR=str(temporary), MSD_DEVICE="cpu")
-    assert (finished.returncode, finished.stderr) == (0, "")
-    assert finished.stdout.count(" s  ") == 4
-    assert list(temporary.iterdir()) == []
-    with Image.open(out) as page:
-        return panel(page, 2)
 
 
 @pytest.mark.parametrize("name", ["tomato", "leafy-green"])
@@ -91,64 +68,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(options: tuple[str, 
     assert sentence in finished.stderr
 
 
-@pytest.mark.e2e
-@pytest.mark.slow
-def test_a_changed_reference_changes_the_picture(golden_model_directory: Path, tmp_path: Path) -> None:
-    first = demo_run(golden_model_directory, tmp_path / "first.png")
-    again = demo_run(golden_model_directory, tmp_path / "again.png")
-    assert ImageChops.difference(first, again).getbbox() is None
-    changed = demo_run(
-        golden_model_directory,
-        tmp_path / "changed.png",
-        *("--subject", f"tomato={REFERENCES / 'leafy-green.png'}@0.06,0.3,0.42,0.75"),
-        *("--subject", f"leafy green={REFERENCES / 'leafy-green.png'}@0.58,0.3,0.94,0.75"),
-    )
-    assert ImageChops.difference(first, changed).getbbox() is not None
-
-
-@pytest.mark.e2e
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_leaves_nothing(
-    golden_model_directory: Path, tmp_path: Path, number: signal.Signals
-) -> None:
-    command = msd("demo", "--model", golden_model_directory, "--out", tmp_path / "demo.png")
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    env = environment(TMPDIR=str(temporary), MSD_DEVICE="cpu")
-    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: "worker.main" in "".join(processes_of(temporary).values()), "a worker")
-        process.send_signal(number)
-        _, told = process.communicate(timeout=60)
-    assert (process.returncode, told) == (130, "Stopped.\n")
-    assert processes_of(temporary) == {}
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["temporary"]
-
-
-@pytest.mark.e2e
-@pytest.mark.slow
-def test_nothing_outlives_a_killed_demo(golden_model_directory: Path, tmp_path: Path) -> None:
-    command = msd("demo", "--model", golden_model_directory, "--out", tmp_path / "demo.png")
-    with subprocess.Popen(command, env=environment(TMPDIR=str(tmp_path), MSD_DEVICE="cpu")) as process:
-        wait_until(lambda: "worker.main" in "".join(processes_of(tmp_path).values()), "a worker")
-        process.kill()
-    wait_until(lambda: processes_of(tmp_path) == {}, "the end of every process", patience_s=20)
-
-
 def test_a_missing_model_is_named() -> None:
     finished = run_msd("demo", "--model", "nothing")
     assert finished.returncode == 1
     assert finished.stderr.startswith("msd: The service ended while starting. There is no model 'nothing'.")
-
-
-@pytest.mark.e2e
-@pytest.mark.slow
-def test_a_model_that_cannot_be_loaded_is_explained(tmp_path: Path) -> None:
-    model = tmp_path / "empty"
-    model.mkdir()
-    ModelCard().save(model)
-    finished = run_msd("demo", "--model", model, "--out", tmp_path / "demo.png", TMPDIR=str(tmp_path))
-    assert finished.returncode == 1
-    assert finished.stderr.startswith("msd: The service cannot work. Workers: 1 ")
-    assert finished.stderr.count("\n") == 1
-    assert processes_of(tmp_path) == {}

@@ -108,17 +108,6 @@ def the_error(section: Section) -> Finding:
 # The whole command.
 
 
-@pytest.mark.e2e
-@pytest.mark.slow
-def test_a_healthy_machine_and_model(tmp_path: Path) -> None:
-    result = run_msd("doctor", "--model", "mini", "--data", tmp_path / "data", MSD_DEVICE="cpu")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stderr == ""
-    assert "  error" not in result.stdout
-    assert "One tiny picture with mini on cpu\n  ok       A picture of 64 x 64, 2 steps: " in result.stdout
-    assert not (tmp_path / "data").exists()
-
-
 def test_json_tells_all_parts(ask: Callable[..., dict[str, Any]]) -> None:
     told = ask("--model", "mini")
     assert told["errors"] == 0

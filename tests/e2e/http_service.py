@@ -162,9 +162,9 @@ class HttpService:
         name = name or command
         log = self._exit.enter_context((self._folder / f"{name}.log").open("ab"))
         arguments = [command, "--model", str(self._model), "--data", str(self.data_dir), *options]
-        environment = os.environ | {"MSD_REDIS_URL": self.redis_url, "MSD_CPU_THREADS": "1"} | self._settings
+        settings = {"MSD_REDIS_URL": self.redis_url, "MSD_DEVICE": "cpu", "MSD_CPU_THREADS": "1", **self._settings}
         self._processes[name] = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", *arguments], cwd=ROOT, env=environment, stdout=log, stderr=log
+            [sys.executable, "-m", "cli.main", *arguments], cwd=ROOT, env=os.environ | settings, stdout=log, stderr=log
         )
 
     def _api_answers(self) -> bool:

@@ -17,8 +17,6 @@ from worker.connection import brisk_client
 from worker.contract import JobState
 from worker.housekeeper import Housekeeper
 
-pytestmark = pytest.mark.e2e
-
 CLIENTS = 8
 
 

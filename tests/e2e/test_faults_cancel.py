@@ -15,7 +15,7 @@ from service_processes import ROOT
 
 from worker.contract import JobState
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 CANCELED, SUCCEEDED = JobState.CANCELED, JobState.SUCCEEDED
 MOMENTS = 200

@@ -18,7 +18,7 @@ from service_processes import ROOT, processes_of
 
 from worker.contract import JobState, WorkerRecord, WorkerState
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 QUEUED, SUCCEEDED = JobState.QUEUED, JobState.SUCCEEDED
 GRACE_S = 4

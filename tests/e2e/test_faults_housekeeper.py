@@ -13,7 +13,7 @@ from job_helpers import wait_until
 
 from worker.contract import Gone, JobState
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.alone
 
 LEASE = f"msd:housekeeper:{MODEL}"
 # The lease runs for five seconds, and who stands by asks for it every second.

@@ -14,8 +14,6 @@ from sample_requests import good_request
 from worker.connection import PATIENT_TIMEOUT_S
 from worker.contract import JobState, new_job_id
 
-pytestmark = pytest.mark.e2e
-
 SUCCEEDED = JobState.SUCCEEDED
 
 

@@ -17,8 +17,6 @@ from sample_requests import picture_uri
 
 from worker.contract import JobState
 
-pytestmark = pytest.mark.e2e
-
 VOLUME_MB = 16
 
 

@@ -16,7 +16,7 @@ from service_processes import ROOT, processes_of
 
 from worker.contract import JobRecord, JobState
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 SUCCEEDED, FAILED = JobState.SUCCEEDED, JobState.FAILED
 # What the service promises.
@@ -78,6 +78,7 @@ def picture(service: FaultService, job_id: str) -> bytes:
     return answer.content
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["quick", pytest.param("real", marks=pytest.mark.faults)])
 def test_the_job_of_a_killed_worker_is_begun_again_soon(request: pytest.FixtureRequest, kind: str) -> None:
     """The real worker spends most of this time on importing torch and diffusers, so it wants a machine of its own."""
@@ -142,6 +143,7 @@ def test_a_lost_device_replaces_the_worker_and_fails_only_the_job_that_breaks_it
     assert before.pid not in worker_pids(real)
 
 
+@pytest.mark.alone
 def test_a_job_that_kills_two_workers_fails_and_says_so(quick: FaultService) -> None:
     job_id = quick.submit(num_inference_steps=60)
     for attempt in (1, 2):
@@ -155,6 +157,7 @@ def test_a_job_that_kills_two_workers_fails_and_says_so(quick: FaultService) -> 
     assert quick.wait_for_end(quick.submit()).state is SUCCEEDED
 
 
+@pytest.mark.alone
 def test_a_host_that_stood_still_for_longer_than_a_step_may_last_goes_on_with_its_job(quick: FaultService) -> None:
     quick.data_dir.mkdir(exist_ok=True)
     (quick.data_dir / "linger").touch()
@@ -175,6 +178,7 @@ def test_a_host_that_stood_still_for_longer_than_a_step_may_last_goes_on_with_it
     assert worker_pids(quick) == {worker}
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", ["hangs-once", "hangs-locked-once"])
 def test_a_worker_whose_step_hangs_is_replaced_in_time_and_readyz_tells(quick: FaultService, fault: str) -> None:
     quick.idle_worker()

@@ -14,8 +14,6 @@ from sample_requests import good_request, good_subject, picture_uri
 from app.examples import REQUEST_EXAMPLES
 from ms_core.spec import SCHEDULERS
 
-pytestmark = pytest.mark.e2e
-
 CAT = good_subject()
 
 

@@ -16,8 +16,6 @@ from http_service import QUICK, HttpService
 from PIL import Image
 from sample_requests import data_uri, encoded, good_request, good_subject, picture_uri, png_with_header
 
-pytestmark = pytest.mark.e2e
-
 MEBIBYTE = 1024 * 1024
 JSON = {"content-type": "application/json"}
 

@@ -17,8 +17,6 @@ from sample_requests import good_request
 
 from cli.client import Job, ServiceClient
 
-pytestmark = pytest.mark.e2e
-
 SMALL = ["--width", "64", "--height", "64", "--steps", "2"]
 CAT, TEAPOT = "cat=cat.png@0.05,0.3,0.45,0.8", "teapot=teapot.png@0.55,0.3,0.95,0.8*0.5"
 PROMPT = "a cat and a teapot on the beach"

@@ -6,8 +6,6 @@ import pytest
 from http_service import LONG, QUICK, HttpService, wait_until
 from sample_requests import good_request
 
-pytestmark = pytest.mark.e2e
-
 
 @pytest.fixture
 def live(service: HttpService) -> HttpService:

@@ -16,8 +16,6 @@ from http_service import LONG, QUICK, HttpService, wait_until
 from PIL import Image
 from sample_requests import good_request
 
-pytestmark = pytest.mark.e2e
-
 RECONNECTS = 20
 
 

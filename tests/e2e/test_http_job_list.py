@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
 from http_service import QUICK, HttpService
 from sample_requests import good_request
-
-pytestmark = pytest.mark.e2e
 
 
 def test_all_jobs_page_by_page_while_others_are_added(service: HttpService) -> None:

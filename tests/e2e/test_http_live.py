@@ -11,8 +11,6 @@ from http_service import LONG, QUICK, HttpService
 from PIL import Image
 from sample_requests import good_request, good_subject, picture_uri
 
-pytestmark = pytest.mark.e2e
-
 
 @pytest.fixture
 def live(service: HttpService) -> HttpService:

@@ -12,8 +12,6 @@ from http_service import QUICK, HttpService, wait_until
 from PIL import Image
 from sample_requests import good_request, good_subject, picture_uri
 
-pytestmark = pytest.mark.e2e
-
 REQUEST_ID = "log-test-4711"
 WORDS = "zebra-unicorn"
 

@@ -15,8 +15,6 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 from sample_requests import good_request
 
-pytestmark = pytest.mark.e2e
-
 # Long enough to look at while it runs, and never waited for.
 LONG = {"width": 512, "height": 512, "num_inference_steps": 150}
 

@@ -12,8 +12,6 @@ from sample_requests import good_request
 
 from ms_core.spec import derived_seed
 
-pytestmark = pytest.mark.e2e
-
 
 @pytest.fixture
 def live(service: HttpService) -> HttpService:

@@ -11,8 +11,6 @@ import pytest
 from http_service import LONG, QUICK, HttpService
 from sample_requests import good_request
 
-pytestmark = pytest.mark.e2e
-
 WATCHERS = 100
 
 

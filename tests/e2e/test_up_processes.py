@@ -17,7 +17,10 @@ from job_helpers import wait_until
 from sample_requests import good_request
 from service_processes import free_port, processes_of, run_msd, running_msd
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.slow
+
+# Workers that sleep instead of computing start in a moment.
+SLEEPING = {"MSD_RUNTIME": "benchmarks.sleeping_runtime:SleepingRuntime", "MSD_BENCH_STEP_S": "0.2"}
 
 
 @pytest.fixture
@@ -82,27 +85,26 @@ def test_it_says_where_it_listens_and_stops_without_a_trace(
     assert processes_of(tmp_path) == {}
 
 
-def test_a_second_one_on_the_same_data_is_refused(
-    up: subprocess.Popen[str], golden_model_directory: Path, tmp_path: Path, port: int
-) -> None:
-    read_lines(up, 5)
+def test_a_second_one_on_the_same_data_is_refused(golden_model_directory: Path, tmp_path: Path, port: int) -> None:
     data_dir = tmp_path / "data"
-    second = run_msd("up", "--model", golden_model_directory, "--data", data_dir, "--port", free_port())
+    arguments = ("up", "--model", golden_model_directory)
+    with running_msd(*arguments, "--data", data_dir, "--port", port, MSD_DEVICE="cpu", **SLEEPING) as first:
+        read_lines(first, 5)
+        second = run_msd(*arguments, "--data", data_dir, "--port", free_port())
+        third = run_msd(*arguments, "--data", tmp_path / "other", "--port", port)
+        assert first.poll() is None
     assert (second.returncode, second.stdout) == (1, "")
     assert second.stderr == (
         f"msd: Another msd up uses {data_dir}. Stop it first, or choose another directory with --data.\n"
     )
-    third = run_msd("up", "--model", golden_model_directory, "--data", tmp_path / "other", "--port", port)
     assert third.returncode == 1
     assert third.stderr.startswith(f"msd: Port {port} on 127.0.0.1 cannot be used (Address already in use).")
-    assert up.poll() is None
 
 
 def test_its_redis_is_started_again_when_it_dies(golden_model_directory: Path, tmp_path: Path, port: int) -> None:
     """A job that runs meanwhile keeps its picture, and the next one runs as if nothing had been."""
-    runtime = {"MSD_RUNTIME": "benchmarks.sleeping_runtime:SleepingRuntime", "MSD_BENCH_STEP_S": "0.2"}
     arguments = ("up", "--model", golden_model_directory, "--data", tmp_path / "data", "--port", port)
-    with running_msd(*arguments, MSD_DEVICE="cpu", **runtime) as process:
+    with running_msd(*arguments, MSD_DEVICE="cpu", **SLEEPING) as process:
         read_lines(process, 5)
         wait_until(lambda: readiness(port) == "ready", "a loaded model")
         job = submit(port, steps=20)

@@ -1,57 +1,27 @@
-"""One supervisor and its worker as real processes, with the tiny golden model and a real Redis."""
+"""Jobs handed in without the API to the worker of the live service: one supervisor and its worker, and a real Redis."""
 
 from __future__ import annotations
 
 import io
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from http_service import LONG, HttpService
 from job_helpers import Desk, wait_until
 from PIL import Image
-from service_processes import running_msd
 
 from worker.contract import CancelOutcome, JobState, WorkerRecord, WorkerState
 from worker.png_recipe import read_recipe
-from worker.redis_server import RedisServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
-
-# Long enough to be met while it runs.
-LONG = {"num_inference_steps": 150, "height": 512, "width": 512}
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("worker-data")
-
-
-@pytest.fixture(scope="module")
-def redis_server(data_dir: Path) -> Iterator[RedisServer]:
-    server = RedisServer(data_dir, data_dir / "redis.log")
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def supervisor(
-    data_dir: Path, redis_server: RedisServer, golden_model_directory: Path
-) -> Iterator[subprocess.Popen[str]]:
-    """One supervisor for all tests of this file."""
-    arguments = ("worker", "--model", golden_model_directory, "--data", data_dir)
-    settings = {"MSD_REDIS_URL": redis_server.url, "MSD_DEVICE": "cpu"}
-    with running_msd(*arguments, **settings) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def desk(
-    supervisor: subprocess.Popen[str], data_dir: Path, redis_server: RedisServer, golden_model_directory: Path
-) -> Iterator[Desk]:
-    """Hands in jobs to the supervisor's worker."""
-    desk = Desk.open(redis_server.url, data_dir, golden_model_directory.name)
+def desk(service: HttpService) -> Iterator[Desk]:
+    """Hands in jobs to the supervisor's worker, past the API."""
+    service.wait_until_ready()
+    desk = Desk.open(service.redis_url, service.data_dir, "golden")
     yield desk
     desk.client.close()
 

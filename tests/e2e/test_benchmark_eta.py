@@ -12,7 +12,6 @@ from service_processes import ROOT
 
 
 @pytest.mark.slow
-@pytest.mark.e2e
 def test_how_far_estimates_are_off_is_measured(tmp_path: Path) -> None:
     out = tmp_path / "eta.json"
     command = [sys.executable, ROOT / "benchmarks" / "eta.py", "--quick", "--out", out]

@@ -1,0 +1,3 @@
+"""Nearly all of these tests meet the model, see ``model_libraries``."""
+
+import model_libraries  # noqa: F401
