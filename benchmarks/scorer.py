@@ -1,4 +1,6 @@
-"""What a model's scorer is worth, by the benchmark's judge, on the bench's own scenes: artwork that neither was trained on.
+"""What a model's scorer is worth, by the benchmark's judge, on the bench's own scenes.
+
+All groups but ``neither`` are of artwork that neither model nor scorer was trained on.
 
     .venv/bin/python benchmarks/scorer.py --model models/mini --run runs/eval-mini
 
