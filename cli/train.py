@@ -1,13 +1,23 @@
-"""``msd train mini``: train the bundled model from openly licensed artwork, or from one's own pictures."""
+"""``msd train``: the bundled model, from openly licensed artwork or one's own pictures; and a model's scorer."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from ms_core.mini.sprites import SpritePack
+
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
+ARTWORK_HELP = (
+    "A folder of your own pictures, each called what it shows, or with the @iconify-json packages; may be given several "
+    "times. docs/mini.md tells more."
+)
+MINUTES_HELP = "Stop after so long; go on later."
+PROCESSES_HELP = "How many train together on a CPU; one for each of its cores if not given."
 
 train = typer.Typer(help="Train a model.", no_args_is_help=True)
 
@@ -20,30 +30,23 @@ def _group() -> None:
 @train.command()
 def mini(  # noqa: PLR0913 - one for each option
     out: Annotated[Path, typer.Option(help="Folder of the run; started again, it goes on.")] = Path("runs/mini"),
-    artwork: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="A folder of your own pictures, each called what it shows, or with the @iconify-json packages; "
-            "may be given several times. docs/mini.md tells more."
-        ),
-    ] = None,
+    artwork: Annotated[list[Path] | None, typer.Option(help=ARTWORK_HELP)] = None,
     start: Annotated[
         str | None,
         typer.Option("--from", help="A model to go on from, by name or path, such as mini; else from nothing."),
     ] = None,
-    minutes: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long; go on later.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.1, help=MINUTES_HELP)] = None,
     device: Annotated[str, typer.Option(help="Where to train: cpu, or cuda.")] = "cpu",
-    processes: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many train together on a CPU; one for each of its cores if not given."),
-    ] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help=PROCESSES_HELP)] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="All stages in a minute, on the bundled sprites.")] = False,
 ) -> None:
-    """Train the small model: VAE, references, base; the result is OUT/model."""
+    """Train the small model: VAE, references, base, scorer; the result is OUT/model."""
+    from ms_core.errors import InvalidInputError
     from ms_core.training.mini import FULL, MODEL, SMOKE, default_processes, load_artwork, train_model
     from ms_core.training.warm_start import add_origin, begin_from, gentle, is_continued
     from worker.models import find_model
 
+    begun = time.monotonic()
     pack, held_out = load_artwork(out, artwork or (), ASSETS, smoke)
     typer.echo(f"{len(pack)} pictures to train on, {len(held_out)} held out.")
     if start is not None:
@@ -56,6 +59,67 @@ def mini(  # noqa: PLR0913 - one for each option
         add_origin(out, directory)
     if unfinished is not None:
         typer.echo(f"The stage {unfinished} is not done yet; run the same command again to go on.")
+    else:
+        origin = None if start is None else find_model(start).directory
+        left = None if minutes is None else minutes - (time.monotonic() - begun) / 60
+        try:
+            _train_scorer(out, directory, pack, origin, left, processes, smoke)
+        except InvalidInputError as error:
+            typer.echo(f"The model gets no scorer. {error.detail}")
     if directory.is_dir():
         so_far = "" if unfinished is None else " as far as it has come"
         typer.echo(f"The model{so_far} is in {directory}; try it with: msd up --model {directory}")
+
+
+@train.command()
+def scorer(  # noqa: PLR0913 - one for each option
+    out: Annotated[Path, typer.Option(help="Folder of a run; started again, it goes on.")] = Path("runs/mini"),
+    model: Annotated[str | None, typer.Option(help="The model, by name or path; OUT/model if not given.")] = None,
+    artwork: Annotated[list[Path] | None, typer.Option(help=ARTWORK_HELP)] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="A model whose scorer to go on from, by name or path; else from nothing."),
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.1, help=MINUTES_HELP)] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help=PROCESSES_HELP)] = None,
+) -> None:
+    """Train the scorer of a model that is ready, on artwork that it was trained on, and put it into its directory."""
+    from ms_core.training.mini import MODEL, load_artwork
+    from worker.models import find_model
+
+    directory = out / MODEL if model is None else find_model(model).directory
+    origin = None if start is None else find_model(start).directory
+    pack, _ = load_artwork(out, artwork or (), ASSETS, smoke=False)
+    _train_scorer(out, directory, pack, origin, minutes, processes, smoke=False)
+
+
+def _train_scorer(  # noqa: PLR0913 - what a scorer is made of
+    out: Path,
+    directory: Path,
+    pack: SpritePack,
+    origin: Path | None,
+    minutes: float | None,
+    processes: int | None,
+    smoke: bool,
+) -> None:
+    """The last stage, of a model that is in ``directory`` already; it goes on from ``origin``'s scorer, if that has one.
+
+    Raises:
+        InvalidInputError: the artwork is too small or too uniform for it.
+    """
+    from ms_core.config import ModelCard
+    from ms_core.evaluation.own_pictures import judge_own_pictures, require_scenes
+    from ms_core.training.mini import default_processes
+    from ms_core.training.scorer import AGAIN, FOLDER, FULL, SMOKE, begin_scorer_from, split_pack, train_scorer
+
+    require_scenes(split_pack(pack))
+    recipe = SMOKE if smoke else FULL
+    if origin is not None and not smoke and ModelCard.load(origin).scorer is not None:
+        begin_scorer_from(origin, out / FOLDER)
+        recipe = AGAIN
+    count = processes if processes is not None else default_processes("cpu")
+    if not train_scorer(out / FOLDER, directory, pack, judge_own_pictures, recipe, count, minutes):
+        typer.echo("The stage scorer is not done yet; run the same command again to go on.")
+        return
+    facts = ModelCard.load(directory).training["scorer"]
+    typer.echo(f"{directory} can score its pictures: {', '.join(f'{name} {value}' for name, value in facts.items())}")

@@ -30,7 +30,17 @@ _MAX_ASPECT_RATIO = 1.5
 def draw_scene(
     rng: np.random.Generator, chooser: CandidateChooser, group: Group, number: int
 ) -> tuple[Scene, TrainingSample]:
-    """A random scene of a group and its composite, drawn until it is as the group asks.
+    """A random scene of a group and its composite, drawn until it is as the group asks; arguments as ``try_scene``."""
+    while True:
+        drawn = try_scene(rng, chooser, group, number)
+        if drawn is not None:
+            return drawn
+
+
+def try_scene(
+    rng: np.random.Generator, chooser: CandidateChooser, group: Group, number: int
+) -> tuple[Scene, TrainingSample] | None:
+    """A random scene and its composite; ``None`` if it is not as the group asks.
 
     Args:
         rng: of this scene alone.
@@ -39,21 +49,20 @@ def draw_scene(
         number: of the scene within its group.
     """
     treatment, arrangement, shape = group.turn(number)
-    composer = SceneComposer(chooser.pack, _CONFIG)
-    while True:
-        drawings = _draw_drawings(rng, chooser.pack, group, len(arrangement.sizes))
-        if not _suit(drawings, chooser, treatment, group.twins):
-            continue
-        placements = _place(rng, chooser.pack, drawings, arrangement, treatment, shape)
-        if placements is None:
-            continue
-        background = str(rng.choice(list(BACKGROUNDS)))
-        scene = Scene(placements, background, treatment, draw_seed(rng), *shape, scene_subject=group.scene_subject)
-        sample = composer.sample(scene, split="heldout")
-        drawn = sample.subjects[: len(placements)]
-        silhouettes = [from_run_lengths(subject.mask or (), *shape) for subject in drawn]
-        if arrangement.allows([s.box for s in drawn]) and shows_subjects(sample.image, _backdrop(scene), silhouettes):
-            return scene, sample
+    drawings = _draw_drawings(rng, chooser.pack, group, len(arrangement.sizes))
+    if not _suit(drawings, chooser, treatment, group.twins):
+        return None
+    placements = _place(rng, chooser.pack, drawings, arrangement, treatment, shape)
+    if placements is None:
+        return None
+    background = str(rng.choice(list(BACKGROUNDS)))
+    scene = Scene(placements, background, treatment, draw_seed(rng), *shape, scene_subject=group.scene_subject)
+    sample = SceneComposer(chooser.pack, _CONFIG).sample(scene, split="heldout")
+    drawn = sample.subjects[: len(placements)]
+    silhouettes = [from_run_lengths(subject.mask or (), *shape) for subject in drawn]
+    if arrangement.allows([s.box for s in drawn]) and shows_subjects(sample.image, _backdrop(scene), silhouettes):
+        return scene, sample
+    return None
 
 
 def draw_seed(rng: np.random.Generator) -> int:

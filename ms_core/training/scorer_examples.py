@@ -1,0 +1,77 @@
+"""What the scorer learns from: views of pictures and references, and what is true of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
+
+import torch
+from jaxtyping import Float, Int
+from safetensors.torch import (
+    load_file,  # pyright: ignore[reportUnknownVariableType] - safetensors leaves PathLike's parameter open
+    save_file,  # pyright: ignore[reportUnknownVariableType] - the same
+)
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerExamples:
+    """Questions about pictures with their answers, one in each row.
+
+    Attributes:
+        pictures: as ``ms_core.scoring.views.picture_view`` makes them.
+        references: as ``reference_view`` makes them.
+        answers: present, identity, box_iou; 0 to 1.
+        weights: of each answer; 0 where it is not known.
+        numbers: of the picture that a question is about; questions of one picture have the same.
+    """
+
+    pictures: Float[Tensor, "n 6 side side"]
+    references: Float[Tensor, "n 3 side side"]
+    answers: Float[Tensor, "n 3"]
+    weights: Float[Tensor, "n 3"]
+    numbers: Int[Tensor, " n"]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def to(self, device: torch.device) -> Self:
+        """The same examples on a device."""
+        return type(self)(*(tensor.to(device) for tensor in self._tensors()))
+
+    def rows(self, index: Tensor) -> Self:
+        """The examples of these rows, or of those where a mask is true; float32."""
+        return type(self)(*(_full(tensor[index]) for tensor in self._tensors()))
+
+    def mirrored(self) -> Self:
+        """The same examples, both views seen in a mirror."""
+        return type(self)(self.pictures.flip(-1), self.references.flip(-1), self.answers, self.weights, self.numbers)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """All examples of several parts, in order."""
+        columns = zip(*(part._tensors() for part in parts), strict=True)
+        return cls(*(torch.cat(column) for column in columns))
+
+    def save(self, path: Path) -> None:
+        """Write the examples, views in float16; never half a file."""
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in ("pictures", "references"):
+            tensors[name] = tensors[name].half()
+        part = path.with_suffix(".part")
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read examples; ``rows`` gives them in float32."""
+        return cls(**load_file(path))
+
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self.pictures, self.references, self.answers, self.weights, self.numbers
+
+
+def _full(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
