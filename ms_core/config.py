@@ -26,6 +26,9 @@ _IMAGE_ENCODERS = {
     768: "CLIP-ViT-B",
 }
 
+# Width of the codes of places on a picture; see ms_core.place_codes.
+PLACE_CODE_DIM = 32
+
 _STRICT = ConfigDict(extra="forbid")
 
 

@@ -6,8 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-NUM_FREQUENCIES, TEMPERATURE = 8, 100.0
-CODE_DIM = 4 * NUM_FREQUENCIES
+from ms_core.config import PLACE_CODE_DIM
+
+CODE_DIM, TEMPERATURE = PLACE_CODE_DIM, 100.0
+# A sine and a cosine of two coordinates at each frequency.
+NUM_FREQUENCIES = CODE_DIM // 4
 
 
 def cell_centres(height: int, width: int, device: torch.device) -> Float[Tensor, "height width 2"]:

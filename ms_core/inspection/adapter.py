@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ms_core.config import CARD_FILE, WEIGHTS_FILE, ModelCard, ResamplerConfig
+from ms_core.config import CARD_FILE, PLACE_CODE_DIM, WEIGHTS_FILE, ModelCard, ResamplerConfig
 from ms_core.inspection.components import Component
 from ms_core.inspection.files import note_missing, read_tensors
 from ms_core.inspection.findings import Notes
@@ -124,7 +124,18 @@ def _resampler_shapes(config: ResamplerConfig) -> Shapes:
         }
     for name, width in norms.items():
         shapes |= {f"{name}.weight": (width,), f"{name}.bias": (width,)}
-    return shapes
+    return shapes | _part_shapes(config)
+
+
+def _part_shapes(config: ResamplerConfig) -> Shapes:
+    if not (patches := config.patches_per_query):
+        return {}
+    return {
+        "picture_parts.to_part.weight": (config.dim, config.feature_dim, patches, patches),
+        "picture_parts.to_part.bias": (config.dim,),
+        **_linear("picture_parts.to_query", config.dim, PLACE_CODE_DIM),
+        **_linear("picture_parts.to_token", config.output_dim, PLACE_CODE_DIM),
+    }
 
 
 def _linear(name: str, height: int, width: int) -> Shapes:

@@ -16,7 +16,7 @@ from random_scorer import random_scorer
 from sdxl import sdxl_unet
 
 from ms_core.adapter import MSAdapter
-from ms_core.config import CARD_FILE, SCORER_FILE, ModelCard
+from ms_core.config import CARD_FILE, SCORER_FILE, ModelCard, ResamplerConfig
 from ms_core.inspection import Finding, Level, inspect_model
 from ms_core.inspection.adapter import expected_shapes
 from ms_core.inspection.headers import TensorHeader
@@ -93,7 +93,7 @@ def test_an_inventory_that_fits_is_well(model: Path) -> None:
 
 def test_facts_tell_what_matters() -> None:
     facts = inspect_model(MINI).facts
-    assert facts["unet"]["class"] == "UNet2DConditionModel"
+    assert facts["unet"]["class"] == "MiniUNet"
     assert facts["unet"]["cross_attention_dim"] == 320
     assert facts["unet"]["block_out_channels"] == [96, 192]
     assert facts["image_encoder"]["hidden_size"] == 192
@@ -484,6 +484,13 @@ def test_the_expected_shapes_are_those_of_the_released_adapter() -> None:
     expected = expected_shapes(ModelCard(), as_headers(shapes_of(unet)))
     assert expected == shapes_of(adapter)
     assert len(expected) == 200
+
+
+def test_the_expected_shapes_are_those_of_queries_that_start_from_their_parts() -> None:
+    unet, card = sdxl_unet(), ModelCard(resampler=ResamplerConfig(patches_per_query=4))
+    with torch.device("meta"):
+        adapter = MSAdapter.for_unet(unet, card)
+    assert expected_shapes(card, as_headers(shapes_of(unet))) == shapes_of(adapter)
 
 
 def shapes_of(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
