@@ -78,7 +78,7 @@ def build_card() -> ModelCard:
         ),
         reference=ReferenceConfig(size=REFERENCE_SIZE, background=REFERENCE_BACKGROUND, crop=True),
         defaults=GenerationDefaults(
-            height=128, width=128, num_inference_steps=20, guidance_scale=3.0, scale=1.0, negative_prompt=""
+            height=128, width=128, num_inference_steps=20, guidance_scale=2.0, scale=1.0, negative_prompt=""
         ),
         max_height=256,
         max_width=256,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def sample_batch(
-    stage: DenoisingStage, batch: SceneBatch, steps: int = 20, guidance_scale: float = 3.0
+    stage: DenoisingStage, batch: SceneBatch, steps: int = 20, guidance_scale: float = 2.0
 ) -> Float[Tensor, "b 3 height width"]:
     """Pictures in [-1, 1] for a batch's captions, references and boxes, always from the same noise."""
     rows, (height, width) = len(batch.captions), (side // 8 for side in batch.images.shape[-2:])
