@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 REFERENCES = Path(__file__).resolve().parent.parent / "assets" / "demo"
 PROMPT = "a tomato and a leafy green on a wooden table"
 SUBJECTS = [
-    f"tomato={REFERENCES / 'tomato.png'}@0.06,0.3,0.42,0.75",
-    f"leafy green={REFERENCES / 'leafy-green.png'}@0.58,0.3,0.94,0.75",
+    f"tomato={REFERENCES / 'tomato.png'}@0.05,0.34,0.45,0.74",
+    f"leafy green={REFERENCES / 'leafy-green.png'}@0.55,0.34,0.95,0.74",
 ]
 READY_TIMEOUT_S = 300.0
 STOP_GRACE_S = 30.0

@@ -37,8 +37,8 @@ def test_a_changed_reference_changes_the_picture(golden_model_directory: Path, t
     changed = demo_run(
         golden_model_directory,
         tmp_path / "changed.png",
-        *("--subject", f"tomato={REFERENCES / 'leafy-green.png'}@0.06,0.3,0.42,0.75"),
-        *("--subject", f"leafy green={REFERENCES / 'leafy-green.png'}@0.58,0.3,0.94,0.75"),
+        *("--subject", f"tomato={REFERENCES / 'leafy-green.png'}@0.05,0.34,0.45,0.74"),
+        *("--subject", f"leafy green={REFERENCES / 'leafy-green.png'}@0.55,0.34,0.95,0.74"),
     )
     assert ImageChops.difference(first, changed).getbbox() is not None
 
