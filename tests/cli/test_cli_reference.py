@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from cli.reference import reference
-from ms_core.config import ReferenceConfig
+from ms_core.config import ModelCard
 from ms_core.references import ReferencePreprocessor, preview
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def uniform(tmp_path: Path) -> Path:
 
 def expected(*paths: Path, cutout: bool) -> Image.Image:
     """What the bundled model's preprocessor gives."""
-    preprocessor = ReferencePreprocessor.load(MINI / "image_encoder", ReferenceConfig(size=128))
+    preprocessor = ReferencePreprocessor.load(MINI / "image_encoder", ModelCard.load(MINI).reference)
     return preview([preprocessor.see(Image.open(path), cutout) for path in paths])
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from ms_core.evaluation.candidates import Candidate, Question
 from ms_core.evaluation.scenes import BackdropQuestion, BenchScene, BenchSubject
-from ms_core.mini.painting import box_around, from_run_lengths
-from ms_core.mini.scenes import PLAIN, Placement, Scene, SceneComposer
+from ms_core.mini.painting import PLAIN, box_around, from_run_lengths
+from ms_core.mini.scenes import Placement, Scene, SceneComposer
 from ms_core.mini.sprites import SpritePack
 
 SIZE = 128

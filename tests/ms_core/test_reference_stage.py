@@ -13,7 +13,8 @@ from ms_core.mini.random_scenes import PLAIN_SCENES
 from ms_core.mini.recipe import build_model, train_tokenizer
 from ms_core.mini.reference_batches import POINTS, ReferenceStream
 from ms_core.mini.sprites import SpritePack
-from ms_core.training.reference_stage import CELLS, ReferenceReading, ReferenceStage, cell_values
+from ms_core.training.reference_stage import CELLS, ReferenceReading, ReferenceStage, cell_values, normalise_references
+from ms_core.training.text import encode_phrases
 
 ASSETS = Path(__file__).parents[2] / "assets"
 
@@ -41,7 +42,9 @@ def test_painting_puts_every_cell_where_it_was_read(stage: ReferenceStage) -> No
     with torch.no_grad():
         painted = stage._paint(stage.held_out)
         place = torch.tensor([5.5 / CELLS, 3.5 / CELLS]).expand(8, 1, 2)
-        read = stage._read(stage.held_out, place)[:, 0]
+        batch = stage.held_out
+        features = stage.trained.features(normalise_references(batch.references))
+        read = stage.trained.read(features, encode_phrases(stage.model, batch.phrases), batch.boxes, place)[:, 0]
     torch.testing.assert_close(cell_values(painted)[:, 3 * CELLS + 5], read, atol=1e-5, rtol=0)
 
 

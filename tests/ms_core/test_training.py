@@ -61,10 +61,10 @@ def test_interrupted_training_keeps_its_steps(tmp_path: Path, pack: SpritePack) 
     trainer = _trainer(tmp_path, 16)
     train = trainer._train
 
-    def interrupt(batch: SceneBatch) -> float:
+    def interrupt(batch: SceneBatch, stop: bool) -> tuple[float, bool]:
         if trainer.step == 3:
             raise KeyboardInterrupt
-        return train(batch)
+        return train(batch, stop)
 
     trainer._train = interrupt
     with pytest.raises(KeyboardInterrupt):
