@@ -7,6 +7,7 @@ other at the end of every small kernel, and beside other programs they mostly wa
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 _dist: Any = torch.distributed
+
+# For how long one that lost another waits for it to be heard first.
+PATIENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,5 +109,10 @@ def _join(rank: int, size: int, meeting: str, train: Callable[..., None], argume
     _dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
     try:
         train(Team(rank, size), *arguments)
+    except RuntimeError as error:
+        if "gloo" in str(error):
+            # It only lost another one, which is to say why it failed before this one ends.
+            time.sleep(PATIENCE_SECONDS)
+        raise
     finally:
         _dist.destroy_process_group()
