@@ -36,10 +36,11 @@ def fit_boxes(
         aspects: width over height of what shall stand in each, in pixels.
         picture_aspect: width over height of the picture.
     """
-    start, end = boxes.float().split(2, dim=-1)
-    extent, middle = end - start, (start + end) / 2
-    excess = (extent[..., 0] / extent[..., 1].clamp(min=1e-6) * picture_aspect / aspects).unsqueeze(-1)
-    half = extent / 2 * torch.cat([1 / excess.clamp(min=1), excess.clamp(max=1)], dim=-1)
+    corners = boxes.float()
+    extent, middle = corners[..., 2:] - corners[..., :2], (corners[..., 2:] + corners[..., :2]) / 2
+    height = torch.clamp(extent[..., 1:], min=1e-6)
+    excess = extent[..., :1] / height * picture_aspect / torch.unsqueeze(aspects, -1)
+    half = extent / 2 * torch.cat([1 / torch.clamp(excess, min=1), torch.clamp(excess, max=1)], dim=-1)
     whole = (boxes == torch.tensor([0.0, 0.0, 1.0, 1.0], device=boxes.device)).all(-1, keepdim=True)
     return torch.where(whole, boxes, torch.cat([middle - half, middle + half], dim=-1))
 
