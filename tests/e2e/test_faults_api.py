@@ -95,6 +95,7 @@ def test_the_api_is_killed_while_it_accepts_jobs(service: FaultService, kills: i
         assert service.wait_for_end(job_id).state is JobState.SUCCEEDED
     # Jobs that were queued and not answered end too.
     wait_until(lambda: not service.jobs.active(MODEL), "the end of every job")
+    wait_until(lambda: not service.client.exists(f"rq:wip:generate-{MODEL}"), "RQ, which ends a job after us")
     clear_leftovers(service)
     known = {record.folder for record in (service.record(job_id) for job_id, _ in service.jobs.ids(limit=100_000))}
     owner_dir = service.data_dir / "local"
@@ -108,6 +109,7 @@ def test_the_api_is_killed_while_it_accepts_jobs(service: FaultService, kills: i
 def test_a_folder_whose_job_was_never_accepted_is_cleared_and_others_stay(service: FaultService) -> None:
     job_id = service.submit(num_inference_steps=1)
     service.wait_for_end(job_id)
+    wait_until(lambda: not service.client.keys("rq:job:*"), "the end of RQ's own records")
     files = {path for path in (service.data_dir / "local").rglob("*") if path.is_file()}
     with service.artifacts.new_folder("never-accepted-job") as folder:
         folder.save_picture(b"of a request that was never answered")
