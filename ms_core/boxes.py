@@ -26,6 +26,25 @@ def boxes_to_masks(boxes: Float[Tensor, "*subjects 4"], height: int, width: int)
     return in_rows.unsqueeze(-1) & in_columns.unsqueeze(-2)
 
 
+def fit_boxes(
+    boxes: Float[Tensor, "*subjects 4"], aspects: Float[Tensor, "*subjects"], picture_aspect: float
+) -> Float[Tensor, "*subjects 4"]:
+    """The largest boxes of given proportions within boxes and in their middle; a box that is the whole picture stays.
+
+    Args:
+        boxes: normalised xyxy; four zeros stay four zeros.
+        aspects: width over height of what shall stand in each, in pixels.
+        picture_aspect: width over height of the picture.
+    """
+    corners = boxes.float()
+    extent, middle = corners[..., 2:] - corners[..., :2], (corners[..., 2:] + corners[..., :2]) / 2
+    height = torch.clamp(extent[..., 1:], min=1e-6)
+    excess = extent[..., :1] / height * picture_aspect / torch.unsqueeze(aspects, -1)
+    half = extent / 2 * torch.cat([1 / torch.clamp(excess, min=1), torch.clamp(excess, max=1)], dim=-1)
+    whole = (boxes == torch.tensor([0.0, 0.0, 1.0, 1.0], device=boxes.device)).all(-1, keepdim=True)
+    return torch.where(whole, boxes, torch.cat([middle - half, middle + half], dim=-1))
+
+
 def attention_grids(height: int, width: int) -> dict[int, tuple[int, int]]:
     """Grids (height, width) of a UNet's levels, by their number of cells, from the latents' size in cells.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from ms_core.adapter import MSAdapter
 from ms_core.attention_data import AttentionData, AutoLayoutMaps, SubjectBatch
 from ms_core.batch import ResolvedSpec
+from ms_core.boxes import fit_boxes
 from ms_core.config import ModelCard
 from ms_core.errors import PhraseNotFoundError
 from ms_core.phrases import TokenSpan, cut_text, token_spans
@@ -123,26 +124,30 @@ class Conditioner:
         counts = [len(row.spec.subjects) for row in batch]
         boxes = torch.tensor([_box_or_zeros(subject) for subject in subjects], device=self.device)
         grounded = torch.tensor([row.spec.grounding for row in batch for _ in row.spec.subjects], device=self.device)
-        tokens = self._subject_tokens(subjects, phrase_embeds, boxes, grounded)
+        tokens = self._subject_tokens(subjects, phrase_embeds, boxes, grounded, batch[0].width / batch[0].height)
         scales = [torch.tensor(row.subject_scales, device=self.device) for row in batch]
         placement = Placement.from_rows([row.spec.subjects for row in batch], self.device)
         return SubjectBatch.from_rows(
             tokens.split_with_sizes(counts), boxes.split_with_sizes(counts), scales, placement
         )
 
-    def _subject_tokens(
+    def _subject_tokens(  # noqa: PLR0913 - what tokens are made of
         self,
         subjects: Sequence[Subject],
         phrase_embeds: Float[Tensor, "subjects phrase_dim"],
         boxes: Float[Tensor, "subjects 4"],
         grounded: Bool[Tensor, " subjects"],
+        picture_aspect: float,
     ) -> Float[Tensor, "subjects queries dim"]:
-        """The mean of each subject's tokens over its pictures, each with the subject's phrase and box."""
+        """The mean of each subject's tokens over its pictures, each with the subject's phrase and its place in the box."""
         features = self.reader.features(subjects).to(self.adapter.dtype)
         counts = [len(subject.images) for subject in subjects]
         owners = torch.tensor([row for row, count in enumerate(counts) for _ in range(count)], device=self.device)
+        places = boxes[owners]
+        if self.reader.keeps_proportions:
+            places = fit_boxes(places, self.reader.aspects(subjects).to(self.device), picture_aspect)
         with self.residency.use("resampler"):
-            tokens = self.adapter.resampler(features, phrase_embeds[owners], boxes[owners], grounded[owners])
+            tokens = self.adapter.resampler(features, phrase_embeds[owners], places, grounded[owners])
         return torch.stack([of_pictures.mean(dim=0) for of_pictures in tokens.split_with_sizes(counts)])
 
     def _phrase_embeds(self, phrases: Sequence[str]) -> Float[Tensor, "subjects phrase_dim"]:

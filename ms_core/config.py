@@ -76,6 +76,8 @@ class ReferenceConfig:
         background: RGB, 0 to 255, laid under transparent pictures.
         crop: whether the picture is first cut to what differs from the background, as the paper's training cuts
             references to their subject's box.
+        keep_proportions: whether a subject is told to stand in the largest box of its reference's own proportions within
+            its box, so that a box need not have them; masks cover the whole box all the same.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -83,6 +85,7 @@ class ReferenceConfig:
     size: int = 512
     background: tuple[int, int, int] = (255, 255, 255)
     crop: bool = False
+    keep_proportions: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,13 @@ class SeenPicture:
 
     Attributes:
         image: RGB, ``crop_to`` pixels a side.
+        aspect: width over height before it was squashed.
         method: how its subject was cut out; ``None`` if that was not asked for.
         found: False if no subject could be cut out, so that all of the picture is there.
     """
 
     image: Image.Image
+    aspect: float = 1.0
     method: Method | None = None
     found: bool = True
 
@@ -81,17 +83,14 @@ class ReferencePreprocessor:
 
     def square(self, image: Image.Image) -> Image.Image:
         """The picture turned by its EXIF tag, laid on the background, and squashed to the reference square; RGB."""
-        laid = opaque(ImageOps.exif_transpose(image), self.reference.background)
-        if self.reference.crop:
-            laid = crop_to_subject(laid, self.reference.background)
-        return laid.resize((self.reference.size, self.reference.size))
+        return self._squash(self._lay(image))
 
     def see(self, image: Image.Image, cutout: bool = False) -> SeenPicture:
         """A reference picture of any size and mode as the image encoder will see it, its subject cut out if asked for."""
-        if not cutout:
-            return SeenPicture(self._encoder_crop(self.square(image)))
-        subject = cut_out(image)
-        return SeenPicture(self._encoder_crop(self.square(subject.image)), subject.method, subject.found)
+        subject = cut_out(image) if cutout else None
+        laid = self._lay(image if subject is None else subject.image)
+        seen = SeenPicture(self._encoder_crop(self._squash(laid)), laid.width / laid.height)
+        return seen if subject is None else replace(seen, method=subject.method, found=subject.found)
 
     def __call__(self, images: Sequence[Image.Image]) -> Float[Tensor, "b 3 crop_to crop_to"]:
         """Pixel values of reference pictures of any size and mode, for the image encoder; float32."""
@@ -102,6 +101,13 @@ class ReferencePreprocessor:
         values = torch.tensor(np.array(picture.image)).permute(2, 0, 1).contiguous().float() / 255.0
         mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (self.mean, self.std))
         return (values - mean) / std
+
+    def _lay(self, image: Image.Image) -> Image.Image:
+        laid = opaque(ImageOps.exif_transpose(image), self.reference.background)
+        return crop_to_subject(laid, self.reference.background) if self.reference.crop else laid
+
+    def _squash(self, laid: Image.Image) -> Image.Image:
+        return laid.resize((self.reference.size, self.reference.size))
 
     def _encoder_crop(self, square: Image.Image) -> Image.Image:
         resized = square.resize((self.resize_to, self.resize_to), Image.Resampling.BICUBIC)

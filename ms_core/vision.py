@@ -82,6 +82,15 @@ class ReferenceReader:
             self._features.put(key, found[key])
         return torch.cat([found[key] for key in keys]).to(self._residency.device)
 
+    @property
+    def keeps_proportions(self) -> bool:
+        """Whether subjects are to stand in their boxes with the proportions of their references."""
+        return self._preprocessor.reference.keep_proportions
+
+    def aspects(self, subjects: Sequence[Subject]) -> Float[Tensor, " pictures"]:
+        """Width over height of what each subject's pictures show, the subjects in order; on the CPU."""
+        return torch.tensor([seen.aspect for subject in subjects for seen in self.see(subject)])
+
     def cutout_warnings(self, spec: GenerationSpec) -> tuple[GenerationWarning, ...]:
         """One for each picture of a spec whose subject should have been cut out and could not be."""
         return tuple(

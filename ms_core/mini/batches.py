@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from ms_core.boxes import fit_boxes
 from ms_core.data.records import TrainingSample
 from ms_core.mini.random_scenes import SceneDrawer, SceneOdds
 from ms_core.mini.recipe import REFERENCE_BACKGROUND, REFERENCE_SIZE, VISION_SIZE
@@ -34,6 +35,7 @@ class SceneBatch:
         images: targets, 0 to 255.
         references: as the image encoder sees them, 0 to 255.
         boxes: normalised xyxy.
+        places: where in its box each subject is to stand, with its reference's proportions; normalised xyxy.
         present: False for padding.
         captions, phrases: in the order of the rows.
     """
@@ -41,6 +43,7 @@ class SceneBatch:
     images: UInt8[Tensor, "b 3 height width"]
     references: UInt8[Tensor, "b subjects 3 size size"]
     boxes: Float[Tensor, "b subjects 4"]
+    places: Float[Tensor, "b subjects 4"]
     present: Bool[Tensor, "b subjects"]
     captions: tuple[str, ...]
     phrases: tuple[tuple[str, ...], ...]
@@ -51,6 +54,7 @@ class SceneBatch:
             self.images[:rows],
             self.references[:rows],
             self.boxes[:rows],
+            self.places[:rows],
             self.present[:rows],
             self.captions[:rows],
             self.phrases[:rows],
@@ -63,6 +67,7 @@ class SceneBatch:
             images=self.images.to(device),
             references=self.references.to(device),
             boxes=self.boxes.to(device),
+            places=self.places.to(device),
             present=self.present.to(device),
         )
 
@@ -75,26 +80,29 @@ def collate(samples: list[TrainingSample]) -> SceneBatch:
     """Stack samples into one batch."""
     most = max(len(sample.subjects) for sample in samples)
     references = torch.zeros(len(samples), most, 3, VISION_SIZE, VISION_SIZE, dtype=torch.uint8)
-    boxes = torch.zeros(len(samples), most, 4)
+    boxes, aspects = torch.zeros(len(samples), most, 4), torch.ones(len(samples), most)
     present = torch.zeros(len(samples), most, dtype=torch.bool)
     for row, sample in enumerate(samples):
         for column, subject in enumerate(sample.subjects):
-            references[row, column] = to_bytes_tensor(as_seen(subject.reference))
+            drawing = crop_to_subject(subject.reference, REFERENCE_BACKGROUND)
+            references[row, column] = to_bytes_tensor(as_seen(drawing))
+            aspects[row, column] = drawing.width / drawing.height
             boxes[row, column] = torch.tensor(subject.box.as_tuple())
             present[row, column] = True
     return SceneBatch(
         images=torch.stack([to_bytes_tensor(sample.image) for sample in samples]),
         references=references,
         boxes=boxes,
+        places=fit_boxes(boxes, aspects, samples[0].width / samples[0].height),
         present=present,
         captions=tuple(sample.caption for sample in samples),
         phrases=tuple(tuple(subject.phrase for subject in sample.subjects) for sample in samples),
     )
 
 
-def as_seen(reference: Image.Image) -> Image.Image:
-    """A reference picture (RGB) as the pipeline shows it to the image encoder: cut to its subject and squashed."""
-    square = crop_to_subject(reference, REFERENCE_BACKGROUND).resize((REFERENCE_SIZE, REFERENCE_SIZE))
+def as_seen(drawing: Image.Image) -> Image.Image:
+    """A reference picture (RGB) that is cut to its subject, squashed as the pipeline shows it to the image encoder."""
+    square = drawing.resize((REFERENCE_SIZE, REFERENCE_SIZE))
     return square.resize((VISION_SIZE, VISION_SIZE), Image.Resampling.BICUBIC)
 
 
@@ -138,7 +146,7 @@ class SceneStream(IterableDataset[SceneBatch]):
 
     def __init__(self, pack: SpritePack, odds: SceneOdds, share: Share) -> None:
         super().__init__()
-        self.composer = SceneComposer(pack, SceneConfig(reference_size=TRAINING_REFERENCE, box_margin=odds.box_margin))
+        self.composer = SceneComposer(pack, SceneConfig(TRAINING_REFERENCE, odds.box_margin, odds.loose))
         self.drawer = SceneDrawer(pack, odds)
         self.subjects = odds.subjects
         self.share = share

@@ -157,6 +157,21 @@ def box_around(silhouette: Bool[np.ndarray, "height width"], margins: Sequence[f
     )
 
 
+def loosen(box: Box, factor: float, upright: bool) -> Box:
+    """The box made so many times as high (``upright``) or as wide around its middle, as far as the picture has room."""
+
+    def stretched(start: float, end: float) -> tuple[float, float]:
+        middle, half = (start + end) / 2, (end - start) / 2
+        half = max(half, min(half * factor, middle, 1 - middle))
+        return max(0.0, middle - half), min(1.0, middle + half)
+
+    if upright:
+        y_min, y_max = stretched(box.y_min, box.y_max)
+        return Box(box.x_min, y_min, box.x_max, y_max)
+    x_min, x_max = stretched(box.x_min, box.x_max)
+    return Box(x_min, box.y_min, x_max, box.y_max)
+
+
 def run_lengths(mask: Bool[np.ndarray, "height width"]) -> tuple[int, ...]:
     """Run lengths of a boolean array over its rows, the first run False."""
     flat = mask.ravel()

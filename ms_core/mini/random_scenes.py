@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ms_core.mini.backgrounds import BACKGROUNDS
-from ms_core.mini.painting import PLAIN, TREATMENTS
+from ms_core.mini.painting import LIGHTS, PLAIN, POSES
 from ms_core.mini.scenes import Placement, Scene
 from ms_core.mini.sprites import SpritePack
 from ms_core.mini.variation import draw_variation
@@ -31,8 +31,10 @@ class SceneOdds:
         twins: the first two subjects are the same thing by two artists.
         scene_subject: the last subject is the background itself.
         treatment, colour_turn, variation: each of a scene, a subject, a subject.
+        pose: of a treatment: it turns the subjects and is not a light, which is learnt more quickly.
         subjects: weights of one, two, three, four subjects.
         box_margin: a box may exceed its sprite on each side by up to this share of the sprite's side.
+        loose: of a subject: its box is made up to twice as wide or as high, its sprite in the middle.
     """
 
     shapes: tuple[tuple[tuple[int, int], float], ...] = (((128, 128), 0.84), ((96, 160), 0.08), ((160, 96), 0.08))
@@ -41,16 +43,25 @@ class SceneOdds:
     overlap: float = 0.15
     twins: float = 0.15
     scene_subject: float = 0.06
-    treatment: float = 0.3
+    treatment: float = 0.35
+    pose: float = 0.6
     colour_turn: float = 0.5
     variation: float = 0.5
     subjects: tuple[float, float, float, float] = (0.125, 0.5, 0.25, 0.125)
     box_margin: float = 0.03
+    loose: float = 0.4
 
 
 # What telemetry and sheets look at: usual scenes without treatment, of drawings as they are.
 PLAIN_SCENES = SceneOdds(
-    shapes=(((128, 128), 1.0),), extreme=0.0, overlap=0.0, twins=0.0, scene_subject=0.0, treatment=0.0, variation=0.0
+    shapes=(((128, 128), 1.0),),
+    extreme=0.0,
+    overlap=0.0,
+    twins=0.0,
+    scene_subject=0.0,
+    treatment=0.0,
+    variation=0.0,
+    loose=0.0,
 )
 
 
@@ -77,12 +88,15 @@ class SceneDrawer:
         return Scene(
             placements=tuple(self._place(rng, sprite, *place) for sprite, place in zip(sprites, places, strict=True)),
             background=str(rng.choice(list(BACKGROUNDS))),
-            treatment=str(rng.choice(TREATMENTS)) if rng.random() < odds.treatment else PLAIN,
+            treatment=self._treatment(rng) if rng.random() < odds.treatment else PLAIN,
             seed=int(rng.integers(2**31)),
             height=shape[0],
             width=shape[1],
             scene_subject=scene_subject,
         )
+
+    def _treatment(self, rng: np.random.Generator) -> str:
+        return str(rng.choice(POSES if rng.random() < self._odds.pose else list(LIGHTS)))
 
     def _sprites(self, rng: np.random.Generator, count: int) -> list[int]:
         chosen = rng.choice(len(self._concepts), size=count, replace=len(self._concepts) < count)

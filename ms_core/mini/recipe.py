@@ -76,14 +76,18 @@ def build_card() -> ModelCard:
             output_dim=WIDTH_1 + WIDTH_2,
             patches_per_query=VISION_SIZE // VISION_PATCH // 4,
         ),
-        reference=ReferenceConfig(size=REFERENCE_SIZE, background=REFERENCE_BACKGROUND, crop=True),
+        reference=ReferenceConfig(
+            size=REFERENCE_SIZE, background=REFERENCE_BACKGROUND, crop=True, keep_proportions=True
+        ),
         defaults=GenerationDefaults(
             height=128, width=128, num_inference_steps=20, guidance_scale=2.0, scale=1.0, negative_prompt=""
         ),
         max_height=256,
         max_width=256,
         max_subjects=4,
-        presets={"fast": Preset("Ten steps without guidance: a quarter of the time.", 10, guidance_scale=1.0)},
+        presets={
+            "fast": Preset("Ten steps without guidance: a quarter of the time.", 10, guidance_scale=1.0, scale=1.2)
+        },
     )
 
 

@@ -15,9 +15,11 @@ from torch.utils.data import IterableDataset
 from ms_core.mini.batches import TRAINING_REFERENCE, Share, as_seen, to_bytes_tensor
 from ms_core.mini.painting import box_around, turn_hue
 from ms_core.mini.random_scenes import SceneOdds
+from ms_core.mini.recipe import REFERENCE_BACKGROUND
 from ms_core.mini.scenes import SceneComposer, SceneConfig
 from ms_core.mini.sprites import SpritePack
 from ms_core.mini.variation import draw_variation, vary
+from ms_core.references import crop_to_subject
 from ms_core.spec import Box
 
 # Pixels of the canvas on which a subject is placed, of one point of it, and of one cell of the latents.
@@ -86,7 +88,8 @@ class ReferenceStream(IterableDataset[ReferenceBatch]):
         margins = rng.uniform(0, self._odds.box_margin, 4).tolist()
         box: Box = box_around(np.asarray(canvas.getchannel("A")) > _OPAQUE, margins)
         reference = self._composer.reference(drawing, rng.uniform(0.7, 0.95))
-        return to_bytes_tensor(as_seen(reference)), box.as_tuple(), to_points(canvas), pack.sprites[index].phrase
+        seen = as_seen(crop_to_subject(reference, REFERENCE_BACKGROUND))
+        return to_bytes_tensor(seen), box.as_tuple(), to_points(canvas), pack.sprites[index].phrase
 
 
 def place(drawing: Image.Image, rng: np.random.Generator) -> Image.Image:

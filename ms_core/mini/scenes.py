@@ -19,6 +19,7 @@ from ms_core.mini.painting import (
     box_around,
     cut_centre,
     light,
+    loosen,
     paint_backdrop,
     paint_sprite,
     run_lengths,
@@ -39,10 +40,12 @@ class SceneConfig:
     Attributes:
         reference_size: side of the reference, in pixels.
         box_margin: a box may exceed its sprite on each side by up to this share of the sprite's side.
+        loose: share of the boxes that are made up to twice as wide or as high, their sprite in the middle.
     """
 
     reference_size: int = 64
     box_margin: float = 0.06
+    loose: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +162,14 @@ class SceneComposer:
         silhouette = paint_sprite(
             canvas, drawing, placement.centre, placement.size, treatment, mirrored=placement.mirrored
         )
+        box = box_around(silhouette, rng.uniform(0, self.config.box_margin, 4).tolist())
+        # Where no box is loose, nothing is drawn for it: the bench's scenes stay as they are.
+        if self.config.loose and rng.random() < self.config.loose:
+            box = loosen(box, float(rng.uniform(1, 2)), upright=bool(rng.random() < 0.5))
         return SubjectRecord(
             phrase=sprite.phrase,
             phrase_span=span,
-            box=box_around(silhouette, rng.uniform(0, self.config.box_margin, 4).tolist()),
+            box=box,
             mask=run_lengths(silhouette),
             reference=self.reference(drawing, rng.uniform(0.7, 0.95)),
             reference_source=f"{sprite.artist}/{sprite.name}",

@@ -105,7 +105,7 @@ class DenoisingStage:
         phrases = [phrase for row in batch.phrases for phrase in row]
         phrase_embeds = encode_phrases(self.model, phrases)
         grounded = ~drop_grounding[:, None].expand(rows, most)[batch.present]
-        flat = self.model.adapter.resampler(features, phrase_embeds, batch.boxes[batch.present], grounded)
+        flat = self.model.adapter.resampler(features, phrase_embeds, batch.places[batch.present], grounded)
         tokens = flat.new_zeros(rows, most, *flat.shape[1:])
         tokens[batch.present] = flat
         present = batch.present & ~drop_image[:, None]

@@ -69,7 +69,7 @@ class MiniRecipe:
 FULL = MiniRecipe(
     vae=StageConfig(pictures=15_000, batch_size=8, learning_rate=8e-4, decay=0.5, seed=1),
     references=StageConfig(pictures=64_000, batch_size=64, learning_rate=1e-3, decay=0.5, seed=2),
-    base=StageConfig(pictures=60_000, batch_size=16, learning_rate=6e-4, seed=3),
+    base=StageConfig(pictures=134_000, batch_size=16, learning_rate=6e-4, seed=3),
 )
 SMOKE = MiniRecipe(
     vae=StageConfig(pictures=16, batch_size=4, warmup=2),

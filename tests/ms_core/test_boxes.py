@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ms_core.boxes import attention_grids, boxes_to_masks
+from ms_core.boxes import attention_grids, boxes_to_masks, fit_boxes
 
 GRIDS = [(64, 64), (32, 32), (25, 33), (13, 17), (7, 9), (1, 1), (1, 8), (52, 76)]
 
@@ -77,3 +77,26 @@ def test_grids_are_those_of_stride_two_convolutions(height: int, width: int) -> 
     convolution = torch.nn.Conv2d(1, 1, 3, stride=2, padding=1, device="meta")
     for smaller, larger in zip(grids[1:], grids[:-1], strict=True):
         assert tuple(convolution(torch.empty(1, *larger, device="meta")).shape[1:]) == smaller
+
+
+positive = st.floats(0.1, 10.0)
+
+
+@given(boxes(), positive, positive)
+def test_a_fitted_box_lies_in_the_middle_has_its_proportions_and_fills_one_direction(
+    box: tuple[float, float, float, float], aspect: float, picture_aspect: float
+) -> None:
+    x_min, y_min, x_max, y_max = box
+    assume(min(x_max - x_min, y_max - y_min) > 0.01 and box != (0, 0, 1, 1))
+    [fitted] = fit_boxes(torch.tensor([box]), torch.tensor([aspect]), picture_aspect).tolist()
+    width, height = fitted[2] - fitted[0], fitted[3] - fitted[1]
+    assert width / height * picture_aspect == pytest.approx(aspect, rel=1e-3)
+    assert fitted[0] + fitted[2] == pytest.approx(x_min + x_max, abs=1e-5)
+    assert fitted[1] + fitted[3] == pytest.approx(y_min + y_max, abs=1e-5)
+    filled = width / (x_max - x_min), height / (y_max - y_min)
+    assert max(filled) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_what_is_the_whole_picture_or_nowhere_is_not_fitted() -> None:
+    kept = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
+    assert torch.equal(fit_boxes(kept, torch.tensor([0.5, 2.0]), 1.6), kept)

@@ -12,7 +12,9 @@ from ms_core.batch import resolve, resolve_batch
 from ms_core.conditioning import find_warnings
 from ms_core.cutout import cut_out
 from ms_core.errors import PhraseNotFoundError
+from ms_core.references import ReferencePreprocessor
 from ms_core.spec import AutoLayout, Box, GenerationSpec, Subject
+from ms_core.vision import ReferenceReader
 
 BOX = Box(0.1, 0.2, 0.6, 0.9)
 
@@ -56,6 +58,28 @@ def test_without_a_box_the_resampler_sees_four_zeros(golden_pipeline, spec) -> N
     subjects = tuple(replace(subject, box=None) for subject in spec.subjects)
     data = encode(golden_pipeline, replace(spec, subjects=subjects, layout=AutoLayout())).attention_data
     assert not data.subjects.boxes.any()
+
+
+def test_a_subject_keeps_its_proportions_and_its_mask_covers_the_whole_box(
+    golden_pipeline, golden_directory, reference_picture
+) -> None:
+    conditioner = golden_pipeline.conditioner
+    reference = replace(golden_pipeline.card.reference, keep_proportions=True)
+    preprocessor = ReferencePreprocessor.load(golden_directory / "image_encoder", reference)
+    reader = ReferenceReader(conditioner.reader.image_encoder, preprocessor, conditioner.residency)
+    wide_picture = reference_picture(0).resize((200, 100))
+
+    def encode_in(box: Box, conditioner):
+        spec = GenerationSpec("a dog", (Subject("dog", wide_picture, box),), height=200, width=264)
+        with torch.no_grad():
+            return conditioner.encode(resolve_batch([spec], golden_pipeline.card)).attention_data.subjects
+
+    # 79.2 pixels wide and 140 high: the largest box twice as wide as high within it is 79.2 by 39.6, in the middle.
+    tall, fitted = Box(0.2, 0.1, 0.5, 0.8), Box(0.2, 0.351, 0.5, 0.549)
+    kept = encode_in(tall, replace(conditioner, reader=reader))
+    torch.testing.assert_close(kept.tokens, encode_in(fitted, conditioner).tokens, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(kept.tokens, encode_in(tall, conditioner).tokens, atol=1e-2)
+    torch.testing.assert_close(kept.boxes[0, 0], torch.tensor(tall.as_tuple()))
 
 
 def test_a_plain_request_has_no_warnings(golden_pipeline, spec) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -21,6 +21,7 @@ from ms_core.mini.painting import (
     cut_centre,
     from_run_lengths,
     light,
+    loosen,
     opaque_box,
     paint_backdrop,
     paint_sprite,
@@ -111,6 +112,30 @@ def test_box_holds_the_silhouette_and_caption_the_phrase(composer: SceneComposer
 def test_run_lengths_can_be_read_back(bits: list[bool]) -> None:
     mask = np.array(bits).reshape(3, 4)
     assert (from_run_lengths(run_lengths(mask), 3, 4) == mask).all()
+
+
+@given(st.tuples(*[st.floats(0.0, 1.0)] * 4), st.floats(1.0, 2.0), st.booleans())
+def test_a_loose_box_holds_the_box_and_keeps_its_middle(
+    numbers: tuple[float, float, float, float], factor: float, upright: bool
+) -> None:
+    (x_min, x_max), (y_min, y_max) = sorted(numbers[:2]), sorted(numbers[2:])
+    assume(min(x_max - x_min, y_max - y_min) > 0.01)
+    box, loose = Box(x_min, y_min, x_max, y_max), loosen(Box(x_min, y_min, x_max, y_max), factor, upright)
+    before, after = np.array(box.as_tuple()), np.array(loose.as_tuple())
+    grown = [1, 3] if upright else [0, 2]
+    assert (np.delete(before, grown) == np.delete(after, grown)).all()
+    assert before[grown].sum() == pytest.approx(after[grown].sum())
+    assert after[grown[0]] <= before[grown[0]] + 1e-9
+    assert np.diff(after[grown])[0] <= factor * np.diff(before[grown])[0] + 1e-9
+
+
+def test_a_subject_is_told_to_stand_where_its_drawing_stands_in_a_loose_box(composer: SceneComposer) -> None:
+    odds = replace(PLAIN_SCENES, loose=1.0, box_margin=0.0, colour_turn=0.0)
+    batch = SceneStream(composer.pack, odds, Share(8, seed=3)).batch(0)
+    tight = SceneStream(composer.pack, replace(odds, loose=0.0), Share(8, seed=3)).batch(0)
+    area = [(b[..., 2:] - b[..., :2]).prod(-1)[batch.present] for b in (batch.boxes, batch.places, tight.boxes)]
+    assert (area[0] > area[2] - 1e-6).all()
+    assert float((area[1] / area[2]).log().abs().median()) < 0.15
 
 
 @pytest.mark.parametrize(("height", "width"), [(96, 160), (160, 96), (128, 128)])

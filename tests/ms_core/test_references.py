@@ -171,10 +171,18 @@ def test_a_cutout_fills_the_encoders_square(preprocessor) -> None:
     assert (top < 28, bottom > 196) == (True, True)
 
 
+def test_the_proportions_of_what_is_seen_are_known(golden_directory: Path) -> None:
+    picture = Image.new("RGB", (90, 60), "white")
+    picture.paste("teal", (10, 20, 50, 40))
+    for crop, aspect in ((False, 1.5), (True, 2.0)):
+        preprocessor = ReferencePreprocessor.load(golden_directory / "image_encoder", ReferenceConfig(crop=crop))
+        assert preprocessor.see(picture).aspect == aspect
+
+
 def test_a_picture_without_a_subject_is_seen_whole(preprocessor) -> None:
     picture = Image.new("RGB", (90, 60), "teal")
     assert preprocessor.see(picture, cutout=True) == SeenPicture(
-        preprocessor.see(picture).image, "grabcut", found=False
+        preprocessor.see(picture).image, 1.5, "grabcut", found=False
     )
 
 
