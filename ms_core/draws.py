@@ -10,8 +10,8 @@ from ms_core.events import Event, Finished, Generation, Progress, SubjectScore
 from ms_core.retry import MakeBatch
 from ms_core.spec import GenerationWarning, derived_seed
 
-# Below it, a subject is more likely missing, or another one, than not.
-PASSING = 0.5
+# Below it, a subject is missing, or another one, in more than one picture of four.
+PASSING = 0.75
 
 # The scores of a finished picture's subjects, in order.
 ScorePicture = Callable[[ResolvedSpec, Generation], tuple[SubjectScore | None, ...]]
