@@ -140,12 +140,14 @@ class Conditioner:
         picture_aspect: float,
     ) -> Float[Tensor, "subjects queries dim"]:
         """The mean of each subject's tokens over its pictures, each with the subject's phrase and its place in the box."""
-        features = self.reader.features(subjects).to(self.adapter.dtype)
+        seen = [picture for subject in subjects for picture in self.reader.see(subject)]
+        features = self.reader.features(seen).to(self.adapter.dtype)
         counts = [len(subject.images) for subject in subjects]
         owners = torch.tensor([row for row, count in enumerate(counts) for _ in range(count)], device=self.device)
         places = boxes[owners]
         if self.reader.keeps_proportions:
-            places = fit_boxes(places, self.reader.aspects(subjects).to(self.device), picture_aspect)
+            aspects = torch.tensor([picture.aspect for picture in seen], device=self.device)
+            places = fit_boxes(places, aspects, picture_aspect)
         with self.residency.use("resampler"):
             tokens = self.adapter.resampler(features, phrase_embeds[owners], places, grounded[owners])
         return torch.stack([of_pictures.mean(dim=0) for of_pictures in tokens.split_with_sizes(counts)])

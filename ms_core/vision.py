@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 import torch
@@ -63,14 +62,13 @@ class ReferenceReader:
             return tuple(map(self._preprocessor.see, subject.images))
         return tuple(map(self._cut_out, subject.images))
 
-    def features(self, subjects: Sequence[Subject]) -> Float[Tensor, "pictures tokens feature_dim"]:
+    def features(self, pictures: Sequence[SeenPicture]) -> Float[Tensor, "pictures tokens feature_dim"]:
         """Penultimate hidden states of the image encoder, class token included, without its last norm.
 
         Returns:
-            those of each subject's pictures, the subjects in order; on the encoder's device, in its dtype. Nothing is
-            remembered while gradients flow.
+            those of each picture, in order; on the encoder's device, in its dtype. Nothing is remembered while gradients
+            flow.
         """
-        pictures = chain.from_iterable(map(self.see, subjects))
         pixel_values = [self._preprocessor.pixel_values(picture) for picture in pictures]
         if torch.is_grad_enabled():
             return torch.cat(self._encode(pixel_values))
@@ -86,10 +84,6 @@ class ReferenceReader:
     def keeps_proportions(self) -> bool:
         """Whether subjects are to stand in their boxes with the proportions of their references."""
         return self._preprocessor.reference.keep_proportions
-
-    def aspects(self, subjects: Sequence[Subject]) -> Float[Tensor, " pictures"]:
-        """Width over height of what each subject's pictures show, the subjects in order; on the CPU."""
-        return torch.tensor([seen.aspect for subject in subjects for seen in self.see(subject)])
 
     def cutout_warnings(self, spec: GenerationSpec) -> tuple[GenerationWarning, ...]:
         """One for each picture of a spec whose subject should have been cut out and could not be."""

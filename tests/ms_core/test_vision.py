@@ -62,7 +62,7 @@ def counted(encoder: Any) -> Iterator[list[int]]:
 
 @torch.no_grad()
 def read(reader: ReferenceReader, *subjects: Subject) -> torch.Tensor:
-    return reader.features(subjects)
+    return reader.features([picture for subject in subjects for picture in reader.see(subject)])
 
 
 def test_features_are_the_penultimate_hidden_states_of_each_picture(make_reader, image_encoder, subject) -> None:
@@ -155,11 +155,11 @@ def test_an_encoder_in_another_dtype_reads_anew(make_reader, golden_directory, s
 
 def test_nothing_is_remembered_while_gradients_flow(make_reader, image_encoder, subject) -> None:
     reader = make_reader()
-    features = reader.features([subject(0)])
+    features = reader.features(reader.see(subject(0)))
     assert features.requires_grad
     assert torch.equal(features.detach(), read(reader, subject(0)))
     with counted(image_encoder) as calls:
-        reader.features([subject(0)])
+        reader.features(reader.see(subject(0)))
     assert calls == [1]
 
 
