@@ -9,6 +9,8 @@ COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY app ./app
 COPY cli ./cli
 COPY ms_core ./ms_core
+COPY ms_jobs ./ms_jobs
+COPY ms_lab ./ms_lab
 COPY worker ./worker
 ENV MSD_DATA_DIR=/data
 VOLUME /data

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from worker.contract import is_model_name
+from ms_jobs.records import is_model_name
 
 MEBIBYTE = 1024 * 1024
 

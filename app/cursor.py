@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from app.errors import HTTPProblem
 from app.problems import INVALID_PARAMETER
-from worker.contract import is_job_id
+from ms_jobs.records import is_job_id
 
 
 class Cursor(NamedTuple):

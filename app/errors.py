@@ -32,7 +32,7 @@ from app.problems import (
 )
 from app.request_id import REQUEST_ID_HEADER, request_id
 from ms_core.errors import InvalidInputError, MSDiffusionError, QueueUnavailableError
-from worker.contract import tells_cannot_write
+from ms_jobs.redis_client import tells_cannot_write
 
 RETRY_AFTER_S = 5
 MAX_ERRORS = 100

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import redis
 
-from worker.contract import Estimates, JobKey, JobRecord, JobState, Pace, WorkerRecord, queue_name, read_estimates
+from ms_jobs.job_store import JobKey
+from ms_jobs.pace import Estimates, Pace, read_estimates
+from ms_jobs.records import JobRecord, JobState, WorkerRecord, queue_name
 
 # Entries of the queue that are looked up one by one; those behind them count as their mean.
 HEAD = 50

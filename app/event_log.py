@@ -1,6 +1,6 @@
 """What happened to a job, read from its streams in Redis, and waiting for what happens next.
 
-``worker.job_store`` tells of the streams. Both are numbered by the job's version, so they merge into one log.
+``ms_jobs.job_store`` tells of the streams. Both are numbered by the job's version, so they merge into one log.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from redis.backoff import ConstantBackoff
 from app.config import Settings
 from app.errors import HTTPProblem
 from app.problems import TOO_MANY_WATCHERS
-from worker.contract import LOCAL_OWNER, JobState
+from ms_jobs.records import LOCAL_OWNER, JobState
 
 # How long one blocking read may last: a job that was deleted under its watchers is noticed then.
 BLOCK_S = 2.0

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from app.event_log import Advance, EventLog, News, Transition
 from app.schemas import JobResource
 from ms_core.errors import JobGoneError, JobNotFoundError
-from worker.contract import JobRecord, JobState
+from ms_jobs.records import JobRecord, JobState
 
 # A client that lost its connection comes back after this time.
 RETRY_MS = 1000

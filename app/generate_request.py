@@ -45,7 +45,7 @@ from ms_core.spec import (
     check_end,
     check_retries,
 )
-from worker.contract import MAX_IMAGES
+from ms_jobs.records import MAX_IMAGES
 
 Scale = Annotated[float, in_range(0, MAX_SUBJECT_SCALE)]
 Side = Annotated[int, side_in_pixels()]

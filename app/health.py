@@ -12,8 +12,9 @@ import redis
 from app.config import MEBIBYTE
 from app.schemas import CheckResource, ReadinessResource
 from ms_core.errors import StorageError
-from worker.artifacts import ArtifactStore
-from worker.contract import Registry, WorkerRecord, WorkerState
+from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.records import WorkerRecord, WorkerState
+from ms_jobs.registry import Registry
 
 Readiness = Literal["ready", "degraded", "starting", "unavailable"]
 

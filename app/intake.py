@@ -29,18 +29,11 @@ from app.model_fit import (
 from app.pictures import PictureLimits, open_png
 from app.places import find_places
 from app.problems import MALFORMED_JSON
+from ms_core.config import ModelCard
 from ms_core.errors import InvalidInputError, PhraseNotFoundError
 from ms_core.spec import Box, check_redraw, find_phrases
-from worker.contract import (
-    JobWarning,
-    ModelCard,
-    StoredControl,
-    StoredLayout,
-    StoredLora,
-    StoredRequest,
-    StoredStart,
-    StoredSubject,
-)
+from ms_jobs.records import JobWarning
+from ms_jobs.stored_request import StoredControl, StoredLayout, StoredLora, StoredRequest, StoredStart, StoredSubject
 
 _SENTENCES = {
     "missing": "This field is required.",

@@ -13,7 +13,8 @@ from app.eta import Forecast
 from app.jobs import Jobs, is_due
 from app.lookup import JobView
 from ms_core.errors import JobNotFoundError
-from worker.contract import JobRecord, JobState, JobStore
+from ms_jobs.job_store import JobStore
+from ms_jobs.records import JobRecord, JobState
 
 MAX_PAGE = 100
 # Most jobs looked at for one page, when few have the state that is asked for.

@@ -9,8 +9,10 @@ import redis
 from app.config import Settings
 from app.queue_line import QueueLine
 from ms_core.errors import ImageNotFoundError, JobConflictError, JobGoneError, JobNotFoundError
-from worker.artifacts import ArtifactStore
-from worker.contract import CancelOutcome, Gone, JobRecord, JobState, JobStore, StoredImage, is_job_id
+from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.job_store import JobStore
+from ms_jobs.outcomes import CancelOutcome, Gone
+from ms_jobs.records import JobRecord, JobState, StoredImage, is_job_id
 
 _GONE = {
     Gone.DELETED: "This job was deleted, and all its pictures with it.",

@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from app.batches import Batches
 from app.eta import Forecast, Outlook
 from app.jobs import Jobs, is_due
-from worker.contract import LOCAL_OWNER, JobRecord, is_job_id
+from ms_jobs.records import LOCAL_OWNER, JobRecord, is_job_id
 
 
 class JobView(NamedTuple):

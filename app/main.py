@@ -32,7 +32,7 @@ from app.routes import events, health, jobs, metrics, models, submissions
 from app.routes.answers import RESPONSE_HEADERS
 from app.submissions import Submissions
 from app.waiting import Waiting
-from worker.artifacts import ArtifactStore
+from ms_jobs.artifacts import ArtifactStore
 
 DESCRIPTION = (
     "Multi-subject, layout-guided image personalisation: your own subjects, each in its box, in one picture. "

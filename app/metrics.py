@@ -17,17 +17,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.utils import floatToGoString
 
-from worker.contract import (
-    BUCKETS,
-    UNBOUNDED,
-    Histogram,
-    JobKey,
-    JobState,
-    Measures,
-    WorkerRecord,
-    WorkerState,
-    queue_name,
-)
+from ms_jobs.job_store import JobKey
+from ms_jobs.measures import BUCKETS, UNBOUNDED, Histogram, Measures
+from ms_jobs.records import JobState, WorkerRecord, WorkerState, queue_name
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 

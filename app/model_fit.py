@@ -11,9 +11,10 @@ from typing import Any
 from app.errors import collected
 from app.generate_request import GenerateRequest
 from app.pictures import open_png
+from ms_core.config import ModelCard
 from ms_core.errors import InvalidInputError, missing_lora, no_scorer, unknown_name
 from ms_core.spec import StartPicture, check_control_size, check_scheduler_steps
-from worker.contract import JobWarning, ModelCard
+from ms_jobs.records import JobWarning
 
 # A picture is stretched visibly where its ratio of width to height differs by more from the result's.
 STRETCH_TOLERANCE = 0.02

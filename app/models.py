@@ -6,7 +6,7 @@ import redis
 
 from app.resources import model_resource
 from app.schemas import ModelsResource
-from worker.contract import Registry
+from ms_jobs.registry import Registry
 
 
 class Models:

@@ -14,7 +14,7 @@ from app.job_list import MAX_PAGE
 from app.problems import INVALID_PARAMETER
 from app.request_id import request_id
 from app.submissions import Wishes
-from worker.contract import JOB_ID_PATTERN, JobState, is_job_id
+from ms_jobs.records import JOB_ID_PATTERN, JobState, is_job_id
 
 CANCEL_AFTER = "Cancel-After"
 IDEMPOTENCY_KEY = "Idempotency-Key"

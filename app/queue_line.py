@@ -9,7 +9,7 @@ import redis
 from rq import Queue
 from rq.job import Job as QueueEntry
 
-from worker.contract import GENERATE_JOB, JobRecord, queue_name
+from ms_jobs.records import GENERATE_JOB, JobRecord, queue_name
 
 # RQ's own records of results and failures are not used: the job's record tells the truth.
 QUEUE_FAILURE_TTL_S = 60

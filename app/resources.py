@@ -26,7 +26,8 @@ from app.schemas import (
     TimingsResource,
     WarningResource,
 )
-from worker.contract import JobError, JobRecord, JobState, ModelCard, PictureScore, StoredImage
+from ms_core.config import ModelCard
+from ms_jobs.records import JobError, JobRecord, JobState, PictureScore, StoredImage
 
 
 def job_url(job_id: str, root_path: str = "") -> str:

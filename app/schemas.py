@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.examples import JOB_EXAMPLE
-from worker.contract import JobState
+from ms_jobs.records import JobState
 
 
 class SubjectScoreResource(BaseModel):

@@ -17,8 +17,12 @@ from app.queue_line import QueueLine
 from app.request_hash import request_hash, retry_hash
 from ms_core.errors import JobConflictError, JobGoneError, JobNotFoundError, RequestMismatchError, StorageError
 from ms_core.spec import MAX_SEED
-from worker.artifacts import ArtifactStore
-from worker.contract import CreateOutcome, JobRecord, JobStore, Registry, Shape, new_job_id
+from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.job_store import JobStore
+from ms_jobs.outcomes import CreateOutcome
+from ms_jobs.pace import Shape
+from ms_jobs.records import JobRecord, new_job_id
+from ms_jobs.registry import Registry
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from app.eta import Outlook
 from app.event_log import EventLog
 from app.headers import is_match
 from app.lookup import JobView, Lookup
-from worker.contract import JobRecord
+from ms_jobs.records import JobRecord
 
 # Places in the queue change, deadlines pass and clients go away without an entry in the job's log.
 LOOK_AGAIN_S = 2.0

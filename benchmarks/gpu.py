@@ -25,10 +25,10 @@ from PIL import Image
 from plain_attention import PlainSubjects, plain_processors
 from random_sdxl import FULL, TINY, SDXLConfig, sdxl_parts
 
-from ms_core.batch import resolve_batch
 from ms_core.config import ModelCard
-from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import Box, GenerationSpec, Subject
+from ms_core.spec.resolve import resolve_batch
 
 RESULTS = Path(__file__).parent / "results"
 BATCHES = (1, 2, 4, 8)

@@ -32,13 +32,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
-from ms_core.evaluation import scenes as bench
-from ms_core.evaluation.composing import exchange_references
-from ms_core.evaluation.judge import JUDGE_VERSION, Verdict, judge_picture, judge_swap
-from ms_core.evaluation.packs import BenchPack
-from ms_core.evaluation.scenes import BENCH_VERSION, BenchScene
-from ms_core.mini.scenes import SceneComposer
 from ms_core.mini.vae import MiniVAE
+from ms_lab.evaluation.judge.judge import JUDGE_VERSION, Verdict, judge_picture, judge_swap
+from ms_lab.evaluation.questions import scenes as bench
+from ms_lab.evaluation.questions.composing import exchange_references
+from ms_lab.evaluation.questions.packs import BenchPack
+from ms_lab.evaluation.questions.scenes import BENCH_VERSION, BenchScene
+from ms_lab.mini.scenes import SceneComposer
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "judge-2.json"

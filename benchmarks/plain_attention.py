@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ms_core.adapter import MSAdapter
-from ms_core.attention import SubjectProjection
-from ms_core.attention_data import SubjectBatch
-from ms_core.boxes import attention_grids, boxes_to_masks
+from ms_core.method.adapter import MSAdapter
+from ms_core.method.attention import SubjectProjection
+from ms_core.method.attention_data import SubjectBatch
+from ms_core.method.boxes import attention_grids, boxes_to_masks
 
 
 @dataclass(frozen=True, slots=True)

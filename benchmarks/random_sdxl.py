@@ -26,10 +26,10 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from ms_core.adapter import MSAdapter
+from ms_core.conditions.references import ReferencePreprocessor
 from ms_core.config import GenerationDefaults, ModelCard, ResamplerConfig
-from ms_core.pipeline import ModelParts
-from ms_core.references import ReferencePreprocessor
+from ms_core.method.adapter import MSAdapter
+from ms_core.sampling.pipeline import ModelParts
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

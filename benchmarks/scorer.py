@@ -8,7 +8,7 @@ All groups but ``neither`` are of artwork that neither model nor scorer was trai
   judge finds in them. The error is the expected calibration error over ten equal bins, with a 95 % bootstrap over scenes.
 - share of time: of scoring a picture of two subjects, in that of making it alone at the model's defaults.
 - retries: pictures of two, three and four subjects, some of them tiny, huge or overlapping, drawn again by the rule of
-  ``ms_core.draws`` with 0, 1 and 2 retries, each time judged.
+  ``ms_core.sampling.redraws`` with 0, 1 and 2 retries, each time judged.
 
 With ``--run`` about a quarter of an hour on two free cores; every picture that a run does not hold takes a second more.
 
@@ -35,17 +35,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ms_core.draws import PASSING
-from ms_core.evaluation.columns import MODEL, PictureKey, Requests, Settings
-from ms_core.evaluation.folder import RunFolder
-from ms_core.evaluation.intervals import wilson
-from ms_core.evaluation.judge import JUDGE_VERSION, Verdict, judge_picture
-from ms_core.evaluation.packs import BenchPack
-from ms_core.evaluation.scenes import BENCH_VERSION, BenchScene, draw_bench
-from ms_core.events import Generation, SubjectScore
-from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.sampling.events import Generation, SubjectScore
+from ms_core.sampling.pipeline import MSDiffusionPipeline
+from ms_core.sampling.redraws import PASSING
 from ms_core.spec import GenerationSpec, Subject, derived_seed
-from ms_core.training.calibration import NUM_BINS, expected_calibration_error, ranking
+from ms_lab.evaluation.judge.judge import JUDGE_VERSION, Verdict, judge_picture
+from ms_lab.evaluation.questions.columns import MODEL, PictureKey, Requests, Settings
+from ms_lab.evaluation.questions.packs import BenchPack
+from ms_lab.evaluation.questions.scenes import BENCH_VERSION, BenchScene, draw_bench
+from ms_lab.evaluation.report.intervals import wilson
+from ms_lab.evaluation.run.folder import RunFolder
+from ms_lab.training.scorer.calibration import NUM_BINS, expected_calibration_error, ranking
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "scorer.json"
@@ -132,7 +132,7 @@ def calibration(scored: Sequence[Scored]) -> dict[str, Any]:
 
 
 def retries(laboratory: Laboratory, scenes: Sequence[BenchScene], most: int) -> dict[str, Any]:
-    """What the judge finds with each number of retries, by the rule of ``ms_core.draws``."""
+    """What the judge finds with each number of retries, by the rule of ``ms_core.sampling.redraws``."""
     kept = laboratory.draw(scenes, 0)
     drawn = len(kept)
     figures = {"0": _outcome(laboratory, scenes, kept, drawn)}

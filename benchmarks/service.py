@@ -42,7 +42,7 @@ from service_plots import draw
 from service_requests import RequestMaker, flat, photo_like
 from service_stack import ROOT, Connection, ServiceStack, wait_until
 
-from worker.contract import JobRecord
+from ms_jobs.records import JobRecord
 
 RESULTS = Path(__file__).parent / "results" / "service.json"
 PACKAGES = ("fastapi", "starlette", "uvicorn", "pydantic", "redis", "rq", "pillow")

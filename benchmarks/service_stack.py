@@ -16,8 +16,10 @@ from typing import Any, Self
 
 import redis
 
-from worker.artifacts import ArtifactStore
-from worker.contract import JobRecord, JobStore, Registry, WorkerState
+from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.job_store import JobStore
+from ms_jobs.records import JobRecord, WorkerState
+from ms_jobs.registry import Registry
 from worker.process import Command, start_process
 from worker.redis_server import RedisServer
 

@@ -23,11 +23,11 @@ from typing import Any, Self
 
 from PIL import Image
 
-from ms_core.batch import resolve_batch
 from ms_core.config import ModelCard
+from ms_core.device.modes import MemoryMode
 from ms_core.errors import StartupError
-from ms_core.modes import MemoryMode
 from ms_core.spec import GenerationSpec, Subject
+from ms_core.spec.resolve import resolve_batch
 from worker.config import WorkerSettings
 from worker.job_run import Picture, Report
 

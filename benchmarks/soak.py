@@ -27,7 +27,7 @@ from typing import Any
 from service_requests import RequestMaker, flat
 from service_stack import MODEL, ROOT, Connection, ServiceStack, wait_until
 
-from worker.contract import Registry
+from ms_jobs.registry import Registry
 
 RESULTS = Path(__file__).parent / "results" / "soak.json"
 PACKAGES = ("fastapi", "starlette", "uvicorn", "pydantic", "redis", "rq", "pillow")

@@ -12,7 +12,7 @@ from cli.options import again_command
 from ms_core.errors import ModelNotFoundError
 
 if TYPE_CHECKING:
-    from ms_core.provision.sources import ModelSources
+    from ms_core.model_dir.provision.sources import ModelSources
 
 
 def convert(  # noqa: PLR0913 - each is an option of the command
@@ -45,8 +45,8 @@ def convert(  # noqa: PLR0913 - each is an option of the command
 
     from rich.console import Console
 
-    from ms_core.provision.convert import build_model
-    from ms_core.provision.sources import ModelSources, sdxl_card, sources_from
+    from ms_core.model_dir.provision.convert import build_model
+    from ms_core.model_dir.provision.sources import ModelSources, sdxl_card, sources_from
 
     console = Console()
     if model is not None:
@@ -84,10 +84,10 @@ def _extras(loras: Sequence[Path], controlnets: Sequence[Path]) -> dict[str, Pat
 
 def _fetch_configs(base: Path, offline: bool) -> Path:
     """Configs from the hub, if the base is worth asking for them."""
-    from ms_core.provision.bases import check_base_file
-    from ms_core.provision.download import fetch_configs
-    from ms_core.provision.hub import Hub
-    from ms_core.provision.weights import read_tensor_headers
+    from ms_core.model_dir.provision.bases import check_base_file
+    from ms_core.model_dir.provision.download import fetch_configs
+    from ms_core.model_dir.provision.hub import Hub
+    from ms_core.model_dir.provision.weights import read_tensor_headers
 
     check_base_file(base, read_tensor_headers(base))
     return fetch_configs(Hub(offline))

@@ -164,7 +164,7 @@ class Checkup:
 
 def _not_tried(reason: str) -> Section:
     from cli.checks.section import Section
-    from ms_core.inspection import Finding
+    from ms_core.model_dir.inspection import Finding
 
     sentence = f"No picture was tried, for {reason}."
     return Section((Finding.warning("not_tried", sentence, "Mend that first, then run msd doctor again."),))

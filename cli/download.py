@@ -16,8 +16,8 @@ from ms_core.errors import DownloadError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ms_core.provision.download import DownloadPlan
-    from ms_core.provision.hub import Hub
+    from ms_core.model_dir.provision.download import DownloadPlan
+    from ms_core.model_dir.provision.hub import Hub
 
 
 _INTERRUPTED = 130
@@ -76,8 +76,8 @@ def sdxl(  # noqa: PLR0913 - each is an option of the command
     """
     from rich.console import Console
 
-    from ms_core.provision.download import DownloadRequest, check_rooms, plan_download
-    from ms_core.provision.hub import Hub
+    from ms_core.model_dir.provision.download import DownloadRequest, check_rooms, plan_download
+    from ms_core.model_dir.provision.hub import Hub
     from worker.models import BUNDLED_MODELS
 
     console, hub = Console(), Hub(offline)
@@ -118,7 +118,7 @@ def _show(plan: DownloadPlan, hub: Hub, console: Console) -> None:
     """Every file with its size and what is there of it, and the room on disk."""
     from rich.table import Table
 
-    from ms_core.inspection.headers import format_size
+    from ms_core.model_dir.inspection.headers import format_size
 
     table = Table(box=None, pad_edge=False)
     table.add_column("file", overflow="fold")
@@ -141,8 +141,8 @@ def _run(plan: DownloadPlan, hub: Hub, console: Console) -> None:
     """Fetch and assemble, with progress in bytes."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from ms_core.provision.download import fetch_model
-    from ms_core.provision.hub import HubFile
+    from ms_core.model_dir.provision.download import fetch_model
+    from ms_core.model_dir.provision.hub import HubFile
 
     columns = (
         TextColumn("{task.description}"),
@@ -164,7 +164,7 @@ def _run(plan: DownloadPlan, hub: Hub, console: Console) -> None:
         sources = fetch_model(plan, hub, on_bytes)
     with console.status("Making the model") as status:
         # Only now, for it brings torch along.
-        from ms_core.provision.convert import build_model
+        from ms_core.model_dir.provision.convert import build_model
 
         request = plan.request
         build_model(sources, request.target, request.force, lambda text: status.update(f"Making the model: {text}"))

@@ -44,9 +44,9 @@ def mini(  # noqa: PLR0913 - one for each option
     from rich.console import Console
     from rich.progress import Progress
 
-    from ms_core.evaluation.bench import BenchOptions, run_bench
-    from ms_core.evaluation.columns import Settings
-    from ms_core.evaluation.tables import build_tables
+    from ms_lab.evaluation.bench import BenchOptions, run_bench
+    from ms_lab.evaluation.questions.columns import Settings
+    from ms_lab.evaluation.report.tables import build_tables
     from worker.models import find_model
 
     console = Console()
@@ -79,10 +79,10 @@ def report(
     sheet: Annotated[Path | None, typer.Option(help="One picture of the first headline scenes.")] = None,
 ) -> None:
     """Write a run as one HTML page with every picture, or the first headline scenes as one sheet."""
-    from ms_core.evaluation.folder import RunFolder
-    from ms_core.evaluation.report import build_report
-    from ms_core.evaluation.results import read_results
-    from ms_core.evaluation.sheet import draw_sheet
+    from ms_lab.evaluation.report.report import build_report
+    from ms_lab.evaluation.report.results import read_results
+    from ms_lab.evaluation.report.sheet import draw_sheet
+    from ms_lab.evaluation.run.folder import RunFolder
 
     results, rows = read_results(run)
     if sheet is not None:
@@ -106,7 +106,7 @@ def photos(
     from rich.console import Console
     from rich.progress import Progress
 
-    from ms_core.evaluation.photos import build_table, measure_photos
+    from ms_lab.evaluation.photos import build_table, measure_photos
     from worker.models import find_model
 
     console = Console()

@@ -20,7 +20,7 @@ def parity(
     Prints each case and its largest absolute difference. Ends with 1 if any case fails.
     """
     from ms_core.errors import MSDiffusionError
-    from ms_core.parity import run_parity
+    from ms_lab.parity import run_parity
 
     failed = 0
     try:

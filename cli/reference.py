@@ -13,7 +13,7 @@ from ms_core.errors import InvalidInputError, PictureError, StartupError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ms_core.references import SeenPicture
+    from ms_core.conditions.references import SeenPicture
 
 _METHODS = {
     None: "used as it is",
@@ -33,8 +33,8 @@ def reference(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to save what is seen, as a PNG.")] = Path("seen.png"),
 ) -> None:
     """Save exactly the pixels that the model's image encoder gets, one picture beside the other; no weights are loaded."""
+    from ms_core.conditions.references import ReferencePreprocessor, preview
     from ms_core.config import ModelCard
-    from ms_core.references import ReferencePreprocessor, preview
     from worker.models import find_model
 
     directory = find_model(model).directory

@@ -15,8 +15,8 @@ import typer
 
 from cli.options import require_free_port
 from ms_core.errors import StartupError
+from ms_jobs.connection import check_redis
 from worker.config import WorkerSettings
-from worker.connection import check_redis
 from worker.process import Command, ManagedProcess, StopSignal
 from worker.redis_server import RedisServer
 from worker.supervisor import TICK_S, Supervisor

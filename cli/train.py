@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ms_core.mini.sprites import SpritePack
+    from ms_lab.mini.sprites import SpritePack
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 ARTWORK_HELP = (
@@ -42,8 +42,8 @@ def mini(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Train the small model: VAE, references, base, scorer; the result is OUT/model."""
     from ms_core.errors import InvalidInputError
-    from ms_core.training.mini import FULL, MODEL, SMOKE, default_processes, load_artwork, train_model
-    from ms_core.training.warm_start import add_origin, begin_from, gentle, is_continued
+    from ms_lab.training.mini import FULL, MODEL, SMOKE, default_processes, load_artwork, train_model
+    from ms_lab.training.warm_start import add_origin, begin_from, gentle, is_continued
     from worker.models import find_model
 
     begun = time.monotonic()
@@ -84,7 +84,7 @@ def scorer(  # noqa: PLR0913 - one for each option
     processes: Annotated[int | None, typer.Option(min=1, help=PROCESSES_HELP)] = None,
 ) -> None:
     """Train the scorer of a model that is ready, on artwork that it was trained on, and put it into its directory."""
-    from ms_core.training.mini import MODEL, load_artwork
+    from ms_lab.training.mini import MODEL, load_artwork
     from worker.models import find_model
 
     directory = out / MODEL if model is None else find_model(model).directory
@@ -108,9 +108,9 @@ def _train_scorer(  # noqa: PLR0913 - what a scorer is made of
         InvalidInputError: the artwork is too small or too uniform for it.
     """
     from ms_core.config import ModelCard
-    from ms_core.evaluation.own_pictures import judge_own_pictures, require_scenes
-    from ms_core.training.mini import default_processes
-    from ms_core.training.scorer import AGAIN, FOLDER, FULL, SMOKE, begin_scorer_from, split_pack, train_scorer
+    from ms_lab.evaluation.own_pictures import judge_own_pictures, require_scenes
+    from ms_lab.training.mini import default_processes
+    from ms_lab.training.scorer.trainer import AGAIN, FOLDER, FULL, SMOKE, begin_scorer_from, split_pack, train_scorer
 
     require_scenes(split_pack(pack))
     recipe = SMOKE if smoke else FULL

@@ -26,7 +26,7 @@ _IMAGE_ENCODERS = {
     768: "CLIP-ViT-B",
 }
 
-# Width of the codes of places on a picture; see ms_core.place_codes.
+# Width of the codes of places on a picture; see ms_core.method.place_codes.
 PLACE_CODE_DIM = 32
 
 _STRICT = ConfigDict(extra="forbid")
@@ -137,7 +137,7 @@ class Preset:
 
 @dataclass(frozen=True, slots=True)
 class PreviewMap:
-    """A linear map from latents, as the UNet sees them, to RGB from -1 to 1; made by ``ms_core.previews``.
+    """A linear map from latents, as the UNet sees them, to RGB from -1 to 1; made by ``ms_core.sampling.previews``.
 
     Attributes:
         matrix: a row for each of red, green and blue, with a number for each latent channel.

@@ -43,7 +43,7 @@ def golden_directory() -> Path:
 @pytest.fixture(scope="session")
 def golden_pipeline():
     """The tiny golden model behind the public pipeline; shared, for it keeps nothing of a request."""
-    from ms_core.parity import load_parity_pipeline
+    from ms_lab.parity import load_parity_pipeline
 
     return load_parity_pipeline(GOLDEN, resampler_heads=4)
 
@@ -82,7 +82,7 @@ def reference_picture() -> Callable[[int], object]:
 @pytest.fixture
 def without_rembg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As if rembg were not installed, wherever the tests run."""
-    from ms_core import cutout
+    from ms_core.conditions import cutout
 
     monkeypatch.setitem(sys.modules, "rembg", None)
     cutout._rembg_session.cache_clear()

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import GenerationSpec
 from worker.job_run import Picture, Report
 from worker.runtime import PipelineRuntime

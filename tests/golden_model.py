@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-from ms_core.checkpoint import load_official_adapter, save_adapter
 from ms_core.config import GenerationDefaults, ModelCard
+from ms_core.method.checkpoint import load_official_adapter, save_adapter
 
 GOLDEN = Path(__file__).parent / "golden"
 RESAMPLER_HEADS = 4

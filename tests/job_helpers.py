@@ -13,17 +13,13 @@ from typing import Any
 from PIL import Image
 from redis import Redis
 
-from worker.artifacts import ArtifactStore
-from worker.contract import (
-    CreateOutcome,
-    JobRecord,
-    JobStore,
-    Registry,
-    StoredRequest,
-    StoredSubject,
-    new_job_id,
-)
-from worker.queue import JobQueue
+from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.job_store import JobStore
+from ms_jobs.outcomes import CreateOutcome
+from ms_jobs.queue import JobQueue
+from ms_jobs.records import JobRecord, new_job_id
+from ms_jobs.registry import Registry
+from ms_jobs.stored_request import StoredRequest, StoredSubject
 
 PATIENCE_S = 60.0
 

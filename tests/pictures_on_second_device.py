@@ -14,7 +14,7 @@ from golden_model import GOLDEN, write_golden_model
 from PIL import Image
 from second_device import NAME, SecondDevice
 
-from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import AutoLayout, Box, Control, GenerationSpec, Lora, StartPicture, Subject
 
 MODES = ("24gb", "12gb", "8gb")

@@ -9,8 +9,10 @@ from PIL import Image
 from redis import Redis
 from sample_requests import encoded
 
-from worker.artifacts import ArtifactStore, Manifest
-from worker.contract import JobError, JobRecord, JobState, JobStore, StoredImage, StoredRequest, queue_name
+from ms_jobs.artifacts import ArtifactStore, Manifest
+from ms_jobs.job_store import JobStore
+from ms_jobs.records import JobError, JobRecord, JobState, StoredImage, queue_name
+from ms_jobs.stored_request import StoredRequest
 
 PNG = encoded(Image.new("RGB", (16, 8), "red"))
 

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from service_processes import ROOT
 
-ROOMS = ("app", "worker", "ms_core", "cli")
+ROOMS = ("app", "worker", "ms_jobs", "ms_core", "ms_lab", "cli")
 # Names of one distribution that are, by design, reached through another.
 COMES_WITH = {"anyio": "fastapi", "starlette": "fastapi", "pydantic-core": "pydantic"}
 

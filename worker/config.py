@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ms_core.device.modes import MemorySetting
 from ms_core.errors import StartupError
-from ms_core.modes import MemorySetting
-from worker.job_store import DEFAULT_LIFETIME_S
+from ms_jobs.job_store import DEFAULT_LIFETIME_S
 
 SETUP_FAILED_EXIT_CODE = 3
 DEVICE_LOST_EXIT_CODE = 4
@@ -30,7 +30,7 @@ class WorkerSettings(BaseSettings):
         model: a name below ``models_dir``, or the path of a model directory.
         models_dir: where models are looked for by name; by default the bundled ones.
         device: ``auto`` takes every CUDA device, or the CPU where there is none.
-        memory_mode: which parts of the model stay on a CUDA device, see ``ms_core.modes``; ``auto`` goes by what is free
+        memory_mode: which parts of the model stay on a CUDA device, see ``ms_core.device.modes``; ``auto`` goes by what is free
             when the model loads.
         job_timeout_s: time after which a running job is given up.
         load_budget_s: longest silence while the model loads; a worker that is silent for longer counts as hung.

@@ -15,11 +15,13 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from ms_core.errors import StorageError
-from worker.artifacts import ArtifactStore
+from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.job_store import JobKey, JobStore
+from ms_jobs.lease import Lease
+from ms_jobs.outcomes import Gone
+from ms_jobs.queue import JobQueue
+from ms_jobs.registry import Registry
 from worker.config import WorkerSettings
-from worker.contract import Gone, JobKey, JobStore, Registry
-from worker.lease import Lease
-from worker.queue import JobQueue
 from worker.queue_leftovers import QueueLeftovers
 from worker.recovery import USELESS, Recovery
 

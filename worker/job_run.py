@@ -17,30 +17,28 @@ from structlog.contextvars import bound_contextvars
 from ms_core.config import ModelCard
 from ms_core.errors import AttemptOverError, DeviceLostError, MSDiffusionError
 from ms_core.spec import GenerationSpec, Subject
-from worker.artifacts import ArtifactStore, Manifest
-from worker.config import WorkerSettings
-from worker.connection import persist
-from worker.contract import (
+from ms_jobs.artifacts import ArtifactStore, Manifest
+from ms_jobs.connection import persist
+from ms_jobs.job_store import JobKey, JobStore
+from ms_jobs.outcomes import ProgressReply, Requeue
+from ms_jobs.queue import JobQueue
+from ms_jobs.records import (
     MAX_ATTEMPTS,
     JobError,
-    JobKey,
     JobRecord,
     JobState,
-    JobStore,
     JobWarning,
     PictureScore,
-    ProgressReply,
-    Requeue,
     StoredImage,
-    StoredRequest,
     WorkerState,
 )
+from ms_jobs.stored_request import StoredRequest
+from worker.config import WorkerSettings
 from worker.deadline import Deadline, JobTimeout
 from worker.live_previews import LivePreviews
 from worker.logs import error_fields
 from worker.png_recipe import png_of, png_with_recipe
 from worker.pulse import Pulse
-from worker.queue import JobQueue
 from worker.recovery import WORKER_DIED
 from worker.telemetry import PhaseTimes, Telemetry
 
@@ -113,7 +111,7 @@ class LoadedRuntime(Runtime, Protocol):
 
     @property
     def memory_mode(self) -> str:
-        """Which parts of the model stay on the device, see ``ms_core.modes``."""
+        """Which parts of the model stay on the device, see ``ms_core.device.modes``."""
         ...
 
 

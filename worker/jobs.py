@@ -1,8 +1,8 @@
-"""The one function that may be enqueued: ``worker.contract.GENERATE_JOB`` names it."""
+"""The one function that may be enqueued: ``ms_jobs.records.GENERATE_JOB`` names it."""
 
 from __future__ import annotations
 
-from worker.contract import JobKey
+from ms_jobs.job_store import JobKey
 from worker.job_run import JobRun, WorkerContext
 
 _context: WorkerContext | None = None

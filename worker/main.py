@@ -14,17 +14,21 @@ from redis import Redis
 
 from ms_core.config import ModelCard
 from ms_core.errors import MSDiffusionError, StartupError
+from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.connection import brisk_client, hasty_client, patient_client
+from ms_jobs.job_store import JobStore
+from ms_jobs.measures import Measures
+from ms_jobs.pace import Pace
+from ms_jobs.queue import JobQueue
+from ms_jobs.records import JobError, WorkerRecord, WorkerState
+from ms_jobs.registry import Registry
 from worker import jobs
-from worker.artifacts import ArtifactStore
 from worker.config import DEVICE_LOST_EXIT_CODE, SETUP_FAILED_EXIT_CODE, WorkerSettings
-from worker.connection import brisk_client, hasty_client, patient_client
-from worker.contract import JobError, JobStore, Measures, Pace, Registry, WorkerRecord, WorkerState
 from worker.job_run import LoadedRuntime, WorkerContext
 from worker.last_call import LastCall
 from worker.logs import adopt_libraries, set_up_logs
 from worker.phase_clock import PhaseClock
 from worker.pulse import Pulse
-from worker.queue import JobQueue
 from worker.rq_worker import DeviceWorker
 from worker.telemetry import Telemetry, UsageProbe
 

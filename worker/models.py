@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ms_core.config import ModelCard
 from ms_core.errors import ModelNotFoundError
-from worker.records import is_model_name
+from ms_jobs.records import is_model_name
 
 BUNDLED_MODELS = Path(__file__).resolve().parent.parent / "models"
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
+from ms_jobs.records import JobError, WorkerRecord, WorkerState
 from worker.phase_clock import PhaseClock
-from worker.records import JobError, WorkerRecord, WorkerState
 
 log = logging.getLogger(__name__)
 

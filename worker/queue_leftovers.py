@@ -11,9 +11,9 @@ from rq.job import Job
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.worker_registration import clean_worker_registry
 
-from worker.contract import JobKey, JobState, JobStore, is_job_id, queue_name
-from worker.records import encode_field
-from worker.redis_client import as_text
+from ms_jobs.job_store import JobKey, JobStore
+from ms_jobs.records import JobState, encode_field, is_job_id, queue_name
+from ms_jobs.redis_client import as_text
 
 PAGE = 100
 KEYS_AT_ONCE = 1000

@@ -14,18 +14,11 @@ import time
 from collections.abc import Mapping
 
 from ms_core.errors import JobNotFoundError, StorageError
-from worker.artifacts import ArtifactStore, Manifest
-from worker.contract import (
-    MAX_ATTEMPTS,
-    JobError,
-    JobKey,
-    JobRecord,
-    JobState,
-    JobStore,
-    Requeue,
-    WorkerState,
-)
-from worker.queue import JobQueue
+from ms_jobs.artifacts import ArtifactStore, Manifest
+from ms_jobs.job_store import JobKey, JobStore
+from ms_jobs.outcomes import Requeue
+from ms_jobs.queue import JobQueue
+from ms_jobs.records import MAX_ATTEMPTS, JobError, JobRecord, JobState, WorkerState
 
 log = logging.getLogger(__name__)
 

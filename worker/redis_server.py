@@ -14,7 +14,7 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from ms_core.errors import StartupError
-from worker.connection import brisk_client
+from ms_jobs.connection import brisk_client
 from worker.process import Command, ManagedProcess
 
 # The kernel takes socket paths of up to 107 bytes.

@@ -14,8 +14,8 @@ from rq.job import Job
 from rq.timeouts import BaseDeathPenalty
 
 from ms_core.errors import MSDiffusionError
-from worker.connection import PATIENT_TIMEOUT_S
-from worker.contract import GENERATE_JOB, queue_name
+from ms_jobs.connection import PATIENT_TIMEOUT_S
+from ms_jobs.records import GENERATE_JOB, queue_name
 from worker.job_run import WorkerContext
 from worker.jobs import generate
 

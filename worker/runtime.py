@@ -11,15 +11,15 @@ from typing import Any, Self
 import torch
 from PIL import Image
 
-from ms_core.batch import resolve
 from ms_core.config import ModelCard
+from ms_core.device.modes import MemoryMode
 from ms_core.errors import StartupError
-from ms_core.modes import MemoryMode
-from ms_core.pipeline import Finished, Generation, MSDiffusionPipeline, Progress
-from ms_core.previews import preview_webp
+from ms_core.sampling.pipeline import Finished, Generation, MSDiffusionPipeline, Progress
+from ms_core.sampling.previews import preview_webp
 from ms_core.spec import GenerationSpec, GenerationWarning, Subject
+from ms_core.spec.resolve import resolve
+from ms_jobs.records import JobWarning, PictureScore, SubjectScore
 from worker.config import WorkerSettings
-from worker.contract import JobWarning, PictureScore, SubjectScore
 from worker.job_run import Picture, Report
 
 PACKAGES = ("ms-diffusion-service", "torch", "diffusers", "transformers")

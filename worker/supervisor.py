@@ -20,16 +20,19 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from ms_core.errors import StartupError
-from worker.artifacts import ArtifactStore
+from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.connection import brisk_client, check_redis, hasty_client
+from ms_jobs.job_store import JobStore
+from ms_jobs.outcomes import Requeue
+from ms_jobs.queue import JobQueue
+from ms_jobs.records import WorkerRecord, WorkerState
+from ms_jobs.registry import Registry
 from worker.config import DEVICE_LOST_EXIT_CODE, SETUP_FAILED_EXIT_CODE, STOPPED_LATE_EXIT_CODE, WorkerSettings
-from worker.connection import brisk_client, check_redis, hasty_client
-from worker.contract import JobStore, Registry, Requeue, WorkerRecord, WorkerState
 from worker.devices import Device, find_devices, lock_devices
 from worker.housekeeper import Housekeeper
 from worker.models import FoundModel, find_model
 from worker.phase_clock import PhaseClock
 from worker.process import Command, ManagedProcess, StopSignal
-from worker.queue import JobQueue
 from worker.recovery import Recovery
 from worker.watch import Death, WorkerWatch, settle
 

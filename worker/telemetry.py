@@ -14,7 +14,9 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from worker.contract import Measures, Pace, Usage
+from ms_jobs.measures import Measures
+from ms_jobs.pace import Pace
+from ms_jobs.records import Usage
 from worker.devices import as_text, cuda_handles
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ class Telemetry:
         """Keep a job that succeeded.
 
         Args:
-            shape: see ``worker.pace``.
+            shape: see ``ms_jobs.pace``.
             seconds: from its beginning to its end.
             phases_s: seconds in each phase.
         """

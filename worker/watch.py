@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from redis import Redis
 from redis.exceptions import RedisError
 
-from worker.contract import JobError, Registry, Requeue, WorkerRecord, WorkerState
+from ms_jobs.outcomes import Requeue
+from ms_jobs.records import JobError, WorkerRecord, WorkerState
+from ms_jobs.registry import Registry
 from worker.recovery import Recovery
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from app.documentation import problem_responses
 from app.events import Watch, seen_version
 from app.resources import job_resource
 from app.routes.jobs import JobId
-from worker.contract import JobRecord
+from ms_jobs.records import JobRecord
 
 router = APIRouter(tags=["jobs"])
 

@@ -25,7 +25,7 @@ from app.parameters import (
 from app.resources import job_resource
 from app.routes.answers import HEADERS, job_answer, job_response, root_path, unchanged_answer
 from app.schemas import JobResource, JobsPage
-from worker.contract import JobState
+from ms_jobs.records import JobState
 
 router = APIRouter(tags=["jobs"])
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from cli.checks.section import Section
-from ms_core.inspection import Finding
+from ms_core.model_dir.inspection import Finding
 
 # A queue that cannot write its log loses jobs; pictures of a day take about this much.
 _LEAST_FOR_DATA = 200 * 10**6

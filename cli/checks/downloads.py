@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cli.checks.section import Section
-from ms_core.inspection import Finding
-from ms_core.inspection.headers import format_size
+from ms_core.model_dir.inspection import Finding
+from ms_core.model_dir.inspection.headers import format_size
 
 
 def check_downloads() -> Section:
@@ -14,7 +14,7 @@ def check_downloads() -> Section:
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    from ms_core.provision.repositories import ADAPTER, BASE, EXTRAS, IMAGE_ENCODERS, VAE
+    from ms_core.model_dir.provision.repositories import ADAPTER, BASE, EXTRAS, IMAGE_ENCODERS, VAE
 
     cache = Path(constants.HF_HUB_CACHE)
     parts = [BASE, VAE, ADAPTER, *IMAGE_ENCODERS.values(), *(extra.part for extra in EXTRAS.values())]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.checks.section import Section
-from ms_core.inspection import Finding
+from ms_core.model_dir.inspection import Finding
 from worker.devices import as_text, cuda_handles
 
 _OWN_WORKER = "worker.main"

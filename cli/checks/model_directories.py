@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.checks.section import Section
-from ms_core.inspection import Finding, Level, inspect_model, looks_like_model
+from ms_core.model_dir.inspection import Finding, Level, inspect_model, looks_like_model
+from ms_jobs.records import is_model_name
 from worker.models import BUNDLED_MODELS
-from worker.records import is_model_name
 
 
 @dataclass(frozen=True, slots=True)

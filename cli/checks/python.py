@@ -6,7 +6,7 @@ import platform
 import sys
 
 from cli.checks.section import Section
-from ms_core.inspection import Finding
+from ms_core.model_dir.inspection import Finding
 
 OLDEST, NEXT = (3, 11), (3, 14)
 

@@ -9,8 +9,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from cli.checks.section import Section
 from ms_core.errors import StartupError
-from ms_core.inspection import Finding
-from worker.connection import brisk_client
+from ms_core.model_dir.inspection import Finding
+from ms_jobs.connection import brisk_client
 from worker.redis_server import OLDEST_VERSION, find_redis_binary
 
 _KEEP_ALL = "noeviction"

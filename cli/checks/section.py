@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ms_core.inspection import Finding, Level
+from ms_core.model_dir.inspection import Finding, Level
 
 
 @dataclass(frozen=True, slots=True)

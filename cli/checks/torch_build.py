@@ -10,7 +10,7 @@ from typing import Any
 from cli.checks.child import Outcome, run_child
 from cli.checks.gpus import Gpu, GpuList, names
 from cli.checks.section import Section
-from ms_core.inspection import Finding
+from ms_core.model_dir.inspection import Finding
 
 PROBE_TIMEOUT_S = 180.0
 PACKAGES = ("accelerate", "diffusers", "numpy", "safetensors", "tokenizers", "transformers")

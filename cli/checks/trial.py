@@ -9,7 +9,7 @@ from typing import Any
 from cli.checks.child import Outcome, run_child
 from cli.checks.section import Section
 from ms_core.errors import StartupError
-from ms_core.inspection import Finding
+from ms_core.model_dir.inspection import Finding
 from worker.devices import Device, lock_devices
 from worker.models import FoundModel
 

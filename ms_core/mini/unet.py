@@ -10,7 +10,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ms_core.place_codes import CODE_DIM, cell_centres, encode_places
+from ms_core.method.place_codes import CODE_DIM, cell_centres, encode_places
 
 _SDXL: Any = UNet2DConditionModel
 

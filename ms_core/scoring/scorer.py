@@ -17,10 +17,9 @@ from torch import Tensor
 
 from ms_core.config import SCORER_FILE, ScorerConfig
 from ms_core.errors import CheckpointError, ModelNotFoundError
-from ms_core.events import SubjectScore
 from ms_core.scoring.network import ScorerNetwork
 from ms_core.scoring.views import Question, question_views, questions_of, to_planes
-from ms_core.spec import GenerationSpec, Subject
+from ms_core.spec import GenerationSpec, Subject, SubjectScore
 
 # A subject's pictures as the image encoder sees them, RGB.
 See = Callable[[Subject], tuple[Image.Image, ...]]

@@ -59,6 +59,7 @@ from ms_core.spec.phrases import (
     find_phrases,
     require_phrases,
 )
+from ms_core.spec.score import SubjectScore
 from ms_core.spec.subject import (
     SCENE_SCALE,
     WHOLE_PICTURE,
@@ -99,6 +100,7 @@ __all__ = [
     "SIZE_MULTIPLE",
     "StartPicture",
     "Subject",
+    "SubjectScore",
     "TIMESTEP_SPACINGS",
     "WHOLE_PICTURE",
     "check_control_size",

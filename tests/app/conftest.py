@@ -14,8 +14,10 @@ from starlette.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
-from worker.artifacts import ArtifactStore
-from worker.contract import JobStore, ModelCard, Registry
+from ms_core.config import ModelCard
+from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.job_store import JobStore
+from ms_jobs.registry import Registry
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from sample_requests import data_uri, good_request, good_subject, picture_uri
 from app.errors import InvalidRequestError
 from app.intake import complete_request, parse_request
 from app.pictures import PictureLimits, open_png
+from ms_core.config import ModelCard
 from ms_core.spec import GenerationSpec
-from worker.contract import ModelCard, StoredRequest
+from ms_jobs.stored_request import StoredRequest
 
 CARD = ModelCard.from_dict(
     {

@@ -14,7 +14,8 @@ from starlette.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
-from worker.contract import JobState, JobStore, queue_name
+from ms_jobs.job_store import JobStore
+from ms_jobs.records import JobState, queue_name
 
 
 def submit(client: TestClient, **headers: str) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from starlette.testclient import TestClient
 
 from app.config import Settings
 from ms_core.errors import AttemptOverError
-from worker.contract import Gone, JobState, JobStore, ProgressReply, queue_name
+from ms_jobs.job_store import JobStore
+from ms_jobs.outcomes import Gone, ProgressReply
+from ms_jobs.records import JobState, queue_name
 
 
 def submit(client: TestClient, **changes: Any) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from app import event_log
 from app.config import Settings
 from app.errors import HTTPProblem
 from app.event_log import Advance, EventLog, Transition
-from worker.contract import Gone, JobState
+from ms_jobs.outcomes import Gone
+from ms_jobs.records import JobState
 
 PATIENCE_S = 20.0
 

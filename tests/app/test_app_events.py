@@ -19,8 +19,9 @@ from app.config import Settings
 from app.event_log import EventLog
 from app.events import DATA_OF_EVENT
 from app.main import create_app
-from worker.contract import Gone, JobError, JobState, Requeue
-from worker.job_store import PROGRESS_ENTRIES
+from ms_jobs.job_store import PROGRESS_ENTRIES
+from ms_jobs.outcomes import Gone, Requeue
+from ms_jobs.records import JobError, JobState
 from worker.redis_server import RedisServer
 
 WEBP = b"RIFF....WEBP"

@@ -21,7 +21,7 @@ from app.headers import (
     parse_idempotency_key,
     parse_preference,
 )
-from worker.contract import JOB_ID_PATTERN
+from ms_jobs.records import JOB_ID_PATTERN
 
 HEADER_TEXT = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF), max_size=300)
 JOB_IDS = st.from_regex(JOB_ID_PATTERN, fullmatch=True)

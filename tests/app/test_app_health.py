@@ -10,7 +10,8 @@ from starlette.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
-from worker.contract import JobError, Registry, WorkerRecord, WorkerState
+from ms_jobs.records import JobError, WorkerRecord, WorkerState
+from ms_jobs.registry import Registry
 
 
 def publish(registry: Registry, model: str, *states: WorkerState, phase: str | None = None) -> None:

@@ -17,8 +17,9 @@ from starlette.testclient import TestClient
 from app import job_list
 from app.config import Settings
 from app.main import create_app
-from worker.artifacts import ArtifactStore
-from worker.contract import JobRecord, JobStore
+from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.job_store import JobStore
+from ms_jobs.records import JobRecord
 
 DATABASE = 7
 

@@ -16,7 +16,8 @@ from starlette.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
-from worker.contract import GENERATE_JOB, JobError, JobState, ModelCard, PictureScore, SubjectScore, queue_name
+from ms_core.config import ModelCard
+from ms_jobs.records import GENERATE_JOB, JobError, JobState, PictureScore, SubjectScore, queue_name
 
 
 def submit(client: TestClient, **changes: Any) -> dict[str, Any]:

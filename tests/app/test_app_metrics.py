@@ -15,7 +15,10 @@ from structlog.contextvars import get_contextvars
 
 from app.config import Settings
 from app.main import create_app
-from worker.contract import JobError, JobStore, Registry, Requeue, Usage, WorkerRecord, WorkerState
+from ms_jobs.job_store import JobStore
+from ms_jobs.outcomes import Requeue
+from ms_jobs.records import JobError, Usage, WorkerRecord, WorkerState
+from ms_jobs.registry import Registry
 
 ERROR = JobError(code="worker_died", detail="It died.")
 GPU = "GPU-5f0c2b1e-8a7d-4c0f-9e55-000000000001"

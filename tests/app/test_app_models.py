@@ -10,8 +10,9 @@ from starlette.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
-from ms_core.config import ScorerConfig
-from worker.contract import ModelCard, Registry, WorkerRecord, WorkerState
+from ms_core.config import ModelCard, ScorerConfig
+from ms_jobs.records import WorkerRecord, WorkerState
+from ms_jobs.registry import Registry
 
 
 def publish_worker(registry: Registry, model: str, state: WorkerState) -> None:

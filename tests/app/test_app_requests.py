@@ -17,8 +17,9 @@ from sample_requests import good_request, good_subject, picture_uri
 from app.errors import HTTPProblem, InvalidRequestError
 from app.intake import complete_request, parse_request
 from app.pictures import PictureLimits
+from ms_core.config import ModelCard
 from ms_core.spec import Box
-from worker.contract import ModelCard, StoredRequest
+from ms_jobs.stored_request import StoredRequest
 
 CARD = ModelCard.from_dict(
     {

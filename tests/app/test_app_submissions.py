@@ -22,9 +22,13 @@ from app.main import create_app
 from app.pictures import PictureLimits
 from app.request_hash import request_hash
 from app.submissions import Submissions, Submitted, Wishes
+from ms_core.config import ModelCard
 from ms_core.errors import RequestMismatchError
-from worker.artifacts import ArtifactStore
-from worker.contract import Gone, JobStore, ModelCard, Registry, queue_name
+from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.job_store import JobStore
+from ms_jobs.outcomes import Gone
+from ms_jobs.records import queue_name
+from ms_jobs.registry import Registry
 
 AT_ONCE = 64
 SIZES = {"defaults": {"height": 128, "width": 256}, "sizes": [[128, 256]]}

@@ -22,7 +22,7 @@ from starlette.testclient import TestClient
 from app.config import Settings
 from app.main import create_app
 from app.waiting import LOOK_AGAIN_S
-from worker.contract import JobState
+from ms_jobs.records import JobState
 
 # Far below what is waited for: an answer that comes earlier was not given by the clock.
 LONG_WAIT = 30

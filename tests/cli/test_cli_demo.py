@@ -8,7 +8,7 @@ from PIL import Image, ImageChops
 from service_processes import ROOT, run_msd
 
 from cli.demo_picture import COLOURS, PANEL, DrawnSubject, draw_demo
-from ms_core.mini.sprites import SpritePack
+from ms_lab.mini.sprites import SpritePack
 
 REFERENCES = ROOT / "assets" / "demo"
 BOX = "@0.05,0.35,0.47,0.8"

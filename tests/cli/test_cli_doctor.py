@@ -35,8 +35,8 @@ from cli.checks.torch_build import check_torch, probe_torch
 from cli.checks.trial import judge_trial
 from cli.checks.trial_child import try_model
 from cli.doctor import _print_finding, doctor
-from ms_core.inspection import Finding, Level
-from ms_core.inventory import write_inventory
+from ms_core.model_dir.inspection import Finding, Level
+from ms_core.model_dir.inventory import write_inventory
 from worker.redis_server import find_redis_binary
 
 MINI = ROOT / "models" / "mini"

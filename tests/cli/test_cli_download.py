@@ -21,8 +21,8 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from ms_core.config import ModelCard
 from ms_core.errors import MSDiffusionError
-from ms_core.inspection.headers import format_size
-from ms_core.inventory import Inventory, check_inventory
+from ms_core.model_dir.inspection.headers import format_size
+from ms_core.model_dir.inventory import Inventory, check_inventory
 
 UNET = "unet/diffusion_pytorch_model.fp16.safetensors"
 HEADS = ("--resampler-heads", "4")
@@ -69,7 +69,7 @@ def transfers(repositories: Repositories) -> list[str]:
 def make_picture(directory: Path) -> tuple[int, int]:
     from PIL import Image
 
-    from ms_core.pipeline import MSDiffusionPipeline
+    from ms_core.sampling.pipeline import MSDiffusionPipeline
     from ms_core.spec import Box, GenerationSpec, Subject
 
     pipeline = MSDiffusionPipeline.from_pretrained(directory, device="cpu")
@@ -298,7 +298,7 @@ def test_convert_killed_leaves_no_half_model_and_can_be_done_again(tmp_path: Pat
     arguments = ["--base", GOLDEN / "tiny-sdxl", "--image-encoder", GOLDEN / "image_encoder"]
     arguments += ["--adapter", GOLDEN / "ms_adapter.bin", "--out", tmp_path / "mine", *HEADS]
     stop = (
-        "import os, signal, ms_core.provision.convert as convert;"
+        "import os, signal, ms_core.model_dir.provision.convert as convert;"
         "convert.write_inventory = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL);"
         "from cli.main import run; run()"
     )

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from cli.reference import reference
+from ms_core.conditions.references import ReferencePreprocessor, preview
 from ms_core.config import ModelCard
-from ms_core.references import ReferencePreprocessor, preview
 
 ROOT = Path(__file__).parents[2]
 MINI = ROOT / "models" / "mini"

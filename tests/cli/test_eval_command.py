@@ -18,10 +18,11 @@ from typer.testing import CliRunner
 from cli.eval import ASSETS, evaluate
 from ms_core.config import ModelCard
 from ms_core.errors import InvalidInputError
-from ms_core.evaluation import photos, scenes
-from ms_core.evaluation.groups import GROUPS
-from ms_core.evaluation.photos import PHOTO_PACK, draw_photo_scenes
-from ms_core.mini.sprites import SpritePack
+from ms_lab.evaluation import photos
+from ms_lab.evaluation.photos import PHOTO_PACK, draw_photo_scenes
+from ms_lab.evaluation.questions import scenes
+from ms_lab.evaluation.questions.groups import GROUPS
+from ms_lab.mini.sprites import SpritePack
 
 
 @pytest.fixture

@@ -23,9 +23,11 @@ from sample_requests import good_request
 from service_processes import environment, free_port, msd
 from socket_proxy import SocketProxy
 
-from worker.artifacts import ArtifactStore
+from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.job_store import JobStore
+from ms_jobs.records import JobRecord, WorkerRecord, WorkerState
+from ms_jobs.registry import Registry
 from worker.config import WorkerSettings
-from worker.contract import JobRecord, JobStore, Registry, WorkerRecord, WorkerState
 from worker.redis_server import find_redis_binary
 
 MODEL = "mini"

@@ -16,7 +16,8 @@ from typing import Any
 import httpx2
 import redis
 
-from worker.contract import JobRecord, JobState, JobStore
+from ms_jobs.job_store import JobStore
+from ms_jobs.records import JobRecord, JobState
 from worker.redis_server import find_redis_binary
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,8 +13,8 @@ from fault_service import MODEL, SMALL, FaultService
 from job_helpers import wait_until
 from sample_requests import good_request
 
-from worker.connection import brisk_client
-from worker.contract import JobState
+from ms_jobs.connection import brisk_client
+from ms_jobs.records import JobState
 from worker.housekeeper import Housekeeper
 
 CLIENTS = 8

@@ -13,7 +13,7 @@ import pytest
 from fault_service import FaultService
 from service_processes import ROOT
 
-from worker.contract import JobState
+from ms_jobs.records import JobState
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ from fault_service import FaultService
 from job_helpers import wait_until
 from service_processes import ROOT, processes_of
 
-from worker.contract import JobState, WorkerRecord, WorkerState
+from ms_jobs.records import JobState, WorkerRecord, WorkerState
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 

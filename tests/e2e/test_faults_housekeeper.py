@@ -11,7 +11,8 @@ import pytest
 from fault_service import MODEL, FaultService
 from job_helpers import wait_until
 
-from worker.contract import Gone, JobState
+from ms_jobs.outcomes import Gone
+from ms_jobs.records import JobState
 
 pytestmark = pytest.mark.alone
 

@@ -11,8 +11,8 @@ from fault_service import ANSWER_PATIENCE_S, SMALL, FaultService
 from job_helpers import wait_until
 from sample_requests import good_request
 
-from worker.connection import PATIENT_TIMEOUT_S
-from worker.contract import JobState, new_job_id
+from ms_jobs.connection import PATIENT_TIMEOUT_S
+from ms_jobs.records import JobState, new_job_id
 
 SUCCEEDED = JobState.SUCCEEDED
 

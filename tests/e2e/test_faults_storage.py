@@ -15,7 +15,7 @@ from job_helpers import wait_until
 from PIL import Image
 from sample_requests import picture_uri
 
-from worker.contract import JobState
+from ms_jobs.records import JobState
 
 VOLUME_MB = 16
 

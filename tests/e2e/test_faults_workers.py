@@ -14,7 +14,7 @@ from fault_service import FaultService
 from job_helpers import wait_until
 from service_processes import ROOT, processes_of
 
-from worker.contract import JobRecord, JobState
+from ms_jobs.records import JobRecord, JobState
 
 pytestmark = pytest.mark.slow
 

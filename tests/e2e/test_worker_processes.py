@@ -11,7 +11,8 @@ from http_service import LONG, HttpService
 from job_helpers import Desk, wait_until
 from PIL import Image
 
-from worker.contract import CancelOutcome, JobState, WorkerRecord, WorkerState
+from ms_jobs.outcomes import CancelOutcome
+from ms_jobs.records import JobState, WorkerRecord, WorkerState
 from worker.png_recipe import read_recipe
 
 pytestmark = pytest.mark.slow

@@ -1,6 +1,6 @@
 """A model of a job's life: what Redis, the disk, workers, sweepers and clients do to jobs, one step at a time.
 
-The first half is the *record*: one function for each script in ``worker/lua``, of the same name and with the same answer.
+The first half is the *record*: one function for each script in ``ms_jobs/lua``, of the same name and with the same answer.
 The second half is the *world* around it: who calls these scripts, in which order, and what can go wrong in between.
 
 A worker takes an entry from the queue, then walks through these places (``Worker.at``); each arrow is one step, and

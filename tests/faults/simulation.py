@@ -39,15 +39,18 @@ from app.pictures import PictureLimits
 from app.submissions import Submissions, Wishes
 from ms_core.errors import DeviceLostError, JobGoneError, JobNotFoundError, MSDiffusionError
 from ms_core.spec import GenerationSpec, Subject
-from worker import job_store, lease
-from worker import registry as registry_module
-from worker.artifacts import ArtifactStore
+from ms_jobs import job_store, lease
+from ms_jobs import registry as registry_module
+from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.job_store import JobKey, JobStore
+from ms_jobs.outcomes import Requeue
+from ms_jobs.queue import JobQueue
+from ms_jobs.records import JobRecord, JobState, WorkerRecord, WorkerState
+from ms_jobs.registry import Registry
 from worker.config import WorkerSettings
-from worker.contract import JobKey, JobRecord, JobState, JobStore, Registry, Requeue, WorkerRecord, WorkerState
 from worker.housekeeper import Housekeeper
 from worker.job_run import JobRun, Picture, Report, WorkerContext
 from worker.png_recipe import read_recipe
-from worker.queue import JobQueue
 from worker.recovery import Recovery
 from worker.rq_worker import DeviceWorker, GuardedJob
 
@@ -724,5 +727,5 @@ def _shortened(part: Any, root: Path) -> str:
 
 
 def script_names() -> dict[str, str]:
-    """The scripts of ``worker.job_store`` by the SHA-1 under which Redis knows them."""
+    """The scripts of ``ms_jobs.job_store`` by the SHA-1 under which Redis knows them."""
     return {hashlib.sha1(text.encode()).hexdigest(): name for name, text in job_store._SCRIPTS.items()}

@@ -18,8 +18,8 @@ import pytest
 from faults import simulation
 from faults.simulation import Violation, simulate
 
-from worker import job_store
-from worker.attempt_folders import AttemptFolders
+from ms_jobs import job_store
+from ms_jobs.attempt_folders import AttemptFolders
 
 FIXED_SEEDS = 500
 RANDOM_SEEDS = 10_000

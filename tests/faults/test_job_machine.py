@@ -9,8 +9,10 @@ from faults.exploration import Exploration, Explorer
 from faults.job_machine import ENDED, MAX_ATTEMPTS, NOBODY, JobMachine, Record, Rules, Scripts
 from redis import Redis
 
-from worker.contract import Gone, JobError, JobRecord, JobState, JobStore, Requeue
-from worker.records import MAX_ATTEMPTS as REAL_MAX_ATTEMPTS
+from ms_jobs.job_store import JobStore
+from ms_jobs.outcomes import Gone, Requeue
+from ms_jobs.records import MAX_ATTEMPTS as REAL_MAX_ATTEMPTS
+from ms_jobs.records import JobError, JobRecord, JobState
 
 WORLDS: dict[str, dict[str, Any]] = {
     "one job, one worker, any faults": {"workers": 1},

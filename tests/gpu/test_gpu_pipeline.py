@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ms_core.attention import fused_attention
 from ms_core.errors import DeviceOutOfMemoryError
-from ms_core.parity import load_parity_pipeline
-from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.method.attention import fused_attention
+from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import AutoLayout, Box, GenerationSpec, Subject
+from ms_lab.parity import load_parity_pipeline
 
 pytestmark = [
     pytest.mark.gpu,

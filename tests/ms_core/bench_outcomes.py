@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ms_core.evaluation.columns import COMPOSITES, MODEL, PASTED, THROUGH_VAE
-from ms_core.evaluation.judge import SubjectVerdict, Verdict
-from ms_core.evaluation.metrics import Outcome
+from ms_lab.evaluation.judge.judge import SubjectVerdict, Verdict
+from ms_lab.evaluation.judge.outcome import Outcome
+from ms_lab.evaluation.questions.columns import COMPOSITES, MODEL, PASTED, THROUGH_VAE
 
 
 def found(**said: object) -> SubjectVerdict:

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from ms_core.evaluation.candidates import Candidate, Question
-from ms_core.evaluation.scenes import BackdropQuestion, BenchScene, BenchSubject
-from ms_core.mini.painting import PLAIN, box_around, from_run_lengths
-from ms_core.mini.scenes import Placement, Scene, SceneComposer
-from ms_core.mini.sprites import SpritePack
+from ms_lab.evaluation.questions.candidates import Candidate, Question
+from ms_lab.evaluation.questions.scenes import BackdropQuestion, BenchScene, BenchSubject
+from ms_lab.mini.painting import PLAIN, box_around, from_run_lengths
+from ms_lab.mini.scenes import Placement, Scene, SceneComposer
+from ms_lab.mini.sprites import SpritePack
 
 SIZE = 128
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ms_core.mini.batches import SceneBatch
+from ms_lab.mini.batches import SceneBatch
 
 
 class MeanColour:

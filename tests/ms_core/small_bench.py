@@ -10,13 +10,13 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image
 
-from ms_core.evaluation import scenes as bench_scenes
-from ms_core.evaluation.groups import GROUPS
-from ms_core.evaluation.packs import BenchPack
-from ms_core.evaluation.scenes import BenchScene, candidate_picture, draw_bench
-from ms_core.mini.backgrounds import BACKGROUNDS
-from ms_core.mini.painting import cut_centre, opaque_box, paint_backdrop
 from ms_core.spec import GenerationSpec
+from ms_lab.evaluation.questions import scenes as bench_scenes
+from ms_lab.evaluation.questions.groups import GROUPS
+from ms_lab.evaluation.questions.packs import BenchPack
+from ms_lab.evaluation.questions.scenes import BenchScene, candidate_picture, draw_bench
+from ms_lab.mini.backgrounds import BACKGROUNDS
+from ms_lab.mini.painting import cut_centre, opaque_box, paint_backdrop
 
 ASSETS = Path(__file__).parents[2] / "assets"
 

@@ -10,13 +10,13 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 from sdxl import released_shapes, sdxl_unet
 
-from ms_core.adapter import MSAdapter, cross_attention_layers
-from ms_core.attention import explicit_attention
-from ms_core.attention_data import AttentionData, SubjectBatch
-from ms_core.boxes import attention_grids, boxes_to_masks
-from ms_core.checkpoint import load_official_adapter, to_official
 from ms_core.config import ModelCard
 from ms_core.errors import ModelError, UnknownAttentionDataError
+from ms_core.method.adapter import MSAdapter, cross_attention_layers
+from ms_core.method.attention import explicit_attention
+from ms_core.method.attention_data import AttentionData, SubjectBatch
+from ms_core.method.boxes import attention_grids, boxes_to_masks
+from ms_core.method.checkpoint import load_official_adapter, to_official
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ms_core.attention import explicit_attention, fused_attention, masked_subject_attention
-from ms_core.attention_data import KeyValue, SubjectBias, SubjectMasks
-from ms_core.places import union
+from ms_core.method.attention import explicit_attention, fused_attention, masked_subject_attention
+from ms_core.method.attention_data import KeyValue, SubjectBias, SubjectMasks
+from ms_core.method.places import union
 
 HEADS, HEAD_DIM, QUERIES, DUMMIES = 2, 8, 3, 4
 ATTENDS = pytest.mark.parametrize("attend", [fused_attention, explicit_attention])

@@ -9,9 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-from ms_core.attention_data import AttentionData, AutoLayoutMaps, KeyValue, SubjectBatch, SubjectBias, SubjectMasks
-from ms_core.boxes import boxes_to_masks
-from ms_core.places import Placement, soften_edges
+from ms_core.method.attention_data import (
+    AttentionData,
+    AutoLayoutMaps,
+    KeyValue,
+    SubjectBatch,
+    SubjectBias,
+    SubjectMasks,
+)
+from ms_core.method.boxes import boxes_to_masks
+from ms_core.method.places import Placement, soften_edges
 from ms_core.spec import AutoLayout, Box, Subject
 
 LATENTS = (4, 6)

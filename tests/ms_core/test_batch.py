@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from ms_core.batch import SHARED_FIELDS, resolve, resolve_batch
 from ms_core.config import GenerationDefaults, ModelCard, Preset, PresetLora
 from ms_core.errors import BatchMismatchError, InvalidInputError, UnknownNameError
 from ms_core.spec import Box, GenerationSpec, Lora, Subject
+from ms_core.spec.resolve import SHARED_FIELDS, resolve, resolve_batch
 
 CARD = ModelCard(
     defaults=GenerationDefaults(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ms_core.bounded_cache import BoundedCache, content_key
+from ms_core.conditions.bounded_cache import BoundedCache, content_key
 
 
 def cache_of(*values: bytes, max_bytes: int = 10) -> BoundedCache[bytes]:

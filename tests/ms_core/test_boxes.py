@@ -10,7 +10,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ms_core.boxes import attention_grids, boxes_to_masks, fit_boxes
+from ms_core.method.boxes import attention_grids, boxes_to_masks, fit_boxes
 
 GRIDS = [(64, 64), (32, 32), (25, 33), (13, 17), (7, 9), (1, 1), (1, 8), (52, 76)]
 

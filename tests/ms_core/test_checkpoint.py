@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPVisionConfig
 
-from ms_core.adapter import MSAdapter
-from ms_core.checkpoint import (
+from ms_core.config import WEIGHTS_FILE, ModelCard, ResamplerConfig
+from ms_core.errors import CheckpointError, ModelNotFoundError, WrongImageEncoderError
+from ms_core.method.adapter import MSAdapter
+from ms_core.method.checkpoint import (
     check_encoders,
     from_official,
     infer_resampler_config,
@@ -20,8 +22,6 @@ from ms_core.checkpoint import (
     save_adapter,
     to_official,
 )
-from ms_core.config import WEIGHTS_FILE, ModelCard, ResamplerConfig
-from ms_core.errors import CheckpointError, ModelNotFoundError, WrongImageEncoderError
 
 
 @pytest.fixture

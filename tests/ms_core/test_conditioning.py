@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from ms_core.batch import resolve, resolve_batch
-from ms_core.conditioning import find_warnings
-from ms_core.cutout import cut_out
+from ms_core.conditions.conditioning import find_warnings
+from ms_core.conditions.cutout import cut_out
+from ms_core.conditions.references import ReferencePreprocessor
+from ms_core.conditions.vision import ReferenceReader
 from ms_core.errors import PhraseNotFoundError
-from ms_core.references import ReferencePreprocessor
 from ms_core.spec import AutoLayout, Box, GenerationSpec, Subject
-from ms_core.vision import ReferenceReader
+from ms_core.spec.resolve import resolve, resolve_batch
 
 BOX = Box(0.1, 0.2, 0.6, 0.9)
 

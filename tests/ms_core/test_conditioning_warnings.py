@@ -7,10 +7,10 @@ from itertools import product
 
 import pytest
 
-from ms_core.batch import resolve
-from ms_core.conditioning import find_warnings, layout_warnings
-from ms_core.provision.sources import SDXL_SIZES
+from ms_core.conditions.conditioning import find_warnings, layout_warnings
+from ms_core.model_dir.provision.sources import SDXL_SIZES
 from ms_core.spec import AutoLayout, Box, GenerationSpec, Subject
+from ms_core.spec.resolve import resolve
 
 
 @pytest.fixture

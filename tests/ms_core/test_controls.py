@@ -21,11 +21,11 @@ from golden_model import GOLDEN, write_golden_model
 from PIL import Image
 from plain_sdxl import HEIGHT, WIDTH, diffusers_scheduler, our_latents, plain_latents, plain_sdxl, silent_spec, size_of
 
-from ms_core.attention_data import TEXT_TOKENS
 from ms_core.config import CONTROLNETS
-from ms_core.controls import MAX_KEPT, ControlNets, load_controlnet
 from ms_core.errors import BatchMismatchError, CheckpointError, PictureError, UnknownNameError
-from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.method.attention_data import TEXT_TOKENS
+from ms_core.sampling.controls import MAX_KEPT, ControlNets, load_controlnet
+from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import Control, StartPicture, Subject
 
 ROOT = Path(__file__).parents[2]

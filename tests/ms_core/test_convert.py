@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from single_file_checkpoint import write_single_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from ms_core.conditions.references import ReferencePreprocessor
 from ms_core.config import CARD_FILE, WEIGHTS_FILE, ModelCard, Preset, PresetLora
 from ms_core.errors import (
     CheckpointError,
@@ -23,14 +24,13 @@ from ms_core.errors import (
     ModelTargetError,
     WrongImageEncoderError,
 )
-from ms_core.inventory import check_inventory
-from ms_core.loading import load_image_encoder, load_vae
-from ms_core.pipeline import MSDiffusionPipeline
-from ms_core.previews import fit_preview_map
-from ms_core.provision import convert
-from ms_core.provision.convert import build_model
-from ms_core.provision.sources import ModelSources, sdxl_card, sources_from
-from ms_core.references import PREPROCESSOR_FILE, ReferencePreprocessor
+from ms_core.model_dir.inventory import check_inventory
+from ms_core.model_dir.loading import PREPROCESSOR_FILE, load_image_encoder, load_vae
+from ms_core.model_dir.preview_map import fit_preview_map
+from ms_core.model_dir.provision import convert
+from ms_core.model_dir.provision.convert import build_model
+from ms_core.model_dir.provision.sources import ModelSources, sdxl_card, sources_from
+from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import Box, GenerationSpec, Subject
 
 UNET = "unet/diffusion_pytorch_model.safetensors"

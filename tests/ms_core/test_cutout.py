@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from ms_core import cutout
-from ms_core.cutout import cut_out
+from ms_core.conditions import cutout
+from ms_core.conditions.cutout import cut_out
 
 pytestmark = pytest.mark.usefixtures("without_rembg")
 

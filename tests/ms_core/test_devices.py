@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ms_core.devices import DeviceMemory, default_dtype, device_errors, read_memory
+from ms_core.device.devices import DeviceMemory, default_dtype, device_errors, read_memory
 from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError
 
 
@@ -48,7 +48,7 @@ def test_the_hosts_memory_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     (tmp_path / "meminfo").write_text(
         "MemTotal:  8000 kB\nMemFree:   100 kB\nMemAvailable:    5000 kB\nHugePages_Total:  0\n"
     )
-    monkeypatch.setattr("ms_core.devices._HOST_MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr("ms_core.device.devices._HOST_MEMORY", tmp_path / "meminfo")
     assert read_memory(torch.device("cpu")) == DeviceMemory(5000 * 1024, 8000 * 1024, 3000 * 1024)
 
 
@@ -56,7 +56,7 @@ def test_the_hosts_memory_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_a_host_may_tell_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "meminfo").write_text(text)
-    monkeypatch.setattr("ms_core.devices._HOST_MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr("ms_core.device.devices._HOST_MEMORY", tmp_path / "meminfo")
     assert read_memory(torch.device("cpu")) is None
 
 

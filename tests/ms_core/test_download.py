@@ -13,9 +13,9 @@ from hub_server import ADAPTER, BASE, GOLDEN, WHOLE_CLIP, HubServer, golden_hub,
 from hub_server import Hub as Repositories
 
 from ms_core.errors import DownloadError, ModelTargetError
-from ms_core.provision.download import DownloadRequest, check_rooms, fetch_configs, fetch_model, plan_download
-from ms_core.provision.hub import Hub
-from ms_core.provision.repositories import EXTRAS, presets_of
+from ms_core.model_dir.provision.download import DownloadRequest, check_rooms, fetch_configs, fetch_model, plan_download
+from ms_core.model_dir.provision.hub import Hub
+from ms_core.model_dir.provision.repositories import EXTRAS, presets_of
 
 OTHER_DISK = Path("/dev/shm")
 

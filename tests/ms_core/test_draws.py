@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ms_core.batch import ResolvedSpec, resolve
 from ms_core.config import ModelCard, ScorerConfig
-from ms_core.draws import PASSING, make_with_draws
 from ms_core.errors import NoScorerError
-from ms_core.events import Event, Finished, Generation, Progress, SubjectScore
+from ms_core.sampling.events import Event, Finished, Generation, Progress
+from ms_core.sampling.redraws import PASSING, make_with_draws
 from ms_core.spec import MAX_RETRIES, Box, GenerationSpec, GenerationWarning, Subject, derived_seed
+from ms_core.spec.resolve import ResolvedSpec, resolve
+from ms_core.spec.score import SubjectScore
 
 STEPS = 3
 PICTURE = Image.new("RGB", (4, 4))

@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ms_core.embeddings import load_embeddings
+from ms_core.conditions.embeddings import load_embeddings
+from ms_core.conditions.phrases import cut_text, token_spans
 from ms_core.errors import CheckpointError
-from ms_core.loading import load_sdxl
-from ms_core.phrases import cut_text, token_spans
-from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.model_dir.loading import load_sdxl
+from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import AutoLayout, GenerationSpec, Subject, find_phrases
 
 GOLDEN = Path(__file__).parents[1] / "golden"

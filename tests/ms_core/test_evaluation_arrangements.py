@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ms_core.evaluation.arrangements import Arrangement, Extent, box_at, covered_share, draw_places, fill_box
-from ms_core.evaluation.visibility import shows_subjects, shows_treatment
-from ms_core.mini.painting import TREATMENTS, box_around, paint_sprite
 from ms_core.spec import Box
+from ms_lab.evaluation.questions.arrangements import Arrangement, Extent, box_at, covered_share, draw_places, fill_box
+from ms_lab.evaluation.questions.visibility import shows_subjects, shows_treatment
+from ms_lab.mini.painting import TREATMENTS, box_around, paint_sprite
 
 WHOLE = Extent(-0.5, -0.5, 0.5, 0.5)
 

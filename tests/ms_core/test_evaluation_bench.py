@@ -11,8 +11,10 @@ from PIL import Image
 from small_bench import ASSETS, Painter, draw_few
 
 from ms_core.config import ModelCard, Preset
-from ms_core.evaluation.bench import choose_scenes
-from ms_core.evaluation.columns import (
+from ms_core.spec import GenerationSpec
+from ms_lab.evaluation.bench import choose_scenes
+from ms_lab.evaluation.judge.outcome import Outcome
+from ms_lab.evaluation.questions.columns import (
     COLUMNS,
     COMPOSITES,
     FAST,
@@ -25,14 +27,12 @@ from ms_core.evaluation.columns import (
     Requests,
     Settings,
 )
-from ms_core.evaluation.folder import RunFolder
-from ms_core.evaluation.judging import judge_pictures
-from ms_core.evaluation.making import Maker, make_pictures, missing_pictures
-from ms_core.evaluation.metrics import Outcome
-from ms_core.evaluation.packs import BenchPack
-from ms_core.evaluation.scenes import BenchScene
-from ms_core.evaluation.summary import summarise
-from ms_core.spec import GenerationSpec
+from ms_lab.evaluation.questions.packs import BenchPack
+from ms_lab.evaluation.questions.scenes import BenchScene
+from ms_lab.evaluation.report.summary import summarise
+from ms_lab.evaluation.run.folder import RunFolder
+from ms_lab.evaluation.run.judging import judge_pictures
+from ms_lab.evaluation.run.making import Maker, make_pictures, missing_pictures
 
 COUNTS = {"headline": 2, "twins": 1, "oblong": 1}
 SMALL = ModelCard(name="painter")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ms_core.evaluation.candidates import (
+from ms_lab.evaluation.questions.candidates import (
     MIN_COLOUR_TURN,
     NUM_CANDIDATES,
     NUM_SAME_NAME,
@@ -22,8 +22,8 @@ from ms_core.evaluation.candidates import (
     candidate_picture,
     draw_turn,
 )
-from ms_core.evaluation.packs import BenchPack
-from ms_core.evaluation.visibility import VISIBLE_DIFFERENCE, Look
+from ms_lab.evaluation.questions.packs import BenchPack
+from ms_lab.evaluation.questions.visibility import VISIBLE_DIFFERENCE, Look
 
 ASSETS = Path(__file__).parents[2] / "assets"
 

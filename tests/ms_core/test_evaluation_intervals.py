@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ms_core.evaluation.intervals import (
+from ms_lab.evaluation.report.intervals import (
     Estimate,
     bootstrap,
     bootstrap_ratio,

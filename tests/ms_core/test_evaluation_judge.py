@@ -10,11 +10,11 @@ import pytest
 from judged_scenes import SIZE, compose, with_place, without_subject
 from PIL import Image, ImageFilter
 
-from ms_core.evaluation.judge import judge_picture, judge_swap
-from ms_core.evaluation.scenes import BenchScene
-from ms_core.mini.painting import LIGHTS, PLAIN, TREATMENTS, light, paint_backdrop, paint_sprite, turn_hue
-from ms_core.mini.scenes import Placement
-from ms_core.mini.sprites import SpritePack
+from ms_lab.evaluation.judge.judge import judge_picture, judge_swap
+from ms_lab.evaluation.questions.scenes import BenchScene
+from ms_lab.mini.painting import LIGHTS, PLAIN, TREATMENTS, light, paint_backdrop, paint_sprite, turn_hue
+from ms_lab.mini.scenes import Placement
+from ms_lab.mini.sprites import SpritePack
 
 PACK = Path(__file__).parents[2] / "assets" / "smoke-sprites.zip"
 SOFT = ImageFilter.GaussianBlur(2.0)

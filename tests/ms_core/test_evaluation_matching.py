@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from ms_core.evaluation.algebra import one_thread
-from ms_core.evaluation.backdrops import fit_backdrop
-from ms_core.evaluation.layouts import Layout
-from ms_core.evaluation.matching import Drawing, Matcher
-from ms_core.evaluation.segmentation import Segmentation, box_iou
-from ms_core.evaluation.views import SIDE, View, box_mask, square_box, square_mask
-from ms_core.mini.backgrounds import BACKGROUNDS
-from ms_core.mini.painting import LIGHTS, PLAIN, light, paint_backdrop
 from ms_core.spec import Box
+from ms_lab.evaluation.judge.algebra import one_thread
+from ms_lab.evaluation.judge.backdrops import fit_backdrop
+from ms_lab.evaluation.judge.layouts import Layout
+from ms_lab.evaluation.judge.matching import Drawing, Matcher
+from ms_lab.evaluation.judge.segmentation import Segmentation, box_iou
+from ms_lab.evaluation.judge.views import SIDE, View, box_mask, square_box, square_mask
+from ms_lab.mini.backgrounds import BACKGROUNDS
+from ms_lab.mini.painting import LIGHTS, PLAIN, light, paint_backdrop
 
 CANVAS = 128
 BOX = Box(0.25, 0.25, 0.75, 0.75)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ms_core.errors import ModelNotFoundError
-from ms_core.evaluation.packs import (
+from ms_lab.evaluation.questions.packs import (
     ARTIST,
     BOTH,
     CELLS,
@@ -20,9 +20,9 @@ from ms_core.evaluation.packs import (
     BenchPack,
     draw_known,
 )
-from ms_core.mini.artwork import HELD_OUT_SET, Concepts, IconSet, held_out_concepts
-from ms_core.mini.index import load_index
-from ms_core.mini.sprites import Sprite, SpritePack
+from ms_lab.mini.artwork import HELD_OUT_SET, Concepts, IconSet, held_out_concepts
+from ms_lab.mini.index import load_index
+from ms_lab.mini.sprites import Sprite, SpritePack
 
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "assets"

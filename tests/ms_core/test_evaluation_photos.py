@@ -11,11 +11,9 @@ import pytest
 from PIL import Image
 
 from ms_core.config import ModelCard
-from ms_core.evaluation.candidates import NUM_CANDIDATES
-from ms_core.evaluation.columns import MODEL, SCALE_ZERO, THROUGH_VAE, Requests, Settings
-from ms_core.evaluation.judge import judge_picture
-from ms_core.evaluation.making import Maker
-from ms_core.evaluation.photos import (
+from ms_core.spec import GenerationSpec
+from ms_lab.evaluation.judge.judge import judge_picture
+from ms_lab.evaluation.photos import (
     NEGLECT,
     PHOTO_PACK,
     draw_photo_scenes,
@@ -23,10 +21,12 @@ from ms_core.evaluation.photos import (
     make_columns,
     summarise,
 )
-from ms_core.evaluation.scenes import BenchScene
-from ms_core.mini.painting import paint_backdrop
-from ms_core.mini.sprites import SpritePack
-from ms_core.spec import GenerationSpec
+from ms_lab.evaluation.questions.candidates import NUM_CANDIDATES
+from ms_lab.evaluation.questions.columns import MODEL, SCALE_ZERO, THROUGH_VAE, Requests, Settings
+from ms_lab.evaluation.questions.scenes import BenchScene
+from ms_lab.evaluation.run.making import Maker
+from ms_lab.mini.painting import paint_backdrop
+from ms_lab.mini.sprites import SpritePack
 
 ASSETS = Path(__file__).parents[2] / "assets"
 CARD = replace(ModelCard(name="painter"), defaults=replace(ModelCard(name="painter").defaults, height=128, width=128))

@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ms_core.errors import InvalidInputError
-from ms_core.evaluation.columns import COMPOSITES, MODEL, PictureKey
-from ms_core.evaluation.folder import Run, RunFolder, Timing
-from ms_core.evaluation.metrics import Outcome
-from ms_core.evaluation.report import WORST, build_report
-from ms_core.evaluation.results import Results, SceneRow, SubjectRow, build_results, read_results, write_results
-from ms_core.evaluation.sheet import draw_sheet
-from ms_core.evaluation.tables import build_tables
+from ms_lab.evaluation.judge.outcome import Outcome
+from ms_lab.evaluation.questions.columns import COMPOSITES, MODEL, PictureKey
+from ms_lab.evaluation.report.report import WORST, build_report
+from ms_lab.evaluation.report.results import Results, SceneRow, SubjectRow, build_results, read_results, write_results
+from ms_lab.evaluation.report.sheet import draw_sheet
+from ms_lab.evaluation.report.tables import build_tables
+from ms_lab.evaluation.run.folder import Run, RunFolder, Timing
 
 RUN = Run(1, 7, False, "f" * 64, "painter", "d" * 64, 128, 128, None, 20, 3.0, 1.0, "euler", "")
 SUBJECTS = (SubjectRow("cat", "openmoji/cat", (0.1, 0.1, 0.5, 0.5)), SubjectRow("tea & pot", "x/y", (0.5, 0.5, 1, 1)))

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ms_core.evaluation.arrangements import covered_share
-from ms_core.evaluation.candidates import NUM_CANDIDATES
-from ms_core.evaluation.packs import BOTH, CONCEPT, BenchPack
-from ms_core.evaluation.scenes import (
+from ms_core.spec import WHOLE_PICTURE, Box, GenerationSpec, Subject
+from ms_lab.evaluation.questions.arrangements import covered_share
+from ms_lab.evaluation.questions.candidates import NUM_CANDIDATES
+from ms_lab.evaluation.questions.packs import BOTH, CONCEPT, BenchPack
+from ms_lab.evaluation.questions.scenes import (
     GROUPS,
     NUM_BACKDROPS,
     BenchScene,
@@ -24,10 +25,10 @@ from ms_core.evaluation.scenes import (
     draw_bench,
     fingerprint,
 )
-from ms_core.evaluation.visibility import shows_treatment
-from ms_core.mini.artwork import HELD_OUT_SET
-from ms_core.mini.backgrounds import BACKGROUNDS
-from ms_core.mini.painting import (
+from ms_lab.evaluation.questions.visibility import shows_treatment
+from ms_lab.mini.artwork import HELD_OUT_SET
+from ms_lab.mini.backgrounds import BACKGROUNDS
+from ms_lab.mini.painting import (
     LIGHTS,
     PLAIN,
     TREATMENTS,
@@ -37,8 +38,7 @@ from ms_core.mini.painting import (
     light,
     paint_backdrop,
 )
-from ms_core.mini.scenes import PLACE
-from ms_core.spec import WHOLE_PICTURE, Box, GenerationSpec, Subject
+from ms_lab.mini.scenes import PLACE
 
 ASSETS = Path(__file__).parents[2] / "assets"
 # Whoever has to change this line raises BENCH_VERSION: numbers measured before are void.
@@ -102,7 +102,7 @@ def test_full_bench_begins_each_group_with_the_cores(
     core: list[BenchScene], pack: BenchPack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = {name: replace(GROUPS[name], core=1) for name in ("twins", "place")}
-    monkeypatch.setattr("ms_core.evaluation.scenes.GROUPS", few)
+    monkeypatch.setattr("ms_lab.evaluation.questions.scenes.GROUPS", few)
     full = draw_bench(pack, full=True)
     assert [(scene.group, scene.number) for scene in full] == [(name, number) for name in few for number in range(4)]
     same = [scene for scene in core if scene.group in few and scene.number < 4]

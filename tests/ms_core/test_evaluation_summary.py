@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from bench_outcomes import columns_of, found, outcome
 
-from ms_core.evaluation.columns import FAST, MODEL, PASTED, THROUGH_VAE
-from ms_core.evaluation.goals import GOALS, Goal, check_goals
-from ms_core.evaluation.intervals import Estimate
-from ms_core.evaluation.metrics import METRICS, Outcome
-from ms_core.evaluation.summary import ROWS, GroupSummary, summarise
+from ms_lab.evaluation.judge.outcome import Outcome
+from ms_lab.evaluation.questions.columns import FAST, MODEL, PASTED, THROUGH_VAE
+from ms_lab.evaluation.report.goals import GOALS, Goal, check_goals
+from ms_lab.evaluation.report.intervals import Estimate
+from ms_lab.evaluation.report.metrics import METRICS
+from ms_lab.evaluation.report.summary import ROWS, GroupSummary, summarise
 
 WRONG = found(identity=False)
 

@@ -15,11 +15,11 @@ from sdxl import released_shapes
 from torch import nn
 
 from benchmarks.random_sdxl import FULL, sdxl_parts
-from ms_core.attention_data import ATTENTION_DATA, AttentionData, SubjectBatch
-from ms_core.checkpoint import load_official_adapter
 from ms_core.config import ModelCard
-from ms_core.memory import Job, ModelSizes, Precision, estimate_memory
-from ms_core.pipeline import ModelParts, MSDiffusionPipeline
+from ms_core.device.memory import Job, ModelSizes, Precision, estimate_memory
+from ms_core.method.attention_data import ATTENTION_DATA, AttentionData, SubjectBatch
+from ms_core.method.checkpoint import load_official_adapter
+from ms_core.sampling.pipeline import ModelParts, MSDiffusionPipeline
 
 BF16 = torch.bfloat16
 META = torch.device("meta")

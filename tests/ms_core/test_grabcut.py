@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from ms_core.grabcut import MAX_SIDE, find_subject
+from ms_core.conditions.grabcut import MAX_SIDE, find_subject
 
 DEMO = Path(__file__).parents[2] / "assets" / "demo"
 SIZE = (240, 200)

@@ -12,8 +12,8 @@ from hub_server import HubServer, use_hub
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
 from ms_core.errors import DownloadError
-from ms_core.provision.hub import Hub, HubFile, Part, Wanted
-from ms_core.provision.transfer import partial_path
+from ms_core.model_dir.provision.hub import Hub, HubFile, Part, Wanted
+from ms_core.model_dir.provision.transfer import partial_path
 
 REPOSITORY = "someone/model"
 WEIGHTS = random.Random(1).randbytes(300_000)

@@ -15,12 +15,12 @@ import torch
 from random_scorer import random_scorer
 from sdxl import sdxl_unet
 
-from ms_core.adapter import MSAdapter
 from ms_core.config import CARD_FILE, SCORER_FILE, ModelCard, ResamplerConfig
-from ms_core.inspection import Finding, Level, inspect_model
-from ms_core.inspection.adapter import expected_shapes
-from ms_core.inspection.headers import TensorHeader
-from ms_core.inventory import write_inventory
+from ms_core.method.adapter import MSAdapter
+from ms_core.model_dir.inspection import Finding, Level, inspect_model
+from ms_core.model_dir.inspection.adapter import expected_shapes
+from ms_core.model_dir.inspection.headers import TensorHeader
+from ms_core.model_dir.inventory import write_inventory
 
 MINI = Path(__file__).parents[2] / "models" / "mini"
 
@@ -566,7 +566,7 @@ def test_a_full_size_file_that_broke_off(full_size_model: Path, part: str) -> No
 
 def test_it_is_free_of_torch() -> None:
     code = (
-        "import sys; from pathlib import Path; from ms_core.inspection import inspect_model;"
+        "import sys; from pathlib import Path; from ms_core.model_dir.inspection import inspect_model;"
         f"assert inspect_model(Path({str(MINI)!r})).is_usable;"
         "print(sorted({'torch', 'safetensors', 'numpy', 'diffusers', 'transformers'} & set(sys.modules)))"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ms_core.inventory import INVENTORY_FILE, check_inventory, write_inventory
+from ms_core.model_dir.inventory import INVENTORY_FILE, check_inventory, write_inventory
 
 WEIGHTS = bytes(range(256)) * 40
 
@@ -133,6 +133,8 @@ def test_a_directory_without_inventory_has_nothing_to_compare(tmp_path: Path) ->
 
 
 def test_it_is_free_of_torch() -> None:
-    code = "import sys, ms_core.inventory; print(sorted({'torch', 'safetensors', 'numpy'} & set(sys.modules)))"
+    code = (
+        "import sys, ms_core.model_dir.inventory; print(sorted({'torch', 'safetensors', 'numpy'} & set(sys.modules)))"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"

@@ -14,8 +14,8 @@ import torch
 
 from ms_core.config import CARD_FILE, WEIGHTS_FILE
 from ms_core.errors import CheckpointError, ModelError, ModelNotFoundError, WrongImageEncoderError
-from ms_core.loading import INDEX_FILE, load_sdxl
-from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.model_dir.loading import INDEX_FILE, load_sdxl
+from ms_core.sampling.pipeline import MSDiffusionPipeline
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,7 +125,7 @@ def test_a_component_of_our_own_loads_in_a_fresh_process(directory: Path) -> Non
     MiniVAE(latent_channels=4, width=8, detail_width=8).save_pretrained(directory / "vae")
     change_json(directory / INDEX_FILE, vae=["ms_core.mini.vae", "MiniVAE"])
     script = (
-        "import sys, torch; from pathlib import Path; from ms_core.loading import load_sdxl;"
+        "import sys, torch; from pathlib import Path; from ms_core.model_dir.loading import load_sdxl;"
         "print(type(load_sdxl(Path(sys.argv[1]), torch.float32).vae).__name__)"
     )
     done = subprocess.run(

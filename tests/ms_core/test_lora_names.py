@@ -11,7 +11,7 @@ from diffusers.utils import convert_unet_state_dict_to_peft
 from torch import nn
 
 from benchmarks.random_sdxl import FULL, sdxl_parts
-from ms_core.loras import Target, find_targets
+from ms_core.sampling.loras import Target, find_targets
 
 COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
 

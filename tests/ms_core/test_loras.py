@@ -26,13 +26,13 @@ from safetensors.torch import load_file, save_file
 from two_memories import DEVICE, TwoMemories
 
 from benchmarks.random_sdxl import TINY, sdxl_parts
-from ms_core.batch import resolve
 from ms_core.config import Preset, PresetLora
 from ms_core.errors import BatchMismatchError, UnfitLoraError, UnknownNameError
-from ms_core.loras import NO_LORAS, LoraLibrary
-from ms_core.parity import load_parity_pipeline
-from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.sampling.loras import NO_LORAS, LoraLibrary
+from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import Box, GenerationSpec, Lora, Subject
+from ms_core.spec.resolve import resolve
+from ms_lab.parity import load_parity_pipeline
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 STEPS = 2
@@ -272,7 +272,7 @@ def test_a_model_directory_brings_its_loras(golden_model_directory: Path, drawn,
 
 
 def test_parked_layers_take_a_lora_as_those_do_that_stay(spec, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("ms_core.residency.move_tensors", TwoMemories())
+    monkeypatch.setattr("ms_core.device.residency.move_tensors", TwoMemories())
     block = "mid_block.attentions.0.transformer_blocks.0.attn2"
     layers = [("unet", f"{block}.to_q"), ("unet", f"{block}.to_k"), ("text_encoder", TEXT[0][1])]
     large, small = (MSDiffusionPipeline(sdxl_parts(TINY), DEVICE, mode) for mode in ("24gb", "8gb"))

@@ -11,11 +11,19 @@ import pytest
 import torch
 
 from ms_core.config import ModelCard
-from ms_core.devices import DeviceMemory
+from ms_core.device.devices import DeviceMemory
+from ms_core.device.memory import (
+    Job,
+    ModelSizes,
+    Precision,
+    choose_mode,
+    estimate_memory,
+    estimate_modes,
+    first_that_fits,
+)
+from ms_core.device.modes import DEVICE_MODES, MemoryMode, is_tiled, smaller_mode
 from ms_core.errors import InsufficientMemoryError, ModelNotFoundError
-from ms_core.memory import Job, ModelSizes, Precision, choose_mode, estimate_memory, estimate_modes, first_that_fits
-from ms_core.modes import DEVICE_MODES, MemoryMode, is_tiled, smaller_mode
-from ms_core.pipeline import ModelParts, MSDiffusionPipeline
+from ms_core.sampling.pipeline import ModelParts, MSDiffusionPipeline
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 GB = 10**9
@@ -27,7 +35,7 @@ def has_memory(monkeypatch: pytest.MonkeyPatch):
 
     def tell(free: int, total: int = 24 * GB, used_by_others: int = 0) -> None:
         memory = DeviceMemory(free, total, used_by_others)
-        monkeypatch.setattr("ms_core.memory.choice.read_memory", lambda device: memory)
+        monkeypatch.setattr("ms_core.device.memory.choice.read_memory", lambda device: memory)
 
     return tell
 
@@ -119,7 +127,7 @@ def test_a_mode_can_be_wanted(golden_model_directory, has_memory) -> None:
 
 def test_the_choice_is_logged(golden_model_directory, has_memory, caplog: pytest.LogCaptureFixture) -> None:
     has_memory(24 * GB)
-    with caplog.at_level(logging.INFO, "ms_core.memory"):
+    with caplog.at_level(logging.INFO, "ms_core.device.memory"):
         choose_mode(golden_model_directory, CUDA, torch.bfloat16)
     assert re.search(r"memory mode 24gb: needs about 1\.0 GB of the 24\.0 GB that are free", caplog.text)
 
@@ -131,7 +139,7 @@ def test_the_cpu_has_one_mode(golden_model_directory, has_memory, wanted) -> Non
 
 
 def test_a_host_that_tells_nothing_is_trusted(golden_model_directory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ms_core.memory.choice.read_memory", lambda device: None)
+    monkeypatch.setattr("ms_core.device.memory.choice.read_memory", lambda device: None)
     assert choose_mode(golden_model_directory, CPU, torch.float32) == "cpu"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ms_core.mini.artwork import (
+from ms_lab.mini.artwork import (
     HELD_OUT_SET,
     NUM_HELD_OUT_CONCEPTS,
     Concepts,
@@ -18,8 +18,8 @@ from ms_core.mini.artwork import (
     phrase_of,
     plain_name,
 )
-from ms_core.mini.index import load_index
-from ms_core.mini.sprites import Sprite, SpritePack
+from ms_lab.mini.index import load_index
+from ms_lab.mini.sprites import Sprite, SpritePack
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ms_core.mini.painting import PLAIN
-from ms_core.mini.random_scenes import PLAIN_SCENES, SceneDrawer, SceneOdds, largest_overlap
-from ms_core.mini.sprites import SpritePack
+from ms_lab.mini.painting import PLAIN
+from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneDrawer, SceneOdds, largest_overlap
+from ms_lab.mini.sprites import SpritePack
 
 ASSETS = Path(__file__).parents[2] / "assets"
 ALWAYS = replace(SceneOdds(), extreme=1.0, overlap=1.0, twins=1.0, scene_subject=1.0, treatment=1.0, variation=1.0)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ms_core.mini.batches import Share, load_batches
-from ms_core.mini.random_scenes import PLAIN_SCENES, SceneOdds
-from ms_core.mini.reference_batches import POINT, POINTS, ReferenceStream, to_points
-from ms_core.mini.sprites import SpritePack
+from ms_lab.mini.batches import Share, load_batches
+from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneOdds
+from ms_lab.mini.reference_batches import POINT, POINTS, ReferenceStream, to_points
+from ms_lab.mini.sprites import SpritePack
 
 ASSETS = Path(__file__).parents[2] / "assets"
 

@@ -11,10 +11,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ms_core.data.records import TrainingSample
-from ms_core.mini.backgrounds import BACKGROUNDS
-from ms_core.mini.batches import SceneStream, Share, load_batches, subject_counts
-from ms_core.mini.painting import (
+from ms_core.spec import WHOLE_PICTURE, Box, GenerationSpec, Subject
+from ms_lab.data.records import TrainingSample
+from ms_lab.mini.backgrounds import BACKGROUNDS
+from ms_lab.mini.batches import SceneStream, Share, load_batches, subject_counts
+from ms_lab.mini.painting import (
     LIGHTS,
     TREATMENTS,
     box_around,
@@ -28,10 +29,9 @@ from ms_core.mini.painting import (
     run_lengths,
     turn_hue,
 )
-from ms_core.mini.random_scenes import PLAIN_SCENES, SceneDrawer, SceneOdds
-from ms_core.mini.scenes import IN_THIS_PLACE, PLACE, Scene, SceneComposer, caption_of
-from ms_core.mini.sprites import SpritePack
-from ms_core.spec import WHOLE_PICTURE, Box, GenerationSpec, Subject
+from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneDrawer, SceneOdds
+from ms_lab.mini.scenes import IN_THIS_PLACE, PLACE, Scene, SceneComposer, caption_of
+from ms_lab.mini.sprites import SpritePack
 
 ASSETS = Path(__file__).parents[2] / "assets"
 

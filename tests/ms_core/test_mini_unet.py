@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from ms_core.mini.recipe import build_model, train_tokenizer
+from ms_core.method.place_codes import cell_centres, encode_places
 from ms_core.mini.unet import MiniUNet, PlacedConv
-from ms_core.place_codes import cell_centres, encode_places
+from ms_lab.mini.recipe import build_model, train_tokenizer
 
 
 def test_convolution_adds_the_code_of_each_place() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from ms_core.mini.variation import Variation, draw_variation, vary
+from ms_lab.mini.variation import Variation, draw_variation, vary
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from ms_core.errors import InvalidInputError, ModelNotFoundError
-from ms_core.mini.own_artwork import (
+from ms_lab.mini.own_artwork import (
     MIN_HELD_OUT,
     MIN_PICTURES,
     UnfitPictureError,
@@ -23,8 +23,8 @@ from ms_core.mini.own_artwork import (
     read_folder,
     read_picture,
 )
-from ms_core.mini.sprites import Sprite, SpritePack
-from ms_core.training.mini import load_artwork
+from ms_lab.mini.sprites import Sprite, SpritePack
+from ms_lab.training.mini import load_artwork
 
 THINGS = ("teapot", "cat", "lamp", "boot", "kettle", "drum", "pear", "anchor", "violin", "snail", "tractor", "glove")
 ASSETS = Path(__file__).parents[2] / "assets"

@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from ms_core.errors import CheckpointError, ModelNotFoundError
-from ms_core.parity import CaseResult, run_parity
+from ms_lab.parity import CaseResult, run_parity
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASE_NAMES = sorted(path.stem for path in (GOLDEN / "cases").glob("*.json"))

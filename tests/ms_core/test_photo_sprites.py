@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ms_core.mini.index import load_index
-from ms_core.mini.sprites import SpritePack
 from ms_core.spec import find_phrases
+from ms_lab.mini.index import load_index
+from ms_lab.mini.sprites import SpritePack
 
 ROOT = Path(__file__).parents[2]
 PACK = ROOT / "assets" / "photo-sprites.zip"

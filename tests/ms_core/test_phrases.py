@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
-from ms_core.phrases import cut_text, token_spans
+from ms_core.conditions.phrases import cut_text, token_spans
 from ms_core.spec import find_phrases
 
 GOLDEN = Path(__file__).parents[1] / "golden"

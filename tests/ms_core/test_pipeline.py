@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from ms_core.errors import BatchMismatchError, DeviceOutOfMemoryError
-from ms_core.events import Finished, Progress
-from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.sampling.events import Finished, Progress
+from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import SCHEDULERS, AutoLayout, Box, GenerationSpec, Subject
 
 STEPS = 3
@@ -134,7 +134,7 @@ def test_gradients_are_on_again_between_steps(golden_pipeline, spec) -> None:
 
 
 def test_uninstalling_gives_plain_sdxl(golden_directory, golden_pipeline, spec) -> None:
-    from ms_core.parity import load_parity_pipeline
+    from ms_lab.parity import load_parity_pipeline
 
     pipeline = load_parity_pipeline(golden_directory, resampler_heads=4)
     pipeline.run(spec)

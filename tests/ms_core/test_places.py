@@ -13,8 +13,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ms_core.boxes import boxes_to_masks
-from ms_core.places import Placement, feather_radius, mask_to_weights, place_warnings, soften_edges, union
+from ms_core.method.boxes import boxes_to_masks
+from ms_core.method.places import Placement, feather_radius, mask_to_weights, place_warnings, soften_edges, union
 from ms_core.spec import SCENE_SCALE, WHOLE_PICTURE, AutoLayout, Box, GenerationSpec, Subject
 
 CPU = torch.device("cpu")

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ms_core.batch import resolve
 from ms_core.config import ModelCard, Preset
-from ms_core.provision.presets import SDXL_LORAS, SDXL_PRESETS
-from ms_core.provision.sources import sdxl_card
-from ms_core.schedulers import make_scheduler
+from ms_core.model_dir.provision.presets import SDXL_LORAS, SDXL_PRESETS
+from ms_core.model_dir.provision.sources import sdxl_card
+from ms_core.sampling.schedulers import make_scheduler
 from ms_core.spec import Box, GenerationSpec, Lora, Subject
+from ms_core.spec.resolve import resolve
 
 SCHEDULER = Path(__file__).parents[1] / "golden" / "tiny-sdxl" / "scheduler" / "scheduler_config.json"
 CARD = replace(sdxl_card(), presets=SDXL_PRESETS)

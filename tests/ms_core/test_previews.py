@@ -14,10 +14,11 @@ from PIL import Image
 
 from benchmarks.random_sdxl import TINY, sdxl_parts
 from ms_core.config import ModelCard, PreviewMap
-from ms_core.events import Finished, Progress
-from ms_core.modes import MemoryMode
-from ms_core.pipeline import ModelParts, MSDiffusionPipeline
-from ms_core.previews import LONGEST_SIDE, MAX_BYTES, draw_latents, fit_preview_map, preview_webp
+from ms_core.device.modes import MemoryMode
+from ms_core.model_dir.preview_map import fit_preview_map
+from ms_core.sampling.events import Finished, Progress
+from ms_core.sampling.pipeline import ModelParts, MSDiffusionPipeline
+from ms_core.sampling.previews import LONGEST_SIDE, MAX_BYTES, draw_latents, preview_webp
 from ms_core.spec import Box, GenerationSpec, Subject
 
 ROOT = Path(__file__).parents[2]

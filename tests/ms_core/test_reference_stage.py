@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from ms_core.attention import explicit_attention
-from ms_core.mini.batches import Share
-from ms_core.mini.random_scenes import PLAIN_SCENES
-from ms_core.mini.recipe import build_model, train_tokenizer
-from ms_core.mini.reference_batches import POINTS, ReferenceStream
-from ms_core.mini.sprites import SpritePack
-from ms_core.training.reference_stage import CELLS, ReferenceReading, ReferenceStage, cell_values, normalise_references
-from ms_core.training.text import encode_phrases
+from ms_core.method.attention import explicit_attention
+from ms_lab.mini.batches import Share
+from ms_lab.mini.random_scenes import PLAIN_SCENES
+from ms_lab.mini.recipe import build_model, train_tokenizer
+from ms_lab.mini.reference_batches import POINTS, ReferenceStream
+from ms_lab.mini.sprites import SpritePack
+from ms_lab.training.reference_stage import CELLS, ReferenceReading, ReferenceStage, cell_values, normalise_references
+from ms_lab.training.text import encode_phrases
 
 ASSETS = Path(__file__).parents[2] / "assets"
 

@@ -11,9 +11,15 @@ import torch
 from PIL import Image, ImageDraw
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from ms_core.conditions.references import (
+    PREPROCESSOR_FILE,
+    ReferencePreprocessor,
+    SeenPicture,
+    crop_to_subject,
+    preview,
+)
 from ms_core.config import ReferenceConfig
 from ms_core.errors import CheckpointError, ModelNotFoundError
-from ms_core.references import PREPROCESSOR_FILE, ReferencePreprocessor, SeenPicture, crop_to_subject, preview
 
 pytestmark = pytest.mark.usefixtures("without_rembg")
 

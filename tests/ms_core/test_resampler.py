@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ms_core.config import ResamplerConfig
-from ms_core.place_codes import encode_places
-from ms_core.resampler import FourierEmbedder, GroundingResampler, PictureParts
+from ms_core.method.place_codes import encode_places
+from ms_core.method.resampler import FourierEmbedder, GroundingResampler, PictureParts
 
 CONFIG = ResamplerConfig(
     dim=32, depth=2, heads=2, dim_head=8, num_queries=4, feature_dim=12, phrase_dim=10, output_dim=20, ff_mult=2

@@ -16,11 +16,12 @@ from two_memories import DEVICE, TwoMemories
 
 from benchmarks.random_sdxl import TINY, sdxl_parts
 from ms_core.config import LORAS
+from ms_core.device.memory import ModelSizes, Precision
+from ms_core.device.modes import DEVICE_MODES, PARTS, MemoryMode, Part, resident_parts
+from ms_core.device.residency import HOST, Residency, move_tensors
 from ms_core.errors import InsufficientMemoryError
-from ms_core.memory import ModelSizes, Precision
-from ms_core.modes import DEVICE_MODES, PARTS, MemoryMode, Part, resident_parts
-from ms_core.pipeline import ModelParts, MSDiffusionPipeline
-from ms_core.residency import HOST, Residency, model_parts, move_tensors
+from ms_core.sampling.parts import model_parts
+from ms_core.sampling.pipeline import ModelParts, MSDiffusionPipeline
 from ms_core.spec import AutoLayout, Box, GenerationSpec, Lora, StartPicture, Subject
 
 STEPS = 2
@@ -30,7 +31,7 @@ WEIGHTS: tuple[Part, ...] = tuple(part for part in PARTS if part != "controlnets
 @pytest.fixture
 def memories(monkeypatch: pytest.MonkeyPatch) -> TwoMemories:
     memories = TwoMemories()
-    monkeypatch.setattr("ms_core.residency.move_tensors", memories)
+    monkeypatch.setattr("ms_core.device.residency.move_tensors", memories)
     return memories
 
 

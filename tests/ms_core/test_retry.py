@@ -13,11 +13,11 @@ import torch
 from two_memories import DEVICE
 
 from benchmarks.random_sdxl import TINY, sdxl_parts
-from ms_core.bounded_cache import BoundedCache
+from ms_core.conditions.bounded_cache import BoundedCache
+from ms_core.device.modes import MemoryMode
 from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError
-from ms_core.events import Finished, Progress
-from ms_core.modes import MemoryMode
-from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.sampling.events import Finished, Progress
+from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import Box, GenerationSpec, Subject
 
 STEPS = 3

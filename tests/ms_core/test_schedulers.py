@@ -14,9 +14,9 @@ from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedule
 from plain_sdxl import diffusers_scheduler, our_latents, plain_latents, plain_sdxl, silent_spec, size_of
 
 from ms_core.errors import InvalidInputError, UnsupportedSchedulerError
-from ms_core.events import Progress
-from ms_core.pipeline import MSDiffusionPipeline
-from ms_core.schedulers import Schedule, make_scheduler
+from ms_core.sampling.events import Progress
+from ms_core.sampling.pipeline import MSDiffusionPipeline
+from ms_core.sampling.schedulers import Schedule, make_scheduler
 from ms_core.spec import MAX_STEPS, SCHEDULERS, TIMESTEP_SPACINGS, StartPicture
 
 CPU = torch.device("cpu")

@@ -16,23 +16,30 @@ from hypothesis import strategies as st
 
 from ms_core.config import CARD_FILE, SCORER_FILE, WEIGHTS_FILE, Calibration, ModelCard, ScorerConfig
 from ms_core.errors import CheckpointError, InvalidInputError, ModelNotFoundError
-from ms_core.evaluation.candidates import CandidateChooser
-from ms_core.evaluation.groups import GROUPS
-from ms_core.evaluation.own_pictures import draw_own_scene, judge_own_pictures, require_scenes
-from ms_core.evaluation.packs import BenchPack
-from ms_core.mini.batches import Share
-from ms_core.mini.random_scenes import PLAIN_SCENES, SceneDrawer
-from ms_core.mini.scenes import Scene
-from ms_core.mini.sprites import SpritePack
 from ms_core.scoring import Scorer, ScorerNetwork
 from ms_core.spec import Box
-from ms_core.training.calibration import calibrate, expected_calibration_error, ranking
-from ms_core.training.loop import DONE, LOG, StageConfig
-from ms_core.training.scorer import LEAST_APART, LEAST_THINGS, SMOKE, ScorerTraining, begin_scorer_from, split_pack
-from ms_core.training.scorer_examples import ScorerExamples
-from ms_core.training.scorer_stage import ScorerStage, all_logits, weighted_loss
-from ms_core.training.spoiled_scenes import SpoiledScenes, Spoiler, Spoiling, box_overlap
-from ms_core.training.team import Team
+from ms_lab.evaluation.own_pictures import draw_own_scene, judge_own_pictures, require_scenes
+from ms_lab.evaluation.questions.candidates import CandidateChooser
+from ms_lab.evaluation.questions.groups import GROUPS
+from ms_lab.evaluation.questions.packs import BenchPack
+from ms_lab.mini.batches import Share
+from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneDrawer
+from ms_lab.mini.scenes import Scene
+from ms_lab.mini.sprites import SpritePack
+from ms_lab.training.loop import DONE, LOG, StageConfig
+from ms_lab.training.scorer.calibration import calibrate, expected_calibration_error, ranking
+from ms_lab.training.scorer.examples import ScorerExamples
+from ms_lab.training.scorer.spoiled_scenes import SpoiledScenes, Spoiler, Spoiling, box_overlap
+from ms_lab.training.scorer.stage import ScorerStage, all_logits, weighted_loss
+from ms_lab.training.scorer.trainer import (
+    LEAST_APART,
+    LEAST_THINGS,
+    SMOKE,
+    ScorerTraining,
+    begin_scorer_from,
+    split_pack,
+)
+from ms_lab.training.team import Team
 
 ROOT = Path(__file__).parents[2]
 SIDE = SMOKE.sizes.side

@@ -14,9 +14,9 @@ from random_scorer import SIZES, add_scorer, random_scorer, scored_copy
 from safetensors.torch import save_file
 
 from ms_core.config import SCORER_FILE, Calibration, ModelCard
-from ms_core.draws import PASSING
 from ms_core.errors import CheckpointError, ModelNotFoundError
-from ms_core.pipeline import ModelParts, MSDiffusionPipeline
+from ms_core.sampling.pipeline import ModelParts, MSDiffusionPipeline
+from ms_core.sampling.redraws import PASSING
 from ms_core.scoring import Question, Scorer
 from ms_core.scoring.views import REACH, Window, picture_view, reference_view, to_planes
 from ms_core.spec import Box, GenerationSpec, Subject, derived_seed

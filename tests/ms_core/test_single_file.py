@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from single_file_checkpoint import single_file_tensors, write_single_file
 
 from ms_core.errors import CheckpointError, ModelNotFoundError
-from ms_core.provision.single_file import SCHEDULER_CONFIG
-from ms_core.provision.single_file import write_single_file as convert
+from ms_core.model_dir.provision.single_file import SCHEDULER_CONFIG
+from ms_core.model_dir.provision.single_file import write_single_file as convert
 
 WEIGHTS = (
     "unet/diffusion_pytorch_model.safetensors",

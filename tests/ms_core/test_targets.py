@@ -10,7 +10,7 @@ import pytest
 
 from ms_core.config import CARD_FILE, ModelCard
 from ms_core.errors import ModelNotFoundError, ModelTargetError
-from ms_core.provision.targets import (
+from ms_core.model_dir.provision.targets import (
     Room,
     bytes_to_copy,
     check_target,

@@ -16,16 +16,16 @@ from torch import nn
 
 from ms_core.config import ModelCard
 from ms_core.errors import CheckpointError, ModelNotFoundError
-from ms_core.mini.batches import SceneBatch, SceneStream, Share
-from ms_core.mini.random_scenes import PLAIN_SCENES, SceneOdds
-from ms_core.mini.sprites import SpritePack
-from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import Box, GenerationSpec, Subject
-from ms_core.training.denoising_stage import rotate_references
-from ms_core.training.dropout import DropRates, draw_drops
-from ms_core.training.loop import DONE, LOG, WEIGHTS, StageConfig, Trainer, WeightAverage
-from ms_core.training.mini import SMOKE, STAGES, MiniTraining, load_artwork, read_log
-from ms_core.training.text import encode_captions
+from ms_lab.mini.batches import SceneBatch, SceneStream, Share
+from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneOdds
+from ms_lab.mini.sprites import SpritePack
+from ms_lab.training.denoising_stage import rotate_references
+from ms_lab.training.dropout import DropRates, draw_drops
+from ms_lab.training.loop import DONE, LOG, WEIGHTS, StageConfig, Trainer, WeightAverage
+from ms_lab.training.mini import SMOKE, STAGES, MiniTraining, load_artwork, read_log
+from ms_lab.training.text import encode_captions
 from tests.ms_core.mean_colour import MeanColour
 
 ASSETS = Path(__file__).parents[2] / "assets"

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.multiprocessing import ProcessRaisedException
 
-from ms_core.mini.batches import SceneStream
-from ms_core.mini.random_scenes import PLAIN_SCENES
-from ms_core.mini.sprites import SpritePack
-from ms_core.training.loop import DONE, StageConfig, Trainer
-from ms_core.training.team import ALONE, Gradients, Team, run_team
+from ms_lab.mini.batches import SceneStream
+from ms_lab.mini.random_scenes import PLAIN_SCENES
+from ms_lab.mini.sprites import SpritePack
+from ms_lab.training.loop import DONE, StageConfig, Trainer
+from ms_lab.training.team import ALONE, Gradients, Team, run_team
 from tests.ms_core.mean_colour import MeanColour
 
 ASSETS = Path(__file__).parents[2] / "assets"

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from benchmarks.random_sdxl import TINY, sdxl_parts
-from ms_core.latents import decode_latents, encode_picture
+from ms_core.sampling.latents import decode_latents, encode_picture
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +21,8 @@ def components() -> Any:
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of 64 pixels for pictures of more than 64 x 96."""
-    monkeypatch.setattr("ms_core.latents.TILE_SIDE", 64)
-    monkeypatch.setattr("ms_core.latents.is_tiled", lambda height, width, _: height * width > 64 * 96)
+    monkeypatch.setattr("ms_core.sampling.latents.TILE_SIDE", 64)
+    monkeypatch.setattr("ms_core.sampling.latents.is_tiled", lambda height, width, _: height * width > 64 * 96)
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from ms_core import references
+from ms_core.conditions import references
+from ms_core.conditions.references import ReferencePreprocessor
+from ms_core.conditions.vision import FEATURES_BYTES, ReferenceReader
 from ms_core.config import ReferenceConfig
-from ms_core.loading import load_image_encoder
-from ms_core.references import ReferencePreprocessor
-from ms_core.residency import Residency
+from ms_core.device.residency import Residency
+from ms_core.model_dir.loading import load_image_encoder
 from ms_core.spec import Box, GenerationSpec, Subject
-from ms_core.vision import FEATURES_BYTES, ReferenceReader
 
 CPU = torch.device("cpu")
 BOX = Box(0.1, 0.1, 0.9, 0.9)

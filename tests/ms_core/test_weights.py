@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ms_core.errors import CheckpointError, ModelNotFoundError
-from ms_core.inspection.headers import TensorHeader
-from ms_core.provision.weights import find_weights, load_tensors, put_weights, read_tensor_headers
+from ms_core.model_dir.inspection.headers import TensorHeader
+from ms_core.model_dir.provision.weights import find_weights, load_tensors, put_weights, read_tensor_headers
 
 TENSORS = {"a": torch.arange(6, dtype=torch.float16).reshape(2, 3), "b": torch.ones(4)}
 STEM = "diffusion_pytorch_model"

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ms_core.residency import HOST
+from ms_core.device.residency import HOST
 
 # The CPU, but not equal to ``HOST``.
 DEVICE = torch.device("cpu", 0)
 
 
 class TwoMemories:
-    """Stands in for ``ms_core.residency.move_tensors``: parked weights are all NaN until they come back.
+    """Stands in for ``ms_core.device.residency.move_tensors``: parked weights are all NaN until they come back.
 
     So whatever computes with a parked module makes NaN, and a picture that equals another was made without any.
 

@@ -11,7 +11,7 @@ from flat_runtime import FlatRuntime
 from job_helpers import Desk
 from job_keys import Ledger
 
-from worker.contract import WorkerRecord, WorkerState
+from ms_jobs.records import WorkerRecord, WorkerState
 from worker.job_run import WorkerContext
 from worker.pulse import Pulse
 

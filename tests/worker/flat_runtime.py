@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from ms_core.spec import GenerationSpec, Subject
-from worker.contract import JobWarning
+from ms_jobs.records import JobWarning
 from worker.job_run import Picture, Report
 
 STEPS = 4

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
-from worker.contract import CreateOutcome, JobError, JobRecord, JobStore, new_job_id
+from ms_jobs.job_store import JobStore
+from ms_jobs.outcomes import CreateOutcome
+from ms_jobs.records import JobError, JobRecord, new_job_id
 
 LIFETIME_S = 1000.0
 DIED = JobError(code="worker_died", detail="The worker died.")

@@ -22,9 +22,10 @@ from ms_core.errors import (
     StorageError,
     StorageFullError,
 )
-from worker import files as files_module
-from worker.artifacts import ArtifactStore, Manifest
-from worker.contract import JobWarning, StoredImage, StoredRequest, StoredSubject, new_job_id
+from ms_jobs import files as files_module
+from ms_jobs.artifacts import ArtifactStore, Manifest
+from ms_jobs.records import JobWarning, StoredImage, new_job_id
+from ms_jobs.stored_request import StoredRequest, StoredSubject
 
 RED, BLUE = picture_png((255, 0, 0)), picture_png((0, 0, 255))
 PNG = b"png bytes"

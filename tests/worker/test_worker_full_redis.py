@@ -11,9 +11,11 @@ import pytest
 from job_helpers import Desk, wait_until
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
+from ms_jobs.connection import passes, patient_client
+from ms_jobs.job_store import JobStore
+from ms_jobs.outcomes import CancelOutcome
+from ms_jobs.records import JobState, WorkerRecord, WorkerState
 from worker.config import WorkerSettings
-from worker.connection import passes, patient_client
-from worker.contract import CancelOutcome, JobState, JobStore, WorkerRecord, WorkerState
 from worker.housekeeper import Housekeeper
 from worker.redis_server import RedisServer
 

@@ -10,11 +10,13 @@ import pytest
 from job_helpers import Desk
 from redis import Redis
 
+from ms_jobs.connection import brisk_client
+from ms_jobs.job_store import JobKey, JobStore
+from ms_jobs.lease import Lease
+from ms_jobs.outcomes import Gone
+from ms_jobs.records import JobState
 from worker.config import WorkerSettings
-from worker.connection import brisk_client
-from worker.contract import Gone, JobKey, JobState, JobStore
 from worker.housekeeper import FILES_AGE_S, Housekeeper
-from worker.lease import Lease
 
 DAY_S = 24 * 3600.0
 

@@ -19,18 +19,8 @@ from hypothesis.stateful import (
 from job_keys import DIED, LIFETIME_S, Ledger
 from redis import Redis
 
-from worker.contract import (
-    MAX_ATTEMPTS,
-    CancelOutcome,
-    CreateOutcome,
-    Gone,
-    JobRecord,
-    JobState,
-    ProgressReply,
-    Requeue,
-    StoredImage,
-    new_job_id,
-)
+from ms_jobs.outcomes import CancelOutcome, CreateOutcome, Gone, ProgressReply, Requeue
+from ms_jobs.records import MAX_ATTEMPTS, JobRecord, JobState, StoredImage, new_job_id
 
 QUEUED, RUNNING, SUCCEEDED = JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED
 CANCELED, EXPIRED, FAILED = JobState.CANCELED, JobState.EXPIRED, JobState.FAILED

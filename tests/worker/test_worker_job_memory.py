@@ -12,10 +12,11 @@ from job_helpers import Desk
 from job_keys import DIED, LIFETIME_S, Ledger
 from redis import Redis
 
+from ms_jobs.job_store import PROGRESS_ENTRIES
+from ms_jobs.outcomes import Gone, Requeue
+from ms_jobs.records import JobState, JobWarning, PictureScore, StoredImage, SubjectScore, new_job_id
 from worker import jobs
-from worker.contract import Gone, JobState, JobWarning, PictureScore, Requeue, StoredImage, SubjectScore, new_job_id
 from worker.job_run import WorkerContext
-from worker.job_store import PROGRESS_ENTRIES
 from worker.redis_server import RedisServer
 from worker.rq_worker import DeviceWorker
 

@@ -12,19 +12,12 @@ from job_helpers import Desk, picture_sha256
 from PIL import Image
 
 from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError
-from worker.artifacts import Manifest
-from worker.connection import brisk_client
-from worker.contract import (
-    JobError,
-    JobKey,
-    JobRecord,
-    JobState,
-    JobStore,
-    JobWarning,
-    Requeue,
-    StoredImage,
-    StoredSubject,
-)
+from ms_jobs.artifacts import Manifest
+from ms_jobs.connection import brisk_client
+from ms_jobs.job_store import JobKey, JobStore
+from ms_jobs.outcomes import Requeue
+from ms_jobs.records import JobError, JobRecord, JobState, JobWarning, StoredImage
+from ms_jobs.stored_request import StoredSubject
 from worker.job_run import JobRun, WorkerContext
 from worker.png_recipe import read_recipe
 

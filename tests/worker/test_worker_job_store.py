@@ -8,25 +8,19 @@ import pytest
 from job_keys import DIED, LIFETIME_S, Ledger
 from redis import Redis
 
-from worker.contract import (
-    CancelOutcome,
-    CreateOutcome,
-    Gone,
+from ms_jobs.job_store import GONE_MARK_TTL_S, PROGRESS_ENTRIES, JobKey, JobStore
+from ms_jobs.outcomes import CancelOutcome, CreateOutcome, Gone, ProgressReply, Requeue
+from ms_jobs.records import (
     JobError,
-    JobKey,
     JobRecord,
     JobState,
-    JobStore,
     JobWarning,
-    ProgressReply,
-    Registry,
-    Requeue,
     StoredImage,
     WorkerRecord,
     WorkerState,
     new_job_id,
 )
-from worker.job_store import GONE_MARK_TTL_S, PROGRESS_ENTRIES
+from ms_jobs.registry import Registry
 
 QUEUED, RUNNING, SUCCEEDED, FAILED = JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED, JobState.FAILED
 CANCELED, EXPIRED = JobState.CANCELED, JobState.EXPIRED

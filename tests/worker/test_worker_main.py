@@ -6,9 +6,9 @@ import pytest
 from job_helpers import Desk
 
 from ms_core.config import ModelCard
-from ms_core.devices import DeviceMemory
+from ms_core.device.devices import DeviceMemory
+from ms_jobs.records import WorkerState
 from worker.config import SETUP_FAILED_EXIT_CODE
-from worker.contract import WorkerState
 from worker.main import main
 
 
@@ -46,7 +46,7 @@ def test_a_device_that_torch_cannot_use_is_told(desk: Desk, monkeypatch: pytest.
 @pytest.mark.usefixtures("empty_model")
 def test_a_device_that_someone_else_uses_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = DeviceMemory(free=1000, total=24 * 10**9, used_by_others=23 * 10**9)
-    monkeypatch.setattr("ms_core.memory.choice.read_memory", lambda device: memory)
+    monkeypatch.setattr("ms_core.device.memory.choice.read_memory", lambda device: memory)
     assert main() == SETUP_FAILED_EXIT_CODE
     (record,) = desk.registry.workers(desk.model)
     assert record.error is not None

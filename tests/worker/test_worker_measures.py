@@ -6,7 +6,10 @@ import pytest
 from job_helpers import Desk
 from redis import Redis
 
-from worker.contract import BUCKETS, UNBOUNDED, Gone, Histogram, JobError, JobState, JobStore, Measures, Requeue
+from ms_jobs.job_store import JobStore
+from ms_jobs.measures import BUCKETS, UNBOUNDED, Histogram, Measures
+from ms_jobs.outcomes import Gone, Requeue
+from ms_jobs.records import JobError, JobState
 
 ERROR = JobError(code="worker_died", detail="It died.")
 

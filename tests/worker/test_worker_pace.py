@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from job_helpers import Desk
 
-from worker.contract import Estimates, Pace, Shape
-from worker.pace import REMEMBERED_JOBS
-from worker.stored_request import StoredStart
+from ms_jobs.pace import REMEMBERED_JOBS, Estimates, Pace, Shape
+from ms_jobs.stored_request import StoredStart
 
 FULL = {"height": 1024, "width": 512, "num_inference_steps": 20, "guidance_scale": 5.0}
 

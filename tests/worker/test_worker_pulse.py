@@ -6,7 +6,7 @@ import pytest
 from job_helpers import wait_until
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from worker.contract import JobError, WorkerRecord, WorkerState
+from ms_jobs.records import JobError, WorkerRecord, WorkerState
 from worker.phase_clock import PhaseClock
 from worker.pulse import Pulse
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.contract import (
+from ms_jobs.records import (
     JobError,
     JobRecord,
     JobState,

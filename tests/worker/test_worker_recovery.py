@@ -6,8 +6,9 @@ import pytest
 from job_helpers import Desk
 
 from ms_core.errors import AttemptOverError
-from worker.artifacts import Manifest
-from worker.contract import JobKey, JobState, StoredImage
+from ms_jobs.artifacts import Manifest
+from ms_jobs.job_store import JobKey
+from ms_jobs.records import JobState, StoredImage
 from worker.recovery import Recovery
 
 QUEUED, RUNNING = JobState.QUEUED, JobState.RUNNING

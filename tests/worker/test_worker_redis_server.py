@@ -8,8 +8,8 @@ import pytest
 from redis import Redis
 
 from ms_core.errors import QueueUnavailableError, StartupError
+from ms_jobs.connection import check_redis
 from worker import redis_server
-from worker.connection import check_redis
 from worker.redis_server import RedisServer, find_redis_binary
 
 

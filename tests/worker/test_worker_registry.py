@@ -3,7 +3,7 @@ from __future__ import annotations
 from job_helpers import Desk
 
 from ms_core.config import ModelCard, Preset
-from worker.contract import WorkerRecord, WorkerState
+from ms_jobs.records import WorkerRecord, WorkerState
 
 
 def worker_record(desk: Desk, name: str = "w1") -> WorkerRecord:

@@ -13,8 +13,9 @@ from rq.job import Job
 from rq.registry import StartedJobRegistry
 
 from ms_core.errors import DeviceLostError
+from ms_jobs.job_store import JobKey
+from ms_jobs.records import GENERATE_JOB, JobState
 from worker import jobs
-from worker.contract import GENERATE_JOB, JobKey, JobState
 from worker.job_run import WorkerContext
 from worker.rq_worker import DeviceWorker
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ms_core.errors import DeviceOutOfMemoryError, InvalidInputError
-from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import Box, GenerationSpec, Lora, Subject
 from worker.config import WorkerSettings
 from worker.job_run import Picture, Report

@@ -13,9 +13,12 @@ from job_helpers import Desk
 from PIL import Image
 from random_scorer import ALWAYS_PASSES, scored_copy
 
-from ms_core.pipeline import MSDiffusionPipeline
+from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import derived_seed
-from worker.contract import JobError, JobKey, JobRecord, JobState, Requeue, Shape
+from ms_jobs.job_store import JobKey
+from ms_jobs.outcomes import Requeue
+from ms_jobs.pace import Shape
+from ms_jobs.records import JobError, JobRecord, JobState
 from worker.job_run import JobRun, WorkerContext
 from worker.png_recipe import read_recipe
 from worker.runtime import PipelineRuntime

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from ms_core.errors import InvalidInputError, LayoutError
 from ms_core.spec import MAX_SEED, AutoLayout, Box, Lora
-from worker.contract import StoredControl, StoredLayout, StoredLora, StoredRequest, StoredStart, StoredSubject
+from ms_jobs.stored_request import StoredControl, StoredLayout, StoredLora, StoredRequest, StoredStart, StoredSubject
 
 SHA = "ab" * 32
 

@@ -13,7 +13,10 @@ from redis import Redis
 from structlog.contextvars import get_contextvars
 
 from ms_core.errors import PhraseNotFoundError
-from worker.contract import JobKey, JobRecord, Measures, Pace, Shape, Usage
+from ms_jobs.job_store import JobKey
+from ms_jobs.measures import Measures
+from ms_jobs.pace import Pace, Shape
+from ms_jobs.records import JobRecord, Usage
 from worker.job_run import JobRun, WorkerContext
 from worker.telemetry import PhaseTimes, Telemetry, UsageProbe, device_usage, open_device, resident_bytes
 

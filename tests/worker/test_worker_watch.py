@@ -4,7 +4,8 @@ import pytest
 from job_helpers import Desk
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from worker.contract import JobState, Requeue, WorkerRecord, WorkerState
+from ms_jobs.outcomes import Requeue
+from ms_jobs.records import JobState, WorkerRecord, WorkerState
 from worker.recovery import Recovery
 from worker.watch import Death, WorkerWatch
 
@@ -162,7 +163,7 @@ def test_a_death_that_redis_did_not_hear_of_is_settled_later(
     desk.begin(job_id, "w1")
     watch.bury(Death(worker(desk), "The worker died."))
     with monkeypatch.context() as away:
-        away.setattr("worker.registry.Registry.publish_worker", _raise_connection_error)
+        away.setattr("ms_jobs.registry.Registry.publish_worker", _raise_connection_error)
         with pytest.raises(RedisConnectionError):
             watch.look()
     assert desk.get(job_id).state is JobState.RUNNING

@@ -1,0 +1,1 @@
+"""From text and reference pictures to what the UNet is given."""

@@ -1,0 +1,117 @@
+"""What the image encoder makes of the subjects' reference pictures; pictures that were read lately are not read again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from ms_core.conditions.bounded_cache import BoundedCache, content_key
+from ms_core.conditions.cutout import upright_rgba
+from ms_core.conditions.references import ReferencePreprocessor, SeenPicture
+from ms_core.device.residency import Residency
+from ms_core.spec import GenerationSpec, GenerationWarning, Subject
+
+FEATURES_BYTES = 64 * 2**20
+CUTOUTS_BYTES = 32 * 2**20
+
+_CUTOUT_FAILED = (
+    "Nothing stands out in this picture, so all of it is used. Give one with an even background, or one whose surroundings "
+    "are transparent."
+)
+
+
+class ReferenceReader:
+    """Reads reference pictures with one image encoder.
+
+    It remembers the features of the last pictures, on the CPU, under the SHA-256 of their pixel values, and what it cut
+    out of the last pictures. Each picture is encoded alone, so neither its neighbours nor the memory change a bit of it.
+
+    Attributes:
+        image_encoder: a ``CLIPVisionModelWithProjection``.
+    """
+
+    def __init__(
+        self,
+        image_encoder: Any,
+        preprocessor: ReferencePreprocessor,
+        residency: Residency,
+        features_bytes: int = FEATURES_BYTES,
+    ) -> None:
+        """Begin with nothing remembered.
+
+        Args:
+            image_encoder: a ``CLIPVisionModelWithProjection``.
+            preprocessor: its own.
+            residency: brings it to its device.
+            features_bytes: how much to remember of what was encoded; 0 for nothing.
+        """
+        self.image_encoder = image_encoder
+        self._preprocessor = preprocessor
+        self._residency = residency
+        self._features = BoundedCache[Tensor](features_bytes, lambda features: features.nbytes)
+        self._cutouts = BoundedCache[SeenPicture](CUTOUTS_BYTES, lambda seen: len(seen.image.tobytes()))
+
+    def see(self, subject: Subject) -> tuple[SeenPicture, ...]:
+        """The subject's pictures as the encoder sees them, in order."""
+        if not subject.cutout:
+            return tuple(map(self._preprocessor.see, subject.images))
+        return tuple(map(self._cut_out, subject.images))
+
+    def features(self, pictures: Sequence[SeenPicture]) -> Float[Tensor, "pictures tokens feature_dim"]:
+        """Penultimate hidden states of the image encoder, class token included, without its last norm.
+
+        Returns:
+            those of each picture, in order; on the encoder's device, in its dtype. Nothing is remembered while gradients
+            flow.
+        """
+        pixel_values = [self._preprocessor.pixel_values(picture) for picture in pictures]
+        if torch.is_grad_enabled():
+            return torch.cat(self._encode(pixel_values))
+        keys = [content_key(values.numpy().tobytes(), str(self.image_encoder.dtype)) for values in pixel_values]
+        found = {key: features for key in keys if (features := self._features.get(key)) is not None}
+        missing = {key: values for key, values in zip(keys, pixel_values, strict=True) if key not in found}
+        for key, features in zip(missing, self._encode(list(missing.values())), strict=True):
+            found[key] = features.cpu()
+            self._features.put(key, found[key])
+        return torch.cat([found[key] for key in keys]).to(self._residency.device)
+
+    @property
+    def keeps_proportions(self) -> bool:
+        """Whether subjects are to stand in their boxes with the proportions of their references."""
+        return self._preprocessor.reference.keep_proportions
+
+    def cutout_warnings(self, spec: GenerationSpec) -> tuple[GenerationWarning, ...]:
+        """One for each picture of a spec whose subject should have been cut out and could not be."""
+        return tuple(
+            GenerationWarning("cutout_failed", _CUTOUT_FAILED, f"/subjects/{index}/{_field(subject, number)}")
+            for index, subject in enumerate(spec.subjects)
+            if subject.cutout
+            for number, seen in enumerate(self.see(subject))
+            if not seen.found
+        )
+
+    def _encode(self, pixel_values: Sequence[Float[Tensor, "3 side side"]]) -> list[Float[Tensor, "1 tokens dim"]]:
+        if not pixel_values:
+            return []
+        encoder, device = self.image_encoder, self._residency.device
+        with self._residency.use("image_encoder"):
+            rows = [values.unsqueeze(0).to(device, encoder.dtype) for values in pixel_values]
+            return [encoder(row, output_hidden_states=True).hidden_states[-2] for row in rows]
+
+    def _cut_out(self, image: Image.Image) -> SeenPicture:
+        picture = upright_rgba(image)
+        key = content_key(picture.tobytes(), repr(picture.size))
+        seen = self._cutouts.get(key)
+        if seen is None:
+            seen = self._preprocessor.see(picture, cutout=True)
+            self._cutouts.put(key, seen)
+        return seen
+
+
+def _field(subject: Subject, number: int) -> str:
+    return f"images/{number}" if isinstance(subject.image, tuple) else "image"

@@ -1,0 +1,1 @@
+"""Which device, how much memory, and which part of the model is where."""

@@ -1,0 +1,182 @@
+"""Multi-subject masked cross-attention (paper section 3.4) and the diffusers processors that call it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ms_core.errors import UnknownAttentionDataError
+from ms_core.method.attention_data import ATTENTION_DATA, AttentionData, KeyValue, SubjectMasks, SubjectPlaces
+
+# attend(query, key, value, mask): softmax attention; a boolean mask is True where a key may be read, one of numbers is
+# added to the scores.
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+
+
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """PyTorch's fused attention; the fastest forward pass everywhere."""
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+def explicit_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """The same by plain products, whose backward pass is far faster on CPUs in bfloat16."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    return scores.softmax(dim=-1) @ value
+
+
+def masked_subject_attention(
+    query: Float[Tensor, "batch heads places head_dim"],
+    text: KeyValue,
+    subjects: KeyValue,
+    places: SubjectPlaces,
+    attend: Attend = fused_attention,
+) -> Float[Tensor, "batch heads places head_dim"]:
+    """Text attention of all rows, plus attention to the subjects in the conditional rows::
+
+        out = softmax(Q K_text^T / sqrt(d)) V_text  +  inside * softmax(Q K_subj^T / sqrt(d) + M) s V_subj
+
+    ``M[q, j]`` is 0 where subject j's box covers place q and minus infinity elsewhere; one softmax runs over the tokens
+    of all subjects, so overlapping subjects share it. ``inside[q]`` is 1 where any box covers q: a place outside every
+    box gets exactly the text attention. The official code lets such places read dummy tokens and then throws the
+    result away, which gives the same.
+
+    Painted masks and soft edges weigh a place between 0 and 1: ``M[q, j]`` is then the logarithm of the weight, and
+    ``inside[q]`` how much the subjects cover together, so one subject of weight w gives exactly w times its full part.
+
+    Args:
+        query: of all rows of the batch, unconditional rows first.
+        text: keys and values of the prompt, all rows.
+        subjects: keys and values of the subjects' tokens, conditional rows only; the scales ``s`` are in the values.
+        places: ``M`` and ``inside`` of the conditional rows.
+        attend: the softmax attention itself.
+    """
+    text_part = attend(query, text.key, text.value, None)
+    num_unconditional = query.shape[0] - subjects.key.shape[0]
+    mask = places.visible if isinstance(places, SubjectMasks) else places.attention_bias
+    subject_part = attend(query[num_unconditional:], subjects.key, subjects.value, mask)
+    if isinstance(places, SubjectMasks):
+        subject_part = subject_part.masked_fill(~places.covered, 0.0)
+    else:
+        subject_part = subject_part * places.coverage
+    return torch.cat([text_part[:num_unconditional], text_part[num_unconditional:] + subject_part])
+
+
+class SubjectProjection(nn.Module):
+    """Weights of one cross-attention layer: keys and values of the subjects' tokens."""
+
+    def __init__(self, cross_attention_dim: int, inner_dim: int) -> None:
+        super().__init__()
+        self.to_k = nn.Linear(cross_attention_dim, inner_dim, bias=False)
+        self.to_v = nn.Linear(cross_attention_dim, inner_dim, bias=False)
+
+
+class SubjectAttentionProcessor:
+    """Cross-attention with subjects, for SDXL's ``attn2`` layers; holds weights, never data of a call.
+
+    It is no module, so that a UNet with an adapter installed keeps exactly its own parameters and state dict.
+    """
+
+    def __init__(self, layer: str, projection: SubjectProjection, attend: Attend = fused_attention) -> None:
+        """Serve one layer.
+
+        Args:
+            layer: module path of the attention layer in the UNet.
+            projection: its weights.
+            attend: the softmax attention; ``fused_attention`` or ``explicit_attention``.
+        """
+        self.layer = layer
+        self.projection = projection
+        self.attend = attend
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Float[Tensor, "batch places dim"],
+        encoder_hidden_states: Float[Tensor, "batch text_tokens cross_dim"] | None = None,
+        attention_mask: Tensor | None = None,
+        attention_data: AttentionData | None = None,
+    ) -> Float[Tensor, "batch places dim"]:
+        """Attend; called by diffusers' ``Attention.forward``.
+
+        Raises:
+            UnknownAttentionDataError: the call brings no attention data, or a text mask, which SDXL has not.
+        """
+        if attention_data is None or encoder_hidden_states is None or attention_mask is not None:
+            raise UnknownAttentionDataError(
+                f"{self.layer} needs text without a mask and cross_attention_kwargs={{{ATTENTION_DATA!r}: AttentionData(...)}}."
+            )
+        query = _split_heads(attn.to_q(hidden_states), attn.heads)
+        text = self._text(attn, encoder_hidden_states, attention_data)
+        num_conditional = attention_data.num_conditional
+        if num_conditional == 0:
+            attended = self.attend(query, text.key, text.value, None)
+        else:
+            subjects = self._subjects(attn, attention_data)
+            places = attention_data.places(self.layer, query[-num_conditional:], text.key[-num_conditional:])
+            attended = masked_subject_attention(query, text, subjects, places, self.attend)
+        out = attn.to_out[0](attended.transpose(1, 2).flatten(2))
+        return attn.to_out[1](out)
+
+    def project(
+        self, attn: Any, encoder_hidden_states: Float[Tensor, "batch text_tokens cross_dim"], data: AttentionData
+    ) -> None:
+        """Compute this layer's keys and values into the data's cache, so that later calls do without the weights.
+
+        Args:
+            attn: the attention layer.
+            encoder_hidden_states: the very tensor that the UNet's calls bring.
+            data: that they bring.
+        """
+        self._text(attn, encoder_hidden_states, data)
+        if data.num_conditional > 0:
+            self._subjects(attn, data)
+
+    def _text(self, attn: Any, encoder_hidden_states: Tensor, data: AttentionData) -> KeyValue:
+        def compute() -> KeyValue:
+            key, value = attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states)
+            return KeyValue(_split_heads(key, attn.heads), _split_heads(value, attn.heads))
+
+        return data.keep(f"{self.layer}.text", encoder_hidden_states, compute)
+
+    def _subjects(self, attn: Any, data: AttentionData) -> KeyValue:
+        def compute() -> KeyValue:
+            tokens = data.subjects.tokens.flatten(1, 2)
+            scales = data.subjects.scales.repeat_interleave(data.subjects.tokens.shape[2], dim=1).unsqueeze(-1)
+            key, value = self.projection.to_k(tokens), self.projection.to_v(tokens)
+            return KeyValue(_split_heads(key, attn.heads), _split_heads(value * scales.to(value.dtype), attn.heads))
+
+        return data.keep(f"{self.layer}.subjects", data.subjects.tokens, compute)
+
+
+class SelfAttentionProcessor:
+    """The processor that was there, for layers that read no per-call data (diffusers hands it to every layer)."""
+
+    def __init__(self, original: Callable[..., Tensor]) -> None:
+        self.original = original
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        attention_data: AttentionData | None = None,
+    ) -> Tensor:
+        """Attend as before."""
+        return self.original(
+            attn, hidden_states, encoder_hidden_states=encoder_hidden_states, attention_mask=attention_mask
+        )
+
+
+def _split_heads(
+    tensor: Float[Tensor, "batch tokens inner_dim"], heads: int
+) -> Float[Tensor, "batch heads tokens head_dim"]:
+    batch, tokens, _ = tensor.shape
+    return tensor.view(batch, tokens, heads, -1).transpose(1, 2)

@@ -1,0 +1,1 @@
+"""From conditions to pictures: pipeline, schedulers, start pictures, controls, LoRAs, previews, redraws."""

@@ -1,0 +1,112 @@
+"""Scores of finished pictures, and other draws of those that failed: each with a seed of its own, the best one is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+
+from ms_core.sampling.events import Event, Finished, Generation, Progress
+from ms_core.sampling.oom_fallback import MakeBatch
+from ms_core.spec import GenerationWarning, derived_seed
+from ms_core.spec.resolve import ResolvedSpec
+from ms_core.spec.score import SubjectScore
+
+# Below it, a subject is missing, or another one, in more than one picture of four.
+PASSING = 0.75
+
+# The scores of a finished picture's subjects, in order.
+ScorePicture = Callable[[ResolvedSpec, Generation], tuple[SubjectScore | None, ...]]
+
+
+def make_with_draws(make: MakeBatch, batch: Sequence[ResolvedSpec], score: ScorePicture) -> Generator[Event]:
+    """The events of a batch whose pictures are scored, and drawn again while they fail and retries are left.
+
+    A picture fails if any of its subjects has a probability below ``PASSING``. Only those that fail are drawn again, as one
+    batch with derived seeds; of all draws of a picture the one with the highest lowest probability is kept, the earlier of
+    two equals. Specs that ask for no scores are drawn once and not scored. Steps count on from draw to draw.
+    """
+    if not any(row.spec.score for row in batch):
+        yield from make(batch)
+        return
+    draws = _Draws(batch, score)
+    while draws.pending:
+        generations: tuple[Generation, ...] = ()
+        for event in make(draws.rows()):
+            if isinstance(event, Finished):
+                generations = event.generations
+            else:
+                yield draws.widened(event)
+        yield draws.begin_scoring()
+        draws.take(generations)
+    yield Finished(draws.kept())
+
+
+class _Draws:
+    """What was drawn so far of one batch.
+
+    Attributes:
+        pending: positions in the batch of the pictures that are to be drawn next.
+    """
+
+    def __init__(self, batch: Sequence[ResolvedSpec], score: ScorePicture) -> None:
+        self.pending = tuple(range(len(batch)))
+        self._batch = batch
+        self._score = score
+        self._draw = 0
+        self._last_draw = max(row.spec.retries for row in batch)
+        self._kept: dict[int, Generation] = {}
+        self._warnings: list[tuple[GenerationWarning, ...]] = [()] * len(batch)
+        self._steps_before = 0
+        self._latest = Progress("encode", 0, 0)
+
+    def rows(self) -> list[ResolvedSpec]:
+        """The specs of the next draw."""
+        return [_reseeded(self._batch[index], self._draw) for index in self.pending]
+
+    def widened(self, event: Progress) -> Progress:
+        """Progress of one draw as that of the whole batch over all draws that may be."""
+        for index, warnings in zip(self.pending, event.warnings, strict=False):
+            self._warnings[index] = warnings
+        draws_left = self._last_draw - self._draw + 1
+        self._latest = Progress(
+            event.phase,
+            self._steps_before + event.step,
+            self._steps_before + event.num_inference_steps * draws_left,
+            tuple(self._warnings) if event.warnings or self._draw else (),
+            event.preview if self.pending[0] == 0 else None,
+        )
+        return self._latest
+
+    def begin_scoring(self) -> Progress:
+        """The draw is over; its pictures are looked at next."""
+        self._steps_before = self._latest.step
+        return replace(self._latest, phase="score", preview=None)
+
+    def take(self, generations: Sequence[Generation]) -> None:
+        """Score the pictures of a draw, keep the better ones, and find out which are to be drawn again."""
+        for index, generation in zip(self.pending, generations, strict=True):
+            row = self._batch[index]
+            if row.spec.score:
+                generation = replace(generation, scores=self._score(row, generation))
+            self._kept[index] = _better(self._kept.get(index), generation)
+        self._draw += 1
+        self.pending = tuple(index for index in self.pending if self._may_be_better(index))
+
+    def kept(self) -> tuple[Generation, ...]:
+        """The best draw of each picture, in order."""
+        return tuple(self._kept[index] for index in range(len(self._batch)))
+
+    def _may_be_better(self, index: int) -> bool:
+        return self._draw <= self._batch[index].spec.retries and self._kept[index].weakest < PASSING
+
+
+def _reseeded(row: ResolvedSpec, draw: int) -> ResolvedSpec:
+    return replace(row, spec=replace(row.spec, seed=derived_seed(row.spec.seed, draw)))
+
+
+def _better(kept: Generation | None, new: Generation) -> Generation:
+    """The better of what is kept of a picture and a new draw, with the number of all its draws."""
+    if kept is None:
+        return new
+    best = new if new.weakest > kept.weakest else kept
+    return replace(best, draws=kept.draws + 1)

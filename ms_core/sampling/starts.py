@@ -1,0 +1,111 @@
+"""Start pictures: image to image, and redrawing the places of some subjects while the rest stays.
+
+As diffusers' image to image and inpainting pipelines do with a UNet of four channels. Only latents are mixed, never
+pixels, and only those of the user's start picture: see ``docs/decisions/start-pictures.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from PIL import ImageOps
+from torch import Tensor
+
+from ms_core.conditions.references import opaque
+from ms_core.method.boxes import boxes_to_masks
+from ms_core.method.places import Placement, union
+from ms_core.sampling.latents import encode_picture
+from ms_core.sampling.schedulers import Schedule
+from ms_core.spec import Subject
+from ms_core.spec.resolve import ResolvedSpec
+
+# Under transparent start pictures.
+WHITE = (255, 255, 255)
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """The start pictures of one batch.
+
+    Attributes:
+        latents: of the pictures, clean.
+        noise: what the batch begins with, before any scale.
+        changing: how much of each cell may change, 0 to 1; ``None`` if all rows redraw the whole picture.
+        blank: rows that begin as noise alone: those that redraw places, with strength 1.
+    """
+
+    latents: Float[Tensor, "specs c h w"]
+    noise: Float[Tensor, "specs c h w"]
+    changing: Float[Tensor, "specs 1 h w"] | None
+    blank: tuple[bool, ...]
+
+    def begin(self, schedule: Schedule) -> Float[Tensor, "specs c h w"]:
+        """Latents for the first step."""
+        blank = torch.tensor(self.blank, device=self.latents.device).view(-1, 1, 1, 1)
+        noised = schedule.noised(self.latents, self.noise, 0)
+        return torch.where(blank, schedule.pure_noise(self.noise), noised)
+
+    def hold(
+        self, latents: Float[Tensor, "specs c h w"], schedule: Schedule, step_index: int
+    ) -> Float[Tensor, "specs c h w"]:
+        """Latents after a step, with the start picture's own where nothing may change; clean ones after the last step.
+
+        Args:
+            step_index: of the step that is done.
+        """
+        if self.changing is None:
+            return latents
+        is_last = step_index + 1 == len(schedule)
+        kept = self.latents if is_last else schedule.noised(self.latents, self.noise, step_index + 1)
+        return (1 - self.changing) * kept + self.changing * latents
+
+
+@torch.no_grad()
+def encode_pictures(
+    batch: Sequence[ResolvedSpec], components: Any, generators: Sequence[torch.Generator]
+) -> Float[Tensor, "specs c h w"]:
+    """Latents of the start pictures, one for each spec, stretched to the size of the result."""
+    starts = [row.spec.start for row in batch if row.spec.start is not None]
+    pictures = [opaque(ImageOps.exif_transpose(start.image), WHITE) for start in starts]
+    rows = zip(pictures, batch, generators, strict=True)
+    return torch.cat([encode_picture(components, image, row.height, row.width, own) for image, row, own in rows])
+
+
+def find_starts(
+    batch: Sequence[ResolvedSpec],
+    latents: Float[Tensor, "specs c h w"],
+    noise: Float[Tensor, "specs c h w"],
+) -> Starts:
+    """Where the pictures of ``encode_pictures`` may change, and what they begin with."""
+    starts = [row.spec.start for row in batch if row.spec.start is not None]
+    blank = tuple(bool(start.redraw) and start.strength == 1.0 for start in starts)
+    if not any(start.redraw for start in starts):
+        return Starts(latents, noise, None, blank)
+    changing = [
+        redraw_weights(row.spec.subjects, start.redraw, *latents.shape[-2:])
+        for row, start in zip(batch, starts, strict=True)
+    ]
+    return Starts(latents, noise, torch.cat(changing).unsqueeze(1).to(latents.device), blank)
+
+
+def redraw_weights(
+    subjects: Sequence[Subject], redraw: Sequence[int], height: int, width: int
+) -> Float[Tensor, "1 height width"]:
+    """How much of each cell of the latents may change, 0 to 1: where the attention sees the chosen subjects.
+
+    Args:
+        subjects: of one picture, each with a box.
+        redraw: positions of those that are drawn anew; none at all means the whole picture.
+        height, width: of the latents, in cells.
+    """
+    if not redraw:
+        return torch.ones(1, height, width)
+    boxes = torch.tensor([subject.box.as_tuple() for subject in subjects if subject.box is not None])
+    cells = boxes_to_masks(boxes, height, width).unsqueeze(0)
+    placement = Placement.from_rows([subjects], cells.device)
+    weights = cells.float() if placement is None else placement.hide(placement.feather(placement.paint(cells)))
+    return union(weights[:, list(redraw)])

@@ -1,0 +1,266 @@
+"""Job records in Redis. Every change of a job is one script, so one step; ``docs/architecture/job-life.md`` draws them.
+
+Keys, of which ``<job>`` is ``<owner>:<id>``::
+
+    msd:job:<job>         hash    the job's record, each field a JSON text
+    msd:events:<job>      stream  one entry for each transition; its id is the version that the transition made
+    msd:progress:<job>    stream  progress and previews, the newest few; gone when the job has ended
+    msd:preview:<job>     string  the newest preview; gone when the job has ended
+    msd:gone:<job>        string  why the record is no more, for seven days
+    msd:jobs:<owner>      zset    ids of all records by their time of creation
+    msd:key:<owner>:<key> string  id of the job that an idempotency key stands for
+    msd:active:<model>    set     jobs that have not ended
+    msd:due:<model>       zset    jobs by when time alone changes something about them
+    msd:running:<model>   set     jobs that a worker works on
+    msd:counts:<model>    hash    how often each event happened
+    msd:histograms:<model> hash   how long jobs waited, ran and took to be canceled, see ``ms_jobs.measures``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from pydantic_core import to_jsonable_python
+
+from ms_jobs.measures import BUCKETS
+from ms_jobs.outcomes import CancelOutcome, CreateOutcome, Gone, ProgressReply, Requeue
+from ms_jobs.records import LOCAL_OWNER, MAX_ATTEMPTS, JobError, JobRecord, JobState, encode_field
+from ms_jobs.redis_client import RedisClient, as_text
+
+DEFAULT_LIFETIME_S = 24 * 3600
+GONE_MARK_TTL_S = 7 * 24 * 3600
+PROGRESS_ENTRIES = 48
+
+_LUA = Path(__file__).parent / "lua"
+_SCRIPT_NAMES = ("create", "begin", "progress", "finish", "requeue", "cancel", "pass_time", "erase")
+_BUCKETS = f"local buckets = {{{', '.join(map(repr, BUCKETS))}}}"
+_PRELUDE = f"{_BUCKETS}\n{(_LUA / 'prelude.lua').read_text()}"
+_SCRIPTS = {name: f"{_PRELUDE}\n{(_LUA / f'{name}.lua').read_text()}" for name in _SCRIPT_NAMES}
+
+
+class JobKey(NamedTuple):
+    """Names one job among those of all owners."""
+
+    owner: str
+    id: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The key of ``<owner>:<id>``."""
+        owner, _, job_id = text.partition(":")
+        return cls(owner, job_id)
+
+    @classmethod
+    def of_entry(cls, entry: str) -> Self:
+        """The key of the job that an entry of the queue is for, see ``JobRecord.entry``."""
+        owner, _, rest = entry.partition("_")
+        return cls(owner, rest.rpartition("_")[0])
+
+    def __str__(self) -> str:
+        return f"{self.owner}:{self.id}"
+
+
+# Small numbers, of which Redis keeps one copy for all.
+_GONE_OF_MARK = {"1": Gone.EXPIRED, "2": Gone.DELETED}
+_MARK_OF_GONE = {reason: mark for mark, reason in _GONE_OF_MARK.items()}
+
+
+class JobStore:
+    """Reads and changes what Redis knows of the jobs of one owner.
+
+    Whatever a worker writes carries the number of its attempt, and nothing is written unless the job is running in this
+    very attempt. The errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
+    """
+
+    def __init__(
+        self,
+        client: RedisClient,
+        owner: str = LOCAL_OWNER,
+        lifetime_s: float = DEFAULT_LIFETIME_S,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        """Nothing is asked of Redis yet.
+
+        Args:
+            lifetime_s: how long a job may wait, and how long it is kept after its end.
+            clock: gives Unix seconds; by default the clock of Redis, which all hosts share.
+        """
+        self._client = client
+        self._owner = owner
+        self._lifetime_s = lifetime_s
+        self._clock = clock
+        self._scripts = {name: client.register_script(text) for name, text in _SCRIPTS.items()}
+
+    def for_owner(self, owner: str) -> JobStore:
+        """The same store for another owner's jobs."""
+        if owner == self._owner:
+            return self
+        return JobStore(self._client, owner, self._lifetime_s, self._clock)
+
+    def create(
+        self,
+        record: JobRecord,
+        idempotency_key: str | None = None,
+        cancel_after_s: float | None = None,
+        start_within_s: float | None = None,
+        entry: Sequence[Sequence[Any]] = (),
+    ) -> tuple[CreateOutcome, str]:
+        """Write a new record, unless its id is or was in use, or its idempotency key stands for another job.
+
+        Args:
+            idempotency_key: of letters, digits, '-' and '_'; remembered for as long as the job.
+            cancel_after_s: the job is canceled when it has not ended by then.
+            start_within_s: the job expires when it has not begun by then.
+            entry: commands that put the job into the queue; run in the same step, if the record is written.
+
+        Returns:
+            What was done, and the id of the job that the caller's wish led to.
+        """
+        record = record.model_copy(update={"owner": self._owner, "idempotency_key": idempotency_key})
+        limits = ["" if limit is None else limit for limit in (cancel_after_s, start_within_s)]
+        fields = _pairs(record.to_hash())
+        commands = [word for command in entry for word in (len(command), *command)]
+        arguments = (idempotency_key or "", *limits, len(fields), *fields, *commands)
+        outcome, job_id = self._run("create", record.id, *arguments)
+        return CreateOutcome(as_text(outcome)), as_text(job_id)
+
+    def get(self, job_id: str) -> JobRecord | None:
+        """The job's record, or ``None`` if there is no such job."""
+        fields = self._client.hgetall(self._key(job_id))
+        return JobRecord.from_hash(fields) if fields else None
+
+    def get_many(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
+        """The records of several jobs, asked for at once; ``None`` where there is no such job."""
+        with self._client.pipeline(transaction=False) as pipeline:
+            for job_id in job_ids:
+                pipeline.hgetall(self._key(job_id))
+            return [JobRecord.from_hash(fields) if fields else None for fields in pipeline.execute()]
+
+    def by_key(self, idempotency_key: str) -> str | None:
+        """The id of the job that an idempotency key stands for, or ``None`` if it stands for none."""
+        job_id = self._client.get(f"msd:key:{self._owner}:{idempotency_key}")
+        return None if job_id is None else as_text(job_id)
+
+    def gone(self, job_id: str) -> Gone | None:
+        """Why a job's record is no more; ``None`` if it is there, never was, or went more than seven days ago."""
+        mark = self._client.get(f"msd:gone:{self._owner}:{job_id}")
+        return None if mark is None else _GONE_OF_MARK[as_text(mark)]
+
+    def active(self, model: str) -> set[JobKey]:
+        """The jobs of a model, of all owners, that have not ended."""
+        return {JobKey.parse(as_text(member)) for member in self._client.smembers(f"msd:active:{model}")}
+
+    def due(self, model: str, now: float, limit: int = 100) -> list[JobKey]:
+        """The jobs of a model, of all owners, to which time alone should have done something by ``now``."""
+        members = self._client.zrangebyscore(f"msd:due:{model}", "-inf", now, start=0, num=limit)
+        return [JobKey.parse(as_text(member)) for member in members]
+
+    def forget(self, key: JobKey, model: str) -> None:
+        """Look after a job no longer, for its record is gone."""
+        self._client.srem(f"msd:active:{model}", str(key))
+        self._client.srem(f"msd:running:{model}", str(key))
+        self._client.zrem(f"msd:due:{model}", str(key))
+
+    def begin(self, job_id: str, worker: str, device: str) -> JobRecord | None:
+        """Begin a queued job: one more attempt.
+
+        Returns:
+            The record with the attempt's number, or ``None`` if the job is not this worker's to run. A worker that asks
+            again for the job that it has begun is given it again.
+        """
+        flat = self._run("begin", job_id, encode_field(worker), encode_field(device))
+        return None if flat is None else _record(flat)
+
+    def progress(self, job_id: str, attempt: int, preview: bytes = b"", **fields: Any) -> ProgressReply:
+        """Set ``phase``, ``step``, ``steps``, ``warnings`` and the like; a ``preview`` replaces the one before.
+
+        Returns:
+            Whether the worker is to go on.
+        """
+        reply = self._run("progress", job_id, attempt, preview, PROGRESS_ENTRIES, *_encode(fields))
+        return ProgressReply(as_text(reply))
+
+    def finish(self, job_id: str, attempt: int, state: JobState, **fields: Any) -> JobState | None:
+        """End a running job; a job whose cancel was promised ends ``canceled`` whatever ``state`` says.
+
+        Returns:
+            The state it ended in, or ``None`` if it was not this attempt's to end.
+        """
+        return _state(self._run("finish", job_id, attempt, state.value, *_encode(fields)))
+
+    def requeue(self, job_id: str, attempt: int, reason: Requeue, error: JobError) -> JobState | None:
+        """Let a running job wait again; the caller puts it into the queue if the answer is ``queued``.
+
+        Returns:
+            ``queued``; ``failed``, with ``error``, if it has had its attempts; ``canceled`` if that was promised; ``None``
+            if the attempt is not the latest, or if it was to be abandoned and its worker has it.
+        """
+        text = encode_field(error.model_dump(mode="json"))
+        return _state(self._run("requeue", job_id, attempt, reason.value, MAX_ATTEMPTS, text))
+
+    def request_cancel(self, job_id: str) -> CancelOutcome:
+        """Cancel a queued job now, or ask the worker of a running one to stop."""
+        return CancelOutcome(as_text(self._run("cancel", job_id)))
+
+    def pass_time(self, job_id: str) -> tuple[JobState, bool] | None:
+        """Apply the deadlines of a job that has not ended.
+
+        Returns:
+            Its state, and whether it has ended and outlived its lifetime; ``None`` if there is no such job.
+        """
+        answer = self._run("pass_time", job_id)
+        return None if answer is None else (JobState(as_text(answer[0])), answer[1] == 1)
+
+    def erase(self, job_id: str, reason: Gone | None) -> JobRecord | None:
+        """Remove a job's record.
+
+        Args:
+            reason: is kept as a mark for seven days; ``EXPIRED`` removes only what has outlived its lifetime, and ``None``
+                leaves no mark: the job was never accepted.
+
+        Returns:
+            The record as it was, or ``None`` if nothing was removed.
+        """
+        only_expired = "1" if reason is Gone.EXPIRED else "0"
+        mark = "" if reason is None else _MARK_OF_GONE[reason]
+        flat = self._run("erase", job_id, reason or "", GONE_MARK_TTL_S, only_expired, mark)
+        return None if flat is None else _record(flat)
+
+    def ids(self, before: float | str = "+inf", limit: int = 100) -> list[tuple[str, float]]:
+        """The owner's jobs, newest first: id and time of creation, of those not younger than ``before`` (``"(t"``: older)."""
+        found = self._client.zrevrangebyscore(
+            f"msd:jobs:{self._owner}", before, "-inf", start=0, num=limit, withscores=True
+        )
+        return [(as_text(member), float(score)) for member, score in found]
+
+    def _run(self, script: str, job_id: str, *arguments: Any) -> Any:
+        now = "" if self._clock is None else self._clock()
+        return self._scripts[script](
+            keys=[self._key(job_id)], args=[now, self._owner, job_id, self._lifetime_s, *arguments]
+        )
+
+    def _key(self, job_id: str) -> str:
+        return f"msd:job:{self._owner}:{job_id}"
+
+
+def _record(flat: list[Any]) -> JobRecord:
+    """The record of a hash as scripts give it: names and values in turn."""
+    return JobRecord.from_hash(dict(zip(flat[::2], flat[1::2], strict=True)))
+
+
+def _state(text: bytes | str | None) -> JobState | None:
+    return None if text is None else JobState(as_text(text))
+
+
+def _encode(changes: dict[str, Any]) -> list[str]:
+    """Field names and values for HSET; names that a record does not have are a programming error."""
+    unknown = sorted(set(changes) - set(JobRecord.model_fields))
+    if unknown:
+        raise TypeError(f"A job record has no field {', '.join(unknown)}.")
+    return [text for name, value in changes.items() for text in (name, encode_field(to_jsonable_python(value)))]
+
+
+def _pairs(fields: dict[str, str]) -> list[str]:
+    return [item for pair in fields.items() for item in pair]

@@ -1,0 +1,99 @@
+"""What is counted and timed of a model's jobs, in Redis, so that any process of the service can tell it.
+
+Keys::
+
+    msd:counts:<model>      hash  how often each event happened
+    msd:histograms:<model>  hash  how often a duration fell into each bucket, and the sum of the durations
+    msd:running:<model>     set   jobs that a worker works on, as <owner>:<id>
+
+Scripts count events, and the durations that they know of, in the step that makes them; workers add those of the phases.
+The hashes have a fixed set of fields. They begin at zero again only with an empty Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ms_jobs.redis_client import RedisClient, as_text
+
+# Upper bounds in seconds; the last, without bound, is added to them.
+BUCKETS = (
+    "0.01",
+    "0.025",
+    "0.05",
+    "0.1",
+    "0.25",
+    "0.5",
+    "1",
+    "2.5",
+    "5",
+    "10",
+    "20",
+    "40",
+    "60",
+    "120",
+    "300",
+    "600",
+    "3600",
+)
+UNBOUNDED = "+Inf"
+PARTED_BY = "|"
+
+
+class Histogram(NamedTuple):
+    """Durations of one kind.
+
+    Attributes:
+        counts: how many were within each of ``BUCKETS`` and of ``UNBOUNDED``: each includes those before it.
+        sum_s: of all durations, in seconds.
+    """
+
+    counts: tuple[int, ...]
+    sum_s: float
+
+    @classmethod
+    def empty(cls) -> Histogram:
+        """Without a duration."""
+        return cls((0,) * (len(BUCKETS) + 1), 0.0)
+
+
+class Measures:
+    """Counts and durations of the jobs of one model.
+
+    The errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
+    """
+
+    def __init__(self, client: RedisClient, model: str) -> None:
+        self._client = client
+        self._counts_key = f"msd:counts:{model}"
+        self._histograms_key = f"msd:histograms:{model}"
+
+    def observe(self, kind: str, durations_s: Mapping[str, float]) -> None:
+        """Add durations, such as ``{"denoise": 3.2}`` of the kind ``phase``, in one round trip."""
+        with self._client.pipeline(transaction=False) as pipeline:
+            for label, seconds in durations_s.items():
+                name = f"{kind}{PARTED_BY}{label}{PARTED_BY}"
+                bucket = next((bound for bound in BUCKETS if seconds <= float(bound)), UNBOUNDED)
+                pipeline.hincrby(self._histograms_key, name + bucket, 1)
+                pipeline.hincrbyfloat(self._histograms_key, f"{name}sum", seconds)
+            pipeline.execute()
+
+    def counts(self) -> dict[str, int]:
+        """How often each event happened; none that never did."""
+        return {as_text(name): int(count) for name, count in self._client.hgetall(self._counts_key).items()}
+
+    def histograms(self) -> dict[tuple[str, str], Histogram]:
+        """Durations by kind and label, such as ``("phase", "denoise")``; none that never were."""
+        single: dict[tuple[str, str], dict[str, float]] = {}
+        for name, value in self._client.hgetall(self._histograms_key).items():
+            kind, label, field = as_text(name).split(PARTED_BY)
+            single.setdefault((kind, label), {})[field] = float(value)
+        return {key: _histogram(fields) for key, fields in single.items()}
+
+
+def _histogram(fields: Mapping[str, float]) -> Histogram:
+    counts: list[int] = []
+    for bound in (*BUCKETS, UNBOUNDED):
+        counts.append((counts[-1] if counts else 0) + int(fields.get(bound, 0)))
+    return Histogram(tuple(counts), fields.get("sum", 0.0))

@@ -1,0 +1,168 @@
+"""How long a job of each shape takes, learned from the jobs that succeeded.
+
+Key::
+
+    msd:pace:<model>  list  the newest jobs: shape and seconds at work; expires when no job succeeds for 30 days
+
+The list is short and read as a whole, so nothing needs to be kept in step: every reader draws its own conclusions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import combinations
+from statistics import median, median_low
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from ms_jobs.redis_client import RedisClient, as_text
+
+if TYPE_CHECKING:
+    from ms_jobs.stored_request import StoredRequest
+
+REMEMBERED_JOBS = 200
+PACE_TTL_S = 30 * 24 * 3600
+# The newest jobs of a shape that count; fewer than the least say too little, for the first of a worker is slow.
+COUNTED_JOBS = 9
+LEAST_JOBS = 2
+# Every two of the newest shapes are compared: enough for a line, and done in a moment.
+COMPARED_SHAPES = 40
+_MEGAPIXEL = 1e6
+
+
+class Shape(NamedTuple):
+    """What of a request decides how long it takes.
+
+    Attributes:
+        steps: denoising steps that are really done.
+        height, width: of a picture, in pixels.
+        guided: whether each step is done with and without the prompt.
+        retries: how often at most its pictures are drawn again; such jobs take longer, nobody knows how much beforehand.
+    """
+
+    steps: int
+    images: int
+    height: int
+    width: int
+    guided: bool
+    subjects: int
+    controls: int
+    retries: int = 0
+
+    @classmethod
+    def of(cls, request: StoredRequest) -> Self | None:
+        """The shape of a request; ``None`` where it leaves the model's defaults to the worker."""
+        steps, height, width = request.num_inference_steps, request.height, request.width
+        if steps is None or height is None or width is None or request.guidance_scale is None:
+            return None
+        if request.start is not None:
+            steps = max(1, int(steps * request.start.strength))
+        if request.scheduler == "heun":
+            steps = 2 * steps - 1
+        return cls(
+            steps,
+            request.num_images,
+            height,
+            width,
+            request.guidance_scale > 1,
+            len(request.subjects),
+            len(request.controls),
+            request.retries,
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The shape that ``str`` wrote.
+
+        Raises:
+            ValueError: the text is none.
+        """
+        steps, images, height, width, guided, *others = map(int, text.split("-"))
+        if len(others) not in (2, 3):
+            raise ValueError(f"{text!r} is no shape")
+        return cls(steps, images, height, width, guided == 1, *others)
+
+    @property
+    def work(self) -> float:
+        """Megapixels through the UNet, over all steps of the first draw."""
+        pixels = self.height * self.width / _MEGAPIXEL
+        return self.steps * self.images * pixels * (2 if self.guided else 1)
+
+    def __str__(self) -> str:
+        # Without retries as older versions of the service write and read it.
+        return "-".join(str(int(value)) for value in (self if self.retries else self[:-1]))
+
+
+class Estimates:
+    """How long jobs will take, to the best of what the samples say."""
+
+    def __init__(self, samples: Iterable[tuple[str, float]]) -> None:
+        """``samples`` are shapes and seconds, newest first."""
+        by_shape: dict[str, list[float]] = {}
+        for shape, seconds in samples:
+            by_shape.setdefault(shape, []).append(seconds)
+        newest = {shape: seconds[:COUNTED_JOBS] for shape, seconds in by_shape.items()}
+        # The lower of the middle two: what is out of the ordinary takes longer, never shorter.
+        self._by_shape = {shape: median_low(seconds) for shape, seconds in newest.items()}
+        self._well_known = {shape for shape, seconds in newest.items() if len(seconds) >= LEAST_JOBS}
+        self._usual = median(seconds for group in newest.values() for seconds in group) if newest else None
+        shapes = [(Shape.parse(shape), seconds) for shape, seconds in self._by_shape.items() if shape]
+        points = [(shape.work, seconds) for shape, seconds in shapes if not shape.retries]
+        self._overhead_s, self._s_per_work = _line(points[:COMPARED_SHAPES])
+
+    @property
+    def usual_s(self) -> float | None:
+        """What a job takes of which nothing is known; ``None`` before the first job."""
+        return self._usual
+
+    def seconds(self, shape: str) -> float | None:
+        """What a job takes of which ``str(shape)`` is known, or '' if nothing is; ``None`` before the first job."""
+        if shape in self._well_known:
+            return self._by_shape[shape]
+        if not shape or self._s_per_work is None:
+            return self._usual
+        return self._overhead_s + self._s_per_work * Shape.parse(shape).work
+
+
+class Pace:
+    """Keeps how long the newest jobs of one model took.
+
+    The errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
+    """
+
+    def __init__(self, client: RedisClient, model: str) -> None:
+        self._client = client
+        self.key = f"msd:pace:{model}"
+
+    def learn(self, shape: str, seconds: float) -> None:
+        """Remember a job that succeeded: its shape, '' if it is not known, and how long a worker had it."""
+        with self._client.pipeline(transaction=True) as pipeline:
+            pipeline.lpush(self.key, f"{shape} {seconds:.3f}")
+            pipeline.ltrim(self.key, 0, REMEMBERED_JOBS - 1)
+            pipeline.expire(self.key, PACE_TTL_S)
+            pipeline.execute()
+
+    def estimates(self) -> Estimates:
+        """What the newest jobs say, in one round trip."""
+        return read_estimates(self._client.lrange(self.key, 0, -1))
+
+
+def read_estimates(entries: Iterable[bytes | str]) -> Estimates:
+    """What the entries of the list say."""
+    parted = (as_text(entry).rpartition(" ") for entry in entries)
+    return Estimates((shape, float(seconds)) for shape, _, seconds in parted)
+
+
+def _line(points: list[tuple[float, float]]) -> tuple[float, float | None]:
+    """Seconds as a line over work, by the medians of Theil and Sen, which a few odd points do not move.
+
+    Returns:
+        Seconds at no work, and seconds for each unit of work; ``None`` for the latter without a point.
+    """
+    if not points:
+        return 0.0, None
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(points, 2) if a[0] != b[0]]
+    slope = median(slopes) if slopes else 0.0
+    if slope <= 0:
+        return 0.0, median(seconds / work for work, seconds in points)
+    overhead_s = median(seconds - slope * work for work, seconds in points)
+    return max(0.0, overhead_s), slope

@@ -1,0 +1,1 @@
+"""How the model is trained and measured. Serving imports none of it."""

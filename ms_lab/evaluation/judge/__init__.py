@@ -1,0 +1,1 @@
+"""What a picture shows: the judge and the views it reads."""

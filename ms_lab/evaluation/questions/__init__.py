@@ -1,0 +1,1 @@
+"""What the bench asks: scenes, candidates, and the requests of each column."""

@@ -1,0 +1,1 @@
+"""From verdicts to numbers, intervals, goals and pages."""

@@ -1,0 +1,186 @@
+"""All estimates of a run: of each group, in each column, for each metric and what is derived from metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from ms_lab.evaluation.judge.outcome import Outcome
+from ms_lab.evaluation.questions.columns import FAST, HEADLINE, MODEL, PASTED, THROUGH_VAE
+from ms_lab.evaluation.questions.scenes import GROUPS
+from ms_lab.evaluation.report.intervals import Estimate, bootstrap_ratio, paired_difference, unpaired_difference
+from ms_lab.evaluation.report.metrics import METRICS, Metric, paired_values, scene_values
+
+# The groups whose identity is set against the headline's.
+MORE_SUBJECTS = ("three", "four")
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Something that follows from metrics.
+
+    Attributes:
+        title: in tables.
+        about: one sentence that says how.
+    """
+
+    title: str
+    about: str
+
+
+DERIVED = {
+    "identity_power": Derived(
+        "identity, hard, ^n",
+        "identity, hard, to the power of the number of subjects: what all right would be if each were right by itself",
+    ),
+    "both_right_share": Derived("all right ÷ identity^n, hard", "all right, hard, as a share of that"),
+    "identity_easy_power": Derived(
+        "identity, random, ^n",
+        "identity, random, to the power of the number of subjects: what all right would be if each were right by itself",
+    ),
+    "both_right_easy_share": Derived("all right ÷ identity^n, random", "all right, random, as a share of that"),
+    "layout_share": Derived("layout, of the ceiling", "layout IoU as a share of that of the column through VAE"),
+    "treatment_gain": Derived("treatment − pasted", "treatment minus that of the column pasted"),
+    "identity_drop": Derived("headline − this, hard", "identity, hard, of the headline minus that of this group"),
+    "identity_easy_drop": Derived(
+        "headline − this, random", "identity, random, of the headline minus that of this group"
+    ),
+    "identity_loss": Derived("model − fast, hard", "identity, hard, of the column model minus that of the fast preset"),
+    "identity_easy_loss": Derived(
+        "model − fast, random", "identity, random, of the column model minus that of the fast preset"
+    ),
+}
+# Every row of a table, in order.
+ROWS: dict[str, Metric | Derived] = {
+    name: (METRICS | DERIVED)[name]
+    for name in (
+        "identity_easy",
+        "identity",
+        "both_right_easy",
+        "identity_easy_power",
+        "both_right_easy_share",
+        "both_right",
+        "identity_power",
+        "both_right_share",
+        "identity_easy_drop",
+        "identity_drop",
+        "identity_easy_loss",
+        "identity_loss",
+        "swap",
+        "layout_iou",
+        "layout_share",
+        "inside",
+        "background",
+        "place",
+        "treatment",
+        "treatment_gain",
+        "neglect",
+        "conflict",
+    )
+}
+
+T = TypeVar("T")
+Estimates = dict[str, Estimate]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSummary:
+    """One group's numbers.
+
+    Attributes:
+        cell: what of its subjects was never trained on.
+        scenes: how many.
+        num_subjects: drawn subjects of each scene; ``None`` where they differ.
+        chance: of guessing right, by key of ``METRICS``.
+        columns: estimates by column, then by key of ``METRICS`` or ``DERIVED``.
+    """
+
+    cell: str
+    scenes: int
+    num_subjects: int | None
+    chance: dict[str, float]
+    columns: dict[str, Estimates]
+
+
+def summarise(outcomes: Mapping[str, Sequence[Outcome]], cells: Mapping[str, str]) -> dict[str, GroupSummary]:
+    """The numbers of every group that was measured.
+
+    Args:
+        outcomes: by column; the model's and those through the VAE are of the same scenes.
+        cells: by group.
+    """
+    headline = [outcome for outcome in outcomes[MODEL] if outcome.group == HEADLINE]
+    groups: dict[str, GroupSummary] = {}
+    for group in (group for group in GROUPS if group in cells):
+        found = {column: [o for o in rows if o.group == group] for column, rows in outcomes.items()}
+        columns = {
+            column: _estimate(rows) | _all_right(rows, column) | _layout_share(rows, found[THROUGH_VAE])
+            for column, rows in found.items()
+            if rows
+        }
+        columns[MODEL] |= _difference("treatment_gain", "treatment", found[MODEL], found[PASTED])
+        for name in ("identity", "identity_easy"):
+            if FAST in columns:
+                columns[FAST] |= _difference(f"{name}_loss", name, found[MODEL], found[FAST])
+        if group in MORE_SUBJECTS and headline:
+            columns[MODEL] |= _drops(headline, found[MODEL])
+        counts = {outcome.num_subjects for outcome in found[MODEL]}
+        groups[group] = GroupSummary(
+            cell=cells[group],
+            scenes=len(found[MODEL]),
+            num_subjects=counts.pop() if len(counts) == 1 else None,
+            chance=_present({name: metric.mean_chance(found[MODEL]) for name, metric in METRICS.items()}),
+            columns=columns,
+        )
+    return groups
+
+
+def _estimate(rows: Sequence[Outcome]) -> Estimates:
+    return _present({name: metric.estimate(rows) for name, metric in METRICS.items()})
+
+
+def _all_right(rows: Sequence[Outcome], column: str) -> Estimates:
+    """Identity to the power of the number of subjects, where all scenes of two or more have equally many.
+
+    All right as a share of it is told of the model only: of a control that gets next to nothing right it says nothing.
+    """
+    several = [outcome for outcome in rows if outcome.num_subjects >= 2]
+    counts = {outcome.num_subjects for outcome in several}
+    if len(counts) != 1:
+        return {}
+    power = counts.pop()
+    estimates: dict[str, Estimate | None] = {}
+    for single, together in (("identity", "both_right"), ("identity_easy", "both_right_easy")):
+        identity = METRICS[single].estimate(several)
+        if identity is not None:
+            estimates[f"{single}_power"] = identity.to_power(power)
+            if column in (MODEL, FAST):
+                pairs = paired_values(scene_values(together, several), scene_values(single, several))
+                estimates[f"{together}_share"] = bootstrap_ratio(*pairs, power)
+    return _present(estimates)
+
+
+def _layout_share(rows: Sequence[Outcome], ceiling: Sequence[Outcome]) -> Estimates:
+    pairs = paired_values(scene_values("layout_iou", rows), scene_values("layout_iou", ceiling))
+    return _present({"layout_share": bootstrap_ratio(*pairs)}) if len(pairs[0]) else {}
+
+
+def _difference(name: str, metric: str, first: Sequence[Outcome], second: Sequence[Outcome]) -> Estimates:
+    pairs = paired_values(scene_values(metric, first), scene_values(metric, second))
+    return {name: paired_difference(*pairs)} if len(pairs[0]) else {}
+
+
+def _drops(headline: Sequence[Outcome], rows: Sequence[Outcome]) -> Estimates:
+    return {
+        f"{name}_drop": unpaired_difference(
+            *(np.asarray([*scene_values(name, part).values()]) for part in (headline, rows))
+        )
+        for name in ("identity", "identity_easy")
+    }
+
+
+def _present(values: Mapping[str, T | None]) -> dict[str, T]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,115 @@
+"""A run's numbers as they are printed."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Column as TableColumn
+from rich.table import Table
+
+from ms_lab.evaluation.questions.columns import COLUMNS, HEADLINE, MODEL
+from ms_lab.evaluation.report.goals import Goal, GoalResult
+from ms_lab.evaluation.report.intervals import Estimate
+from ms_lab.evaluation.report.results import Results
+from ms_lab.evaluation.report.summary import ROWS, GroupSummary
+
+# What the table of all groups shows of the model: what several groups have.
+_OVERVIEW = {
+    "identity_easy": "random",
+    "identity": "hard",
+    "both_right": "all",
+    "layout_share": "layout",
+    "background": "ground",
+    "neglect": "negl",
+    "conflict": "confl",
+}
+# Groups whose every column is printed; the report has them all.
+_PRINTED = (HEADLINE, "twins", "place", "treatment")
+_STYLES = {"met": "green", "missed": "red", "not measured": "dim"}
+
+
+def build_tables(results: Results) -> list[Table]:
+    """The goals, the model's numbers in all groups, and the groups that goals speak of in all columns."""
+    groups = results.groups
+    columns = [build_group_table(name, groups[name]) for name in _PRINTED if name in groups]
+    return [build_goal_table(results), build_overview(results), *columns]
+
+
+def build_goal_table(results: Results) -> Table:
+    """Every goal, what was measured, and what became of it."""
+    table = _table("Goals", ["goal", "asked", "measured", ""])
+    for result in results.goals:
+        style = _STYLES[result.outcome]
+        table.add_row(
+            result.goal.title, format_threshold(result.goal), format_measured(result), f"[{style}]{result.outcome}[/]"
+        )
+    return table
+
+
+def build_overview(results: Results) -> Table:
+    """The model's numbers in every group, in per cent."""
+    title = f"{results.run.model}, all groups, in %: identity (random, hard candidates), all right (hard), ..."
+    table = _table(title, ["group", "", *_OVERVIEW.values()])
+    for name, group in results.groups.items():
+        estimates = group.columns[MODEL]
+        table.add_row(name, str(group.scenes), *(_two_lines(estimates.get(row)) for row in _OVERVIEW))
+    return table
+
+
+def build_group_table(name: str, group: GroupSummary) -> Table:
+    """One group's numbers in every column, in per cent."""
+    columns = [column for column in COLUMNS if column in group.columns]
+    table = _table(f"{name}, all columns, in %", ["", *(column.replace(" ", "\n") for column in columns), "chance"])
+    for row in rows_of(group):
+        chance = group.chance.get(row)
+        table.add_row(
+            ROWS[row].title,
+            *(_two_lines(group.columns[column].get(row)) for column in columns),
+            "" if chance is None else f"{100 * chance:.3g}",
+        )
+    return table
+
+
+def rows_of(group: GroupSummary) -> list[str]:
+    """The rows of ``ROWS`` that any column of a group has."""
+    return [row for row in ROWS if any(row in estimates for estimates in group.columns.values())]
+
+
+def format_threshold(goal: Goal) -> str:
+    """``at least 85 %``."""
+    words = "at least" if goal.at_least else "at most"
+    return f"{words} {_amount(goal.threshold, goal.unit)} {goal.unit}"
+
+
+def format_measured(result: GoalResult) -> str:
+    """``91.2 (88.0 to 94.1)``, in the goal's unit, or ``3.6 (measured 1.3)`` if it speaks of the upper bound."""
+    estimate, unit = result.estimate, result.goal.unit
+    if estimate is None:
+        return ""
+    value, low, high = (_amount(number, unit, 1) for number in (estimate.value, estimate.low, estimate.high))
+    if result.goal.bound == "high":
+        return f"{high} (measured {value})"
+    return f"{value} ({low} to {high})"
+
+
+def format_percent(estimate: Estimate) -> tuple[str, str]:
+    """The value and the interval, in per cent: ``61.3`` and ``54.0-68.1``."""
+    ends = f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
+    return f"{100 * estimate.value:.1f}", ends
+
+
+def _amount(value: float, unit: str, digits: int | None = None) -> str:
+    if unit == "s":
+        return f"{value:.2f}" if digits else f"{value:g}"
+    return f"{100 * value:.{digits or 0}f}"
+
+
+def _two_lines(estimate: Estimate | None) -> str:
+    """The value, and the interval below it; short, for a terminal is narrow."""
+    if estimate is None:
+        return ""
+    return f"{100 * estimate.value:.1f}\n{100 * estimate.low:.0f}-{100 * estimate.high:.0f}"
+
+
+def _table(title: str, headings: list[str]) -> Table:
+    columns = [TableColumn(heading, no_wrap=bool(place)) for place, heading in enumerate(headings)]
+    return Table(*columns, title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)

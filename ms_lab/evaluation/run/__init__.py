@@ -1,0 +1,1 @@
+"""From requests to verdicts: pictures are made, kept and judged."""
