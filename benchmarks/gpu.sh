@@ -9,18 +9,25 @@
 #
 #   PYTHON=...   the interpreter, by default .venv/bin/python if there is one, else python3
 #   OUT=...      where results go, by default benchmarks/results
+#   MACHINE_PYTHON=...  the bare machine's Python, for --fetch-wheels; by default 3.12
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
 OUT=${OUT:-benchmarks/results}
 WHEELS=benchmarks/wheels
-# What is needed beside PyTorch, transformers 5 with huggingface-hub 2, Pillow, pydantic, psutil and requests; all pure Python.
-PACKAGES=(diffusers accelerate jaxtyping wadler-lindig beartype hypothesis sortedcontainers pytest iniconfig pluggy
-    huggingface-hub pydantic-settings python-dotenv typer shellingham rich markdown-it-py mdurl)
+# What is needed beside PyTorch, transformers 5, accelerate, safetensors, numpy, Pillow and pytest, with what those need.
+# tests/bare_gpu_machine.py blocks everything else, so that a package missing here fails a test.
+PACKAGES=(diffusers huggingface-hub httpx2 httpcore2 h11 anyio truststore importlib-metadata zipp jaxtyping wadler-lindig beartype
+    hypothesis sortedcontainers pydantic pydantic-core annotated-types typing-inspection pydantic-settings python-dotenv
+    typer click shellingham rich markdown-it-py mdurl annotated-doc structlog redis rq croniter python-dateutil nvidia-ml-py
+    prometheus-client lazy-importer)
+# The machine's Python, which wheels with compiled code are made for.
+MACHINE_PYTHON=${MACHINE_PYTHON:-3.12}
 
 fetch_wheels() {
-    "$PYTHON" -m pip download --quiet --no-deps --only-binary=:all: --constraint constraints.txt --dest "$WHEELS" "${PACKAGES[@]}"
+    "$PYTHON" -m pip download --quiet --no-deps --only-binary=:all: --python-version "$MACHINE_PYTHON" \
+        --constraint constraints.txt --dest "$WHEELS" "${PACKAGES[@]}"
     du -sh "$WHEELS"
 }
 
@@ -56,7 +63,7 @@ case "${1:-}" in
     exit "$status"
     ;;
 *)
-    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

@@ -22,3 +22,8 @@ def test_the_dry_run_says_so_and_measures_everything(tmp_path: Path) -> None:
     assert [(row["mode"], row["seconds"] > 0) for row in results["memory_modes"]] == [("8gb", True)]
     # The fast path gives what the formula gives when it is written down plainly.
     assert results["comparison"]["latents_max_difference_to_plain_reference"] < 1e-3
+
+
+@pytest.mark.slow
+def test_a_bare_gpu_machine_with_the_wheels_imports_all_that_the_script_runs() -> None:
+    subprocess.run([sys.executable, ROOT / "tests" / "bare_gpu_machine.py"], check=True, cwd=ROOT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,8 @@ def test_rows_of_a_batch_do_not_see_each_other(gpu_pipeline, specs) -> None:
 def test_a_smaller_memory_mode_gives_the_same_picture(golden_model_directory: Path, gpu_pipeline, specs, mode) -> None:
     small = MSDiffusionPipeline.from_pretrained(golden_model_directory, "cuda", torch.float32, memory=mode)
     for found, expected in zip(small.run(specs), gpu_pipeline.run(specs), strict=True):
-        assert torch.equal(found.latents, expected.latents)
+        # Kernels may choose another order of summation beside other free memory.
+        assert (found.latents - expected.latents).abs().max() < 1e-3
 
 
 def test_a_denoising_step_does_not_wait_for_the_device(gpu_pipeline, specs) -> None:
@@ -69,11 +71,18 @@ def test_a_denoising_step_does_not_wait_for_the_device(gpu_pipeline, specs) -> N
     while next(events).phase != "denoise":
         pass
     next(events)  # the first step fills the caches
-    torch.cuda.set_sync_debug_mode("error")
+    _set_sync_debug_mode("error")
     try:
         next(events)
     finally:
-        torch.cuda.set_sync_debug_mode("default")
+        _set_sync_debug_mode("default")
+
+
+def _set_sync_debug_mode(mode: str) -> None:
+    with warnings.catch_warnings():
+        # Each call warns that the feature is a prototype.
+        warnings.simplefilter("ignore")
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
