@@ -150,6 +150,7 @@ class EventLog:
             if remaining_s <= 0 or self.is_stopping:
                 return False
             await self._block(job_id, after, min(remaining_s, BLOCK_S))
+            _raise_lost_cancellation()
 
     async def next_transition(self, job_id: str, after: int, timeout_s: float) -> None:
         """Return when the log gets a transition above ``after``, progress aside, or a little before the time is over."""
@@ -170,6 +171,13 @@ class EventLog:
 
     def _streams(self, job_id: str) -> tuple[str, str]:
         return f"msd:events:{self._owner}:{job_id}", f"msd:progress:{self._owner}:{job_id}"
+
+
+def _raise_lost_cancellation() -> None:
+    """End a task that was told to end while redis-py sent a command: ``asyncio.wait_for`` of Python 3.11 can swallow that."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _items(reply: Any) -> Iterator[tuple[bytes, Mapping[bytes, bytes]]]:
