@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import redis
 
-from ms_jobs.job_store import JobKey
-from ms_jobs.pace import Estimates, Pace, read_estimates
-from ms_jobs.records import JobRecord, JobState, WorkerRecord, queue_name
+from ms_jobs import keys
+from ms_jobs.keys import JobKey
+from ms_jobs.pace import Estimates, read_estimates
+from ms_jobs.records import JobRecord, JobState, WorkerRecord
 
 # Entries of the queue that are looked up one by one; those behind them count as their mean.
 HEAD = 50
@@ -87,10 +88,10 @@ class Forecast:
 
     def __init__(self, client: redis.Redis, model: str) -> None:
         self._client = client
-        self._queue_key = f"rq:queue:{queue_name(model)}"
-        self._running_key = f"msd:running:{model}"
-        self._workers_key = f"msd:workers:{model}"
-        self._pace_key = Pace(client, model).key
+        self._queue_key = keys.queue(model)
+        self._running_key = keys.running(model)
+        self._workers_key = keys.workers(model)
+        self._pace_key = keys.pace(model)
         self._lock = threading.Lock()
         self._view: View | None = None
 
@@ -139,9 +140,9 @@ class Forecast:
         head = [text.decode() for text in first]
         jobs = [JobKey.of_entry(text) for text in head] + [JobKey.parse(text.decode()) for text in running]
         with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.mget([f"msd:worker:{name.decode()}" for name in workers] or [""])
+            pipeline.mget([keys.worker(name.decode()) for name in workers] or [""])
             for key in jobs:
-                pipeline.hmget(f"msd:job:{key}", _WANTED)
+                pipeline.hmget(keys.job(key), _WANTED)
             beats, *hashes = pipeline.execute()
         records = [WorkerRecord.model_validate_json(text) for text in beats if text is not None]
         clock_offset_s = seconds + micros / 1e6 - now

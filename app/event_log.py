@@ -1,6 +1,6 @@
 """What happened to a job, read from its streams in Redis, and waiting for what happens next.
 
-``ms_jobs.job_store`` tells of the streams. Both are numbered by the job's version, so they merge into one log.
+``ms_jobs.keys`` lists the streams. Both are numbered by the job's version, so they merge into one log.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from redis.backoff import ConstantBackoff
 from app.config import Settings
 from app.errors import HTTPProblem
 from app.problems import TOO_MANY_WATCHERS
+from ms_jobs import keys
+from ms_jobs.keys import JobKey
 from ms_jobs.records import LOCAL_OWNER, JobState
 
 # How long one blocking read may last: a job that was deleted under its watchers is noticed then.
@@ -122,7 +124,7 @@ class EventLog:
         async with self._client.pipeline(transaction=with_preview) as pipeline:
             pipeline.xread({events: f"{after}-0", progress: f"{after}-0"})
             if with_preview:
-                pipeline.get(f"msd:preview:{self._owner}:{job_id}")
+                pipeline.get(keys.preview(self._key(job_id)))
             reply, preview = [*await pipeline.execute(), None][:2]
         entries = sorted((_entry(*item) for item in _items(reply)), key=lambda entry: entry.version)
         return News(entries, preview)
@@ -160,7 +162,7 @@ class EventLog:
 
     async def _has_changed(self, job_id: str, after: int) -> bool:
         # Asked of the record, for the log of progress is short and goes away.
-        version = await self._client.hget(f"msd:job:{self._owner}:{job_id}", "version")
+        version = await self._client.hget(keys.job(self._key(job_id)), "version")
         return version is None or int(version) > after
 
     async def _block(self, job_id: str, after: int, timeout_s: float) -> None:
@@ -170,7 +172,11 @@ class EventLog:
         await self._client.xread({events: f"{after}-0", progress: f"{after}-0"}, count=1, block=block_ms)
 
     def _streams(self, job_id: str) -> tuple[str, str]:
-        return f"msd:events:{self._owner}:{job_id}", f"msd:progress:{self._owner}:{job_id}"
+        key = self._key(job_id)
+        return keys.events(key), keys.progress(key)
+
+    def _key(self, job_id: str) -> JobKey:
+        return JobKey(self._owner, job_id)
 
 
 def _raise_lost_cancellation() -> None:

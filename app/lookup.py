@@ -10,6 +10,8 @@ from fastapi.concurrency import run_in_threadpool
 from app.batches import Batches
 from app.eta import Forecast, Outlook
 from app.jobs import Jobs, is_due
+from ms_jobs import keys
+from ms_jobs.keys import JobKey
 from ms_jobs.records import LOCAL_OWNER, JobRecord, is_job_id
 
 
@@ -70,7 +72,7 @@ class Lookup:
         with self._client.pipeline(transaction=False) as pipeline:
             for item in asked:
                 if isinstance(item, str):
-                    pipeline.hgetall(f"msd:job:{LOCAL_OWNER}:{item}")
+                    pipeline.hgetall(keys.job(JobKey(LOCAL_OWNER, item)))
             read = iter(pipeline.execute() if len(pipeline) else [])
         found = [self._record(next(read)) if isinstance(item, str) else item for item in asked]
         outlooks = iter(self._forecast.outlooks([item for item in found if isinstance(item, JobRecord)]))

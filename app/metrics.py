@@ -17,9 +17,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.utils import floatToGoString
 
-from ms_jobs.job_store import JobKey
+from ms_jobs import keys
+from ms_jobs.keys import JobKey
 from ms_jobs.measures import BUCKETS, UNBOUNDED, Histogram, Measures
-from ms_jobs.records import JobState, WorkerRecord, WorkerState, queue_name
+from ms_jobs.records import JobState, WorkerRecord, WorkerState
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
@@ -118,21 +119,21 @@ class ServiceCollector(Collector):
             yield from _devices(snapshot.workers)
 
     def _look(self) -> _Snapshot:
-        queue = f"rq:queue:{queue_name(self._model)}"
+        queue = keys.queue(self._model)
         with self._client.pipeline(transaction=False) as pipeline:
             pipeline.time()
             pipeline.llen(queue)
             pipeline.lrange(queue, 0, OLDEST_AMONG - 1)
-            pipeline.scard(f"msd:active:{self._model}")
-            pipeline.scard(f"msd:running:{self._model}")
-            pipeline.smembers(f"msd:workers:{self._model}")
+            pipeline.scard(keys.active(self._model))
+            pipeline.scard(keys.running(self._model))
+            pipeline.smembers(keys.workers(self._model))
             (seconds, micros), depth, first, active, running, names = pipeline.execute()
         now = seconds + micros / 1e6
         with self._client.pipeline(transaction=False) as pipeline:
             for name in sorted(names):
-                pipeline.get(f"msd:worker:{name.decode()}")
+                pipeline.get(keys.worker(name.decode()))
             for entry in first:
-                pipeline.hget(f"msd:job:{JobKey.of_entry(entry.decode())}", "queued_at")
+                pipeline.hget(keys.job(JobKey.of_entry(entry.decode())), "queued_at")
             answers = pipeline.execute()
         beats, since = answers[: len(names)], [float(text) for text in answers[len(names) :] if text is not None]
         return _Snapshot(

@@ -7,9 +7,9 @@ from typing import Any
 
 import redis
 from rq import Queue
-from rq.job import Job as QueueEntry
 
-from ms_jobs.records import GENERATE_JOB, JobRecord, queue_name
+from ms_jobs import keys
+from ms_jobs.records import GENERATE_JOB, JobRecord
 
 # RQ's own records of results and failures are not used: the job's record tells the truth.
 QUEUE_FAILURE_TTL_S = 60
@@ -46,8 +46,7 @@ class QueueLine:
 
     def drop(self, record: JobRecord) -> None:
         """Take a job out of the line; one that a worker holds already is skipped by the worker."""
-        queue = self._queue(record.model)
-        self._client.eval(_DROP, 2, queue.key, QueueEntry.key_for(record.entry), record.entry)
+        self._client.eval(_DROP, 2, keys.queue(record.model), keys.rq_job(record.entry), record.entry)
 
     def _open(self, model: str) -> Queue:
-        return Queue(queue_name(model), connection=self._client, serializer="json")
+        return Queue(keys.queue_name(model), connection=self._client, serializer="json")

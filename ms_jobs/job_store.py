@@ -1,29 +1,18 @@
 """Job records in Redis. Every change of a job is one script, so one step; ``docs/architecture/job-life.md`` draws them.
 
-Keys, of which ``<job>`` is ``<owner>:<id>``::
-
-    msd:job:<job>         hash    the job's record, each field a JSON text
-    msd:events:<job>      stream  one entry for each transition; its id is the version that the transition made
-    msd:progress:<job>    stream  progress and previews, the newest few; gone when the job has ended
-    msd:preview:<job>     string  the newest preview; gone when the job has ended
-    msd:gone:<job>        string  why the record is no more, for seven days
-    msd:jobs:<owner>      zset    ids of all records by their time of creation
-    msd:key:<owner>:<key> string  id of the job that an idempotency key stands for
-    msd:active:<model>    set     jobs that have not ended
-    msd:due:<model>       zset    jobs by when time alone changes something about them
-    msd:running:<model>   set     jobs that a worker works on
-    msd:counts:<model>    hash    how often each event happened
-    msd:histograms:<model> hash   how long jobs waited, ran and took to be canceled, see ``ms_jobs.measures``
+``ms_jobs.keys`` lists the keys.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from ms_jobs import keys
+from ms_jobs.keys import JobKey
 from ms_jobs.measures import BUCKETS
 from ms_jobs.outcomes import CancelOutcome, CreateOutcome, Gone, ProgressReply, Requeue
 from ms_jobs.records import LOCAL_OWNER, MAX_ATTEMPTS, JobError, JobRecord, JobState, encode_field
@@ -38,28 +27,6 @@ _SCRIPT_NAMES = ("create", "begin", "progress", "finish", "requeue", "cancel", "
 _BUCKETS = f"local buckets = {{{', '.join(map(repr, BUCKETS))}}}"
 _PRELUDE = f"{_BUCKETS}\n{(_LUA / 'prelude.lua').read_text()}"
 _SCRIPTS = {name: f"{_PRELUDE}\n{(_LUA / f'{name}.lua').read_text()}" for name in _SCRIPT_NAMES}
-
-
-class JobKey(NamedTuple):
-    """Names one job among those of all owners."""
-
-    owner: str
-    id: str
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """The key of ``<owner>:<id>``."""
-        owner, _, job_id = text.partition(":")
-        return cls(owner, job_id)
-
-    @classmethod
-    def of_entry(cls, entry: str) -> Self:
-        """The key of the job that an entry of the queue is for, see ``JobRecord.entry``."""
-        owner, _, rest = entry.partition("_")
-        return cls(owner, rest.rpartition("_")[0])
-
-    def __str__(self) -> str:
-        return f"{self.owner}:{self.id}"
 
 
 # Small numbers, of which Redis keeps one copy for all.
@@ -140,28 +107,28 @@ class JobStore:
 
     def by_key(self, idempotency_key: str) -> str | None:
         """The id of the job that an idempotency key stands for, or ``None`` if it stands for none."""
-        job_id = self._client.get(f"msd:key:{self._owner}:{idempotency_key}")
+        job_id = self._client.get(keys.idempotency(self._owner, idempotency_key))
         return None if job_id is None else as_text(job_id)
 
     def gone(self, job_id: str) -> Gone | None:
         """Why a job's record is no more; ``None`` if it is there, never was, or went more than seven days ago."""
-        mark = self._client.get(f"msd:gone:{self._owner}:{job_id}")
+        mark = self._client.get(keys.gone(JobKey(self._owner, job_id)))
         return None if mark is None else _GONE_OF_MARK[as_text(mark)]
 
     def active(self, model: str) -> set[JobKey]:
         """The jobs of a model, of all owners, that have not ended."""
-        return {JobKey.parse(as_text(member)) for member in self._client.smembers(f"msd:active:{model}")}
+        return {JobKey.parse(as_text(member)) for member in self._client.smembers(keys.active(model))}
 
     def due(self, model: str, now: float, limit: int = 100) -> list[JobKey]:
         """The jobs of a model, of all owners, to which time alone should have done something by ``now``."""
-        members = self._client.zrangebyscore(f"msd:due:{model}", "-inf", now, start=0, num=limit)
+        members = self._client.zrangebyscore(keys.due(model), "-inf", now, start=0, num=limit)
         return [JobKey.parse(as_text(member)) for member in members]
 
     def forget(self, key: JobKey, model: str) -> None:
         """Look after a job no longer, for its record is gone."""
-        self._client.srem(f"msd:active:{model}", str(key))
-        self._client.srem(f"msd:running:{model}", str(key))
-        self._client.zrem(f"msd:due:{model}", str(key))
+        self._client.srem(keys.active(model), str(key))
+        self._client.srem(keys.running(model), str(key))
+        self._client.zrem(keys.due(model), str(key))
 
     def begin(self, job_id: str, worker: str, device: str) -> JobRecord | None:
         """Begin a queued job: one more attempt.
@@ -231,7 +198,7 @@ class JobStore:
     def ids(self, before: float | str = "+inf", limit: int = 100) -> list[tuple[str, float]]:
         """The owner's jobs, newest first: id and time of creation, of those not younger than ``before`` (``"(t"``: older)."""
         found = self._client.zrevrangebyscore(
-            f"msd:jobs:{self._owner}", before, "-inf", start=0, num=limit, withscores=True
+            keys.jobs(self._owner), before, "-inf", start=0, num=limit, withscores=True
         )
         return [(as_text(member), float(score)) for member, score in found]
 
@@ -242,7 +209,7 @@ class JobStore:
         )
 
     def _key(self, job_id: str) -> str:
-        return f"msd:job:{self._owner}:{job_id}"
+        return keys.job(JobKey(self._owner, job_id))
 
 
 def _record(flat: list[Any]) -> JobRecord:

@@ -1,11 +1,5 @@
 """What is counted and timed of a model's jobs, in Redis, so that any process of the service can tell it.
 
-Keys::
-
-    msd:counts:<model>      hash  how often each event happened
-    msd:histograms:<model>  hash  how often a duration fell into each bucket, and the sum of the durations
-    msd:running:<model>     set   jobs that a worker works on, as <owner>:<id>
-
 Scripts count events, and the durations that they know of, in the step that makes them; workers add those of the phases.
 The hashes have a fixed set of fields. They begin at zero again only with an empty Redis.
 """
@@ -15,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ms_jobs import keys
 from ms_jobs.redis_client import RedisClient, as_text
 
 # Upper bounds in seconds; the last, without bound, is added to them.
@@ -66,8 +61,8 @@ class Measures:
 
     def __init__(self, client: RedisClient, model: str) -> None:
         self._client = client
-        self._counts_key = f"msd:counts:{model}"
-        self._histograms_key = f"msd:histograms:{model}"
+        self._counts_key = keys.counts(model)
+        self._histograms_key = keys.histograms(model)
 
     def observe(self, kind: str, durations_s: Mapping[str, float]) -> None:
         """Add durations, such as ``{"denoise": 3.2}`` of the kind ``phase``, in one round trip."""

@@ -1,9 +1,5 @@
 """How long a job of each shape takes, learned from the jobs that succeeded.
 
-Key::
-
-    msd:pace:<model>  list  the newest jobs: shape and seconds at work; expires when no job succeeds for 30 days
-
 The list is short and read as a whole, so nothing needs to be kept in step: every reader draws its own conclusions.
 """
 
@@ -14,6 +10,7 @@ from itertools import combinations
 from statistics import median, median_low
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from ms_jobs import keys
 from ms_jobs.redis_client import RedisClient, as_text
 
 if TYPE_CHECKING:
@@ -131,7 +128,7 @@ class Pace:
 
     def __init__(self, client: RedisClient, model: str) -> None:
         self._client = client
-        self.key = f"msd:pace:{model}"
+        self.key = keys.pace(model)
 
     def learn(self, shape: str, seconds: float) -> None:
         """Remember a job that succeeded: its shape, '' if it is not known, and how long a worker had it."""

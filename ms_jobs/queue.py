@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from redis import Redis
 from rq import Queue
-from rq.job import Job
 
-from ms_jobs.job_store import JobKey
-from ms_jobs.records import GENERATE_JOB, JobRecord, queue_name
+from ms_jobs import keys
+from ms_jobs.keys import JobKey
+from ms_jobs.records import GENERATE_JOB, JobRecord
 
 FAILURE_TTL_S = 60
 # One step, for what dies between two would leave the entry's hash behind for ever.
@@ -18,7 +18,7 @@ class JobQueue:
     """The queue of one model."""
 
     def __init__(self, client: Redis, model: str) -> None:
-        self._queue = Queue(queue_name(model), connection=client, serializer="json")
+        self._queue = Queue(keys.queue_name(model), connection=client, serializer="json")
 
     def put_first(self, record: JobRecord) -> None:
         """Put a job at the head of the queue; a second entry of the same attempt does no harm."""
@@ -34,7 +34,7 @@ class JobQueue:
 
     def drop(self, entry: str) -> None:
         """Take an entry out of the queue; one that a worker holds already is skipped by the worker."""
-        self._queue.connection.eval(_DROP, 2, self._queue.key, Job.key_for(entry), entry)
+        self._queue.connection.eval(_DROP, 2, self._queue.key, keys.rq_job(entry), entry)
 
     def waiting(self) -> set[JobKey]:
         """All jobs that have an entry."""

@@ -11,6 +11,8 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ms_jobs.keys import JobKey
+
 GENERATE_JOB = "worker.jobs.generate"
 MAX_IMAGES = 8
 MAX_ATTEMPTS = 2
@@ -71,11 +73,6 @@ def is_job_id(text: str) -> bool:
 def is_model_name(text: str) -> bool:
     """Whether ``text`` can name a model in keys and queues."""
     return re.fullmatch(MODEL_NAME_PATTERN, text) is not None
-
-
-def queue_name(model: str) -> str:
-    """The one RQ queue that all workers of ``model`` share."""
-    return f"generate-{model}"
 
 
 class FrozenModel(BaseModel):
@@ -201,7 +198,7 @@ class JobRecord(FrozenModel):
     @property
     def entry(self) -> str:
         """RQ's id of the job's entry in the queue; each attempt has its own, so that none can remove another's."""
-        return f"{self.owner}_{self.id}_{self.attempt}"
+        return JobKey(self.owner, self.id).entry(self.attempt)
 
     @property
     def files_attempt(self) -> int:

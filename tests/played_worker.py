@@ -11,7 +11,8 @@ from sample_requests import encoded
 
 from ms_jobs.artifacts import ArtifactStore, Manifest
 from ms_jobs.job_store import JobStore
-from ms_jobs.records import JobError, JobRecord, JobState, StoredImage, queue_name
+from ms_jobs.keys import queue_name
+from ms_jobs.records import JobError, JobRecord, JobState, StoredImage
 from ms_jobs.stored_request import StoredRequest
 
 PNG = encoded(Image.new("RGB", (16, 8), "red"))

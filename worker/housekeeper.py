@@ -15,8 +15,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from ms_core.errors import StorageError
+from ms_jobs import keys
 from ms_jobs.artifacts import ArtifactStore
-from ms_jobs.job_store import JobKey, JobStore
+from ms_jobs.job_store import JobStore
+from ms_jobs.keys import JobKey
 from ms_jobs.lease import Lease
 from ms_jobs.outcomes import Gone
 from ms_jobs.queue import JobQueue
@@ -53,7 +55,7 @@ class Housekeeper:
         self._queue = JobQueue(client, model)
         self._registry = Registry(client)
         self._recovery = Recovery(self._jobs, self._queue, artifacts, model, settings.recovery_grace_s)
-        self._lease = Lease(client, f"msd:housekeeper:{model}", LEASE_TTL_S)
+        self._lease = Lease(client, keys.housekeeper(model), LEASE_TTL_S)
         self._queue_leftovers = QueueLeftovers(client, self._jobs, model)
         self._queue_pass = _Pass(QUEUE_LEFTOVERS_EVERY_S, lambda: self._clear_queue(QUEUE_LEFTOVERS_AGE_S))
         self._files_pass = _Pass(FILES_EVERY_S, lambda: self._clear_files(FILES_AGE_S))

@@ -19,7 +19,8 @@ from ms_core.errors import AttemptOverError, DeviceLostError, MSDiffusionError
 from ms_core.spec import GenerationSpec, Subject
 from ms_jobs.artifacts import ArtifactStore, Manifest
 from ms_jobs.connection import persist
-from ms_jobs.job_store import JobKey, JobStore
+from ms_jobs.job_store import JobStore
+from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import ProgressReply, Requeue
 from ms_jobs.queue import JobQueue
 from ms_jobs.records import (

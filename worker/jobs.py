@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ms_jobs.job_store import JobKey
+from ms_jobs.keys import JobKey
 from worker.job_run import JobRun, WorkerContext
 
 _context: WorkerContext | None = None

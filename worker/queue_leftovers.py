@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 from redis import Redis
 from rq import Queue
-from rq.job import Job
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.worker_registration import clean_worker_registry
 
-from ms_jobs.job_store import JobKey, JobStore
-from ms_jobs.records import JobState, encode_field, is_job_id, queue_name
+from ms_jobs import keys
+from ms_jobs.job_store import JobStore
+from ms_jobs.keys import JobKey
+from ms_jobs.records import JobState, encode_field, is_job_id
 from ms_jobs.redis_client import as_text
 
 PAGE = 100
@@ -30,7 +31,7 @@ class QueueLeftovers:
         """Nothing is asked of Redis yet."""
         self._client = client
         self._jobs = jobs
-        self._queue = Queue(queue_name(model), connection=client, serializer="json")
+        self._queue = Queue(keys.queue_name(model), connection=client, serializer="json")
         self._started = StartedJobRegistry(queue=self._queue)
         self._failed = FailedJobRegistry(queue=self._queue)
         self._seen_since: dict[str, float] = {}
@@ -69,7 +70,7 @@ class QueueLeftovers:
 
     def _lone_hashes(self) -> Iterator[str | None]:
         """Hashes of entries that are in no list: RQ notes a heartbeat also where another worker has removed the entry."""
-        prefix = Job.redis_job_namespace_prefix
+        prefix = keys.RQ_JOB_PREFIX
         cursor = -1
         while cursor != 0:
             cursor, names = self._client.scan(max(cursor, 0), match=f"{prefix}*_*_*", count=KEYS_AT_ONCE)
@@ -80,16 +81,16 @@ class QueueLeftovers:
 
     def _remove(self, suspect: str) -> bool:
         name, _, item = suspect.partition(" ")
-        entry = item.partition(":")[0]
+        entry, _, execution = item.partition(":")
         is_needed = self._is_needed(entry)
         with self._client.pipeline() as pipeline:
             if name == self._started.key:
                 pipeline.zrem(name, item)
-                pipeline.delete(f"rq:execution:{item}", f"rq:executions:{entry}")
+                pipeline.delete(keys.rq_execution(entry, execution), keys.rq_executions(entry))
             elif name != HASH:
                 pipeline.lrem(name, 1, item)
             if not is_needed:
-                pipeline.delete(Job.key_for(entry))
+                pipeline.delete(keys.rq_job(entry))
             removed = pipeline.execute()
         return bool(removed) and removed[0] > 0
 
@@ -97,7 +98,7 @@ class QueueLeftovers:
         """Whether the jobs wait for the attempts that these entries are for; asked in one go, for a queue may be long."""
         with self._client.pipeline(transaction=False) as pipeline:
             for entry in entries:
-                pipeline.hmget(f"msd:job:{JobKey.of_entry(entry)}", "state", "attempt")
+                pipeline.hmget(keys.job(JobKey.of_entry(entry)), "state", "attempt")
             found = pipeline.execute()
         wanted = ([encode_field(JobState.QUEUED), entry.rpartition("_")[2]] for entry in entries)
         return [[as_text(text or "") for text in texts] == want for texts, want in zip(found, wanted, strict=True)]

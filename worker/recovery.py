@@ -15,7 +15,8 @@ from collections.abc import Mapping
 
 from ms_core.errors import JobNotFoundError, StorageError
 from ms_jobs.artifacts import ArtifactStore, Manifest
-from ms_jobs.job_store import JobKey, JobStore
+from ms_jobs.job_store import JobStore
+from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import Requeue
 from ms_jobs.queue import JobQueue
 from ms_jobs.records import MAX_ATTEMPTS, JobError, JobRecord, JobState, WorkerState

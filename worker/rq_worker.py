@@ -15,7 +15,8 @@ from rq.timeouts import BaseDeathPenalty
 
 from ms_core.errors import MSDiffusionError
 from ms_jobs.connection import PATIENT_TIMEOUT_S
-from ms_jobs.records import GENERATE_JOB, queue_name
+from ms_jobs.keys import queue_name
+from ms_jobs.records import GENERATE_JOB
 from worker.job_run import WorkerContext
 from worker.jobs import generate
 

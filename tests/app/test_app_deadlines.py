@@ -15,7 +15,8 @@ from starlette.testclient import TestClient
 from app.config import Settings
 from app.main import create_app
 from ms_jobs.job_store import JobStore
-from ms_jobs.records import JobState, queue_name
+from ms_jobs.keys import queue_name
+from ms_jobs.records import JobState
 
 
 def submit(client: TestClient, **headers: str) -> dict[str, Any]:

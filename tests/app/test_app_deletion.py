@@ -16,8 +16,9 @@ from starlette.testclient import TestClient
 from app.config import Settings
 from ms_core.errors import AttemptOverError
 from ms_jobs.job_store import JobStore
+from ms_jobs.keys import queue_name
 from ms_jobs.outcomes import Gone, ProgressReply
-from ms_jobs.records import JobState, queue_name
+from ms_jobs.records import JobState
 
 
 def submit(client: TestClient, **changes: Any) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from app import eta
 from app.config import Settings
 from app.eta import HEAD, Forecast, Outlook, remaining_s, rounded
 from ms_jobs.job_store import JobStore
+from ms_jobs.keys import queue_name
 from ms_jobs.pace import Pace, Shape
-from ms_jobs.records import JobRecord, JobState, WorkerRecord, WorkerState, new_job_id, queue_name
+from ms_jobs.records import JobRecord, JobState, WorkerRecord, WorkerState, new_job_id
 from ms_jobs.registry import Registry
 
 QUICK = str(Shape(10, 1, 512, 512, True, 1, 0))

@@ -17,7 +17,8 @@ from starlette.testclient import TestClient
 from app.config import Settings
 from app.main import create_app
 from ms_core.config import ModelCard
-from ms_jobs.records import GENERATE_JOB, JobError, JobState, PictureScore, SubjectScore, queue_name
+from ms_jobs.keys import queue_name
+from ms_jobs.records import GENERATE_JOB, JobError, JobState, PictureScore, SubjectScore
 
 
 def submit(client: TestClient, **changes: Any) -> dict[str, Any]:

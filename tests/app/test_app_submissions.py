@@ -26,8 +26,8 @@ from ms_core.config import ModelCard
 from ms_core.errors import RequestMismatchError
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.job_store import JobStore
+from ms_jobs.keys import queue_name
 from ms_jobs.outcomes import Gone
-from ms_jobs.records import queue_name
 from ms_jobs.registry import Registry
 
 AT_ONCE = 64

@@ -42,7 +42,8 @@ from ms_core.spec import GenerationSpec, Subject
 from ms_jobs import job_store, lease
 from ms_jobs import registry as registry_module
 from ms_jobs.artifacts import ArtifactStore
-from ms_jobs.job_store import JobKey, JobStore
+from ms_jobs.job_store import JobStore
+from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import Requeue
 from ms_jobs.queue import JobQueue
 from ms_jobs.records import JobRecord, JobState, WorkerRecord, WorkerState

@@ -11,7 +11,8 @@ from job_helpers import Desk
 from redis import Redis
 
 from ms_jobs.connection import brisk_client
-from ms_jobs.job_store import JobKey, JobStore
+from ms_jobs.job_store import JobStore
+from ms_jobs.keys import JobKey
 from ms_jobs.lease import Lease
 from ms_jobs.outcomes import Gone
 from ms_jobs.records import JobState

@@ -14,7 +14,8 @@ from PIL import Image
 from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError
 from ms_jobs.artifacts import Manifest
 from ms_jobs.connection import brisk_client
-from ms_jobs.job_store import JobKey, JobStore
+from ms_jobs.job_store import JobStore
+from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import Requeue
 from ms_jobs.records import JobError, JobRecord, JobState, JobWarning, StoredImage
 from ms_jobs.stored_request import StoredSubject

@@ -8,7 +8,8 @@ import pytest
 from job_keys import DIED, LIFETIME_S, Ledger
 from redis import Redis
 
-from ms_jobs.job_store import GONE_MARK_TTL_S, PROGRESS_ENTRIES, JobKey, JobStore
+from ms_jobs.job_store import GONE_MARK_TTL_S, PROGRESS_ENTRIES, JobStore
+from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import CancelOutcome, CreateOutcome, Gone, ProgressReply, Requeue
 from ms_jobs.records import (
     JobError,

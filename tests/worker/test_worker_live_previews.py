@@ -11,7 +11,7 @@ from job_helpers import Desk
 from PIL import Image
 
 from ms_core.spec import GenerationSpec
-from ms_jobs.job_store import JobKey
+from ms_jobs.keys import JobKey
 from ms_jobs.records import JobState
 from worker import live_previews
 from worker.job_run import JobRun, Picture, Report, WorkerContext

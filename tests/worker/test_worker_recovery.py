@@ -7,7 +7,7 @@ from job_helpers import Desk
 
 from ms_core.errors import AttemptOverError
 from ms_jobs.artifacts import Manifest
-from ms_jobs.job_store import JobKey
+from ms_jobs.keys import JobKey
 from ms_jobs.records import JobState, StoredImage
 from worker.recovery import Recovery
 

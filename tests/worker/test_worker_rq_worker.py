@@ -13,7 +13,7 @@ from rq.job import Job
 from rq.registry import StartedJobRegistry
 
 from ms_core.errors import DeviceLostError
-from ms_jobs.job_store import JobKey
+from ms_jobs.keys import JobKey
 from ms_jobs.records import GENERATE_JOB, JobState
 from worker import jobs
 from worker.job_run import WorkerContext

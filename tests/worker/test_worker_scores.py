@@ -15,7 +15,7 @@ from random_scorer import ALWAYS_PASSES, scored_copy
 
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import derived_seed
-from ms_jobs.job_store import JobKey
+from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import Requeue
 from ms_jobs.pace import Shape
 from ms_jobs.records import JobError, JobRecord, JobState

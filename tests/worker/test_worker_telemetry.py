@@ -13,7 +13,7 @@ from redis import Redis
 from structlog.contextvars import get_contextvars
 
 from ms_core.errors import PhraseNotFoundError
-from ms_jobs.job_store import JobKey
+from ms_jobs.keys import JobKey
 from ms_jobs.measures import Measures
 from ms_jobs.pace import Pace, Shape
 from ms_jobs.records import JobRecord, Usage

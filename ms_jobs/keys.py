@@ -1,0 +1,172 @@
+"""Every name in Redis is made here: keys, streams, and those names of RQ's that the service reads itself.
+
+``<job>`` is ``<owner>:<id>``, and ``<entry>`` is ``<owner>_<id>_<attempts before>``::
+
+    msd:job:<job>           hash    the job's record, each field a JSON text
+    msd:events:<job>        stream  one entry for each transition; its id is the version that the transition made
+    msd:progress:<job>      stream  progress and previews, the newest few; gone when the job has ended
+    msd:preview:<job>       string  the newest preview; gone when the job has ended
+    msd:gone:<job>          string  why the record is no more, for seven days
+    msd:jobs:<owner>        zset    ids of all records by their time of creation
+    msd:key:<owner>:<key>   string  id of the job that an idempotency key stands for
+    msd:active:<model>      set     jobs that have not ended
+    msd:due:<model>         zset    jobs by when time alone changes something about them
+    msd:running:<model>     set     jobs that a worker works on
+    msd:counts:<model>      hash    how often each event happened
+    msd:histograms:<model>  hash    how often a duration fell into each bucket, and the sum of the durations
+    msd:pace:<model>        list    the newest jobs: shape and seconds at work; expires when no job succeeds for 30 days
+    msd:worker:<name>       string  JSON of a worker's record; expires when the worker stops beating
+    msd:workers:<model>     set     names of the workers of a model
+    msd:card:<model>        string  JSON of the model's card
+    msd:housekeeper:<model> string  who holds the housekeeper's lease
+    rq:queue:<queue>        list    RQ: entries of a queue
+    rq:job:<entry>          hash    RQ: what an entry calls
+    rq:executions:<entry>   zset    RQ: executions of an entry
+    rq:execution:<entry>:<execution>  hash  RQ: one of them
+
+There is one exception: the scripts in ``ms_jobs/lua`` are given the key of the job's hash, and make all other keys that they
+need themselves, for only the hash says of which model the job is. A test holds them to the names made here. They also delete
+``msd:nothing``, which never exists.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Self
+
+RQ_JOB_PREFIX = "rq:job:"
+
+
+class JobKey(NamedTuple):
+    """Names one job among those of all owners."""
+
+    owner: str
+    id: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The key of ``<owner>:<id>``."""
+        owner, _, job_id = text.partition(":")
+        return cls(owner, job_id)
+
+    @classmethod
+    def of_entry(cls, entry: str) -> Self:
+        """The key of the job that an entry of the queue is for."""
+        owner, _, rest = entry.partition("_")
+        return cls(owner, rest.rpartition("_")[0])
+
+    def entry(self, attempt: int) -> str:
+        """RQ's id of the job's entry after so many attempts."""
+        return f"{self.owner}_{self.id}_{attempt}"
+
+    def __str__(self) -> str:
+        return f"{self.owner}:{self.id}"
+
+
+def job(key: JobKey) -> str:
+    """Hash of a job's record."""
+    return f"msd:job:{key}"
+
+
+def events(key: JobKey) -> str:
+    """Stream of a job's transitions."""
+    return f"msd:events:{key}"
+
+
+def progress(key: JobKey) -> str:
+    """Stream of a job's progress."""
+    return f"msd:progress:{key}"
+
+
+def preview(key: JobKey) -> str:
+    """A job's newest preview."""
+    return f"msd:preview:{key}"
+
+
+def gone(key: JobKey) -> str:
+    """Mark of a job whose record was erased."""
+    return f"msd:gone:{key}"
+
+
+def jobs(owner: str) -> str:
+    """Ids of an owner's jobs."""
+    return f"msd:jobs:{owner}"
+
+
+def idempotency(owner: str, idempotency_key: str) -> str:
+    """Id of the job that an idempotency key stands for."""
+    return f"msd:key:{owner}:{idempotency_key}"
+
+
+def active(model: str) -> str:
+    """Jobs of a model that have not ended."""
+    return f"msd:active:{model}"
+
+
+def due(model: str) -> str:
+    """Jobs of a model by when time alone changes them."""
+    return f"msd:due:{model}"
+
+
+def running(model: str) -> str:
+    """Jobs of a model that a worker works on."""
+    return f"msd:running:{model}"
+
+
+def counts(model: str) -> str:
+    """How often each event happened to a model's jobs."""
+    return f"msd:counts:{model}"
+
+
+def histograms(model: str) -> str:
+    """Durations of a model's jobs."""
+    return f"msd:histograms:{model}"
+
+
+def pace(model: str) -> str:
+    """What a model's newest jobs took."""
+    return f"msd:pace:{model}"
+
+
+def worker(name: str) -> str:
+    """A worker's record."""
+    return f"msd:worker:{name}"
+
+
+def workers(model: str) -> str:
+    """Names of a model's workers."""
+    return f"msd:workers:{model}"
+
+
+def card(model: str) -> str:
+    """A model's card."""
+    return f"msd:card:{model}"
+
+
+def housekeeper(model: str) -> str:
+    """Lease of a model's housekeeper."""
+    return f"msd:housekeeper:{model}"
+
+
+def queue_name(model: str) -> str:
+    """RQ's name of the one queue that all workers of a model share."""
+    return f"generate-{model}"
+
+
+def queue(model: str) -> str:
+    """RQ's list of the entries of a model's queue."""
+    return f"rq:queue:{queue_name(model)}"
+
+
+def rq_job(entry: str) -> str:
+    """RQ's hash of an entry."""
+    return f"{RQ_JOB_PREFIX}{entry}"
+
+
+def rq_executions(entry: str) -> str:
+    """RQ's list of an entry's executions."""
+    return f"rq:executions:{entry}"
+
+
+def rq_execution(entry: str, execution: str) -> str:
+    """RQ's hash of one execution of an entry."""
+    return f"rq:execution:{entry}:{execution}"
