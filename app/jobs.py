@@ -7,11 +7,11 @@ import time
 import redis
 
 from app.config import Settings
-from app.queue_line import QueueLine
 from ms_core.errors import ImageNotFoundError, JobConflictError, JobGoneError, JobNotFoundError
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.job_store import JobStore
 from ms_jobs.outcomes import CancelOutcome, Gone
+from ms_jobs.queue import JobQueue
 from ms_jobs.records import JobRecord, JobState, StoredImage, is_job_id
 
 _GONE = {
@@ -36,7 +36,7 @@ class Jobs:
 
     def __init__(self, client: redis.Redis, artifacts: ArtifactStore, settings: Settings) -> None:
         self._store = JobStore(client, lifetime_s=settings.lifetime_s)
-        self._line = QueueLine(client, settings.job_timeout_s)
+        self._client = client
         self._artifacts = artifacts
         self._lifetime_s = settings.lifetime_s
 
@@ -89,7 +89,7 @@ class Jobs:
         if outcome is CancelOutcome.ENDED:
             raise JobConflictError(f"The job has already {record.state}; there is nothing left to cancel.")
         if outcome is CancelOutcome.CANCELED:
-            self._line.drop(record)
+            self._leave_queue(record)
         return record
 
     def delete(self, job_id: str) -> None:
@@ -111,13 +111,16 @@ class Jobs:
                 self._remove_rest(record)
             return None
         if state.ended and not record.state.ended:
-            self._line.drop(record)
+            self._leave_queue(record)
         return self._store.get(record.id)
 
     def _remove_rest(self, record: JobRecord) -> None:
         """Remove what an erased record named. When this process dies before, the housekeeper does it."""
-        self._line.drop(record)
+        self._leave_queue(record)
         self._artifacts.remove(record.folder)
+
+    def _leave_queue(self, record: JobRecord) -> None:
+        JobQueue(self._client, record.model).drop(record.entry)
 
     def _missing(self, job_id: str) -> JobNotFoundError:
         """Why there is no such job."""

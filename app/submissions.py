@@ -13,7 +13,6 @@ from app.config import MEBIBYTE, Settings
 from app.generate_request import GenerateRequest
 from app.intake import complete_request
 from app.jobs import Jobs
-from app.queue_line import QueueLine
 from app.request_hash import request_hash, retry_hash
 from ms_core.errors import JobConflictError, JobGoneError, JobNotFoundError, RequestMismatchError, StorageError
 from ms_core.spec import MAX_SEED
@@ -21,6 +20,7 @@ from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.job_store import JobStore
 from ms_jobs.outcomes import CreateOutcome
 from ms_jobs.pace import Shape
+from ms_jobs.queue import JobQueue
 from ms_jobs.records import JobRecord, new_job_id
 from ms_jobs.registry import Registry
 
@@ -67,10 +67,11 @@ class Submissions:
     def __init__(self, client: redis.Redis, artifacts: ArtifactStore, jobs: Jobs, settings: Settings) -> None:
         self._store = JobStore(client, lifetime_s=settings.lifetime_s)
         self._registry = Registry(client)
-        self._line = QueueLine(client, settings.job_timeout_s)
+        self._client = client
         self._artifacts = artifacts
         self._jobs = jobs
         self._model = settings.model
+        self._timeout_s = settings.job_timeout_s
         self._min_free_bytes = settings.min_free_disk_mb * MEBIBYTE
 
     def submit(self, request: GenerateRequest, wishes: Wishes) -> Submitted:
@@ -165,7 +166,7 @@ class Submissions:
                 wishes.idempotency_key,
                 wishes.cancel_after_s,
                 wishes.start_within_s,
-                entry=self._line.entry(draft),
+                entry=JobQueue(self._client, draft.model, self._timeout_s).entry(draft),
             )
             try:
                 record = self._jobs.find(job_id)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from redis import Redis
+from redis.client import Pipeline
 from rq import Queue
 
 from ms_jobs import keys
@@ -15,27 +18,50 @@ _DROP = "if redis.call('LREM', KEYS[1], 1, ARGV[1]) > 0 then redis.call('DEL', K
 
 
 class JobQueue:
-    """The queue of one model."""
+    """The queue of one model.
 
-    def __init__(self, client: Redis, model: str) -> None:
+    The errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
+    """
+
+    def __init__(self, client: Redis, model: str, timeout_s: int | None = None) -> None:
+        """Nothing is asked of Redis yet.
+
+        Args:
+            timeout_s: the limit that RQ writes into new entries, in seconds; by default RQ's own. Workers keep one of theirs.
+        """
+        self._client = client
+        self._model = model
+        self._timeout_s = timeout_s
         self._queue = Queue(keys.queue_name(model), connection=client, serializer="json")
+
+    def entry(self, record: JobRecord) -> list[tuple[Any, ...]]:
+        """The commands of Redis that put a job at the end of the queue."""
+        # Nothing is sent: the pipeline only gathers them.
+        with self._client.pipeline() as pipeline:
+            self._enqueue(record, at_front=False, pipeline=pipeline)
+            return [arguments for arguments, _ in pipeline.command_stack]
 
     def put_first(self, record: JobRecord) -> None:
         """Put a job at the head of the queue; a second entry of the same attempt does no harm."""
+        self._enqueue(record, at_front=True)
+
+    def drop(self, entry: str) -> None:
+        """Take an entry out of the queue; one that a worker holds already is skipped by the worker."""
+        self._client.eval(_DROP, 2, keys.queue(self._model), keys.rq_job(entry), entry)
+
+    def waiting(self) -> set[JobKey]:
+        """All jobs that have an entry."""
+        return {JobKey.of_entry(entry) for entry in self._queue.job_ids}
+
+    def _enqueue(self, record: JobRecord, at_front: bool, pipeline: Pipeline | None = None) -> None:
         # RQ's own result and failure records are not used: the job's record tells the truth.
         self._queue.enqueue_call(
             GENERATE_JOB,
             args=(record.owner, record.id),
             job_id=record.entry,
-            at_front=True,
+            timeout=self._timeout_s,
             result_ttl=0,
             failure_ttl=FAILURE_TTL_S,
+            at_front=at_front,
+            pipeline=pipeline,
         )
-
-    def drop(self, entry: str) -> None:
-        """Take an entry out of the queue; one that a worker holds already is skipped by the worker."""
-        self._queue.connection.eval(_DROP, 2, self._queue.key, keys.rq_job(entry), entry)
-
-    def waiting(self) -> set[JobKey]:
-        """All jobs that have an entry."""
-        return {JobKey.of_entry(entry) for entry in self._queue.job_ids}
