@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 
-import redis.exceptions
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -32,19 +32,11 @@ from app.problems import (
 )
 from app.request_id import REQUEST_ID_HEADER, request_id
 from ms_core.errors import InvalidInputError, MSDiffusionError, QueueUnavailableError
-from ms_jobs.redis_client import tells_cannot_write
+from ms_jobs.connection import passes
 
 RETRY_AFTER_S = 5
 MAX_ERRORS = 100
 METHODS = ("GET", "POST", "PUT", "DELETE")
-
-# Redis is away, still loading, read-only or full: it may be back soon. Any other error of Redis is a mistake of ours.
-REDIS_DOWN = (
-    redis.exceptions.ConnectionError,
-    redis.exceptions.TimeoutError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.OutOfMemoryError,
-)
 
 logger = logging.getLogger(__name__)
 
@@ -100,9 +92,10 @@ def install_error_handlers(app: FastAPI) -> None:
     async def answer_bad_address(request: Request, error: RequestValidationError) -> Response:
         return _answer_bad_address(request, error)
 
-    for redis_error in REDIS_DOWN:
-        app.add_exception_handler(redis_error, _answer_redis_down)
-    app.add_exception_handler(redis.exceptions.ResponseError, _answer_redis_error)
+    @app.exception_handler(RedisError)
+    async def answer_redis_error(request: Request, error: RedisError) -> Response:
+        return await (_answer_redis_down if passes(error) else _answer_unexpected)(request, error)
+
     app.add_exception_handler(Exception, _answer_unexpected)
 
 
@@ -134,10 +127,6 @@ def problem_response(
 async def _answer_redis_down(request: Request, error: Exception) -> Response:
     detail = "The queue cannot be reached at the moment; try again in a few seconds."
     return problem_response(request, PROBLEMS[QueueUnavailableError], detail)
-
-
-async def _answer_redis_error(request: Request, error: Exception) -> Response:
-    return await (_answer_redis_down if tells_cannot_write(error) else _answer_unexpected)(request, error)
 
 
 async def _answer_unexpected(request: Request, error: Exception) -> Response:

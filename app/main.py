@@ -6,12 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
-import redis
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import RedirectResponse
-from redis.backoff import ConstantBackoff
-from redis.retry import Retry
 
 from app.access import AccessMiddleware
 from app.config import Settings
@@ -33,6 +30,7 @@ from app.routes.answers import RESPONSE_HEADERS
 from app.submissions import Submissions
 from app.waiting import Waiting
 from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.connection import brisk_client
 
 DESCRIPTION = (
     "Multi-subject, layout-guided image personalisation: your own subjects, each in its box, in one picture. "
@@ -47,7 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings: by default from the environment (prefix ``MSD_``).
     """
     settings = Settings() if settings is None else settings
-    client = connect(settings)
+    client = brisk_client(settings.redis_url, settings.redis_timeout_s)
     event_log = EventLog.connect(settings)
 
     @asynccontextmanager
@@ -100,16 +98,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install_error_handlers(app)
     install_documentation(app)
     return app
-
-
-def connect(settings: Settings) -> redis.Redis:
-    """A client that gives up after a short while and tries once more, as after a restart of Redis."""
-    return redis.Redis.from_url(
-        settings.redis_url,
-        socket_timeout=settings.redis_timeout_s,
-        socket_connect_timeout=settings.redis_timeout_s,
-        retry=Retry(ConstantBackoff(0.05), retries=1),
-    )
 
 
 def _version() -> str:

@@ -20,12 +20,13 @@ from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.job_store import JobStore
 from ms_jobs.records import JobRecord, WorkerState
 from ms_jobs.registry import Registry
-from worker.process import Command, start_process
+from worker.process import Command, end_process, free_port, start_process
 from worker.redis_server import RedisServer
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "mini"
 PATIENCE_S = 60.0
+STOP_GRACE_S = 20.0
 RUNTIME = "benchmarks.sleeping_runtime:SleepingRuntime"
 
 
@@ -41,7 +42,7 @@ class ServiceStack:
         self._redis_url = redis_url
         self._workers: list[subprocess.Popen[bytes]] = []
         self._folder: Path
-        self.port = _free_port()
+        self.port = free_port()
         self.client: redis.Redis
         self.jobs: JobStore
         self.artifacts: ArtifactStore
@@ -80,7 +81,7 @@ class ServiceStack:
         for process in self._workers:
             process.terminate()
         for process in self._workers:
-            _end(process)
+            end_process(process, STOP_GRACE_S)
         self._workers.clear()
 
     def connect(self) -> Connection:
@@ -116,7 +117,7 @@ class ServiceStack:
         self.jobs = JobStore(self.client)
         api = self._msd("api", "--port", str(self.port))
         self.api_pid = api.pid
-        self._exit.callback(_end, api)
+        self._exit.callback(end_process, api, STOP_GRACE_S)
         wait_until(lambda: api.poll() is not None or self._answers(), "the API")
         assert api.poll() is None, "the API ended while starting"
 
@@ -175,18 +176,3 @@ def wait_until(condition: Callable[[], Any], what: str, patience_s: float = PATI
     while not condition():
         assert time.monotonic() < deadline, f"waited {patience_s:g} s in vain for {what}"
         time.sleep(0.02)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

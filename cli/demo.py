@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -107,9 +106,9 @@ def _make_demo(prompt: str, subjects: Sequence[SubjectOption], seed: int, model:
 @contextmanager
 def _running_service(model: str, folder: Path) -> Generator[Service]:
     """``msd up`` with a queue and data of its own, below ``folder``, for as long as the block runs."""
-    from worker.process import Command, start_process
+    from worker.process import Command, end_process, free_port, start_process
 
-    port = _free_port()
+    port = free_port()
     log = folder / "up.log"
     argv = [sys.executable, "-m", "cli.main", "up", "--port", str(port), "--model", model, "--data", f"{folder}/data"]
     # An empty address makes it start a Redis of its own.
@@ -117,18 +116,7 @@ def _running_service(model: str, folder: Path) -> Generator[Service]:
     try:
         yield Service(process, f"http://127.0.0.1:{port}", log)
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_GRACE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        end_process(process, STOP_GRACE_S)
 
 
 def _wait_until_ready(client: ServiceClient, service: Service) -> None:

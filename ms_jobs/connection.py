@@ -7,6 +7,7 @@ for it, and what RQ does twice costs an entry in its queue, which the worker fin
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -18,13 +19,15 @@ from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, R
 from redis.retry import Retry
 
 from ms_core.errors import QueueUnavailableError
-from ms_jobs.redis_client import tells_cannot_write
 
 BRISK_TIMEOUT_S = 2.0
 HASTY_TIMEOUT_S = 0.5
 # Must be longer than a worker's question for the next job stays open, see ``worker.rq_worker``.
 PATIENT_TIMEOUT_S = 6.0
 FOREVER = -1
+# No memory is left, the append-only file cannot be written, this is a replica, or it became one while it was asked.
+# redis-py has no class for each of these, and for none that a script met in a Redis before version 7.
+_CANNOT_WRITE = re.compile(r"(?<!\w)(OOM|MISCONF|READONLY|UNBLOCKED) ")
 
 T = TypeVar("T")
 
@@ -48,12 +51,15 @@ class _PatientPool(ConnectionPool):
         return persist(super().get_connection)
 
 
-def brisk_client(url: str) -> Redis:
-    """A client for what may fail and be tried again later, such as beats."""
+def brisk_client(url: str, timeout_s: float = BRISK_TIMEOUT_S) -> Redis:
+    """A client for what may fail and be tried again later, such as beats and HTTP requests.
+
+    It gives up after ``timeout_s`` seconds of silence and tries once more, as after a restart of Redis.
+    """
     return Redis.from_url(
         url,
-        socket_timeout=BRISK_TIMEOUT_S,
-        socket_connect_timeout=BRISK_TIMEOUT_S,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
         retry=Retry(ConstantBackoff(0.05), retries=1),
     )
 
@@ -95,7 +101,7 @@ def persist(call: Callable[[], T]) -> T:
 def passes(error: RedisError) -> bool:
     """Whether the trouble is one of Redis that may be over soon, and not a mistake of ours."""
     known = (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError)
-    return isinstance(error, known) or tells_cannot_write(error)
+    return isinstance(error, known) or _CANNOT_WRITE.search(str(error)) is not None
 
 
 def _is_worth_another_try(error: Exception) -> bool:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic_core import to_jsonable_python
+from redis import Redis
 
 from ms_jobs import keys
 from ms_jobs.keys import JobKey
 from ms_jobs.measures import BUCKETS
 from ms_jobs.outcomes import CancelOutcome, CreateOutcome, Gone, ProgressReply, Requeue
-from ms_jobs.records import LOCAL_OWNER, MAX_ATTEMPTS, JobError, JobRecord, JobState, encode_field
-from ms_jobs.redis_client import RedisClient, as_text
+from ms_jobs.records import LOCAL_OWNER, MAX_ATTEMPTS, JobError, JobRecord, JobState, as_text, encode_field
 
 DEFAULT_LIFETIME_S = 24 * 3600
 GONE_MARK_TTL_S = 7 * 24 * 3600
@@ -43,7 +43,7 @@ class JobStore:
 
     def __init__(
         self,
-        client: RedisClient,
+        client: Redis,
         owner: str = LOCAL_OWNER,
         lifetime_s: float = DEFAULT_LIFETIME_S,
         clock: Callable[[], float] | None = None,
@@ -121,7 +121,7 @@ class JobStore:
 
     def due(self, model: str, now: float, limit: int = 100) -> list[JobKey]:
         """The jobs of a model, of all owners, to which time alone should have done something by ``now``."""
-        members = self._client.zrangebyscore(keys.due(model), "-inf", now, start=0, num=limit)
+        members: list[Any] = self._client.zrangebyscore(keys.due(model), "-inf", now, start=0, num=limit)
         return [JobKey.parse(as_text(member)) for member in members]
 
     def forget(self, key: JobKey, model: str) -> None:
@@ -197,7 +197,7 @@ class JobStore:
 
     def ids(self, before: float | str = "+inf", limit: int = 100) -> list[tuple[str, float]]:
         """The owner's jobs, newest first: id and time of creation, of those not younger than ``before`` (``"(t"``: older)."""
-        found = self._client.zrevrangebyscore(
+        found: list[Any] = self._client.zrevrangebyscore(
             keys.jobs(self._owner), before, "-inf", start=0, num=limit, withscores=True
         )
         return [(as_text(member), float(score)) for member, score in found]

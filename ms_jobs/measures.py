@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from redis import Redis
+
 from ms_jobs import keys
-from ms_jobs.redis_client import RedisClient, as_text
+from ms_jobs.records import as_text
 
 # Upper bounds in seconds; the last, without bound, is added to them.
 BUCKETS = (
@@ -59,7 +61,7 @@ class Measures:
     The errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
     """
 
-    def __init__(self, client: RedisClient, model: str) -> None:
+    def __init__(self, client: Redis, model: str) -> None:
         self._client = client
         self._counts_key = keys.counts(model)
         self._histograms_key = keys.histograms(model)

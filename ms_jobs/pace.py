@@ -10,8 +10,10 @@ from itertools import combinations
 from statistics import median, median_low
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from redis import Redis
+
 from ms_jobs import keys
-from ms_jobs.redis_client import RedisClient, as_text
+from ms_jobs.records import as_text
 
 if TYPE_CHECKING:
     from ms_jobs.stored_request import StoredRequest
@@ -126,7 +128,7 @@ class Pace:
     The errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
     """
 
-    def __init__(self, client: RedisClient, model: str) -> None:
+    def __init__(self, client: Redis, model: str) -> None:
         self._client = client
         self.key = keys.pace(model)
 

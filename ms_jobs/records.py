@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -210,10 +211,10 @@ class JobRecord(FrozenModel):
         return {name: encode_field(value) for name, value in self.model_dump(mode="json", exclude_none=True).items()}
 
     @classmethod
-    def from_hash(cls, fields: dict[bytes, bytes] | dict[str, str]) -> Self:
+    def from_hash(cls, fields: Mapping[Any, bytes | str]) -> Self:
         """The record of a Redis hash, as redis-py gives it with or without ``decode_responses``."""
         # The values are JSON already; to read them as one text takes a fifth of the time.
-        parts = (f'"{_text(name)}":{_text(value)}' for name, value in fields.items())
+        parts = (f'"{as_text(name)}":{as_text(value)}' for name, value in fields.items())
         # A newer version of the service, beside this one while hosts are brought up to date, may know of more.
         return cls.model_validate_json(f"{{{','.join(parts)}}}", extra="ignore")
 
@@ -227,7 +228,8 @@ def encode_field(value: Any) -> str:
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-def _text(value: bytes | str) -> str:
+def as_text(value: bytes | str) -> str:
+    """What Redis gave, with or without ``decode_responses``."""
     return value.decode() if isinstance(value, bytes) else value
 
 

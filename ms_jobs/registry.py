@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
+from redis import Redis
+
 from ms_core.config import ModelCard
 from ms_jobs import keys
-from ms_jobs.records import WorkerRecord
-from ms_jobs.redis_client import RedisClient, as_text
+from ms_jobs.records import WorkerRecord, as_text
 
 CARD_TTL_S = 24 * 3600
 # A Redis without memory lets a script write that has removed something: who lives must be seen to live all the same.
@@ -24,7 +25,7 @@ class Registry:
     The errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
     """
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: Redis) -> None:
         self._client = client
         self._beat = client.register_script(_BEAT)
 

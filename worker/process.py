@@ -6,6 +6,7 @@ import ctypes
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -189,6 +190,23 @@ def start_process(command: Command) -> subprocess.Popen[bytes]:
     finally:
         if output is not None:
             os.close(output)
+
+
+def end_process(process: subprocess.Popen[bytes], grace_s: float) -> None:
+    """Ask a process to end, wait up to ``grace_s`` seconds, then kill it."""
+    process.terminate()
+    try:
+        process.wait(grace_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def free_port() -> int:
+    """A port of the loopback address that nothing listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def _open_log(path: Path) -> int:

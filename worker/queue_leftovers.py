@@ -13,8 +13,7 @@ from rq.worker_registration import clean_worker_registry
 from ms_jobs import keys
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import JobKey
-from ms_jobs.records import JobState, encode_field, is_job_id
-from ms_jobs.redis_client import as_text
+from ms_jobs.records import JobState, as_text, encode_field, is_job_id
 
 PAGE = 100
 KEYS_AT_ONCE = 1000

@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 import pytest
 from fastapi import FastAPI
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 from starlette.testclient import TestClient
 
 from app.config import Settings
@@ -69,6 +69,7 @@ def failing(settings: Settings) -> Iterator[TestClient]:
     route(
         ResponseError("Error running script: @user_script: 4: -OOM command not allowed when used memory > 'maxmemory'.")
     )
+    route(NoScriptError("No matching script. Please use EVAL."))
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 
@@ -83,6 +84,10 @@ def test_a_raised_error_becomes_its_problem(failing: TestClient, error: type[MSD
 
 def test_a_script_that_found_redis_full_means_that_redis_is_away(failing: TestClient) -> None:
     assert_problem(failing.get("/raise/ResponseError"), 503, "queue_unavailable")
+
+
+def test_a_wrong_command_is_a_mistake_of_ours_and_not_a_redis_that_is_away(failing: TestClient) -> None:
+    assert_problem(failing.get("/raise/NoScriptError"), 500, "internal_error")
 
 
 def test_an_unexpected_error_says_nothing_of_the_inside(failing: TestClient) -> None:
