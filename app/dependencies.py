@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
@@ -17,6 +17,7 @@ from app.intake import parse_request
 from app.job_list import JobList
 from app.jobs import Jobs
 from app.lookup import Lookup
+from app.metrics import Metrics
 from app.models import Models
 from app.pictures import PictureLimits
 from app.problems import BAD_REQUEST, BODY_TOO_LARGE, NOT_JSON
@@ -24,52 +25,27 @@ from app.submissions import Submissions
 from app.waiting import Waiting
 
 
-# Coroutines, for FastAPI runs plain functions in threads, and these only look something up.
-async def _settings(request: Request) -> Settings:
-    return request.app.state.settings
+def given(name: str) -> Any:
+    """What ``app.main.State`` holds under this name, as a dependency."""
+
+    # A coroutine, for FastAPI runs plain functions in threads, and this only looks something up.
+    async def get(request: Request) -> Any:
+        return getattr(request.state, name)
+
+    return Depends(get)
 
 
-async def _jobs(request: Request) -> Jobs:
-    return request.app.state.jobs
-
-
-async def _job_list(request: Request) -> JobList:
-    return request.app.state.job_list
-
-
-async def _submissions(request: Request) -> Submissions:
-    return request.app.state.submissions
-
-
-async def _lookup(request: Request) -> Lookup:
-    return request.app.state.lookup
-
-
-async def _waiting(request: Request) -> Waiting:
-    return request.app.state.waiting
-
-
-async def _event_log(request: Request) -> EventLog:
-    return request.app.state.event_log
-
-
-async def _models(request: Request) -> Models:
-    return request.app.state.models
-
-
-async def _health(request: Request) -> Health:
-    return request.app.state.health
-
-
-SettingsDependency = Annotated[Settings, Depends(_settings)]
-JobsDependency = Annotated[Jobs, Depends(_jobs)]
-JobListDependency = Annotated[JobList, Depends(_job_list)]
-SubmissionsDependency = Annotated[Submissions, Depends(_submissions)]
-LookupDependency = Annotated[Lookup, Depends(_lookup)]
-WaitingDependency = Annotated[Waiting, Depends(_waiting)]
-EventLogDependency = Annotated[EventLog, Depends(_event_log)]
-ModelsDependency = Annotated[Models, Depends(_models)]
-HealthDependency = Annotated[Health, Depends(_health)]
+SettingsDependency = Annotated[Settings, given("settings")]
+DecodersDependency = Annotated[Decoders, given("decoders")]
+JobsDependency = Annotated[Jobs, given("jobs")]
+JobListDependency = Annotated[JobList, given("job_list")]
+SubmissionsDependency = Annotated[Submissions, given("submissions")]
+LookupDependency = Annotated[Lookup, given("lookup")]
+WaitingDependency = Annotated[Waiting, given("waiting")]
+EventLogDependency = Annotated[EventLog, given("event_log")]
+MetricsDependency = Annotated[Metrics, given("metrics")]
+ModelsDependency = Annotated[Models, given("models")]
+HealthDependency = Annotated[Health, given("health")]
 
 
 async def _json_body(request: Request, settings: SettingsDependency) -> bytes:
@@ -96,11 +72,10 @@ async def _json_body(request: Request, settings: SettingsDependency) -> bytes:
 
 
 async def _generate_request(
-    body: Annotated[bytes, Depends(_json_body)], request: Request, settings: SettingsDependency
+    body: Annotated[bytes, Depends(_json_body)], decoders: DecodersDependency, settings: SettingsDependency
 ) -> GenerateRequest:
     """The checked request; its pictures are decoded beside the event loop."""
     limits = PictureLimits(settings.max_picture_pixels, settings.max_picture_side)
-    decoders: Decoders = request.app.state.decoders
     return await decoders.run(lambda: parse_request(body, limits))
 
 

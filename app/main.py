@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import TypedDict
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import RedirectResponse
+from redis import Redis
+from starlette.datastructures import State as AppState
 
 from app.access import AccessMiddleware
 from app.config import Settings
@@ -38,6 +41,22 @@ DESCRIPTION = (
 )
 
 
+class State(TypedDict):
+    """What lives as long as the process: the lifespan yields it, and endpoints are given parts of it."""
+
+    settings: Settings
+    decoders: Decoders
+    jobs: Jobs
+    submissions: Submissions
+    job_list: JobList
+    lookup: Lookup
+    waiting: Waiting
+    event_log: EventLog
+    metrics: Metrics
+    models: Models
+    health: Health
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the API; nothing is connected before the first request.
 
@@ -46,14 +65,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = Settings() if settings is None else settings
     client = brisk_client(settings.redis_url, settings.redis_timeout_s)
-    event_log = EventLog.connect(settings)
+    state = _state(client, settings)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await event_log.close()
-        app.state.decoders.close()
-        app.state.lookup.close()
+    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        yield state
+        await state["event_log"].close()
+        state["decoders"].close()
+        state["lookup"].close()
         client.close()
 
     app = FastAPI(
@@ -65,19 +84,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # A redirect would name the host as a proxy in front writes it, and has no body that says what is wrong.
         redirect_slashes=False,
     )
-    app.state.settings = settings
-    app.state.decoders = Decoders()
-    artifacts = ArtifactStore(settings.data_dir)
-    forecast = Forecast(client, settings.model)
-    app.state.jobs = Jobs(client, artifacts, settings)
-    app.state.submissions = Submissions(client, artifacts, app.state.jobs, settings)
-    app.state.job_list = JobList(client, app.state.jobs, forecast, settings)
-    app.state.lookup = Lookup(client, app.state.jobs, forecast, settings.lifetime_s)
-    app.state.event_log = event_log
-    app.state.waiting = Waiting(app.state.lookup, event_log)
-    app.state.metrics = Metrics(client, settings.model, app.version)
-    app.state.models = Models(client, settings.model)
-    app.state.health = Health(client, settings.data_dir, settings.model, settings.min_free_disk_mb)
+    # For who has the app and no request, such as ``cli.api``.
+    app.state = AppState(dict(state))
     app.include_router(submissions.router)
     app.include_router(jobs.router)
     app.include_router(events.router)
@@ -94,10 +102,31 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     # Added last, so outermost: answers of the CORS middleware carry the id too.
     app.add_middleware(RequestIdMiddleware)
-    app.add_middleware(AccessMiddleware, meter=app.state.metrics.http)
+    app.add_middleware(AccessMiddleware, meter=state["metrics"].http)
     install_error_handlers(app)
     install_documentation(app)
     return app
+
+
+def _state(client: Redis, settings: Settings) -> State:
+    artifacts = ArtifactStore(settings.data_dir)
+    forecast = Forecast(client, settings.model)
+    event_log = EventLog.connect(settings)
+    jobs = Jobs(client, artifacts, settings)
+    lookup = Lookup(client, jobs, forecast, settings.lifetime_s)
+    return State(
+        settings=settings,
+        decoders=Decoders(),
+        jobs=jobs,
+        submissions=Submissions(client, artifacts, jobs, settings),
+        job_list=JobList(client, jobs, forecast, settings),
+        lookup=lookup,
+        waiting=Waiting(lookup, event_log),
+        event_log=event_log,
+        metrics=Metrics(client, settings.model, _version()),
+        models=Models(client, settings.model),
+        health=Health(client, settings.data_dir, settings.model, settings.min_free_disk_mb),
+    )
 
 
 def _version() -> str:

@@ -11,11 +11,11 @@ from fastapi.concurrency import run_in_threadpool
 from app.dependencies import GenerateRequestDependency, SubmissionsDependency, WaitingDependency
 from app.documentation import REQUEST_BODY, problem_responses
 from app.headers import Preference
-from app.lookup import JobView
 from app.parameters import JobId, KeyedWishes, NamedWishes, PreferenceHeader
 from app.routes.answers import PREFERENCE_APPLIED, REPLAYED, job_answer, job_response, own_url
 from app.schemas import JobResource
 from app.submissions import Submitted
+from app.waiting import Waiting
 
 _HEADERS = ("Location", "ETag", PREFERENCE_APPLIED, REPLAYED)
 
@@ -54,8 +54,7 @@ async def generate(  # noqa: PLR0913 - each argument is a part of the request
     the second answer has `Idempotency-Replayed: true`, and another request with the same key is refused with 422.
     """
     submitted = await run_in_threadpool(submissions.submit, generate_request, wishes)
-    view = await waiting.for_end_of_accepted(submitted.record, preference.wait_s, request.is_disconnected)
-    return _answer(submitted, view, preference, request)
+    return await _answer(submitted, preference, waiting, request)
 
 
 @router.put(
@@ -82,8 +81,7 @@ async def put_job(  # noqa: PLR0913 - each argument is a part of the request
     deleted or is over its lifetime with 410.
     """
     submitted = await run_in_threadpool(submissions.submit, generate_request, wishes)
-    view = await waiting.for_end_of_accepted(submitted.record, preference.wait_s, request.is_disconnected)
-    return _answer(submitted, view, preference, request)
+    return await _answer(submitted, preference, waiting, request)
 
 
 @router.post(
@@ -107,11 +105,12 @@ async def retry_job(  # noqa: PLR0913 - each argument is a part of the request
     The new job keeps pictures of its own: the old one can be deleted.
     """
     submitted = await run_in_threadpool(submissions.retry, job_id, wishes)
+    return await _answer(submitted, preference, waiting, request)
+
+
+async def _answer(submitted: Submitted, preference: Preference, waiting: Waiting, request: Request) -> Response:
+    """The job, as soon as it has ended or the client wants to wait no longer."""
     view = await waiting.for_end_of_accepted(submitted.record, preference.wait_s, request.is_disconnected)
-    return _answer(submitted, view, preference, request)
-
-
-def _answer(submitted: Submitted, view: JobView, preference: Preference, request: Request) -> Response:
     headers = {"Location": own_url(view, request)}
     if submitted.replayed:
         headers[REPLAYED] = "true"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 
 import pytest
 import redis
@@ -121,7 +122,7 @@ def test_each_process_counts_its_own_requests(client: TestClient, settings: Sett
 
 
 @pytest.fixture
-def mistaken(settings: Settings) -> TestClient:
+def mistaken(settings: Settings) -> Iterator[TestClient]:
     """An API with a mistake in one endpoint."""
     app = create_app(settings)
 
@@ -129,7 +130,8 @@ def mistaken(settings: Settings) -> TestClient:
     def mistake() -> None:
         raise RuntimeError("broken")
 
-    return TestClient(app, raise_server_exceptions=False)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
 
 
 def test_a_mistake_of_ours_counts_as_one(mistaken: TestClient) -> None:
