@@ -17,7 +17,7 @@ PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo pyth
 OUT=${OUT:-benchmarks/results}
 WHEELS=benchmarks/wheels
 # What is needed beside PyTorch, transformers 5, accelerate, safetensors, numpy, Pillow and pytest, with what those need.
-# tests/bare_gpu_machine.py blocks everything else, so that a package missing here fails a test.
+# tests/support/bare_gpu_machine.py blocks everything else, so that a package missing here fails a test.
 PACKAGES=(diffusers huggingface-hub httpx2 httpcore2 h11 anyio truststore importlib-metadata zipp jaxtyping wadler-lindig beartype
     hypothesis sortedcontainers pydantic pydantic-core annotated-types typing-inspection pydantic-settings python-dotenv
     typer click shellingham rich markdown-it-py mdurl annotated-doc structlog redis rq croniter python-dateutil nvidia-ml-py

@@ -51,7 +51,7 @@ def golden_pipeline():
 @pytest.fixture(scope="session")
 def golden_model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny golden model as a model directory; read it only."""
-    from golden_model import write_golden_model
+    from tests.support.golden_model import write_golden_model
 
     directory = tmp_path_factory.mktemp("models") / "golden"
     write_golden_model(directory)

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from service_processes import ROOT
+
+from tests.support.service_processes import ROOT
 
 
 @pytest.mark.slow
@@ -26,4 +27,4 @@ def test_the_dry_run_says_so_and_measures_everything(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_bare_gpu_machine_with_the_wheels_imports_all_that_the_script_runs() -> None:
-    subprocess.run([sys.executable, ROOT / "tests" / "bare_gpu_machine.py"], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-m", "tests.support.bare_gpu_machine"], check=True, cwd=ROOT)

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import yaml
 from compose_spec import PyCompose
-from job_helpers import wait_until
 from redis import Redis
-from service_processes import ROOT, run_msd
 
+from tests.support.job_helpers import wait_until
+from tests.support.service_processes import ROOT, run_msd
 from worker.redis_server import find_redis_binary
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from service_processes import ROOT
+
+from tests.support.service_processes import ROOT
 
 ROOMS = ("app", "worker", "ms_jobs", "ms_core", "ms_lab", "cli")
 # Names of one distribution that are, by design, reached through another.

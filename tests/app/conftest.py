@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import redis
-from played_worker import PlayedWorker
 from starlette.testclient import TestClient
 
 from app.config import Settings
@@ -18,6 +17,7 @@ from ms_core.config import ModelCard
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.job_store import JobStore
 from ms_jobs.registry import Registry
+from tests.support.played_worker import PlayedWorker
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from sample_requests import data_uri, good_request, good_subject, picture_uri
 
 from app.errors import InvalidRequestError
 from app.intake import complete_request, parse_request
@@ -19,6 +18,7 @@ from app.pictures import PictureLimits, open_png
 from ms_core.config import ModelCard
 from ms_core.spec import GenerationSpec
 from ms_jobs.stored_request import StoredRequest
+from tests.support.sample_requests import data_uri, good_request, good_subject, picture_uri
 
 CARD = ModelCard.from_dict(
     {

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import redis
-from played_worker import PlayedWorker
-from sample_requests import good_request
 from starlette.testclient import TestClient
 
 from app.config import Settings
@@ -17,6 +15,8 @@ from app.main import create_app
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import queue_name
 from ms_jobs.records import JobState
+from tests.support.played_worker import PlayedWorker
+from tests.support.sample_requests import good_request
 
 
 def submit(client: TestClient, **headers: str) -> dict[str, Any]:

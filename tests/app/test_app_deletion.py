@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 import redis
 from PIL import Image
-from played_worker import PNG, PlayedWorker
-from sample_requests import good_request, good_subject, picture_uri
 from starlette.testclient import TestClient
 
 from app.config import Settings
@@ -19,6 +17,8 @@ from ms_jobs.job_store import JobStore
 from ms_jobs.keys import queue_name
 from ms_jobs.outcomes import Gone, ProgressReply
 from ms_jobs.records import JobState
+from tests.support.played_worker import PNG, PlayedWorker
+from tests.support.sample_requests import good_request, good_subject, picture_uri
 
 
 def submit(client: TestClient, **changes: Any) -> dict[str, Any]:

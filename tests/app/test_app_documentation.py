@@ -9,12 +9,12 @@ from typing import Any
 import jsonschema
 import pytest
 from PIL import Image
-from sample_requests import good_request, good_subject, picture_uri
 from starlette.testclient import TestClient
 
 from app.events import DATA_OF_EVENT
 from app.examples import JOB_EXAMPLE, REQUEST_EXAMPLES
 from app.schemas import JobResource
+from tests.support.sample_requests import good_request, good_subject, picture_uri
 
 
 @pytest.fixture

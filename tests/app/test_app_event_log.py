@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
-from job_helpers import Desk
 
 from app import event_log
 from app.config import Settings
@@ -17,6 +16,7 @@ from app.errors import HTTPProblem
 from app.event_log import Advance, EventLog, Transition
 from ms_jobs.outcomes import Gone
 from ms_jobs.records import JobState
+from tests.support.job_helpers import Desk
 
 PATIENCE_S = 20.0
 

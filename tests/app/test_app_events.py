@@ -12,8 +12,6 @@ import httpx2
 import jsonschema
 import pytest
 import uvicorn
-from event_source import Event, read_events, watch, watched
-from job_helpers import Desk, wait_until
 
 from app.config import Settings
 from app.event_log import EventLog
@@ -22,6 +20,8 @@ from app.main import create_app
 from ms_jobs.job_store import PROGRESS_ENTRIES
 from ms_jobs.outcomes import Gone, Requeue
 from ms_jobs.records import JobError, JobState
+from tests.support.event_source import Event, read_events, watch, watched
+from tests.support.job_helpers import Desk, wait_until
 from worker.redis_server import RedisServer
 
 WEBP = b"RIFF....WEBP"

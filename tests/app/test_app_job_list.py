@@ -10,8 +10,6 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from played_worker import PlayedWorker
-from sample_requests import good_request
 from starlette.testclient import TestClient
 
 from app import job_list
@@ -20,6 +18,8 @@ from app.main import create_app
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.job_store import JobStore
 from ms_jobs.records import JobRecord
+from tests.support.played_worker import PlayedWorker
+from tests.support.sample_requests import good_request
 
 DATABASE = 7
 

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 import redis
 from PIL import Image
-from played_worker import PlayedWorker
 from rq import Queue
-from sample_requests import encoded, good_request, good_subject, picture_uri
 from starlette.testclient import TestClient
 
 from app.config import Settings
@@ -19,6 +17,8 @@ from app.main import create_app
 from ms_core.config import ModelCard
 from ms_jobs.keys import queue_name
 from ms_jobs.records import GENERATE_JOB, JobError, JobState, PictureScore, SubjectScore
+from tests.support.played_worker import PlayedWorker
+from tests.support.sample_requests import encoded, good_request, good_subject, picture_uri
 
 
 def submit(client: TestClient, **changes: Any) -> dict[str, Any]:

@@ -8,9 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from played_worker import PlayedWorker
 from prometheus_client.parser import text_string_to_metric_families
-from sample_requests import good_request
 from starlette.testclient import TestClient
 from structlog.contextvars import get_contextvars
 
@@ -20,6 +18,8 @@ from ms_jobs.job_store import JobStore
 from ms_jobs.outcomes import Requeue
 from ms_jobs.records import JobError, Usage, WorkerRecord, WorkerState
 from ms_jobs.registry import Registry
+from tests.support.played_worker import PlayedWorker
+from tests.support.sample_requests import good_request
 
 ERROR = JobError(code="worker_died", detail="It died.")
 GPU = "GPU-5f0c2b1e-8a7d-4c0f-9e55-000000000001"

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
-from sample_requests import data_uri, decoded, encoded, picture_uri, png_with_header
 
 from app.pictures import PictureLimits, png_from_data_uri
 from ms_core.errors import InvalidInputError, PictureError, PictureTooLargeError
+from tests.support.sample_requests import data_uri, decoded, encoded, picture_uri, png_with_header
 
 # Pillow talks about damaged metadata; the service goes on.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")

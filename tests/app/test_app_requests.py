@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from sample_requests import good_request, good_subject, picture_uri
 
 from app.errors import HTTPProblem, InvalidRequestError
 from app.intake import complete_request, parse_request
@@ -20,6 +19,7 @@ from app.pictures import PictureLimits
 from ms_core.config import ModelCard
 from ms_core.spec import Box
 from ms_jobs.stored_request import StoredRequest
+from tests.support.sample_requests import good_request, good_subject, picture_uri
 
 CARD = ModelCard.from_dict(
     {

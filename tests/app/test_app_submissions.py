@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import redis
 from PIL import Image
-from played_worker import PlayedWorker
-from sample_requests import good_request, good_subject, picture_uri
 from starlette.testclient import TestClient
 
 from app.config import Settings
@@ -29,6 +27,8 @@ from ms_jobs.job_store import JobStore
 from ms_jobs.keys import queue_name
 from ms_jobs.outcomes import Gone
 from ms_jobs.registry import Registry
+from tests.support.played_worker import PlayedWorker
+from tests.support.sample_requests import good_request, good_subject, picture_uri
 
 AT_ONCE = 64
 SIZES = {"defaults": {"height": 128, "width": 256}, "sizes": [[128, 256]]}

@@ -14,15 +14,15 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
-from job_helpers import wait_until
-from played_worker import PlayedWorker
-from sample_requests import good_request
 from starlette.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
 from app.waiting import LOOK_AGAIN_S
 from ms_jobs.records import JobState
+from tests.support.job_helpers import wait_until
+from tests.support.played_worker import PlayedWorker
+from tests.support.sample_requests import good_request
 
 # Far below what is waited for: an answer that comes earlier was not given by the clock.
 LONG_WAIT = 30

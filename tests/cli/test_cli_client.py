@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from service_processes import free_port
 from typer.testing import CliRunner, Result
 
 from cli import client as client_module
 from cli.client import Job, ServiceClient, ServiceClientError
 from cli.main import app
+from tests.support.service_processes import free_port
 
 JOB_ID = "0123456789abcdef0123"
 

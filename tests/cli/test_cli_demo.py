@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from demo_page import panel
 from PIL import Image, ImageChops
-from service_processes import ROOT, run_msd
 
 from cli.demo_picture import COLOURS, PANEL, DrawnSubject, draw_demo
 from ms_lab.mini.sprites import SpritePack
+from tests.support.demo_page import panel
+from tests.support.service_processes import ROOT, run_msd
 
 REFERENCES = ROOT / "assets" / "demo"
 BOX = "@0.05,0.35,0.47,0.8"

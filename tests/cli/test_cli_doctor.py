@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 import typer
 from rich.console import Console
-from service_processes import ROOT, free_port, run_msd
 from typer.testing import CliRunner
 
 from cli.checks import torch_build, trial
@@ -37,6 +36,7 @@ from cli.checks.trial_child import try_model
 from cli.doctor import _print_finding, doctor
 from ms_core.model_dir.inspection import Finding, Level
 from ms_core.model_dir.inventory import write_inventory
+from tests.support.service_processes import ROOT, free_port, run_msd
 from worker.redis_server import find_redis_binary
 
 MINI = ROOT / "models" / "mini"

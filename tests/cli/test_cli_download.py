@@ -12,10 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import ADAPTER, BASE, GOLDEN, HubServer, golden_hub, use_hub
-from hub_server import Hub as Repositories
-from service_processes import environment, msd
-from single_file_checkpoint import write_single_file
 from typer.testing import CliRunner, Result
 
 from cli.main import app
@@ -23,6 +19,10 @@ from ms_core.config import ModelCard
 from ms_core.errors import MSDiffusionError
 from ms_core.model_dir.inspection.headers import format_size
 from ms_core.model_dir.inventory import Inventory, check_inventory
+from tests.support.hub_server import ADAPTER, BASE, GOLDEN, HubServer, golden_hub, use_hub
+from tests.support.hub_server import Hub as Repositories
+from tests.support.service_processes import environment, msd
+from tests.support.single_file_checkpoint import write_single_file
 
 UNET = "unet/diffusion_pytorch_model.fp16.safetensors"
 HEADS = ("--resampler-heads", "4")

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from service_processes import free_port, run_msd
 
 from ms_core.config import ModelCard
+from tests.support.service_processes import free_port, run_msd
 
 
 def sentence(finished: subprocess.CompletedProcess[str]) -> str:

@@ -6,16 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from http_service import HttpService
+
+from tests.e2e.http_service import HttpService
 
 
 @pytest.fixture(scope="session")
 def equipped_model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny golden model with a ControlNet, LoRAs, presets, and a scorer that passes no picture."""
     # Here, for these bring torch, which most processes of pytest do not need.
-    from golden_extras import add_extras
-    from golden_model import write_golden_model
-    from random_scorer import add_scorer
+    from tests.support.golden_extras import add_extras
+    from tests.support.golden_model import write_golden_model
+    from tests.support.random_scorer import add_scorer
 
     directory = tmp_path_factory.mktemp("models") / "golden"
     write_golden_model(directory)

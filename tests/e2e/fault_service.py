@@ -18,15 +18,15 @@ from typing import Any, Self
 
 import httpx2
 import redis
-from job_helpers import wait_until
-from sample_requests import good_request
-from service_processes import environment, free_port, msd
-from socket_proxy import SocketProxy
 
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.job_store import JobStore
 from ms_jobs.records import JobRecord, WorkerRecord, WorkerState
 from ms_jobs.registry import Registry
+from tests.support.job_helpers import wait_until
+from tests.support.sample_requests import good_request
+from tests.support.service_processes import environment, free_port, msd
+from tests.support.socket_proxy import SocketProxy
 from worker.config import WorkerSettings
 from worker.redis_server import find_redis_binary
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from service_processes import ROOT
+
+from tests.support.service_processes import ROOT
 
 
 @pytest.mark.slow

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from service_processes import ROOT
+
+from tests.support.service_processes import ROOT
 
 
 def measure_service(figure: str, folder: Path) -> Path:

@@ -7,12 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from demo_page import panel
-from job_helpers import wait_until
 from PIL import Image, ImageChops
-from service_processes import ROOT, environment, msd, processes_of, run_msd
 
 from ms_core.config import ModelCard
+from tests.support.demo_page import panel
+from tests.support.job_helpers import wait_until
+from tests.support.service_processes import ROOT, environment, msd, processes_of, run_msd
 
 pytestmark = pytest.mark.slow
 

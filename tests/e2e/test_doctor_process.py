@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from service_processes import run_msd
+
+from tests.support.service_processes import run_msd
 
 
 @pytest.mark.slow

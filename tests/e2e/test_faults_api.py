@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from fault_service import MODEL, SMALL, FaultService
-from job_helpers import wait_until
-from sample_requests import good_request
 
 from ms_jobs.connection import brisk_client
 from ms_jobs.records import JobState
+from tests.e2e.fault_service import MODEL, SMALL, FaultService
+from tests.support.job_helpers import wait_until
+from tests.support.sample_requests import good_request
 from worker.housekeeper import Housekeeper
 
 CLIENTS = 8

@@ -10,10 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from fault_service import FaultService
-from service_processes import ROOT
 
 from ms_jobs.records import JobState
+from tests.e2e.fault_service import FaultService
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +23,7 @@ AT_ONCE = 4
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[FaultService]:
-    settings = {"MSD_RUNTIME": "hanging_runtime:HangingRuntime", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    settings = {"MSD_RUNTIME": "tests.support.hanging_runtime:HangingRuntime"}
     with FaultService(**settings, MSD_BENCH_STEP_S="0.1") as service:
         service.data_dir.mkdir()
         yield service.start()

@@ -12,19 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_service import FaultService
-from job_helpers import wait_until
-from service_processes import ROOT, processes_of
 
 from ms_jobs.records import JobState, WorkerRecord, WorkerState
+from tests.e2e.fault_service import FaultService
+from tests.support.job_helpers import wait_until
+from tests.support.service_processes import processes_of
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 QUEUED, SUCCEEDED = JobState.QUEUED, JobState.SUCCEEDED
 GRACE_S = 4
 SETTINGS = {
-    "MSD_RUNTIME": "hanging_runtime:HangingRuntime",
-    "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+    "MSD_RUNTIME": "tests.support.hanging_runtime:HangingRuntime",
     "MSD_BENCH_STEP_S": "1",
     "MSD_STOP_GRACE_S": str(GRACE_S),
     "MSD_HEARTBEAT_TTL_S": "2",

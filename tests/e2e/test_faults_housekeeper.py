@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from fault_service import MODEL, FaultService
-from job_helpers import wait_until
 
 from ms_jobs.outcomes import Gone
 from ms_jobs.records import JobState
+from tests.e2e.fault_service import MODEL, FaultService
+from tests.support.job_helpers import wait_until
 
 pytestmark = pytest.mark.alone
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Literal
 
 import pytest
-from fault_service import ANSWER_PATIENCE_S, SMALL, FaultService
-from job_helpers import wait_until
-from sample_requests import good_request
 
 from ms_jobs.connection import PATIENT_TIMEOUT_S
 from ms_jobs.records import JobState, new_job_id
+from tests.e2e.fault_service import ANSWER_PATIENCE_S, SMALL, FaultService
+from tests.support.job_helpers import wait_until
+from tests.support.sample_requests import good_request
 
 SUCCEEDED = JobState.SUCCEEDED
 

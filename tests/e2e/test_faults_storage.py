@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fault_service import FaultService
-from job_helpers import wait_until
 from PIL import Image
-from sample_requests import picture_uri
 
 from ms_jobs.records import JobState
+from tests.e2e.fault_service import FaultService
+from tests.support.job_helpers import wait_until
+from tests.support.sample_requests import picture_uri
 
 VOLUME_MB = 16
 

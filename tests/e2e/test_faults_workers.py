@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_service import FaultService
-from job_helpers import wait_until
-from service_processes import ROOT, processes_of
 
 from ms_jobs.records import JobRecord, JobState
+from tests.e2e.fault_service import FaultService
+from tests.support.job_helpers import wait_until
+from tests.support.service_processes import processes_of
 
 pytestmark = pytest.mark.slow
 
@@ -24,13 +24,11 @@ NEXT_ATTEMPT_WITHIN_S = 15
 STEP_BUDGET_S = 3
 REPLACED_WITHIN_S = STEP_BUDGET_S + 5
 
-TESTS_ON_PATH = f"{ROOT}:{ROOT / 'tests'}"
-
 
 @pytest.fixture(scope="module")
 def real(golden_model_directory: Any) -> Iterator[FaultService]:
     """A service with the real pipeline, of which only the CUDA errors are simulated."""
-    settings = {"MSD_RUNTIME": "faulty_runtime:FaultyRuntime", "PYTHONPATH": TESTS_ON_PATH, "MSD_CPU_THREADS": "1"}
+    settings = {"MSD_RUNTIME": "tests.support.faulty_runtime:FaultyRuntime", "MSD_CPU_THREADS": "1"}
     with FaultService(model=str(golden_model_directory), **settings) as service:
         yield service.start()
 
@@ -38,7 +36,7 @@ def real(golden_model_directory: Any) -> Iterator[FaultService]:
 @pytest.fixture(scope="module")
 def quick() -> Iterator[FaultService]:
     """A service with workers that start in a moment, sleep, and hang when told."""
-    settings = {"MSD_RUNTIME": "hanging_runtime:HangingRuntime", "PYTHONPATH": TESTS_ON_PATH}
+    settings = {"MSD_RUNTIME": "tests.support.hanging_runtime:HangingRuntime"}
     with FaultService(**settings, MSD_STEP_BUDGET_S=str(STEP_BUDGET_S), MSD_BENCH_STEP_S="1") as service:
         yield service.start()
 

@@ -7,12 +7,12 @@ import json
 from typing import Any
 
 import pytest
-from http_service import QUICK, HttpService
 from PIL import Image
-from sample_requests import good_request, good_subject, picture_uri
 
 from app.examples import REQUEST_EXAMPLES
 from ms_core.spec import SCHEDULERS
+from tests.e2e.http_service import QUICK, HttpService
+from tests.support.sample_requests import good_request, good_subject, picture_uri
 
 CAT = good_subject()
 

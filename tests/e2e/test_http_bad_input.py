@@ -12,9 +12,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from http_service import QUICK, HttpService
 from PIL import Image
-from sample_requests import data_uri, encoded, good_request, good_subject, picture_uri, png_with_header
+
+from tests.e2e.http_service import QUICK, HttpService
+from tests.support.sample_requests import data_uri, encoded, good_request, good_subject, picture_uri, png_with_header
 
 MEBIBYTE = 1024 * 1024
 JSON = {"content-type": "application/json"}

@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from http_service import QUICK, ROOT, HttpService, wait_until
 from PIL import Image
-from sample_requests import good_request
 
 from cli.client import Job, ServiceClient
+from tests.e2e.http_service import QUICK, ROOT, HttpService, wait_until
+from tests.support.sample_requests import good_request
 
 SMALL = ["--width", "64", "--height", "64", "--steps", "2"]
 CAT, TEAPOT = "cat=cat.png@0.05,0.3,0.45,0.8", "teapot=teapot.png@0.55,0.3,0.95,0.8*0.5"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from http_service import LONG, QUICK, HttpService, wait_until
-from sample_requests import good_request
+
+from tests.e2e.http_service import LONG, QUICK, HttpService, wait_until
+from tests.support.sample_requests import good_request
 
 
 @pytest.fixture

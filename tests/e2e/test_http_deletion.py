@@ -6,9 +6,10 @@ import io
 from pathlib import Path
 
 import pytest
-from http_service import LONG, QUICK, HttpService, wait_until
 from PIL import Image
-from sample_requests import good_request, good_subject, picture_uri
+
+from tests.e2e.http_service import LONG, QUICK, HttpService, wait_until
+from tests.support.sample_requests import good_request, good_subject, picture_uri
 
 
 @pytest.fixture

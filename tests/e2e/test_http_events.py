@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 import redis
-from event_source import ENDS, Event, watch, watched
-from http_service import LONG, QUICK, HttpService, wait_until
 from PIL import Image
-from sample_requests import good_request
+
+from tests.e2e.http_service import LONG, QUICK, HttpService, wait_until
+from tests.support.event_source import ENDS, Event, watch, watched
+from tests.support.sample_requests import good_request
 
 RECONNECTS = 20
 

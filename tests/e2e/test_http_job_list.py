@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from http_service import QUICK, HttpService
-from sample_requests import good_request
+from tests.e2e.http_service import QUICK, HttpService
+from tests.support.sample_requests import good_request
 
 
 def test_all_jobs_page_by_page_while_others_are_added(service: HttpService) -> None:

@@ -7,9 +7,10 @@ import json
 from typing import Any
 
 import pytest
-from http_service import LONG, QUICK, HttpService
 from PIL import Image
-from sample_requests import good_request, good_subject, picture_uri
+
+from tests.e2e.http_service import LONG, QUICK, HttpService
+from tests.support.sample_requests import good_request, good_subject, picture_uri
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_service import QUICK, HttpService, wait_until
 from PIL import Image
-from sample_requests import good_request, good_subject, picture_uri
+
+from tests.e2e.http_service import QUICK, HttpService, wait_until
+from tests.support.sample_requests import good_request, good_subject, picture_uri
 
 REQUEST_ID = "log-test-4711"
 WORDS = "zebra-unicorn"

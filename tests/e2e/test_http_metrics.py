@@ -9,11 +9,12 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from http_service import QUICK, HttpService, wait_until
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
-from sample_requests import good_request
+
+from tests.e2e.http_service import QUICK, HttpService, wait_until
+from tests.support.sample_requests import good_request
 
 # Long enough to look at while it runs, and never waited for.
 LONG = {"width": 512, "height": 512, "num_inference_steps": 150}

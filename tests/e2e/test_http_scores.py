@@ -6,11 +6,11 @@ import io
 from typing import Any
 
 import pytest
-from http_service import LONG, QUICK, HttpService, wait_until
 from PIL import Image
-from sample_requests import good_request
 
 from ms_core.spec import derived_seed
+from tests.e2e.http_service import LONG, QUICK, HttpService, wait_until
+from tests.support.sample_requests import good_request
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from http_service import LONG, QUICK, HttpService
-from sample_requests import good_request
+
+from tests.e2e.http_service import LONG, QUICK, HttpService
+from tests.support.sample_requests import good_request
 
 WATCHERS = 100
 

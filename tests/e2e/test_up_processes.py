@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from job_helpers import wait_until
-from sample_requests import good_request
-from service_processes import free_port, processes_of, run_msd, running_msd
+
+from tests.support.job_helpers import wait_until
+from tests.support.sample_requests import good_request
+from tests.support.service_processes import free_port, processes_of, run_msd, running_msd
 
 pytestmark = pytest.mark.slow
 

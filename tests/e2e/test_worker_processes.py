@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from http_service import LONG, HttpService
-from job_helpers import Desk, wait_until
 from PIL import Image
 
 from ms_jobs.outcomes import CancelOutcome
 from ms_jobs.records import JobState, WorkerRecord, WorkerState
+from tests.e2e.http_service import LONG, HttpService
+from tests.support.job_helpers import Desk, wait_until
 from worker.png_recipe import read_recipe
 
 pytestmark = pytest.mark.slow

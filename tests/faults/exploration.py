@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from faults.job_machine import SURE, JobMachine, World, all_ended, broken_invariants
+from tests.faults.job_machine import SURE, JobMachine, World, all_ended, broken_invariants
 
 
 @dataclass(frozen=True)

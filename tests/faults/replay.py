@@ -8,12 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-# The tests' own modules are found as pytest finds them.
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
-
-from faults.simulation import Violation, simulate  # noqa: E402
-
-from worker.redis_server import RedisServer  # noqa: E402
+from tests.faults.simulation import Violation, simulate
+from worker.redis_server import RedisServer
 
 
 def main() -> int:

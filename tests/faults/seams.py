@@ -18,7 +18,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from faults.baton import (
+from redis import Redis
+from redis.client import Pipeline
+from redis.exceptions import ConnectionError
+from rq.utils import get_version
+
+from tests.faults.baton import (
     Process,
     Schedule,
     current_actor,
@@ -27,11 +32,6 @@ from faults.baton import (
     schedule_sleep,
     schedule_time,
 )
-from redis import Redis
-from redis.client import Pipeline
-from redis.exceptions import ConnectionError
-from rq.utils import get_version
-
 from worker.deadline import Deadline
 
 BRISK_RETRIES = 1

@@ -23,8 +23,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from faults.baton import Actor, Process, Schedule, current_actor
-from faults.seams import BRISK_RETRIES, ActorsRedis, Network, seams
 from PIL import Image
 from redis import Redis
 from redis.exceptions import RedisError
@@ -48,6 +46,8 @@ from ms_jobs.outcomes import Requeue
 from ms_jobs.queue import JobQueue
 from ms_jobs.records import JobRecord, JobState, WorkerRecord, WorkerState
 from ms_jobs.registry import Registry
+from tests.faults.baton import Actor, Process, Schedule, current_actor
+from tests.faults.seams import BRISK_RETRIES, ActorsRedis, Network, seams
 from worker.config import WorkerSettings
 from worker.housekeeper import Housekeeper
 from worker.job_run import JobRun, Picture, Report, WorkerContext

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from faults import simulation
-from faults.simulation import Violation, simulate
 
 from ms_jobs import job_store
 from ms_jobs.attempt_folders import AttemptFolders
+from tests.faults import simulation
+from tests.faults.simulation import Violation, simulate
 
 FIXED_SEEDS = 500
 RANDOM_SEEDS = 10_000

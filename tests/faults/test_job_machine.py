@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from faults.exploration import Exploration, Explorer
-from faults.job_machine import ENDED, MAX_ATTEMPTS, NOBODY, JobMachine, Record, Rules, Scripts
 from redis import Redis
 
 from ms_jobs.job_store import JobStore
 from ms_jobs.outcomes import Gone, Requeue
 from ms_jobs.records import MAX_ATTEMPTS as REAL_MAX_ATTEMPTS
 from ms_jobs.records import JobError, JobRecord, JobState
+from tests.faults.exploration import Exploration, Explorer
+from tests.faults.job_machine import ENDED, MAX_ATTEMPTS, NOBODY, JobMachine, Record, Rules, Scripts
 
 WORLDS: dict[str, dict[str, Any]] = {
     "one job, one worker, any faults": {"workers": 1},

@@ -1,3 +1,3 @@
-"""Nearly all of these tests meet the model, see ``model_libraries``."""
+"""Nearly all of these tests meet the model, see ``tests.support.model_libraries``."""
 
-import model_libraries  # noqa: F401
+import tests.support.model_libraries  # noqa: F401

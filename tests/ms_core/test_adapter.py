@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
-from sdxl import released_shapes, sdxl_unet
 
 from ms_core.config import ModelCard
 from ms_core.errors import ModelError, UnknownAttentionDataError
@@ -17,6 +16,7 @@ from ms_core.method.attention import explicit_attention
 from ms_core.method.attention_data import AttentionData, SubjectBatch
 from ms_core.method.boxes import attention_grids, boxes_to_masks
 from ms_core.method.checkpoint import load_official_adapter, to_official
+from tests.support.sdxl import released_shapes, sdxl_unet
 
 
 @pytest.fixture

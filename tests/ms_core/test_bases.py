@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from single_file_checkpoint import single_file_tensors
 
 from ms_core.errors import CheckpointError, ModelNotFoundError
 from ms_core.model_dir.inspection.headers import TensorHeader
 from ms_core.model_dir.provision.bases import check_base_file, check_base_folder
+from tests.support.single_file_checkpoint import single_file_tensors
 
 FILE = Path("base.safetensors")
 FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"

@@ -17,9 +17,7 @@ from diffusers.pipelines.controlnet.pipeline_controlnet_sd_xl_img2img import (
     StableDiffusionXLControlNetImg2ImgPipeline,
 )
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
-from golden_model import GOLDEN, write_golden_model
 from PIL import Image
-from plain_sdxl import HEIGHT, WIDTH, diffusers_scheduler, our_latents, plain_latents, plain_sdxl, silent_spec, size_of
 
 from ms_core.config import CONTROLNETS
 from ms_core.errors import BatchMismatchError, CheckpointError, PictureError, UnknownNameError
@@ -27,6 +25,17 @@ from ms_core.method.attention_data import TEXT_TOKENS
 from ms_core.sampling.controls import MAX_KEPT, ControlNets, load_controlnet
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import Control, StartPicture, Subject
+from tests.support.golden_model import GOLDEN, write_golden_model
+from tests.support.plain_sdxl import (
+    HEIGHT,
+    WIDTH,
+    diffusers_scheduler,
+    our_latents,
+    plain_latents,
+    plain_sdxl,
+    silent_spec,
+    size_of,
+)
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("depth", "edges", "pose")

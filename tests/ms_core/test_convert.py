@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from single_file_checkpoint import write_single_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from ms_core.conditions.references import ReferencePreprocessor
@@ -32,6 +31,7 @@ from ms_core.model_dir.provision.convert import build_model
 from ms_core.model_dir.provision.sources import ModelSources, sdxl_card, sources_from
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import Box, GenerationSpec, Subject
+from tests.support.single_file_checkpoint import write_single_file
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 

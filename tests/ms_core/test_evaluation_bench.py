@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from small_bench import ASSETS, Painter, draw_few
 
 from ms_core.config import ModelCard, Preset
 from ms_core.spec import GenerationSpec
@@ -33,6 +32,7 @@ from ms_lab.evaluation.report.summary import summarise
 from ms_lab.evaluation.run.folder import RunFolder
 from ms_lab.evaluation.run.judging import judge_pictures
 from ms_lab.evaluation.run.making import Maker, make_pictures, missing_pictures
+from tests.ms_core.small_bench import ASSETS, Painter, draw_few
 
 COUNTS = {"headline": 2, "twins": 1, "oblong": 1}
 SMALL = ModelCard(name="painter")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from judged_scenes import SIZE, compose, with_place, without_subject
 from PIL import Image, ImageFilter
 
 from ms_lab.evaluation.judge.judge import judge_picture, judge_swap
@@ -15,6 +14,7 @@ from ms_lab.evaluation.questions.scenes import BenchScene
 from ms_lab.mini.painting import LIGHTS, PLAIN, TREATMENTS, light, paint_backdrop, paint_sprite, turn_hue
 from ms_lab.mini.scenes import Placement
 from ms_lab.mini.sprites import SpritePack
+from tests.ms_core.judged_scenes import SIZE, compose, with_place, without_subject
 
 PACK = Path(__file__).parents[2] / "assets" / "smoke-sprites.zip"
 SOFT = ImageFilter.GaussianBlur(2.0)

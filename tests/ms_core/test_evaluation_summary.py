@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from bench_outcomes import columns_of, found, outcome
 
 from ms_lab.evaluation.judge.outcome import Outcome
 from ms_lab.evaluation.questions.columns import FAST, MODEL, PASTED, THROUGH_VAE
@@ -13,6 +12,7 @@ from ms_lab.evaluation.report.goals import GOALS, Goal, check_goals
 from ms_lab.evaluation.report.intervals import Estimate
 from ms_lab.evaluation.report.metrics import METRICS
 from ms_lab.evaluation.report.summary import ROWS, GroupSummary, summarise
+from tests.ms_core.bench_outcomes import columns_of, found, outcome
 
 WRONG = found(identity=False)
 

@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from live_tensors import LiveTensors, fused
-from sdxl import released_shapes
 from torch import nn
 
 from benchmarks.random_sdxl import FULL, sdxl_parts
@@ -20,6 +18,8 @@ from ms_core.device.memory import Job, ModelSizes, Precision, estimate_memory
 from ms_core.method.attention_data import ATTENTION_DATA, AttentionData, SubjectBatch
 from ms_core.method.checkpoint import load_official_adapter
 from ms_core.sampling.pipeline import ModelParts, MSDiffusionPipeline
+from tests.ms_core.live_tensors import LiveTensors, fused
+from tests.support.sdxl import released_shapes
 
 BF16 = torch.bfloat16
 META = torch.device("meta")

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import Hub as Repositories
-from hub_server import HubServer, use_hub
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
 from ms_core.errors import DownloadError
 from ms_core.model_dir.provision.hub import Hub, HubFile, Part, Wanted
 from ms_core.model_dir.provision.transfer import partial_path
+from tests.support.hub_server import Hub as Repositories
+from tests.support.hub_server import HubServer, use_hub
 
 REPOSITORY = "someone/model"
 WEIGHTS = random.Random(1).randbytes(300_000)

@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from random_scorer import random_scorer
-from sdxl import sdxl_unet
 
 from ms_core.config import CARD_FILE, SCORER_FILE, ModelCard, ResamplerConfig
 from ms_core.method.adapter import MSAdapter
@@ -21,6 +19,8 @@ from ms_core.model_dir.inspection import Finding, Level, inspect_model
 from ms_core.model_dir.inspection.adapter import expected_shapes
 from ms_core.model_dir.inspection.headers import TensorHeader
 from ms_core.model_dir.inventory import write_inventory
+from tests.support.random_scorer import random_scorer
+from tests.support.sdxl import sdxl_unet
 
 MINI = Path(__file__).parents[2] / "models" / "mini"
 

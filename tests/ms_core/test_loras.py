@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 import torch
-from lora_files import (
+from safetensors.torch import load_file, save_file
+
+from benchmarks.random_sdxl import TINY, sdxl_parts
+from ms_core.config import Preset, PresetLora
+from ms_core.errors import BatchMismatchError, UnfitLoraError, UnknownNameError
+from ms_core.sampling.loras import NO_LORAS, LoraLibrary
+from ms_core.sampling.pipeline import MSDiffusionPipeline
+from ms_core.spec import Box, GenerationSpec, Lora, Subject
+from ms_core.spec.resolve import resolve
+from ms_lab.parity import load_parity_pipeline
+from tests.ms_core.lora_files import (
     TEXT,
     UNET,
     Layer,
@@ -22,17 +32,7 @@ from lora_files import (
     write_old_diffusers,
     write_peft,
 )
-from safetensors.torch import load_file, save_file
-from two_memories import DEVICE, TwoMemories
-
-from benchmarks.random_sdxl import TINY, sdxl_parts
-from ms_core.config import Preset, PresetLora
-from ms_core.errors import BatchMismatchError, UnfitLoraError, UnknownNameError
-from ms_core.sampling.loras import NO_LORAS, LoraLibrary
-from ms_core.sampling.pipeline import MSDiffusionPipeline
-from ms_core.spec import Box, GenerationSpec, Lora, Subject
-from ms_core.spec.resolve import resolve
-from ms_lab.parity import load_parity_pipeline
+from tests.support.two_memories import DEVICE, TwoMemories
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 STEPS = 2

@@ -12,7 +12,6 @@ import torch
 from peft import LoraConfig
 from safetensors.torch import save_file
 from torch import nn
-from two_memories import DEVICE, TwoMemories
 
 from benchmarks.random_sdxl import TINY, sdxl_parts
 from ms_core.config import LORAS
@@ -23,6 +22,7 @@ from ms_core.errors import InsufficientMemoryError
 from ms_core.sampling.parts import model_parts
 from ms_core.sampling.pipeline import ModelParts, MSDiffusionPipeline
 from ms_core.spec import AutoLayout, Box, GenerationSpec, Lora, StartPicture, Subject
+from tests.support.two_memories import DEVICE, TwoMemories
 
 STEPS = 2
 WEIGHTS: tuple[Part, ...] = tuple(part for part in PARTS if part != "controlnets")

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from two_memories import DEVICE
 
 from benchmarks.random_sdxl import TINY, sdxl_parts
 from ms_core.conditions.bounded_cache import BoundedCache
@@ -19,6 +18,7 @@ from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError
 from ms_core.sampling.events import Finished, Progress
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import Box, GenerationSpec, Subject
+from tests.support.two_memories import DEVICE
 
 STEPS = 3
 NO_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")

@@ -11,13 +11,13 @@ import torch
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
-from plain_sdxl import diffusers_scheduler, our_latents, plain_latents, plain_sdxl, silent_spec, size_of
 
 from ms_core.errors import InvalidInputError, UnsupportedSchedulerError
 from ms_core.sampling.events import Progress
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.sampling.schedulers import Schedule, make_scheduler
 from ms_core.spec import MAX_STEPS, SCHEDULERS, TIMESTEP_SPACINGS, StartPicture
+from tests.support.plain_sdxl import diffusers_scheduler, our_latents, plain_latents, plain_sdxl, silent_spec, size_of
 
 CPU = torch.device("cpu")
 MINI = Path(__file__).parents[2] / "models" / "mini"

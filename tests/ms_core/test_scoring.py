@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from random_scorer import SIZES, add_scorer, random_scorer, scored_copy
 from safetensors.torch import save_file
 
 from ms_core.config import SCORER_FILE, Calibration, ModelCard
@@ -20,6 +19,7 @@ from ms_core.sampling.redraws import PASSING
 from ms_core.scoring import Question, Scorer
 from ms_core.scoring.views import REACH, Window, picture_view, reference_view, to_planes
 from ms_core.spec import Box, GenerationSpec, Subject, derived_seed
+from tests.support.random_scorer import SIZES, add_scorer, random_scorer, scored_copy
 
 SIDE = 48
 LEFT, RIGHT = Box(0.05, 0.3, 0.45, 0.8), Box(0.5, 0.2, 0.95, 0.9)

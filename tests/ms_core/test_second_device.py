@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parent.parent / "pictures_on_second_device.py"
+ROOT = Path(__file__).parents[2]
+PROGRAM = "tests.support.pictures_on_second_device"
 
 
 @pytest.fixture(scope="module")
 def differences() -> dict[str, float]:
     """Largest difference of the final latents to the CPU's, by case; in a process of its own, see ``second_device``."""
-    result = subprocess.run([sys.executable, PROGRAM], check=True, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-m", PROGRAM], cwd=ROOT, check=True, capture_output=True, text=True)
     return json.loads(result.stdout.splitlines()[-1])
 
 

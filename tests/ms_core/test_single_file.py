@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from single_file_checkpoint import single_file_tensors, write_single_file
 
 from ms_core.errors import CheckpointError, ModelNotFoundError
 from ms_core.model_dir.provision.single_file import SCHEDULER_CONFIG
 from ms_core.model_dir.provision.single_file import write_single_file as convert
+from tests.support.single_file_checkpoint import single_file_tensors, write_single_file
 
 WEIGHTS = (
     "unet/diffusion_pytorch_model.safetensors",

@@ -13,13 +13,22 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl_inpain
     StableDiffusionXLInpaintPipeline,
 )
 from PIL import Image
-from plain_sdxl import HEIGHT, WIDTH, diffusers_scheduler, our_latents, plain_latents, plain_sdxl, silent_spec, size_of
 
 from ms_core.errors import BatchMismatchError, InvalidInputError, LayoutError
 from ms_core.sampling.events import Progress
 from ms_core.sampling.latents import encode_picture
 from ms_core.sampling.starts import redraw_weights
 from ms_core.spec import SCHEDULERS, AutoLayout, Box, GenerationSpec, StartPicture, Subject
+from tests.support.plain_sdxl import (
+    HEIGHT,
+    WIDTH,
+    diffusers_scheduler,
+    our_latents,
+    plain_latents,
+    plain_sdxl,
+    silent_spec,
+    size_of,
+)
 
 # Both lie on whole cells of the latents, so that diffusers' mask in pixels says the same.
 CELLS = (slice(2, 6), slice(3, 8))

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from hub_server import Hub, HubServer, Request
 from huggingface_hub.errors import HfHubHTTPError
 
 from ms_core.errors import DownloadError
 from ms_core.model_dir.provision import transfer
 from ms_core.model_dir.provision.transfer import Blob, fetch_blob, partial_path
+from tests.support.hub_server import Hub, HubServer, Request
 
 DATA = random.Random(0).randbytes(1_000_003)
 SHA256 = hashlib.sha256(DATA).hexdigest()

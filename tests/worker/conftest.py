@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from flat_runtime import FlatRuntime
-from job_helpers import Desk
-from job_keys import Ledger
 
 from ms_jobs.records import WorkerRecord, WorkerState
+from tests.support.job_helpers import Desk
+from tests.support.job_keys import Ledger
+from tests.worker.flat_runtime import FlatRuntime
 from worker.job_run import WorkerContext
 from worker.pulse import Pulse
 

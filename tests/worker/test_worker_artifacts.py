@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from job_helpers import picture_png
 
 from ms_core.errors import (
     AttemptOverError,
@@ -26,6 +25,7 @@ from ms_jobs import files as files_module
 from ms_jobs.artifacts import ArtifactStore, Manifest
 from ms_jobs.records import JobWarning, StoredImage, new_job_id
 from ms_jobs.stored_request import StoredRequest, StoredSubject
+from tests.support.job_helpers import picture_png
 
 RED, BLUE = picture_png((255, 0, 0)), picture_png((0, 0, 255))
 PNG = b"png bytes"

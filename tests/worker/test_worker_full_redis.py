@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from job_helpers import Desk, wait_until
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from ms_jobs.connection import passes, patient_client
 from ms_jobs.job_store import JobStore
 from ms_jobs.outcomes import CancelOutcome
 from ms_jobs.records import JobState, WorkerRecord, WorkerState
+from tests.support.job_helpers import Desk, wait_until
 from worker.config import WorkerSettings
 from worker.housekeeper import Housekeeper
 from worker.redis_server import RedisServer

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from job_helpers import Desk
 from redis import Redis
 
 from ms_jobs.connection import brisk_client
@@ -16,6 +15,7 @@ from ms_jobs.keys import JobKey
 from ms_jobs.lease import Lease
 from ms_jobs.outcomes import Gone
 from ms_jobs.records import JobState
+from tests.support.job_helpers import Desk
 from worker.config import WorkerSettings
 from worker.housekeeper import FILES_AGE_S, Housekeeper
 

@@ -16,11 +16,11 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from job_keys import DIED, LIFETIME_S, Ledger
 from redis import Redis
 
 from ms_jobs.outcomes import CancelOutcome, CreateOutcome, Gone, ProgressReply, Requeue
 from ms_jobs.records import MAX_ATTEMPTS, JobRecord, JobState, StoredImage, new_job_id
+from tests.support.job_keys import DIED, LIFETIME_S, Ledger
 
 QUEUED, RUNNING, SUCCEEDED = JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED
 CANCELED, EXPIRED, FAILED = JobState.CANCELED, JobState.EXPIRED, JobState.FAILED

@@ -7,14 +7,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from flat_runtime import FlatRuntime
-from job_helpers import Desk
-from job_keys import DIED, LIFETIME_S, Ledger
 from redis import Redis
 
 from ms_jobs.job_store import PROGRESS_ENTRIES
 from ms_jobs.outcomes import Gone, Requeue
 from ms_jobs.records import JobState, JobWarning, PictureScore, StoredImage, SubjectScore, new_job_id
+from tests.support.job_helpers import Desk
+from tests.support.job_keys import DIED, LIFETIME_S, Ledger
+from tests.worker.flat_runtime import FlatRuntime
 from worker import jobs
 from worker.job_run import WorkerContext
 from worker.redis_server import RedisServer

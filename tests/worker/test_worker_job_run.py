@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flat_runtime import CUT, STEPS, FlatRuntime, raising
-from job_helpers import Desk, picture_sha256
 from PIL import Image
 
 from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError
@@ -19,6 +17,8 @@ from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import Requeue
 from ms_jobs.records import JobError, JobRecord, JobState, JobWarning, StoredImage
 from ms_jobs.stored_request import StoredSubject
+from tests.support.job_helpers import Desk, picture_sha256
+from tests.worker.flat_runtime import CUT, STEPS, FlatRuntime, raising
 from worker.job_run import JobRun, WorkerContext
 from worker.png_recipe import read_recipe
 

@@ -5,7 +5,6 @@ import threading
 from typing import Any
 
 import pytest
-from job_keys import DIED, LIFETIME_S, Ledger
 from redis import Redis
 
 from ms_jobs.job_store import GONE_MARK_TTL_S, PROGRESS_ENTRIES, JobStore
@@ -22,6 +21,7 @@ from ms_jobs.records import (
     new_job_id,
 )
 from ms_jobs.registry import Registry
+from tests.support.job_keys import DIED, LIFETIME_S, Ledger
 
 QUEUED, RUNNING, SUCCEEDED, FAILED = JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED, JobState.FAILED
 CANCELED, EXPIRED = JobState.CANCELED, JobState.EXPIRED

@@ -6,13 +6,13 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from flat_runtime import FlatRuntime
-from job_helpers import Desk
 from PIL import Image
 
 from ms_core.spec import GenerationSpec
 from ms_jobs.keys import JobKey
 from ms_jobs.records import JobState
+from tests.support.job_helpers import Desk
+from tests.worker.flat_runtime import FlatRuntime
 from worker import live_previews
 from worker.job_run import JobRun, Picture, Report, WorkerContext
 from worker.live_previews import MAX_PREVIEW_BYTES, LivePreviews

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from job_helpers import wait_until
 from pydantic import BaseModel
 from structlog.contextvars import bound_contextvars
 
 from ms_core.errors import DeviceOutOfMemoryError, PhraseNotFoundError, StartupError
+from tests.support.job_helpers import wait_until
 from worker.log_files import roll
 from worker.logs import LogSettings, error_fields, formatter, logging_config
 from worker.process import Command, ManagedProcess

@@ -3,11 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from job_helpers import Desk
 
 from ms_core.config import ModelCard
 from ms_core.device.devices import DeviceMemory
 from ms_jobs.records import WorkerState
+from tests.support.job_helpers import Desk
 from worker.config import SETUP_FAILED_EXIT_CODE
 from worker.main import main
 

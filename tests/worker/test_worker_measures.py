@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from job_helpers import Desk
 from redis import Redis
 
 from ms_jobs.job_store import JobStore
 from ms_jobs.measures import BUCKETS, UNBOUNDED, Histogram, Measures
 from ms_jobs.outcomes import Gone, Requeue
 from ms_jobs.records import JobError, JobState
+from tests.support.job_helpers import Desk
 
 ERROR = JobError(code="worker_died", detail="It died.")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from job_helpers import Desk
 
 from ms_jobs.pace import REMEMBERED_JOBS, Estimates, Pace, Shape
 from ms_jobs.stored_request import StoredStart
+from tests.support.job_helpers import Desk
 
 FULL = {"height": 1024, "width": 512, "num_inference_steps": 20, "guidance_scale": 5.0}
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from job_helpers import picture_png
 from PIL import Image
 
+from tests.support.job_helpers import picture_png
 from worker.png_recipe import png_with_recipe, read_recipe
 
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from job_helpers import wait_until
 
+from tests.support.job_helpers import wait_until
 from worker.process import Command, ManagedProcess
 
 FOREVER = "import time; time.sleep(600)"

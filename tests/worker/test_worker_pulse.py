@@ -3,10 +3,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from job_helpers import wait_until
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ms_jobs.records import JobError, WorkerRecord, WorkerState
+from tests.support.job_helpers import wait_until
 from worker.phase_clock import PhaseClock
 from worker.pulse import Pulse
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from job_helpers import Desk
 
 from ms_core.errors import AttemptOverError
 from ms_jobs.artifacts import Manifest
 from ms_jobs.keys import JobKey
 from ms_jobs.records import JobState, StoredImage
+from tests.support.job_helpers import Desk
 from worker.recovery import Recovery
 
 QUEUED, RUNNING = JobState.QUEUED, JobState.RUNNING

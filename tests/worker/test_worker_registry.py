@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-from job_helpers import Desk
-
 from ms_core.config import ModelCard, Preset
 from ms_jobs.records import WorkerRecord, WorkerState
+from tests.support.job_helpers import Desk
 
 
 def worker_record(desk: Desk, name: str = "w1") -> WorkerRecord:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from flat_runtime import FlatRuntime, raising
-from job_helpers import Desk
 from rq import Callback, Queue
 from rq.job import Job
 from rq.registry import StartedJobRegistry
@@ -15,6 +13,8 @@ from rq.registry import StartedJobRegistry
 from ms_core.errors import DeviceLostError
 from ms_jobs.keys import JobKey
 from ms_jobs.records import GENERATE_JOB, JobState
+from tests.support.job_helpers import Desk
+from tests.worker.flat_runtime import FlatRuntime, raising
 from worker import jobs
 from worker.job_run import WorkerContext
 from worker.rq_worker import DeviceWorker

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from job_helpers import Desk
 from PIL import Image
-from random_scorer import ALWAYS_PASSES, scored_copy
 
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import derived_seed
@@ -19,6 +17,8 @@ from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import Requeue
 from ms_jobs.pace import Shape
 from ms_jobs.records import JobError, JobRecord, JobState
+from tests.support.job_helpers import Desk
+from tests.support.random_scorer import ALWAYS_PASSES, scored_copy
 from worker.job_run import JobRun, WorkerContext
 from worker.png_recipe import read_recipe
 from worker.runtime import PipelineRuntime

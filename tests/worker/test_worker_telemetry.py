@@ -7,8 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from flat_runtime import FlatRuntime, raising
-from job_helpers import Desk
 from redis import Redis
 from structlog.contextvars import get_contextvars
 
@@ -17,6 +15,8 @@ from ms_jobs.keys import JobKey
 from ms_jobs.measures import Measures
 from ms_jobs.pace import Pace, Shape
 from ms_jobs.records import JobRecord, Usage
+from tests.support.job_helpers import Desk
+from tests.worker.flat_runtime import FlatRuntime, raising
 from worker.job_run import JobRun, WorkerContext
 from worker.telemetry import PhaseTimes, Telemetry, UsageProbe, device_usage, open_device, resident_bytes
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from job_helpers import Desk
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ms_jobs.outcomes import Requeue
 from ms_jobs.records import JobState, WorkerRecord, WorkerState
+from tests.support.job_helpers import Desk
 from worker.recovery import Recovery
 from worker.watch import Death, WorkerWatch
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from PIL import Image
 from redis import Redis
-from sample_requests import encoded
 
 from ms_jobs.artifacts import ArtifactStore, Manifest
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import queue_name
 from ms_jobs.records import JobError, JobRecord, JobState, StoredImage
 from ms_jobs.stored_request import StoredRequest
+from tests.support.sample_requests import encoded
 
 PNG = encoded(Image.new("RGB", (16, 8), "red"))
 

@@ -13,7 +13,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import ModuleType
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # PyTorch, transformers 5, accelerate, safetensors, numpy, Pillow and pytest, with what these cannot be imported without.
 THERE = (
     "torch transformers accelerate safetensors numpy pillow pytest iniconfig pluggy packaging pygments tokenizers psutil pyyaml regex"
@@ -52,7 +52,7 @@ def _canonical(name: str) -> str:
 def main() -> int:
     """Import behind the blocker what the script runs."""
     block_the_rest()
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
     import pytest
 
     # First, for pytest wants to be the first that imports its plugins.

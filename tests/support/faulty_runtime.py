@@ -1,7 +1,7 @@
 """The one test pipeline that simulates errors of a CUDA device; everything else of it is the real one.
 
-``MSD_RUNTIME=faulty_runtime:FaultyRuntime`` runs the real pipeline with the model it is given. Words in the prompt choose
-what torch says at the second denoising step:
+``MSD_RUNTIME=tests.support.faulty_runtime:FaultyRuntime`` runs the real pipeline with the model it is given. Words in the
+prompt choose what torch says at the second denoising step:
 
 ===================  =====================================================================
 ``memory-out-once``  that memory ran out, at the first try of a job

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from golden_extras import add_extras
-from golden_model import GOLDEN, write_golden_model
 from PIL import Image
-from second_device import NAME, SecondDevice
 
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import AutoLayout, Box, Control, GenerationSpec, Lora, StartPicture, Subject
+from tests.support.golden_extras import add_extras
+from tests.support.golden_model import GOLDEN, write_golden_model
+from tests.support.second_device import NAME, SecondDevice
 
 MODES = ("24gb", "12gb", "8gb")
 SCHEDULERS = ("ddim", "dpmpp_2m", "euler_ancestral", "heun", "lcm", "unipc")

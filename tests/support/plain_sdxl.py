@@ -8,10 +8,10 @@ from typing import Any
 import diffusers
 import torch
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
-from golden_model import GOLDEN
 
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import Box, GenerationSpec, Subject
+from tests.support.golden_model import GOLDEN
 
 # Written out here once more: which class and which of its numbers a name stands for.
 DIFFUSERS = {

@@ -1,6 +1,6 @@
 """The benchmarks' pipeline that sleeps instead of computing, so that workers start in a moment; it also hangs when told.
 
-``MSD_RUNTIME=hanging_runtime:HangingRuntime``; words in the prompt choose what happens:
+``MSD_RUNTIME=tests.support.hanging_runtime:HangingRuntime``; words in the prompt choose what happens:
 
 =======================  ==============================================================================================
 ``hangs-once``           after the first step a call never returns, as calls of devices do; at the first attempt only

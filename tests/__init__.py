@@ -1,0 +1,1 @@
+"""The tests; what several of their files need is in ``tests.support``."""
