@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support.paths import GOLDEN
+
 # Tests send Ctrl-C to processes of their own; started in the background, pytest would have them ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every machine and run: a test that fails once fails always.
 settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=100)
 settings.load_profile("deterministic")
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

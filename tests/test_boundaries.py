@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.service_processes import ROOT
+from tests.support.paths import ROOT
 
 
 def test_the_layers_hold() -> None:

@@ -17,7 +17,8 @@ from compose_spec import PyCompose
 from redis import Redis
 
 from tests.support.job_helpers import wait_until
-from tests.support.service_processes import ROOT, run_msd
+from tests.support.paths import ROOT
+from tests.support.service_processes import run_msd
 from worker.redis_server import find_redis_binary
 
 

@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.support.service_processes import ROOT
+from tests.support.paths import ROOT
 
 ROOMS = ("app", "worker", "ms_jobs", "ms_core", "ms_lab", "cli")
 # Names of one distribution that are, by design, reached through another.

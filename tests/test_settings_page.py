@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from app.config import Settings
+from tests.support.paths import ROOT
 from worker.config import WorkerSettings
 from worker.logs import LogSettings
 
-PAGE = Path(__file__).parent.parent / "docs" / "guides" / "running.md"
+PAGE = ROOT / "docs" / "guides" / "running.md"
 
 
 def test_every_setting_is_on_the_page() -> None:

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.config import Settings
+from tests.support.paths import ROOT
 
 HEAVY = ("torch", "numpy", "transformers", "diffusers", "safetensors", "accelerate")
 
@@ -39,6 +40,5 @@ def test_the_api_imports_no_heavy_library() -> None:
         "import sys, app.main; app.main.create_app().openapi(); "
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
-    root = Path(__file__).resolve().parents[2]
-    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

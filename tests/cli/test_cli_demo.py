@@ -8,7 +8,8 @@ from PIL import Image, ImageChops
 from cli.demo_picture import COLOURS, PANEL, DrawnSubject, draw_demo
 from ms_lab.mini.sprites import SpritePack
 from tests.support.demo_page import panel
-from tests.support.service_processes import ROOT, run_msd
+from tests.support.paths import ROOT
+from tests.support.service_processes import run_msd
 
 REFERENCES = ROOT / "assets" / "demo"
 BOX = "@0.05,0.35,0.47,0.8"

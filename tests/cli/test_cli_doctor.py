@@ -36,7 +36,8 @@ from cli.checks.trial_child import try_model
 from cli.doctor import _print_finding, doctor
 from ms_core.model_dir.inspection import Finding, Level
 from ms_core.model_dir.inventory import write_inventory
-from tests.support.service_processes import ROOT, free_port, run_msd
+from tests.support.paths import ROOT
+from tests.support.service_processes import free_port, run_msd
 from worker.redis_server import find_redis_binary
 
 MINI = ROOT / "models" / "mini"

@@ -19,8 +19,9 @@ from ms_core.config import ModelCard
 from ms_core.errors import MSDiffusionError
 from ms_core.model_dir.inspection.headers import format_size
 from ms_core.model_dir.inventory import Inventory, check_inventory
-from tests.support.hub_server import ADAPTER, BASE, GOLDEN, HubServer, golden_hub, use_hub
+from tests.support.hub_server import ADAPTER, BASE, HubServer, golden_hub, use_hub
 from tests.support.hub_server import Hub as Repositories
+from tests.support.paths import GOLDEN
 from tests.support.service_processes import environment, msd
 from tests.support.single_file_checkpoint import write_single_file
 

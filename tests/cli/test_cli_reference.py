@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from cli.reference import reference
 from ms_core.conditions.references import ReferencePreprocessor, preview
 from ms_core.config import ModelCard
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 MINI = ROOT / "models" / "mini"
 TOMATO = ROOT / "assets" / "demo" / "tomato.png"
 

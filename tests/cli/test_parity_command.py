@@ -9,8 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from cli.parity import parity
-
-GOLDEN = Path(__file__).parents[1] / "golden"
+from tests.support.paths import GOLDEN
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ import redis
 
 from ms_jobs.job_store import JobStore
 from ms_jobs.records import JobRecord, JobState
+from tests.support.paths import ROOT
 from worker.redis_server import find_redis_binary
 
-ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120.0
 
 # Quick on the tiny model: a small picture, two steps.

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.service_processes import ROOT
+from tests.support.paths import ROOT
 
 
 def measure_service(figure: str, folder: Path) -> Path:

@@ -12,7 +12,8 @@ from PIL import Image, ImageChops
 from ms_core.config import ModelCard
 from tests.support.demo_page import panel
 from tests.support.job_helpers import wait_until
-from tests.support.service_processes import ROOT, environment, msd, processes_of, run_msd
+from tests.support.paths import ROOT
+from tests.support.service_processes import environment, msd, processes_of, run_msd
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -20,11 +19,11 @@ from ms_jobs import job_store
 from ms_jobs.attempt_folders import AttemptFolders
 from tests.faults import simulation
 from tests.faults.simulation import Violation, simulate
+from tests.support.paths import ROOT
 
 FIXED_SEEDS = 500
 RANDOM_SEEDS = 10_000
 PROCESSES = 2
-ROOT = Path(__file__).parents[2]
 
 
 def test_no_schedule_breaks_a_promise(redis_url: str, request: pytest.FixtureRequest) -> None:

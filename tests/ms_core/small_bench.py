@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -17,8 +16,6 @@ from ms_lab.evaluation.questions.packs import BenchPack
 from ms_lab.evaluation.questions.scenes import BenchScene, candidate_picture, draw_bench
 from ms_lab.mini.backgrounds import BACKGROUNDS
 from ms_lab.mini.painting import cut_centre, opaque_box, paint_backdrop
-
-ASSETS = Path(__file__).parents[2] / "assets"
 
 
 def draw_few(pack: BenchPack, counts: Mapping[str, int]) -> list[BenchScene]:

@@ -25,7 +25,8 @@ from ms_core.method.attention_data import TEXT_TOKENS
 from ms_core.sampling.controls import MAX_KEPT, ControlNets, load_controlnet
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import Control, StartPicture, Subject
-from tests.support.golden_model import GOLDEN, write_golden_model
+from tests.support.golden_model import write_golden_model
+from tests.support.paths import GOLDEN, ROOT
 from tests.support.plain_sdxl import (
     HEIGHT,
     WIDTH,
@@ -37,7 +38,6 @@ from tests.support.plain_sdxl import (
     size_of,
 )
 
-ROOT = Path(__file__).parents[2]
 NAMES = ("depth", "edges", "pose")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

@@ -14,8 +14,9 @@ from ms_core.errors import DownloadError, ModelTargetError
 from ms_core.model_dir.provision.download import DownloadRequest, check_rooms, fetch_configs, fetch_model, plan_download
 from ms_core.model_dir.provision.hub import Hub
 from ms_core.model_dir.provision.repositories import EXTRAS, presets_of
-from tests.support.hub_server import ADAPTER, BASE, GOLDEN, WHOLE_CLIP, HubServer, golden_hub, use_hub
+from tests.support.hub_server import ADAPTER, BASE, WHOLE_CLIP, HubServer, golden_hub, use_hub
 from tests.support.hub_server import Hub as Repositories
+from tests.support.paths import GOLDEN
 
 OTHER_DISK = Path("/dev/shm")
 

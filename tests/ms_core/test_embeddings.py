@@ -17,8 +17,8 @@ from ms_core.errors import CheckpointError
 from ms_core.model_dir.loading import load_sdxl
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import AutoLayout, GenerationSpec, Subject, find_phrases
+from tests.support.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 WIDTHS = {"clip_l": 24, "clip_g": 40}
 # How many vectors each word has.
 WORDS = {"My-Style": 3, "zebrafur": 1, "style": 2, "c++ (old)": 2}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,8 +23,7 @@ from ms_lab.evaluation.questions.candidates import (
 )
 from ms_lab.evaluation.questions.packs import BenchPack
 from ms_lab.evaluation.questions.visibility import VISIBLE_DIFFERENCE, Look
-
-ASSETS = Path(__file__).parents[2] / "assets"
+from tests.support.paths import ASSETS
 
 
 @pytest.fixture(scope="module")

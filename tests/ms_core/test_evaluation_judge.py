@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +14,9 @@ from ms_lab.mini.painting import LIGHTS, PLAIN, TREATMENTS, light, paint_backdro
 from ms_lab.mini.scenes import Placement
 from ms_lab.mini.sprites import SpritePack
 from tests.ms_core.judged_scenes import SIZE, compose, with_place, without_subject
+from tests.support.paths import ASSETS
 
-PACK = Path(__file__).parents[2] / "assets" / "smoke-sprites.zip"
+PACK = ASSETS / "smoke-sprites.zip"
 SOFT = ImageFilter.GaussianBlur(2.0)
 
 

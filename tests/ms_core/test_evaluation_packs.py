@@ -23,8 +23,8 @@ from ms_lab.evaluation.questions.packs import (
 from ms_lab.mini.artwork import HELD_OUT_SET, Concepts, IconSet, held_out_concepts
 from ms_lab.mini.index import load_index
 from ms_lab.mini.sprites import Sprite, SpritePack
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "assets"
 
 

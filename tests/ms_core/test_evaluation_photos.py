@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,8 +26,8 @@ from ms_lab.evaluation.questions.scenes import BenchScene
 from ms_lab.evaluation.run.making import Maker
 from ms_lab.mini.painting import paint_backdrop
 from ms_lab.mini.sprites import SpritePack
+from tests.support.paths import ASSETS
 
-ASSETS = Path(__file__).parents[2] / "assets"
 CARD = replace(ModelCard(name="painter"), defaults=replace(ModelCard(name="painter").defaults, height=128, width=128))
 
 

@@ -7,7 +7,6 @@ import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,8 +38,8 @@ from ms_lab.mini.painting import (
     paint_backdrop,
 )
 from ms_lab.mini.scenes import PLACE
+from tests.support.paths import ASSETS
 
-ASSETS = Path(__file__).parents[2] / "assets"
 # Whoever has to change this line raises BENCH_VERSION: numbers measured before are void.
 FINGERPRINT = "a6af1d91d879fdfae1ecf06a22a334cb223d66f93aa3361f9ebedfda7200bf9d"
 

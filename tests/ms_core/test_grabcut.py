@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,8 +10,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ms_core.conditions.grabcut import MAX_SIDE, find_subject
+from tests.support.paths import ASSETS
 
-DEMO = Path(__file__).parents[2] / "assets" / "demo"
+DEMO = ASSETS / "demo"
 SIZE = (240, 200)
 
 

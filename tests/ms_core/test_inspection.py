@@ -19,10 +19,9 @@ from ms_core.model_dir.inspection import Finding, Level, inspect_model
 from ms_core.model_dir.inspection.adapter import expected_shapes
 from ms_core.model_dir.inspection.headers import TensorHeader
 from ms_core.model_dir.inventory import write_inventory
+from tests.support.paths import GOLDEN, MINI
 from tests.support.random_scorer import random_scorer
 from tests.support.sdxl import sdxl_unet
-
-MINI = Path(__file__).parents[2] / "models" / "mini"
 
 UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 VAE_WEIGHTS = "vae/diffusion_pytorch_model.safetensors"
@@ -516,10 +515,9 @@ def write_full_size(directory: Path) -> None:
         CLIPVisionModelWithProjection,
     )
 
-    golden = Path(__file__).parents[1] / "golden"
-    shutil.copytree(golden / "tiny-sdxl", directory, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
+    shutil.copytree(GOLDEN / "tiny-sdxl", directory, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
     shutil.copytree(
-        golden / "image_encoder", directory / "image_encoder", ignore=shutil.ignore_patterns("*.safetensors")
+        GOLDEN / "image_encoder", directory / "image_encoder", ignore=shutil.ignore_patterns("*.safetensors")
     )
     first = CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, vocab_size=49408)
     second = CLIPTextConfig(

@@ -16,8 +16,7 @@ from ms_core.config import CARD_FILE, WEIGHTS_FILE
 from ms_core.errors import CheckpointError, ModelError, ModelNotFoundError, WrongImageEncoderError
 from ms_core.model_dir.loading import INDEX_FILE, load_sdxl
 from ms_core.sampling.pipeline import MSDiffusionPipeline
-
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
 
 
 @pytest.fixture

@@ -32,9 +32,9 @@ from tests.ms_core.lora_files import (
     write_old_diffusers,
     write_peft,
 )
+from tests.support.paths import GOLDEN
 from tests.support.two_memories import DEVICE, TwoMemories
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 STEPS = 2
 PARTS = ("unet", "text_encoder", "text_encoder_2")
 TOLERANCE = {"atol": 2e-5, "rtol": 0.0}

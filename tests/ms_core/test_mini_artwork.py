@@ -20,8 +20,7 @@ from ms_lab.mini.artwork import (
 )
 from ms_lab.mini.index import load_index
 from ms_lab.mini.sprites import Sprite, SpritePack
-
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +12,8 @@ from hypothesis import strategies as st
 from ms_lab.mini.painting import PLAIN
 from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneDrawer, SceneOdds, largest_overlap
 from ms_lab.mini.sprites import SpritePack
+from tests.support.paths import ASSETS
 
-ASSETS = Path(__file__).parents[2] / "assets"
 ALWAYS = replace(SceneOdds(), extreme=1.0, overlap=1.0, twins=1.0, scene_subject=1.0, treatment=1.0, variation=1.0)
 
 

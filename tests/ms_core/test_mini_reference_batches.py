@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -13,8 +11,7 @@ from ms_lab.mini.batches import Share, load_batches
 from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneOdds
 from ms_lab.mini.reference_batches import POINT, POINTS, ReferenceStream, to_points
 from ms_lab.mini.sprites import SpritePack
-
-ASSETS = Path(__file__).parents[2] / "assets"
+from tests.support.paths import ASSETS
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,8 +31,7 @@ from ms_lab.mini.painting import (
 from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneDrawer, SceneOdds
 from ms_lab.mini.scenes import IN_THIS_PLACE, PLACE, Scene, SceneComposer, caption_of
 from ms_lab.mini.sprites import SpritePack
-
-ASSETS = Path(__file__).parents[2] / "assets"
+from tests.support.paths import ASSETS
 
 
 @pytest.fixture(scope="module")

@@ -25,9 +25,9 @@ from ms_lab.mini.own_artwork import (
 )
 from ms_lab.mini.sprites import Sprite, SpritePack
 from ms_lab.training.mini import load_artwork
+from tests.support.paths import ASSETS
 
 THINGS = ("teapot", "cat", "lamp", "boot", "kettle", "drum", "pear", "anchor", "violin", "snail", "tractor", "glove")
-ASSETS = Path(__file__).parents[2] / "assets"
 
 
 def cutout(number: int, side: int = 64) -> Image.Image:

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from ms_core.errors import CheckpointError, ModelNotFoundError
 from ms_lab.parity import CaseResult, run_parity
+from tests.support.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 CASE_NAMES = sorted(path.stem for path in (GOLDEN / "cases").glob("*.json"))
 TOLERANCE = 1e-3
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ import pytest
 from ms_core.spec import find_phrases
 from ms_lab.mini.index import load_index
 from ms_lab.mini.sprites import SpritePack
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PACK = ROOT / "assets" / "photo-sprites.zip"
 OPEN_LICENCES = {"CC0-1.0", "LicenseRef-public-domain", "CC-BY-2.0", "CC-BY-SA-4.0"}
 

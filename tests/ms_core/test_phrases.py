@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +9,8 @@ from transformers import CLIPTokenizer
 
 from ms_core.conditions.phrases import cut_text, token_spans
 from ms_core.spec import find_phrases
+from tests.support.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 TOKENIZER = CLIPTokenizer.from_pretrained(GOLDEN / "tiny-sdxl" / "tokenizer")
 
 

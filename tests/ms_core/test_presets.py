@@ -15,8 +15,9 @@ from ms_core.model_dir.provision.sources import sdxl_card
 from ms_core.sampling.schedulers import make_scheduler
 from ms_core.spec import Box, GenerationSpec, Lora, Subject
 from ms_core.spec.resolve import resolve
+from tests.support.paths import GOLDEN
 
-SCHEDULER = Path(__file__).parents[1] / "golden" / "tiny-sdxl" / "scheduler" / "scheduler_config.json"
+SCHEDULER = GOLDEN / "tiny-sdxl" / "scheduler" / "scheduler_config.json"
 CARD = replace(sdxl_card(), presets=SDXL_PRESETS)
 SPEC = GenerationSpec("a cat", (Subject("cat", Image.new("RGB", (4, 4)), Box(0.0, 0.0, 1.0, 1.0)),))
 

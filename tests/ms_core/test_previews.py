@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +19,8 @@ from ms_core.sampling.events import Finished, Progress
 from ms_core.sampling.pipeline import ModelParts, MSDiffusionPipeline
 from ms_core.sampling.previews import LONGEST_SIDE, MAX_BYTES, draw_latents, preview_webp
 from ms_core.spec import Box, GenerationSpec, Subject
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 MINI = ROOT / "models" / "mini"
 STEPS = 8
 

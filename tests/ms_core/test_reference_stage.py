@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -15,8 +13,7 @@ from ms_lab.mini.reference_batches import POINTS, ReferenceStream
 from ms_lab.mini.sprites import SpritePack
 from ms_lab.training.reference_stage import CELLS, ReferenceReading, ReferenceStage, cell_values, normalise_references
 from ms_lab.training.text import encode_phrases
-
-ASSETS = Path(__file__).parents[2] / "assets"
+from tests.support.paths import ASSETS
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,10 +16,10 @@ from ms_core.sampling.events import Progress
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.sampling.schedulers import Schedule, make_scheduler
 from ms_core.spec import MAX_STEPS, SCHEDULERS, TIMESTEP_SPACINGS, StartPicture
+from tests.support.paths import MINI
 from tests.support.plain_sdxl import diffusers_scheduler, our_latents, plain_latents, plain_sdxl, silent_spec, size_of
 
 CPU = torch.device("cpu")
-MINI = Path(__file__).parents[2] / "models" / "mini"
 PLAIN = EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1).config
 ZERO_SNR = DDIMScheduler(
     prediction_type="v_prediction", timestep_spacing="trailing", rescale_betas_zero_snr=True

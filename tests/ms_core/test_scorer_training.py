@@ -40,8 +40,8 @@ from ms_lab.training.scorer.trainer import (
     split_pack,
 )
 from ms_lab.training.team import Team
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 SIDE = SMOKE.sizes.side
 NOTHING = Spoiling(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 

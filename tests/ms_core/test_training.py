@@ -27,8 +27,7 @@ from ms_lab.training.loop import DONE, LOG, WEIGHTS, StageConfig, Trainer, Weigh
 from ms_lab.training.mini import SMOKE, STAGES, MiniTraining, load_artwork, read_log
 from ms_lab.training.text import encode_captions
 from tests.ms_core.mean_colour import MeanColour
-
-ASSETS = Path(__file__).parents[2] / "assets"
+from tests.support.paths import ASSETS
 
 
 @pytest.fixture(scope="module")

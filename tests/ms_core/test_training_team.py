@@ -16,8 +16,7 @@ from ms_lab.mini.sprites import SpritePack
 from ms_lab.training.loop import DONE, StageConfig, Trainer
 from ms_lab.training.team import ALONE, Gradients, Team, run_team
 from tests.ms_core.mean_colour import MeanColour
-
-ASSETS = Path(__file__).parents[2] / "assets"
+from tests.support.paths import ASSETS
 
 
 @pytest.fixture

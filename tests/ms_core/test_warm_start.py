@@ -18,8 +18,8 @@ from ms_lab.mini.sprites import Sprite
 from ms_lab.training.loop import AVERAGE, WEIGHTS
 from ms_lab.training.mini import FULL, SMOKE, MiniTraining, load_artwork
 from ms_lab.training.warm_start import ORIGIN, add_origin, begin_from, gentle, is_continued
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 MINI = ROOT / "models" / "mini"
 
 

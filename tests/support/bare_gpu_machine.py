@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import packages_distributions
-from pathlib import Path
 from types import ModuleType
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
+
 # PyTorch, transformers 5, accelerate, safetensors, numpy, Pillow and pytest, with what these cannot be imported without.
 THERE = (
     "torch transformers accelerate safetensors numpy pillow pytest iniconfig pluggy packaging pygments tokenizers psutil pyyaml regex"

@@ -10,8 +10,8 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from ms_core.config import GenerationDefaults, ModelCard
 from ms_core.method.checkpoint import load_official_adapter, save_adapter
+from tests.support.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 RESAMPLER_HEADS = 4
 DEFAULT_STEPS = 4
 

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from huggingface_hub import constants
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+from tests.support.paths import GOLDEN
 
 BASE = "stabilityai/stable-diffusion-xl-base-1.0"
 VAE = "madebyollin/sdxl-vae-fp16-fix"

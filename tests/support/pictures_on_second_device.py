@@ -14,7 +14,8 @@ from PIL import Image
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import AutoLayout, Box, Control, GenerationSpec, Lora, StartPicture, Subject
 from tests.support.golden_extras import add_extras
-from tests.support.golden_model import GOLDEN, write_golden_model
+from tests.support.golden_model import write_golden_model
+from tests.support.paths import GOLDEN
 from tests.support.second_device import NAME, SecondDevice
 
 MODES = ("24gb", "12gb", "8gb")

@@ -11,7 +11,7 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import
 
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import Box, GenerationSpec, Subject
-from tests.support.golden_model import GOLDEN
+from tests.support.paths import GOLDEN
 
 # Written out here once more: which class and which of its numbers a name stands for.
 DIFFUSERS = {

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ms_core.errors import StartupError
+from tests.support.paths import ROOT
 from worker import devices
 from worker.config import WorkerSettings
 from worker.devices import Device, DeviceLock, find_devices, lock_devices
@@ -137,8 +138,7 @@ sys.stdin.read()
 def holder(folder: Path, *held: Device) -> Iterator[subprocess.Popen[str]]:
     """Another process that has devices until its input ends."""
     argv = [sys.executable, "-c", HOLD, str(folder), *(str(device.uuid) for device in held)]
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "held\n"

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
+from tests.support.paths import ROOT
 from worker.config import STOPPED_LATE_EXIT_CODE
-
-ROOT = Path(__file__).parents[2]
 
 
 def run(is_idle: bool, grace_s: float, then: str) -> subprocess.CompletedProcess[str]:

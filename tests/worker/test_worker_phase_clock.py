@@ -4,13 +4,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
 from worker.phase_clock import PhaseClock
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

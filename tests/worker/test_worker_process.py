@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.job_helpers import wait_until
+from tests.support.paths import ROOT
 from worker.process import Command, ManagedProcess
 
 FOREVER = "import time; time.sleep(600)"
@@ -201,8 +202,7 @@ def test_no_child_outlives_a_killed_parent() -> None:
         "import sys, time; from worker.process import Command, start_process;"
         f"print(start_process(Command('child', [sys.executable, '-c', {FOREVER!r}])).pid, flush=True); time.sleep(600)"
     )
-    root = Path(__file__).parents[2]
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=root) as parent:
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         assert is_running(pid)
