@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tests.support.paths import GOLDEN
+
+if TYPE_CHECKING:
+    from tests.support.job_helpers import Desk
+    from tests.support.job_keys import Ledger
 
 # Tests send Ctrl-C to processes of their own; started in the background, pytest would have them ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -100,3 +106,21 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.start()
     yield server.url
     server.stop()
+
+
+@pytest.fixture
+def desk(redis_url: str, tmp_path: Path) -> Iterator[Desk]:
+    """Queue, jobs and files of a model that this test alone has."""
+    from tests.support.job_helpers import Desk
+
+    desk = Desk.open(redis_url, tmp_path / "data", f"test-{secrets.token_hex(4)}")
+    yield desk
+    desk.client.close()
+
+
+@pytest.fixture
+def ledger(desk: Desk) -> Ledger:
+    """The keys of the desk's jobs in Redis."""
+    from tests.support.job_keys import Ledger
+
+    return Ledger.open(desk.client, desk.model)

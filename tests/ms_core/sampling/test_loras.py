@@ -21,7 +21,7 @@ from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import Box, GenerationSpec, Lora, Subject
 from ms_core.spec.resolve import resolve
 from ms_lab.parity import load_parity_pipeline
-from tests.ms_core.lora_files import (
+from tests.ms_core.sampling.lora_files import (
     TEXT,
     UNET,
     Layer,

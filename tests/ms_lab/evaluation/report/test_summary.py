@@ -12,7 +12,7 @@ from ms_lab.evaluation.report.goals import GOALS, Goal, check_goals
 from ms_lab.evaluation.report.intervals import Estimate
 from ms_lab.evaluation.report.metrics import METRICS
 from ms_lab.evaluation.report.summary import ROWS, GroupSummary, summarise
-from tests.ms_core.bench_outcomes import columns_of, found, outcome
+from tests.ms_lab.evaluation.report.bench_outcomes import columns_of, found, outcome
 
 WRONG = found(identity=False)
 

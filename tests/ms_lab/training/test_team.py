@@ -15,7 +15,7 @@ from ms_lab.mini.random_scenes import PLAIN_SCENES
 from ms_lab.mini.sprites import SpritePack
 from ms_lab.training.loop import DONE, StageConfig, Trainer
 from ms_lab.training.team import ALONE, Gradients, Team, run_team
-from tests.ms_core.mean_colour import MeanColour
+from tests.ms_lab.training.mean_colour import MeanColour
 from tests.support.paths import ASSETS
 
 

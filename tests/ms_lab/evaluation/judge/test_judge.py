@@ -13,7 +13,7 @@ from ms_lab.evaluation.questions.scenes import BenchScene
 from ms_lab.mini.painting import LIGHTS, PLAIN, TREATMENTS, light, paint_backdrop, paint_sprite, turn_hue
 from ms_lab.mini.scenes import Placement
 from ms_lab.mini.sprites import SpritePack
-from tests.ms_core.judged_scenes import SIZE, compose, with_place, without_subject
+from tests.ms_lab.evaluation.judge.judged_scenes import SIZE, compose, with_place, without_subject
 from tests.support.paths import ASSETS
 
 PACK = ASSETS / "smoke-sprites.zip"

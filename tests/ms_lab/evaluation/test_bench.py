@@ -32,7 +32,7 @@ from ms_lab.evaluation.report.summary import summarise
 from ms_lab.evaluation.run.folder import RunFolder
 from ms_lab.evaluation.run.judging import judge_pictures
 from ms_lab.evaluation.run.making import Maker, make_pictures, missing_pictures
-from tests.ms_core.small_bench import Painter, draw_few
+from tests.ms_lab.evaluation.small_bench import Painter, draw_few
 from tests.support.paths import ASSETS
 
 COUNTS = {"headline": 2, "twins": 1, "oblong": 1}
