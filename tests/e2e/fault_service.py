@@ -6,7 +6,6 @@ Its workers sleep instead of computing, so they start in a moment: what is teste
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -25,7 +24,7 @@ from ms_jobs.records import JobRecord, WorkerRecord, WorkerState
 from ms_jobs.registry import Registry
 from tests.support.job_helpers import wait_until
 from tests.support.sample_requests import good_request
-from tests.support.service_processes import environment, free_port, msd
+from tests.support.service_processes import end, environment, free_port, msd
 from tests.support.socket_proxy import SocketProxy
 from worker.config import WorkerSettings
 from worker.redis_server import find_redis_binary
@@ -72,7 +71,7 @@ class FaultService:
         try:
             for process in (*self._workers, self._api, self._redis):
                 if process is not None:
-                    _end(process)
+                    end(process)
             self.proxy.stop()
             self.http.close()
             self.client.close()
@@ -188,14 +187,3 @@ class FaultService:
             return self.http.get("/livez").status_code == 200
         except httpx2.TransportError:
             return False
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    # It may have been stopped by the test.
-    process.send_signal(signal.SIGCONT)
-    process.terminate()
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,26 +16,15 @@ import redis
 
 from ms_jobs.job_store import JobStore
 from ms_jobs.records import JobRecord, JobState
+from tests.support.job_helpers import wait_until
 from tests.support.paths import ROOT
+from tests.support.service_processes import end, free_port
 from worker.redis_server import find_redis_binary
-
-PATIENCE_S = 120.0
 
 # Quick on the tiny model: a small picture, two steps.
 QUICK = {"width": 64, "height": 64, "num_inference_steps": 2}
 # Long enough to be met while it runs.
 LONG = {"width": 512, "height": 512, "num_inference_steps": 150}
-
-
-def wait_until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
-    """Ask again and again until ``condition`` gives something true, and return that."""
-    deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
-        result = condition()
-        if result:
-            return result
-        time.sleep(0.05)
-    raise AssertionError(f"waited {patience_s:g} s in vain for {what}")
 
 
 class HttpService:
@@ -49,7 +36,7 @@ class HttpService:
         self._folder = folder
         self._model = model
         self._socket = folder / "redis.sock"
-        self._port = _free_port()
+        self._port = free_port()
         self._exit = ExitStack()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.url = f"http://127.0.0.1:{self._port}"
@@ -156,7 +143,7 @@ class HttpService:
         names = [*(self._processes.keys() - {"api", "redis"}), "api", "redis"]
         for name in names:
             if name in self._processes:
-                _end(self._processes[name])
+                end(self._processes[name])
         self._exit.close()
 
     def _start(self, command: str, *options: str, name: str | None = None) -> None:
@@ -174,18 +161,3 @@ class HttpService:
             return self.client.get("/livez").status_code == 200
         except httpx2.TransportError:
             return False
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from cli.client import Job, ServiceClient
-from tests.e2e.http_service import QUICK, HttpService, wait_until
+from tests.e2e.http_service import QUICK, HttpService
+from tests.support.job_helpers import wait_until
 from tests.support.paths import ROOT
 from tests.support.sample_requests import good_request
 

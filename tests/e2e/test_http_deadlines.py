@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.http_service import LONG, QUICK, HttpService, wait_until
+from tests.e2e.http_service import LONG, QUICK, HttpService
+from tests.support.job_helpers import wait_until
 from tests.support.sample_requests import good_request
 
 

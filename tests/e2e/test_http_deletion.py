@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.e2e.http_service import LONG, QUICK, HttpService, wait_until
+from tests.e2e.http_service import LONG, QUICK, HttpService
+from tests.support.job_helpers import wait_until
 from tests.support.sample_requests import good_request, good_subject, picture_uri
 
 

@@ -13,8 +13,9 @@ import pytest
 import redis
 from PIL import Image
 
-from tests.e2e.http_service import LONG, QUICK, HttpService, wait_until
+from tests.e2e.http_service import LONG, QUICK, HttpService
 from tests.support.event_source import ENDS, Event, watch, watched
+from tests.support.job_helpers import wait_until
 from tests.support.sample_requests import good_request
 
 RECONNECTS = 20

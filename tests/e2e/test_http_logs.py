@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.e2e.http_service import QUICK, HttpService, wait_until
+from tests.e2e.http_service import QUICK, HttpService
+from tests.support.job_helpers import wait_until
 from tests.support.sample_requests import good_request, good_subject, picture_uri
 
 REQUEST_ID = "log-test-4711"

@@ -13,7 +13,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.http_service import QUICK, HttpService, wait_until
+from tests.e2e.http_service import QUICK, HttpService
+from tests.support.job_helpers import wait_until
 from tests.support.sample_requests import good_request
 
 # Long enough to look at while it runs, and never waited for.

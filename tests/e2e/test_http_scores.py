@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from ms_core.spec import derived_seed
-from tests.e2e.http_service import LONG, QUICK, HttpService, wait_until
+from tests.e2e.http_service import LONG, QUICK, HttpService
+from tests.support.job_helpers import wait_until
 from tests.support.sample_requests import good_request
 
 

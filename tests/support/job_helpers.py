@@ -21,7 +21,7 @@ from ms_jobs.records import JobRecord, new_job_id
 from ms_jobs.registry import Registry
 from ms_jobs.stored_request import StoredRequest, StoredSubject
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def wait_until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.support.paths import ROOT
 
@@ -49,6 +50,17 @@ def running_msd(*arguments: object, **values: str) -> Iterator[subprocess.Popen[
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
             process.wait(timeout=STOP_PATIENCE_S)
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """Stop a process, even one that the test has made stand still; kill it if it does not end."""
+    process.send_signal(signal.SIGCONT)
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def processes_of(data_dir: Path) -> dict[int, str]:
