@@ -22,7 +22,7 @@ from ms_core.errors import PhraseNotFoundError
 from ms_core.method.adapter import MSAdapter
 from ms_core.method.attention_data import AttentionData, AutoLayoutMaps, SubjectBatch
 from ms_core.method.boxes import fit_boxes
-from ms_core.method.places import Placement, place_warnings
+from ms_core.method.masks import Placement, place_warnings
 from ms_core.spec import GenerationSpec, GenerationWarning, Subject
 from ms_core.spec.resolve import ResolvedSpec
 

@@ -11,60 +11,55 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ms_core.errors import UnknownAttentionDataError
-from ms_core.method.attention_data import ATTENTION_DATA, AttentionData, KeyValue, SubjectMasks, SubjectPlaces
+from ms_core.method.attention_data import ATTENTION_DATA, AttentionData, KeyValue
+from ms_core.method.masks import SubjectMask
 
-# attend(query, key, value, mask): softmax attention; a boolean mask is True where a key may be read, one of numbers is
-# added to the scores.
+# attend(query, key, value, attn_mask): softmax attention; the mask is added to the scores.
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
-def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """PyTorch's fused attention; the fastest forward pass everywhere."""
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None) -> Tensor:
+    """Attend with PyTorch's fused kernel; the fastest forward pass everywhere."""
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
 
 
-def explicit_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """The same by plain products, whose backward pass is far faster on CPUs in bfloat16."""
+def explicit_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None) -> Tensor:
+    """Attend by plain products, whose backward pass is far faster on CPUs in bfloat16."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    if attn_mask is not None:
+        scores = scores + attn_mask
     return scores.softmax(dim=-1) @ value
 
 
 def masked_subject_attention(
-    query: Float[Tensor, "batch heads places head_dim"],
+    query: Float[Tensor, "batch heads cells head_dim"],
     text: KeyValue,
     subjects: KeyValue,
-    places: SubjectPlaces,
+    mask: SubjectMask,
     attend: Attend = fused_attention,
-) -> Float[Tensor, "batch heads places head_dim"]:
-    """Text attention of all rows, plus attention to the subjects in the conditional rows::
+) -> Float[Tensor, "batch heads cells head_dim"]:
+    """Attend to the text in all rows, and add attention to the subjects in the conditional rows::
 
-        out = softmax(Q K_text^T / sqrt(d)) V_text  +  inside * softmax(Q K_subj^T / sqrt(d) + M) s V_subj
+        out = softmax(Q K_text^T / sqrt(d)) V_text  +  c * softmax(Q K_subj^T / sqrt(d) + M) s V_subj
 
-    ``M[q, j]`` is 0 where subject j's box covers place q and minus infinity elsewhere; one softmax runs over the tokens
-    of all subjects, so overlapping subjects share it. ``inside[q]`` is 1 where any box covers q: a place outside every
-    box gets exactly the text attention. The official code lets such places read dummy tokens and then throws the
-    result away, which gives the same.
+    ``M[q, j]`` is 0 where subject j's box covers cell q and minus infinity elsewhere; one softmax runs over the tokens
+    of all subjects, so overlapping subjects share it. ``c[q]`` is 1 where any box covers q: a cell outside every box
+    gets exactly the text attention. The official code lets such cells attend to dummy tokens and discards the result,
+    which gives the same.
 
-    Painted masks and soft edges weigh a place between 0 and 1: ``M[q, j]`` is then the logarithm of the weight, and
-    ``inside[q]`` how much the subjects cover together, so one subject of weight w gives exactly w times its full part.
+    Painted masks and soft edges weigh a cell between 0 and 1: ``M[q, j]`` is then the logarithm of the weight, and
+    ``c[q]`` how much the subjects cover together, so one subject of weight w gives exactly w times its full part.
 
     Args:
         query: of all rows of the batch, unconditional rows first.
         text: keys and values of the prompt, all rows.
         subjects: keys and values of the subjects' tokens, conditional rows only; the scales ``s`` are in the values.
-        places: ``M`` and ``inside`` of the conditional rows.
+        mask: ``M`` and ``c`` of the conditional rows.
         attend: the softmax attention itself.
     """
     text_part = attend(query, text.key, text.value, None)
     num_unconditional = query.shape[0] - subjects.key.shape[0]
-    mask = places.visible if isinstance(places, SubjectMasks) else places.attention_bias
-    subject_part = attend(query[num_unconditional:], subjects.key, subjects.value, mask)
-    if isinstance(places, SubjectMasks):
-        subject_part = subject_part.masked_fill(~places.covered, 0.0)
-    else:
-        subject_part = subject_part * places.coverage
+    subject_part = attend(query[num_unconditional:], subjects.key, subjects.value, mask.attn_mask) * mask.coverage
     return torch.cat([text_part[:num_unconditional], text_part[num_unconditional:] + subject_part])
 
 
@@ -80,7 +75,7 @@ class SubjectProjection(nn.Module):
 class SubjectAttentionProcessor:
     """Cross-attention with subjects, for SDXL's ``attn2`` layers; holds weights, never data of a call.
 
-    It is no module, so that a UNet with an adapter installed keeps exactly its own parameters and state dict.
+    Not a module, so a UNet with an adapter installed keeps exactly its own parameters and state dict.
     """
 
     def __init__(self, layer: str, projection: SubjectProjection, attend: Attend = fused_attention) -> None:
@@ -98,15 +93,15 @@ class SubjectAttentionProcessor:
     def __call__(
         self,
         attn: Any,
-        hidden_states: Float[Tensor, "batch places dim"],
+        hidden_states: Float[Tensor, "batch cells dim"],
         encoder_hidden_states: Float[Tensor, "batch text_tokens cross_dim"] | None = None,
         attention_mask: Tensor | None = None,
         attention_data: AttentionData | None = None,
-    ) -> Float[Tensor, "batch places dim"]:
+    ) -> Float[Tensor, "batch cells dim"]:
         """Attend; called by diffusers' ``Attention.forward``.
 
         Raises:
-            UnknownAttentionDataError: the call brings no attention data, or a text mask, which SDXL has not.
+            UnknownAttentionDataError: the call brings no attention data, or a text mask, which SDXL does not use.
         """
         if attention_data is None or encoder_hidden_states is None or attention_mask is not None:
             raise UnknownAttentionDataError(
@@ -119,20 +114,20 @@ class SubjectAttentionProcessor:
             attended = self.attend(query, text.key, text.value, None)
         else:
             subjects = self._subjects(attn, attention_data)
-            places = attention_data.places(self.layer, query[-num_conditional:], text.key[-num_conditional:])
-            attended = masked_subject_attention(query, text, subjects, places, self.attend)
+            mask = attention_data.mask(self.layer, query[-num_conditional:], text.key[-num_conditional:])
+            attended = masked_subject_attention(query, text, subjects, mask, self.attend)
         out = attn.to_out[0](attended.transpose(1, 2).flatten(2))
         return attn.to_out[1](out)
 
     def project(
         self, attn: Any, encoder_hidden_states: Float[Tensor, "batch text_tokens cross_dim"], data: AttentionData
     ) -> None:
-        """Compute this layer's keys and values into the data's cache, so that later calls do without the weights.
+        """Compute this layer's keys and values into the data's cache, so that later calls need no weights.
 
         Args:
             attn: the attention layer.
-            encoder_hidden_states: the very tensor that the UNet's calls bring.
-            data: that they bring.
+            encoder_hidden_states: the same tensor that the UNet's calls bring.
+            data: attention data of these calls.
         """
         self._text(attn, encoder_hidden_states, data)
         if data.num_conditional > 0:
@@ -143,7 +138,7 @@ class SubjectAttentionProcessor:
             key, value = attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states)
             return KeyValue(_split_heads(key, attn.heads), _split_heads(value, attn.heads))
 
-        return data.keep(f"{self.layer}.text", encoder_hidden_states, compute)
+        return data.cached(f"{self.layer}.text", encoder_hidden_states, compute)
 
     def _subjects(self, attn: Any, data: AttentionData) -> KeyValue:
         def compute() -> KeyValue:
@@ -152,11 +147,11 @@ class SubjectAttentionProcessor:
             key, value = self.projection.to_k(tokens), self.projection.to_v(tokens)
             return KeyValue(_split_heads(key, attn.heads), _split_heads(value * scales.to(value.dtype), attn.heads))
 
-        return data.keep(f"{self.layer}.subjects", data.subjects.tokens, compute)
+        return data.cached(f"{self.layer}.subjects", data.subjects.tokens, compute)
 
 
 class SelfAttentionProcessor:
-    """The processor that was there, for layers that read no per-call data (diffusers hands it to every layer)."""
+    """Wraps a layer's original processor and drops the attention data, which diffusers hands to every layer."""
 
     def __init__(self, original: Callable[..., Tensor]) -> None:
         self.original = original
@@ -169,7 +164,7 @@ class SelfAttentionProcessor:
         attention_mask: Tensor | None = None,
         attention_data: AttentionData | None = None,
     ) -> Tensor:
-        """Attend as before."""
+        """Attend with the original processor."""
         return self.original(
             attn, hidden_states, encoder_hidden_states=encoder_hidden_states, attention_mask=attention_mask
         )

@@ -16,8 +16,15 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ms_core.errors import UnknownAttentionDataError
-from ms_core.method.boxes import attention_grids, boxes_to_masks
-from ms_core.method.places import Placement, union
+from ms_core.method.boxes import attention_grids
+from ms_core.method.masks import (
+    BOXES_ALONE,
+    Placement,
+    SubjectMask,
+    SubjectWeights,
+    layer_weights,
+    subject_weights,
+)
 from ms_core.spec import AutoLayout
 
 ATTENTION_DATA = "attention_data"
@@ -33,54 +40,6 @@ class KeyValue(NamedTuple):
     value: Float[Tensor, "rows heads tokens head_dim"]
 
 
-class SubjectMasks(NamedTuple):
-    """Which subject tokens each place may read.
-
-    Attributes:
-        visible: True where a place may read a token; a place outside every subject sees all, for a softmax over
-            nothing is undefined, and is then silenced by ``covered``.
-        covered: whether a place lies in any subject at all.
-    """
-
-    visible: Bool[Tensor, "rows 1 places tokens"]
-    covered: Bool[Tensor, "rows 1 places 1"]
-
-    @classmethod
-    def from_places(cls, places: Bool[Tensor, "rows places subjects"], num_queries: int) -> SubjectMasks:
-        """Masks from each subject's places; every one of its ``num_queries`` tokens shares them."""
-        covered = places.any(dim=-1, keepdim=True)
-        visible = (places | ~covered).repeat_interleave(num_queries, dim=-1)
-        return cls(visible.unsqueeze(1), covered.unsqueeze(1))
-
-
-class SubjectBias(NamedTuple):
-    """How strongly each place reads the subjects' tokens, where weights between 0 and 1 occur.
-
-    Attributes:
-        attention_bias: logarithm of the subject's weight, minus infinity for none, so that overlapping subjects share
-            a place in proportion; 0 in a place outside every subject, which is then silenced by ``coverage``.
-        coverage: how much of a place the subjects cover together; 1 where one of them covers it wholly.
-    """
-
-    attention_bias: Float[Tensor, "rows 1 places tokens"]
-    coverage: Float[Tensor, "rows 1 places 1"]
-
-    @classmethod
-    def from_weights(
-        cls,
-        weights: Float[Tensor, "rows places subjects"],
-        coverage: Float[Tensor, "rows places 1"],
-        num_queries: int,
-        dtype: torch.dtype,
-    ) -> SubjectBias:
-        """Bias in ``dtype``, that of the queries, from each subject's weights in float32."""
-        bias = weights.log().masked_fill(coverage == 0, 0.0).repeat_interleave(num_queries, dim=-1)
-        return cls(bias.to(dtype).unsqueeze(1), coverage.to(dtype).unsqueeze(1))
-
-
-SubjectPlaces = SubjectMasks | SubjectBias
-
-
 @dataclass(frozen=True, slots=True)
 class SubjectBatch:
     """Subjects of the conditional rows, padded to the largest number in the batch.
@@ -90,14 +49,14 @@ class SubjectBatch:
         boxes: normalised xyxy; four zeros without a layout.
         scales: strength of each subject.
         present: False for padding, and for subjects whose picture is dropped in training.
-        placement: what they ask for beyond their boxes, if anything.
+        placement: what they ask for beyond their boxes.
     """
 
     tokens: Float[Tensor, "rows subjects queries dim"]
     boxes: Float[Tensor, "rows subjects 4"]
     scales: Float[Tensor, "rows subjects"]
     present: Bool[Tensor, "rows subjects"]
-    placement: Placement | None = None
+    placement: Placement = BOXES_ALONE
 
     @classmethod
     def from_rows(
@@ -105,7 +64,7 @@ class SubjectBatch:
         tokens: Sequence[Float[Tensor, "_ queries dim"]],
         boxes: Sequence[Float[Tensor, "_ 4"]],
         scales: Sequence[Float[Tensor, " _"]],
-        placement: Placement | None = None,
+        placement: Placement = BOXES_ALONE,
     ) -> SubjectBatch:
         """Pad rows of different numbers of subjects; at least one row."""
         present = [torch.ones(len(row), dtype=torch.bool, device=row.device) for row in tokens]
@@ -114,7 +73,7 @@ class SubjectBatch:
 
 
 class AutoLayoutMaps:
-    """Places found from the text attention of each layer, averaged over all calls so far (paper appendix; the
+    """Find each subject's cells in the text attention of each layer, averaged over all calls so far (paper appendix; the
     official ``mask_threshold`` and ``start_step``).
     """
 
@@ -128,7 +87,7 @@ class AutoLayoutMaps:
 
         Args:
             layouts: one per conditional row; ``None`` keeps that row's boxes.
-            phrase_spans: half-open token spans, one per row and subject; ``None`` finds no place.
+            phrase_spans: half-open token spans, one per row and subject; ``None`` finds no cell.
             device: of the attention layers.
         """
         num_subjects = max(len(spans) for spans in phrase_spans)
@@ -141,28 +100,28 @@ class AutoLayoutMaps:
         self._span_weights = weights.to(device)
         self._thresholds = torch.tensor(
             [1.0 if layout is None else layout.threshold for layout in layouts], device=device
-        ).view(-1, 1, 1)
+        ).view(-1, 1, 1, 1)
         self._start_steps = torch.tensor(
             [never if layout is None else layout.start_step for layout in layouts], device=device
-        ).view(-1, 1, 1)
+        ).view(-1, 1, 1, 1)
         self._sums: dict[str, Tensor] = {}
         self._calls: dict[str, int] = {}
 
     def update(
         self,
         layer: str,
-        query: Float[Tensor, "rows heads places head_dim"],
+        query: Float[Tensor, "rows heads cells head_dim"],
         text_key: Float[Tensor, "rows heads text_tokens head_dim"],
-        given: Bool[Tensor, "rows places subjects"] | Float[Tensor, "rows places subjects"],
-    ) -> Bool[Tensor, "rows places subjects"] | Float[Tensor, "rows places subjects"]:
-        """Add this call's maps of one layer; each subject's places as of this call, ``given`` until they are found."""
+        given: Float[Tensor, "rows subjects height width"],
+    ) -> Float[Tensor, "rows subjects height width"]:
+        """Add this call's maps of one layer; return the subjects' weights as of this call, ``given`` until they are found."""
         scores = query.float() @ text_key.float().transpose(-1, -2) * query.shape[-1] ** -0.5
         maps = scores.softmax(dim=-1).mean(dim=1) @ self._span_weights
         total = self._sums[layer] + maps if layer in self._sums else maps
         self._sums[layer] = total
         self._calls[layer] = self._calls.get(layer, 0) + 1
-        mean = total / self._calls[layer]
-        low, high = mean.amin(dim=1, keepdim=True), mean.amax(dim=1, keepdim=True)
+        mean = (total / self._calls[layer]).mT.unflatten(-1, given.shape[-2:])
+        low, high = mean.amin(dim=(-2, -1), keepdim=True), mean.amax(dim=(-2, -1), keepdim=True)
         found = (mean - low) / (high - low + 1e-5) > self._thresholds
         return torch.where(self._start_steps <= self._calls[layer], found, given)
 
@@ -180,9 +139,9 @@ class AttentionData:
     subjects: SubjectBatch
     latents_size: tuple[int, int]
     auto_layout: AutoLayoutMaps | None = None
-    _given: dict[int, Tensor] = field(default_factory=dict[int, Tensor], init=False, repr=False)
-    _places: dict[int, SubjectPlaces] = field(default_factory=dict[int, SubjectPlaces], init=False, repr=False)
-    _kept: dict[str, tuple[Tensor, KeyValue]] = field(
+    _weights: dict[int, SubjectWeights] = field(default_factory=dict[int, SubjectWeights], init=False, repr=False)
+    _masks: dict[int, SubjectMask] = field(default_factory=dict[int, SubjectMask], init=False, repr=False)
+    _key_values: dict[str, tuple[Tensor, KeyValue]] = field(
         default_factory=dict[str, tuple[Tensor, KeyValue]], init=False, repr=False
     )
 
@@ -191,62 +150,51 @@ class AttentionData:
         """Rows that see subjects."""
         return self.subjects.tokens.shape[0]
 
-    def places(
+    def mask(
         self,
         layer: str,
-        query: Float[Tensor, "rows heads places head_dim"],
+        query: Float[Tensor, "rows heads cells head_dim"],
         text_key: Float[Tensor, "rows heads text_tokens head_dim"],
-    ) -> SubjectPlaces:
-        """Where one layer's conditional rows read subjects: in boxes and painted masks, or where maps found them."""
-        num_places = query.shape[2]
-        if self.auto_layout is not None:
-            found = self.auto_layout.update(layer, query, text_key, self._given_places(num_places))
-            return self._arrange(self._only_present(found), query.dtype)
-        if num_places not in self._places:
-            self._places[num_places] = self._arrange(self._given_places(num_places), query.dtype)
-        return self._places[num_places]
+    ) -> SubjectMask:
+        """Mask of one layer's conditional rows: from boxes and painted masks, or from what auto layout found.
 
-    def keep(self, name: str, source: Tensor, compute: Callable[[], KeyValue]) -> KeyValue:
-        """``compute()``, or what it gave before for the same ``source``; nothing is kept while gradients flow."""
+        Raises:
+            UnknownAttentionDataError: the latents have no grid of so many cells.
+        """
+        num_cells = query.shape[2]
+        if self.auto_layout is not None:
+            painted = self.auto_layout.update(layer, query, text_key, self._given(num_cells).painted)
+            weights = layer_weights(painted, self.subjects.placement, self.subjects.present)
+            return self._to_mask(weights, query.dtype)
+        if num_cells not in self._masks:
+            self._masks[num_cells] = self._to_mask(self._given(num_cells), query.dtype)
+        return self._masks[num_cells]
+
+    def cached(self, name: str, source: Tensor, compute: Callable[[], KeyValue]) -> KeyValue:
+        """``compute()``, or its earlier result for the same ``source``; nothing is cached while gradients flow."""
         if torch.is_grad_enabled():
             return compute()
-        if name not in self._kept or self._kept[name][0] is not source:
-            self._kept[name] = (source, compute())
-        return self._kept[name][1]
+        if name not in self._key_values or self._key_values[name][0] is not source:
+            self._key_values[name] = (source, compute())
+        return self._key_values[name][1]
 
-    def _arrange(
-        self, places: Bool[Tensor, "rows places subjects"] | Float[Tensor, "rows places subjects"], dtype: torch.dtype
-    ) -> SubjectPlaces:
-        """Soften the edges, hide who stands behind, and put it as attention reads it."""
-        placement, num_queries = self.subjects.placement, self.subjects.tokens.shape[2]
-        if placement is None:
-            return SubjectMasks.from_places(places, num_queries)
-        grid = self._grid(places.shape[1])
-        weights = placement.feather(places.float().transpose(1, 2).reshape(*self.subjects.present.shape, *grid))
-        left = placement.hide(weights).flatten(2).transpose(1, 2)
-        if placement.is_hard(*grid):
-            return SubjectMasks.from_places(left > 0, num_queries)
-        return SubjectBias.from_weights(left, union(weights).flatten(1).unsqueeze(-1), num_queries, dtype)
+    def _given(self, num_cells: int) -> SubjectWeights:
+        """Weights by boxes and painted masks, without auto layout."""
+        if num_cells not in self._weights:
+            batch = self.subjects
+            self._weights[num_cells] = subject_weights(
+                batch.boxes, batch.placement, self._grid(num_cells), batch.present
+            )
+        return self._weights[num_cells]
 
-    def _given_places(
-        self, num_places: int
-    ) -> Bool[Tensor, "rows places subjects"] | Float[Tensor, "rows places subjects"]:
-        """Places by boxes and painted masks alone; weights only if there are such masks."""
-        if num_places not in self._given:
-            places = boxes_to_masks(self.subjects.boxes, *self._grid(num_places))
-            if self.subjects.placement is not None:
-                places = self.subjects.placement.paint(places)
-            self._given[num_places] = self._only_present(places.flatten(2).transpose(1, 2))
-        return self._given[num_places]
+    def _to_mask(self, weights: SubjectWeights, dtype: torch.dtype) -> SubjectMask:
+        return SubjectMask.from_weights(weights, self.subjects.tokens.shape[2], dtype)
 
-    def _only_present(self, places: Tensor) -> Tensor:
-        return places.masked_fill(~self.subjects.present.unsqueeze(1), 0)
-
-    def _grid(self, num_places: int) -> tuple[int, int]:
-        grid = attention_grids(*self.latents_size).get(num_places)
+    def _grid(self, num_cells: int) -> tuple[int, int]:
+        grid = attention_grids(*self.latents_size).get(num_cells)
         if grid is None:
             height, width = self.latents_size
             raise UnknownAttentionDataError(
-                f"The attention data is for latents of {height} x {width}, but a layer has {num_places} places."
+                f"The attention data is for latents of {height} x {width}, but a layer has {num_cells} cells."
             )
         return grid

@@ -16,8 +16,7 @@ from PIL import ImageOps
 from torch import Tensor
 
 from ms_core.conditions.references import opaque
-from ms_core.method.boxes import boxes_to_masks
-from ms_core.method.places import Placement, union
+from ms_core.method.masks import picture_weights, union
 from ms_core.sampling.latents import encode_picture
 from ms_core.sampling.schedulers import Schedule
 from ms_core.spec import Subject
@@ -95,17 +94,13 @@ def find_starts(
 def redraw_weights(
     subjects: Sequence[Subject], redraw: Sequence[int], height: int, width: int
 ) -> Float[Tensor, "1 height width"]:
-    """How much of each cell of the latents may change, 0 to 1: where the attention sees the chosen subjects.
+    """How much of each cell of the latents may change, 0 to 1: as much as attention sees of the chosen subjects.
 
     Args:
         subjects: of one picture, each with a box.
-        redraw: positions of those that are drawn anew; none at all means the whole picture.
+        redraw: positions of the subjects to redraw; none at all means the whole picture.
         height, width: of the latents, in cells.
     """
     if not redraw:
         return torch.ones(1, height, width)
-    boxes = torch.tensor([subject.box.as_tuple() for subject in subjects if subject.box is not None])
-    cells = boxes_to_masks(boxes, height, width).unsqueeze(0)
-    placement = Placement.from_rows([subjects], cells.device)
-    weights = cells.float() if placement is None else placement.hide(placement.feather(placement.paint(cells)))
-    return union(weights[:, list(redraw)])
+    return union(picture_weights(subjects, (height, width)).visible[:, list(redraw)])

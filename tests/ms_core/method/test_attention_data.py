@@ -1,4 +1,4 @@
-"""Per-call data: padding, masks, what is kept and what is not, auto-layout maps."""
+"""Per-call data: padding, masks, what is cached and what is not, auto-layout maps."""
 
 from __future__ import annotations
 
@@ -9,16 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ms_core.method.attention_data import (
-    AttentionData,
-    AutoLayoutMaps,
-    KeyValue,
-    SubjectBatch,
-    SubjectBias,
-    SubjectMasks,
-)
+from ms_core.method.attention_data import AttentionData, AutoLayoutMaps, KeyValue, SubjectBatch
 from ms_core.method.boxes import boxes_to_masks
-from ms_core.method.places import Placement, soften_edges
+from ms_core.method.masks import Placement, SubjectMask, soften_edges
 from ms_core.spec import AutoLayout, Box, Subject
 
 LATENTS = (4, 6)
@@ -31,8 +24,8 @@ def batch(*counts: int) -> SubjectBatch:
     return SubjectBatch.from_rows(tokens, boxes, [torch.ones(count) for count in counts])
 
 
-def query(rows: int, places: int = 24) -> torch.Tensor:
-    return torch.randn(rows, 2, places, 4, generator=torch.Generator().manual_seed(1))
+def query(rows: int, cells: int = 24) -> torch.Tensor:
+    return torch.randn(rows, 2, cells, 4, generator=torch.Generator().manual_seed(1))
 
 
 def text_key(rows: int) -> torch.Tensor:
@@ -46,18 +39,19 @@ def test_rows_are_padded_to_the_most_subjects() -> None:
 
 
 def test_padding_is_visible_nowhere_in_a_box() -> None:
-    masks = AttentionData(batch(1, 2), LATENTS).places("layer", query(2), text_key(2))
-    inside = masks.covered[0, 0, :, 0]
-    assert masks.visible[0, 0, inside, :3].all()
-    assert not masks.visible[0, 0, inside, 3:].any()
+    mask = AttentionData(batch(1, 2), LATENTS).mask("layer", query(2), text_key(2))
+    inside = mask.coverage[0, 0, :, 0] > 0
+    assert inside.any()
+    assert mask.attn_mask[0, 0, inside, :3].eq(0).all()
+    assert mask.attn_mask[0, 0, inside, 3:].isneginf().all()
 
 
 def test_masks_follow_the_layers_grid() -> None:
     data = AttentionData(batch(1), (25, 33))
     for height, width in [(25, 33), (13, 17), (7, 9)]:
-        covered = data.places("layer", query(1, height * width), text_key(1)).covered
+        coverage = data.mask("layer", query(1, height * width), text_key(1)).coverage
         expected = boxes_to_masks(torch.tensor([0.0, 0.0, 0.5, 0.5]), height, width)
-        assert torch.equal(covered.view(height, width), expected)
+        assert torch.equal(coverage.view(height, width), expected.float())
 
 
 def test_keys_and_values_are_computed_once_without_gradients() -> None:
@@ -68,26 +62,26 @@ def test_keys_and_values_are_computed_once_without_gradients() -> None:
         return KeyValue(torch.zeros(1), torch.zeros(1))
 
     with torch.no_grad():
-        first, second = data.keep("layer", source, compute), data.keep("layer", source, compute)
+        first, second = data.cached("layer", source, compute), data.cached("layer", source, compute)
     assert first is second
     assert len(calls) == 1
 
 
-def test_another_text_is_never_read_from_what_was_kept() -> None:
+def test_another_text_is_never_read_from_the_cache() -> None:
     data = AttentionData(batch(1), LATENTS)
     with torch.no_grad():
-        data.keep("layer", torch.zeros(1), lambda: KeyValue(torch.zeros(1), torch.zeros(1)))
-        kept = data.keep("layer", torch.zeros(1), lambda: KeyValue(torch.ones(1), torch.ones(1)))
-    assert kept.key.item() == 1.0
+        data.cached("layer", torch.zeros(1), lambda: KeyValue(torch.zeros(1), torch.zeros(1)))
+        cached = data.cached("layer", torch.zeros(1), lambda: KeyValue(torch.ones(1), torch.ones(1)))
+    assert cached.key.item() == 1.0
 
 
-def test_nothing_is_kept_while_gradients_flow() -> None:
+def test_nothing_is_cached_while_gradients_flow() -> None:
     data, source = AttentionData(batch(1), LATENTS), torch.zeros(1)
-    values = [data.keep("layer", source, lambda: KeyValue(torch.rand(1), torch.rand(1))) for _ in range(2)]
+    values = [data.cached("layer", source, lambda: KeyValue(torch.rand(1), torch.rand(1))) for _ in range(2)]
     assert values[0] is not values[1]
 
 
-def official_places(maps: list[torch.Tensor], threshold: float) -> torch.Tensor:
+def official_cells(maps: list[torch.Tensor], threshold: float) -> torch.Tensor:
     """Mean of all maps so far, scaled to [0, 1] for each subject, above the threshold."""
     mean = torch.stack(maps).mean(0)
     low, high = mean.min(0).values, mean.max(0).values
@@ -96,19 +90,19 @@ def official_places(maps: list[torch.Tensor], threshold: float) -> torch.Tensor:
 
 def test_auto_layout_averages_all_calls_and_starts_at_its_step() -> None:
     maps = AutoLayoutMaps([AutoLayout(0.5, start_step=3)], [[(2, 4), (6, 7)]], torch.device("cpu"))
-    box_places, seen = torch.zeros(1, 24, 2, dtype=torch.bool), []
+    box_cells, seen = torch.zeros(1, 2, *LATENTS), []
     for call in range(1, 6):
         states, key = query(1) * call, text_key(1)
         probabilities = torch.softmax(states[0] @ key[0].mT / 2.0, -1).mean(0)
         seen.append(torch.stack([probabilities[:, 2:4].mean(1), probabilities[:, 6]], 1))
-        places = maps.update("layer", states, key, box_places)
-        expected = official_places(seen, 0.5) if call >= 3 else box_places[0]
-        assert torch.equal(places[0], expected)
+        weights = maps.update("layer", states, key, box_cells)
+        expected = official_cells(seen, 0.5).mT.unflatten(-1, LATENTS).float() if call >= 3 else box_cells[0]
+        assert torch.equal(weights[0], expected)
 
 
 def test_auto_layout_counts_each_layer_alone() -> None:
     maps = AutoLayoutMaps([AutoLayout(0.5, start_step=2)], [[(2, 3)]], torch.device("cpu"))
-    nothing = torch.zeros(1, 24, 1, dtype=torch.bool)
+    nothing = torch.zeros(1, 1, *LATENTS)
     maps.update("one", query(1), text_key(1), nothing)
     assert not maps.update("two", query(1), text_key(1), nothing).any()
     assert maps.update("one", query(1), text_key(1), nothing).any()
@@ -117,18 +111,18 @@ def test_auto_layout_counts_each_layer_alone() -> None:
 def test_rows_without_auto_layout_keep_their_boxes() -> None:
     spans = [[(2, 3)], [(2, 3)]]
     maps = AutoLayoutMaps([AutoLayout(0.5, start_step=1), None], spans, torch.device("cpu"))
-    box_places = torch.rand(2, 24, 1, generator=torch.Generator().manual_seed(4)) > 0.5
-    places = maps.update("layer", query(2), text_key(2), box_places)
-    assert torch.equal(places[1], box_places[1])
-    assert not torch.equal(places[0], box_places[0])
+    box_cells = torch.rand(2, 1, *LATENTS, generator=torch.Generator().manual_seed(4)).round()
+    weights = maps.update("layer", query(2), text_key(2), box_cells)
+    assert torch.equal(weights[1], box_cells[1])
+    assert not torch.equal(weights[0], box_cells[0])
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0])
 def test_padding_is_never_found(threshold: float) -> None:
     layouts = [AutoLayout(threshold, start_step=1)] * 2
     maps = AutoLayoutMaps(layouts, [[(1, 2)], [(1, 2), (3, 4)]], torch.device("cpu"))
-    masks = AttentionData(batch(1, 2), LATENTS, maps).places("layer", query(2), text_key(2))
-    assert not masks.visible[0, 0, masks.covered[0, 0, :, 0], 3:].any()
+    mask = AttentionData(batch(1, 2), LATENTS, maps).mask("layer", query(2), text_key(2))
+    assert mask.attn_mask[0, 0, mask.coverage[0, 0, :, 0] > 0, 3:].isneginf().all()
 
 
 PICTURE = Image.new("RGB", (4, 4))
@@ -149,17 +143,15 @@ def placed(*rows: Sequence[Subject], auto_layout: AutoLayoutMaps | None = None) 
     return AttentionData(batch, GRID, auto_layout)
 
 
-def places_of(data: AttentionData) -> SubjectMasks | SubjectBias:
-    rows, places = data.num_conditional, GRID[0] * GRID[1]
-    return data.places("layer", query(rows, places), text_key(rows))
+def mask_of(data: AttentionData) -> SubjectMask:
+    rows, cells = data.num_conditional, GRID[0] * GRID[1]
+    return data.mask("layer", query(rows, cells), text_key(rows))
 
 
 def weights_of(data: AttentionData) -> torch.Tensor:
     """Each subject's weight ``[rows, subjects, height, width]``, read off its first token's bias."""
-    places = places_of(data)
-    assert isinstance(places, SubjectBias)
-    covered = places.coverage > 0
-    weights = torch.where(covered, places.attention_bias.exp(), 0.0)[:, 0, :, ::3]
+    mask = mask_of(data)
+    weights = torch.where(mask.coverage > 0, mask.attn_mask.exp(), 0.0)[:, 0, :, ::3]
     return weights.mT.unflatten(-1, GRID)
 
 
@@ -176,17 +168,25 @@ def box_weights(*boxes: Box) -> torch.Tensor:
         [subject(mask=Image.new("1", (3, 3), 1))],
     ],
 )
-def test_hard_places_are_read_as_masks(row: list[Subject]) -> None:
-    assert isinstance(places_of(placed(row)), SubjectMasks)
+def test_hard_edges_give_masks_of_nothing_or_all(row: list[Subject]) -> None:
+    mask = mask_of(placed(row))
+    assert set(mask.attn_mask.unique().tolist()) <= {-torch.inf, 0.0}
+    assert set(mask.coverage.unique().tolist()) <= {0.0, 1.0}
 
 
 def test_a_hidden_subject_is_not_seen_where_the_front_stands() -> None:
-    masks = places_of(placed([subject(z_index=1), subject(MIDDLE)]))
-    assert isinstance(masks, SubjectMasks)
-    front, back = box_weights(LEFT, MIDDLE) > 0
-    by_hand = SubjectMasks.from_places(torch.stack([front, back & ~front]).flatten(1).mT[None], 3)
-    assert torch.equal(masks.visible, by_hand.visible)
-    assert torch.equal(masks.covered, by_hand.covered)
+    data = placed([subject(z_index=1), subject(MIDDLE)])
+    front, back = box_weights(LEFT, MIDDLE)
+    assert torch.equal(weights_of(data)[0], torch.stack([front, back * (1 - front)]))
+    assert torch.equal(mask_of(data).coverage.view(GRID), torch.maximum(front, back))
+
+
+def test_each_subjects_tokens_share_its_weight() -> None:
+    mask = mask_of(placed([subject(feather=0.2), subject(MIDDLE, feather=0.1)])).attn_mask
+    first, second = mask[..., :3], mask[..., 3:]
+    assert torch.equal(first, first[..., :1].expand_as(first))
+    assert torch.equal(second, second[..., :1].expand_as(second))
+    assert not torch.equal(first, second)
 
 
 def test_soft_edges_come_before_the_order() -> None:
@@ -197,11 +197,10 @@ def test_soft_edges_come_before_the_order() -> None:
     torch.testing.assert_close(back, hard_back * (1 - soft_front))
 
 
-def test_a_soft_front_and_what_shows_behind_it_cover_the_place_together() -> None:
-    places = places_of(placed([subject(feather=0.2, z_index=1), subject(MIDDLE, feather=0.1)]))
-    assert isinstance(places, SubjectBias)
+def test_a_soft_front_and_what_shows_behind_it_cover_a_cell_together() -> None:
+    mask = mask_of(placed([subject(feather=0.2, z_index=1), subject(MIDDLE, feather=0.1)]))
     front, back = soften_edges(box_weights(LEFT), 2)[0], soften_edges(box_weights(MIDDLE), 1)[0]
-    torch.testing.assert_close(places.coverage.view(GRID), 1 - (1 - front) * (1 - back))
+    torch.testing.assert_close(mask.coverage.view(GRID), 1 - (1 - front) * (1 - back))
 
 
 def test_padding_has_no_weight_and_every_row_its_own() -> None:
@@ -217,7 +216,7 @@ def test_a_dropped_subject_hides_nobody() -> None:
     torch.testing.assert_close(weights_of(data)[0], torch.stack([torch.zeros(GRID), box_weights(MIDDLE)[0]]))
 
 
-def test_a_mask_acts_until_auto_layout_has_found_the_places() -> None:
+def test_a_mask_acts_until_auto_layout_has_found_the_subject() -> None:
     maps = AutoLayoutMaps([AutoLayout(0.5, start_step=2)], [[(2, 4)]], torch.device("cpu"))
     data = placed([subject(mask=Image.new("L", (3, 3), 102))], auto_layout=maps)
     torch.testing.assert_close(weights_of(data), torch.full((1, 1, *GRID), 0.4))
@@ -225,16 +224,12 @@ def test_a_mask_acts_until_auto_layout_has_found_the_places() -> None:
     assert set(found.unique().tolist()) == {0.0, 1.0}
 
 
-def test_found_places_get_soft_edges_and_an_order() -> None:
+def test_found_subjects_get_soft_edges_and_an_order() -> None:
     """The same maps twice: once as found, once softened and ordered by hand."""
 
-    def found(row: list[Subject]) -> SubjectMasks | SubjectBias:
-        maps = AutoLayoutMaps([AutoLayout(0.4, start_step=1)], [[(2, 4), (6, 7)]], torch.device("cpu"))
-        return places_of(placed(row, auto_layout=maps))
-
-    plain = found([subject(), subject()])
-    assert isinstance(plain, SubjectMasks)
-    hard = (plain.visible & plain.covered)[:, 0, :, ::3].mT.unflatten(-1, GRID).float()
+    maps = AutoLayoutMaps([AutoLayout(0.4, start_step=1)], [[(2, 4), (6, 7)]], torch.device("cpu"))
+    hard = weights_of(placed([subject(), subject()], auto_layout=maps))
+    assert set(hard.unique().tolist()) == {0.0, 1.0}
     soft = soften_edges(hard, 2)
     maps = AutoLayoutMaps([AutoLayout(0.4, start_step=1)], [[(2, 4), (6, 7)]], torch.device("cpu"))
     weights = weights_of(placed([subject(feather=0.2), subject(feather=0.2, z_index=1)], auto_layout=maps))
@@ -242,10 +237,9 @@ def test_found_places_get_soft_edges_and_an_order() -> None:
     torch.testing.assert_close(weights[:, 0], soft[:, 0] * (1 - soft[:, 1]))
 
 
-def test_bias_and_coverage_are_of_the_querys_dtype() -> None:
+def test_mask_and_coverage_are_of_the_querys_dtype() -> None:
     data = placed([subject(feather=0.2), subject(MIDDLE)])
-    half = data.places("layer", query(1, 192).half(), text_key(1).half())
-    assert isinstance(half, SubjectBias)
-    assert (half.attention_bias.dtype, half.coverage.dtype) == (torch.float16, torch.float16)
-    assert half.attention_bias.isneginf().any()
-    assert not half.attention_bias.isnan().any()
+    half = data.mask("layer", query(1, 192).half(), text_key(1).half())
+    assert (half.attn_mask.dtype, half.coverage.dtype) == (torch.float16, torch.float16)
+    assert half.attn_mask.isneginf().any()
+    assert not half.attn_mask.isnan().any()

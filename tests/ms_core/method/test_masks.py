@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ms_core.method.boxes import boxes_to_masks
-from ms_core.method.places import Placement, feather_radius, mask_to_weights, place_warnings, soften_edges, union
+from ms_core.method.masks import (
+    BOXES_ALONE,
+    Placement,
+    feather_radius,
+    layer_weights,
+    mask_to_weights,
+    picture_weights,
+    place_warnings,
+    soften_edges,
+    subject_weights,
+    union,
+)
 from ms_core.spec import SCENE_SCALE, WHOLE_PICTURE, AutoLayout, Box, GenerationSpec, Subject
 
 CPU = torch.device("cpu")
@@ -41,9 +52,7 @@ def random_weights(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def place(subjects: list[Subject]) -> Placement:
-    placement = Placement.from_rows([subjects], CPU)
-    assert placement is not None
-    return placement
+    return Placement.from_rows([subjects], CPU)
 
 
 # Painted masks
@@ -104,7 +113,7 @@ def test_a_white_rectangle_covers_the_cells_of_its_box(
     painted = subject(None, mask=rectangle(mask_height, mask_width, pixel_box))
     assert painted.box is not None
     boxes = boxes_to_masks(torch.tensor([painted.box.as_tuple()]), height, width)
-    assert torch.equal(place([painted]).paint(torch.zeros_like(boxes[None]))[0] > 0, boxes)
+    assert torch.equal(place([painted]).paint(torch.zeros(boxes[None].shape))[0] > 0, boxes)
 
 
 @given(
@@ -124,13 +133,8 @@ def test_a_mask_of_1024_pixels_equals_every_pixel_box(bounds: tuple[int, int, in
 def test_a_mask_takes_its_subjects_box_and_no_other() -> None:
     row = [subject(Box(0, 0, 0.5, 1)), subject(Box(0, 0, 0.5, 1), mask=rectangle(2, 2, (1, 0, 2, 2), grey=51))]
     boxes = boxes_to_masks(torch.tensor([[one.box.as_tuple() for one in row if one.box]]), 4, 4)
-    weights = place(row).paint(boxes)[0, :, 0]
+    weights = place(row).paint(boxes.float())[0, :, 0]
     torch.testing.assert_close(weights, torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.2, 0.2]]))
-
-
-@pytest.mark.parametrize(("grey", "hard"), [(255, True), (254, False), (1, False)])
-def test_only_masks_without_greys_are_hard(grey: int, hard: bool) -> None:
-    assert place([subject(mask=rectangle(8, 8, (2, 2, 5, 5), grey))]).is_hard(8, 8) is hard
 
 
 # Soft edges
@@ -200,7 +204,7 @@ def test_a_feather_is_a_part_of_the_shorter_side(feather: float, grid: tuple[int
 def test_each_subject_has_its_own_feather() -> None:
     row = [subject(feather=feather) for feather in (0.0, 0.1, 0.25, 0.1)]
     weights = random_weights(1, 4, 10, 14)
-    soft = place(row).feather(weights)
+    soft = place(row).soften(weights)
     for index, radius in enumerate((0, 1, 3, 1)):
         expected = soften_edges(weights[0, index][None], radius)[0] if radius else weights[0, index]
         assert torch.equal(soft[0, index], expected)
@@ -209,15 +213,15 @@ def test_each_subject_has_its_own_feather() -> None:
 def test_a_feather_of_less_than_half_a_cell_leaves_the_grid_hard() -> None:
     placement = place([subject(feather=0.05)])
     weights = boxes_to_masks(torch.tensor([[[0.2, 0.2, 0.8, 0.8]]]), 8, 9).float()
-    assert placement.is_hard(8, 9)
-    assert torch.equal(placement.feather(weights), weights)
-    assert not placement.is_hard(10, 10)
+    assert torch.equal(placement.soften(weights), weights)
+    larger = boxes_to_masks(torch.tensor([[[0.2, 0.2, 0.8, 0.8]]]), 10, 10).float()
+    assert not torch.equal(placement.soften(larger), larger)
 
 
 # Who stands in front
 
 
-def test_in_front_hard_places_are_taken_out_of_those_behind() -> None:
+def test_in_front_hard_cells_are_taken_out_of_those_behind() -> None:
     front, back, beside = (random_weights(5, 7, seed=seed) > 0.5 for seed in range(3))
     placement = place([subject(z_index=-1), subject(z_index=3), subject(z_index=-1)])
     left = placement.hide(torch.stack([back, front, beside]).float()[None])[0] > 0
@@ -227,10 +231,7 @@ def test_in_front_hard_places_are_taken_out_of_those_behind() -> None:
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=5), st.integers(0, 99))
 def test_each_weight_is_what_all_in_front_leave(levels: list[int], seed: int) -> None:
     weights = random_weights(1, len(levels), 3, 4, seed=seed)
-    placement = Placement.from_rows([[subject(z_index=level) for level in levels]], CPU)
-    if placement is None:
-        assert len(set(levels)) == 1
-        return
+    placement = place([subject(z_index=level) for level in levels])
     left = placement.hide(weights)
     for behind, low in enumerate(levels):
         expected = weights[0, behind].clone()
@@ -243,7 +244,6 @@ def test_each_weight_is_what_all_in_front_leave(levels: list[int], seed: int) ->
 def test_padding_hides_nobody_and_is_hidden_by_nobody() -> None:
     rows = [[subject(z_index=-5)], [subject(z_index=-5), subject(z_index=2), subject()]]
     placement = Placement.from_rows(rows, CPU)
-    assert placement is not None
     assert placement.in_front is not None
     assert not placement.in_front[0].any()
     assert placement.in_front[1].nonzero().tolist() == [[1, 0], [1, 2], [2, 0]]
@@ -270,12 +270,47 @@ def test_a_soft_front_over_a_full_back_leaves_no_gap(order: tuple[int, int]) -> 
     assert torch.equal(union(weights), torch.ones(1, 3, 4))
 
 
+# All steps together
+
+
+def test_weights_are_painted_then_softened_then_hidden() -> None:
+    mask = rectangle(9, 12, (2, 1, 9, 8))
+    row = [subject(Box(0.1, 0.0, 0.7, 0.9), feather=0.2, z_index=1), subject(mask=mask, feather=0.1)]
+    boxes = torch.tensor([[one.box.as_tuple() for one in row if one.box]])
+    weights = subject_weights(boxes, place(row), (18, 24))
+    painted = torch.stack(
+        [boxes_to_masks(boxes[0, 0], 18, 24).float(), mask_to_weights(torch.tensor(np.array(mask)), 18, 24)]
+    )
+    front, back = (soften_edges(one[None], radius)[0] for one, radius in zip(painted, (4, 2), strict=True))
+    assert torch.equal(weights.painted[0], painted)
+    assert torch.equal(weights.softened[0], torch.stack([front, back]))
+    assert torch.equal(weights.visible[0], torch.stack([front, back * (1 - front)]))
+
+
+def test_start_pictures_and_warnings_see_the_weights_of_attention() -> None:
+    row = [subject(Box(0.1, 0.0, 0.7, 0.9), feather=0.2, z_index=1), subject(mask=rectangle(9, 12, (2, 1, 9, 8), 99))]
+    boxes = torch.tensor([[one.box.as_tuple() for one in row if one.box]])
+    for ours, theirs in zip(picture_weights(row, (12, 17)), subject_weights(boxes, place(row), (12, 17)), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_subject_that_is_not_present_has_no_weight_and_hides_nobody() -> None:
+    row = [subject(mask=rectangle(4, 4, (0, 0, 4, 4)), z_index=1, feather=0.3), subject(Box(0.0, 0.0, 0.5, 1.0))]
+    present = torch.tensor([[False, True]])
+    boxes = torch.tensor([[one.box.as_tuple() for one in row if one.box]])
+    given = subject_weights(boxes, place(row), (8, 8), present)
+    found = layer_weights(torch.ones(1, 2, 8, 8), place(row), present)
+    for weights, behind in ((given, boxes_to_masks(boxes[0, 1], 8, 8).float()), (found, torch.ones(8, 8))):
+        for step in weights:
+            assert torch.equal(step[0], torch.stack([torch.zeros(8, 8), behind]))
+
+
 # What is off by default, and what users are told
 
 
 def test_plain_subjects_and_equal_levels_ask_for_nothing() -> None:
     rows = [[subject(z_index=7), subject(z_index=7)], [subject(scene=True), subject(Box(0.1, 0.1, 0.5, 0.5))]]
-    assert Placement.from_rows(rows, CPU) is None
+    assert Placement.from_rows(rows, CPU) == BOXES_ALONE
 
 
 def codes(*subjects: Subject) -> list[tuple[str, str]]:
@@ -337,7 +372,7 @@ def test_a_painted_rectangle_gives_the_boxs_latents_to_the_last_bit(golden_pipel
 
 
 def test_an_even_grey_over_the_picture_equals_that_part_of_the_scale(golden_pipeline, spec) -> None:
-    """The scale is in the values, the weight in the places; both are factors of the same sum."""
+    """The scale is in the values, the weight in the mask; both are factors of the same sum."""
     one = replace(spec, subjects=(replace(spec.subjects[0], box=WHOLE_PICTURE, scale=0.8),))
     grey = with_subject(one, 0, mask=Image.new("L", (3, 5), 51))
     weaker = with_subject(one, 0, scale=0.8 * 51 / 255)

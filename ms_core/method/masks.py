@@ -1,13 +1,14 @@
-"""Where subjects act beyond their boxes: painted masks, soft edges, and who stands in front.
+"""Subject masks: how much each subject acts in each cell of a grid, 0 to 1, and the mask that attention reads.
 
-In each cell of an attention layer's grid a subject has a weight from 0 to 1. All of this is off unless a subject asks
-for it; without it the boxes alone count, as released.
+Boxes or painted masks, then soft edges, then who stands in front. Without painted masks, feathers and different
+``z_index`` the boxes alone count, as released.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from ms_core.method.boxes import boxes_to_masks
 from ms_core.spec import GenerationWarning, Subject, grey_mask
 
 WHITE = 255
-# A middle weaker than this part of the place's own strongest cell is worth a warning.
+# Warn if the soft edge leaves the strongest cell less than this part of its weight.
 WEAK = 0.9
 
 
@@ -29,19 +30,17 @@ class Placement:
 
     Attributes:
         painted: masks by row and position in the row, on the CPU; 255 is full weight.
-        has_greys: whether any of them holds a value between black and white.
-        feathers: the soft edges asked for, as parts of the grid's shorter side, each with the subjects that have it.
+        feathers: widths of soft edges, as parts of the grid's shorter side, each with the subjects that have it.
         in_front: ``[row, k, j]`` is True where subject k hides subject j; ``None`` if none hides another.
     """
 
     painted: Mapping[tuple[int, int], UInt8[Tensor, "_ _"]]
-    has_greys: bool
     feathers: Mapping[float, Bool[Tensor, "rows subjects"]]
     in_front: Bool[Tensor, "rows subjects subjects"] | None
 
     @classmethod
-    def from_rows(cls, rows: Sequence[Sequence[Subject]], device: torch.device) -> Placement | None:
-        """What the rows' subjects ask for, at least one in each; ``None`` if that is nothing but their boxes."""
+    def from_rows(cls, rows: Sequence[Sequence[Subject]], device: torch.device) -> Placement:
+        """Read it off the subjects, at least one in each row."""
         painted = {
             (row, position): torch.tensor(np.array(grey_mask(subject.mask)))
             for row, subjects in enumerate(rows)
@@ -52,11 +51,8 @@ class Placement:
         feathers = [_pad([subject.feather for subject in row], most, 0.0) for row in rows]
         in_front = _in_front(rows, most)
         soft = {feather for row in feathers for feather in row if feather > 0.0}
-        if not painted and not soft and not in_front.any():
-            return None
         return cls(
             painted=painted,
-            has_greys=any(bool(((mask > 0) & (mask < WHITE)).any()) for mask in painted.values()),
             feathers={
                 feather: torch.tensor([[other == feather for other in row] for row in feathers], device=device)
                 for feather in sorted(soft)
@@ -64,21 +60,18 @@ class Placement:
             in_front=in_front.to(device) if in_front.any() else None,
         )
 
-    def is_hard(self, height: int, width: int) -> bool:
-        """Whether all weights on a grid are 0 or 1; told without a look at the device."""
-        return not self.has_greys and not any(feather_radius(feather, height, width) for feather in self.feathers)
-
-    def paint(self, boxes: Bool[Tensor, "rows subjects height width"]) -> Float[Tensor, "rows subjects height width"]:
-        """Weights of the boxes' cells, with painted masks in place of their subjects' boxes."""
-        weights = boxes.float()
-        for (row, position), mask in self.painted.items():
-            weights[row, position] = mask_to_weights(mask, *boxes.shape[-2:]).to(weights.device)
-        return weights
-
-    def feather(
+    def paint(
         self, weights: Float[Tensor, "rows subjects height width"]
     ) -> Float[Tensor, "rows subjects height width"]:
-        """The weights with soft edges where they are asked for."""
+        """Replace the weights of subjects that have a painted mask; the given ones are not kept."""
+        for (row, position), mask in self.painted.items():
+            weights[row, position] = mask_to_weights(mask, *weights.shape[-2:]).to(weights.device)
+        return weights
+
+    def soften(
+        self, weights: Float[Tensor, "rows subjects height width"]
+    ) -> Float[Tensor, "rows subjects height width"]:
+        """Soften the edges of subjects that have a feather."""
         for feather, chosen in self.feathers.items():
             radius = feather_radius(feather, *weights.shape[-2:])
             if radius > 0:
@@ -86,7 +79,7 @@ class Placement:
         return weights
 
     def hide(self, weights: Float[Tensor, "rows subjects height width"]) -> Float[Tensor, "rows subjects height width"]:
-        """What those in front leave of each subject: its weight times ``1 - weight`` of every subject before it."""
+        """Multiply each weight by ``1 - weight`` of every subject in front."""
         if self.in_front is None:
             return weights
         left = weights
@@ -96,8 +89,82 @@ class Placement:
         return left
 
 
+BOXES_ALONE = Placement(painted={}, feathers={}, in_front=None)
+
+
+class SubjectWeights(NamedTuple):
+    """Weights of subjects in the cells of a grid, 0 to 1, after each step.
+
+    Attributes:
+        painted: of boxes and painted masks.
+        softened: with soft edges.
+        visible: what the subjects in front leave of it.
+    """
+
+    painted: Float[Tensor, "rows subjects height width"]
+    softened: Float[Tensor, "rows subjects height width"]
+    visible: Float[Tensor, "rows subjects height width"]
+
+
+class SubjectMask(NamedTuple):
+    """What one attention layer reads of the subjects: which tokens, and how much of each cell they cover.
+
+    Attributes:
+        attn_mask: added to the scores: the logarithm of the subject's weight, minus infinity for none, so overlapping
+            subjects share a cell in proportion. Cells outside every subject attend to all tokens (an empty softmax is
+            undefined) and are zeroed by ``coverage``.
+        coverage: how much of a cell the subjects cover together; 1 where one of them covers it wholly.
+    """
+
+    attn_mask: Float[Tensor, "rows 1 cells tokens"]
+    coverage: Float[Tensor, "rows 1 cells 1"]
+
+    @classmethod
+    def from_weights(cls, weights: SubjectWeights, tokens_per_subject: int, dtype: torch.dtype) -> SubjectMask:
+        """Mask in ``dtype``, that of the queries, from weights in float32."""
+        coverage = union(weights.softened).unsqueeze(1)
+        scores = weights.visible.log().masked_fill(coverage == 0, 0.0).to(dtype)
+        attn_mask = scores.flatten(2).mT.repeat_interleave(tokens_per_subject, dim=-1)
+        return cls(attn_mask.unsqueeze(1), coverage.to(dtype).flatten(2).unsqueeze(-1))
+
+
+def subject_weights(
+    boxes: Float[Tensor, "rows subjects 4"],
+    placement: Placement,
+    grid: tuple[int, int],
+    present: Bool[Tensor, "rows subjects"] | None = None,
+) -> SubjectWeights:
+    """Weights of subjects on a grid: boxes and painted masks, softened, behind those in front.
+
+    Args:
+        boxes: normalised xyxy.
+        placement: what the subjects ask for beyond their boxes.
+        grid: its height and width, in cells.
+        present: False for subjects that neither act nor hide others; ``None`` if all are there.
+    """
+    return layer_weights(placement.paint(boxes_to_masks(boxes, *grid).float()), placement, present)
+
+
+def layer_weights(
+    painted: Float[Tensor, "rows subjects height width"],
+    placement: Placement,
+    present: Bool[Tensor, "rows subjects"] | None = None,
+) -> SubjectWeights:
+    """The same from weights that are known: those of auto layout."""
+    if present is not None:
+        painted = painted.masked_fill(~present[..., None, None], 0.0)
+    softened = placement.soften(painted)
+    return SubjectWeights(painted, softened, placement.hide(softened))
+
+
+def picture_weights(subjects: Sequence[Subject], grid: tuple[int, int]) -> SubjectWeights:
+    """Weights of the subjects of one picture, each with a box, on the CPU."""
+    boxes = torch.tensor([[subject.box.as_tuple() for subject in subjects if subject.box is not None]])
+    return subject_weights(boxes, Placement.from_rows([subjects], boxes.device), grid)
+
+
 def mask_to_weights(mask: UInt8[Tensor, "mask_height mask_width"], height: int, width: int) -> Float[Tensor, "h w"]:
-    """Weights of a ``height`` x ``width`` grid, over which a painted mask of any size is stretched.
+    """Stretch a painted mask of any size over a ``height`` x ``width`` grid.
 
     A cell takes the largest value of all pixels that it overlaps. So a white rectangle covers the cells that the box
     on the same pixels covers (``boxes_to_masks`` works in float32; this is exact).
@@ -111,9 +178,9 @@ def feather_radius(feather: float, height: int, width: int) -> int:
 
 
 def soften_edges(weights: Float[Tensor, "*subjects height width"], radius: int) -> Float[Tensor, "*subjects h w"]:
-    """Mean over a window of ``2 * radius + 1`` cells each way, never more than the weight that was there.
+    """Average over a window of ``2 * radius + 1`` cells each way, never above the weight that was there.
 
-    Beyond the grid the border goes on, so a place at the picture's edge is not softened there.
+    The border is repeated beyond the grid, so nothing is softened at the picture's edge.
     """
     window = 2 * radius + 1
     padded = F.pad(weights.flatten(0, -3), (radius, radius, radius, radius), mode="replicate")
@@ -122,9 +189,9 @@ def soften_edges(weights: Float[Tensor, "*subjects height width"], radius: int) 
 
 
 def union(weights: Float[Tensor, "rows subjects height width"]) -> Float[Tensor, "rows height width"]:
-    """How much of each cell all subjects together cover, laid over one another: ``1 - prod(1 - weight)``.
+    """How much of each cell the subjects cover together: ``1 - prod(1 - weight)``.
 
-    Summed up so that one subject alone gives exactly its own weight.
+    Summed one by one, so that one subject alone gives exactly its own weight.
     """
     covered = torch.zeros_like(weights[:, 0])
     for weight in weights.unbind(1):
@@ -133,22 +200,16 @@ def union(weights: Float[Tensor, "rows subjects height width"]) -> Float[Tensor,
 
 
 def place_warnings(subjects: Sequence[Subject], height: int, width: int) -> tuple[GenerationWarning, ...]:
-    """Subjects that others hide wholly, and those whose soft edge leaves no middle.
+    """Warn of subjects that others hide wholly, and of those whose soft edge leaves no middle.
 
     Args:
         subjects: of one picture, each with a box.
         height, width: of the picture's latents, in cells.
     """
-    placement = Placement.from_rows([subjects], torch.device("cpu"))
-    if placement is None:
-        return ()
-    boxes = torch.tensor([subject.box.as_tuple() for subject in subjects if subject.box is not None])
-    hard = placement.paint(boxes_to_masks(boxes, height, width).unsqueeze(0))
-    soft = placement.feather(hard)
-    left = placement.hide(soft)
+    weights = picture_weights(subjects, (height, width))
     warnings: list[GenerationWarning] = []
     for index in range(len(subjects)):
-        peak, middle, rest = (float(weights[0, index].max()) for weights in (hard, soft, left))
+        peak, middle, rest = (float(step[0, index].max()) for step in weights)
         if rest == 0.0 < middle:
             detail = "Subjects in front hide the whole place of this one; its picture has no effect."
             warnings.append(GenerationWarning("subject_hidden", detail, f"/subjects/{index}/z_index"))
