@@ -49,7 +49,7 @@ class MSAdapter(nn.Module):
     Attributes:
         resampler: makes subject tokens.
         attention: a tree of ``SubjectProjection`` that mirrors the UNet's module paths.
-        dummy_tokens: background tokens of the checkpoint; loaded and saved, never computed with, for they cannot
+        dummy_tokens: background tokens of the checkpoint; loaded and saved but never used, since they cannot
             reach the output (see ``masked_subject_attention``).
     """
 
@@ -82,7 +82,7 @@ class MSAdapter(nn.Module):
 
     @classmethod
     def for_unet(cls, unet: Any, card: ModelCard, attend: Attend = fused_attention) -> MSAdapter:
-        """Adapter with random weights that fits a ``UNet2DConditionModel`` and a model card."""
+        """Build an adapter with random weights for a ``UNet2DConditionModel`` and a model card."""
         return cls(card.resampler, cross_attention_layers(unet), card.num_dummy_tokens, attend)
 
     @property
@@ -109,8 +109,8 @@ class MSAdapter(nn.Module):
     def project(self, unet: Any, prompt_embeds: Float[Tensor, "rows 77 cross_dim"], data: AttentionData) -> None:
         """Compute keys and values of text and subjects in all layers of a UNet that has this adapter installed.
 
-        They are kept in ``data``. Until it is gone, calls of the UNet with the same ``prompt_embeds`` need no projection
-        any more, neither the UNet's own nor the adapter's.
+        They are cached in ``data``: later UNet calls with the same ``prompt_embeds`` need neither the UNet's projections
+        nor the adapter's.
         """
         for path in self.layer_paths:
             layer = unet.get_submodule(path)
@@ -171,7 +171,7 @@ def cross_attention_layers(unet: Any) -> dict[str, LayerSize]:
 
 
 def _require_attention_data(unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Refuse a UNet call without exactly the attention data: diffusers drops unknown keys in silence."""
+    """Refuse a UNet call without exactly the attention data: diffusers silently drops unknown keys."""
     given: Mapping[str, Any] = kwargs.get("cross_attention_kwargs") or {}
     if set(given) != {ATTENTION_DATA} or not isinstance(given[ATTENTION_DATA], AttentionData):
         raise UnknownAttentionDataError(
@@ -181,7 +181,7 @@ def _require_attention_data(unet: nn.Module, args: tuple[Any, ...], kwargs: dict
 
 
 def _add_at_path(root: nn.Module, path: str, module: nn.Module) -> None:
-    """Register ``module`` below ``root`` at a dotted path, making the modules on the way."""
+    """Register ``module`` below ``root`` at a dotted path, creating its parents."""
     *parents, name = path.split(".")
     for parent in parents:
         if not hasattr(root, parent):

@@ -1,4 +1,4 @@
-"""What one request hands to the attention layers: subjects, masks, cached keys and values, auto-layout maps.
+"""Data of one request for the attention layers: subjects, masks, cached keys and values, auto-layout maps.
 
 One ``AttentionData`` belongs to one request (or one training step) and travels as
 ``cross_attention_kwargs={ATTENTION_DATA: data}``; attention processors keep nothing of it.

@@ -29,11 +29,11 @@ def boxes_to_masks(boxes: Float[Tensor, "*subjects 4"], height: int, width: int)
 def fit_boxes(
     boxes: Float[Tensor, "*subjects 4"], aspects: Float[Tensor, "*subjects"], picture_aspect: float
 ) -> Float[Tensor, "*subjects 4"]:
-    """The largest boxes of given proportions within boxes and in their middle; a box that is the whole picture stays.
+    """Shrink boxes around their centres to given proportions; a box that is the whole picture stays.
 
     Args:
         boxes: normalised xyxy; four zeros stay four zeros.
-        aspects: width over height of what shall stand in each, in pixels.
+        aspects: width over height of each box's subject, in pixels.
         picture_aspect: width over height of the picture.
     """
     corners = boxes.float()

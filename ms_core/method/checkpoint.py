@@ -39,7 +39,7 @@ _RESAMPLER_NAMES = (
 
 
 def load_adapter(directory: Path, unet: Any, card: ModelCard, attend: Attend = fused_attention) -> MSAdapter:
-    """Adapter of a model directory, in the file's dtype, on the CPU.
+    """Load the adapter of a model directory, in the file's dtype, on the CPU.
 
     Raises:
         ModelNotFoundError: the file is missing.
@@ -63,17 +63,17 @@ def save_adapter(adapter: MSAdapter, directory: Path, dtype: torch.dtype = torch
 def load_official_adapter(
     path: Path, unet: Any, heads: int | None = None, attend: Attend = fused_attention
 ) -> MSAdapter:
-    """Adapter from an official ``ms_adapter.bin``, in the file's dtype, on the CPU.
+    """Load an adapter from an official ``ms_adapter.bin``, in the file's dtype, on the CPU.
 
     Args:
         path: the file; three entries, ``image_proj``, ``ms_adapter`` and ``dummy_image_tokens``.
         unet: the ``UNet2DConditionModel`` it belongs to; gives the order of the numeric keys.
-        heads: of the resampler's attention, which the file does not tell; ``None`` takes heads of 64, as released.
+        heads: of the resampler's attention, which the file does not record; ``None`` takes heads of 64, as released.
         attend: the softmax attention of all layers.
 
     Raises:
         ModelNotFoundError: the file is missing.
-        CheckpointError: it is no such file, or does not fit the UNet.
+        CheckpointError: it is not such a file, or does not fit the UNet.
     """
     official = _read_official(path)
     state = from_official(official, tuple(cross_attention_layers(unet)))
@@ -84,7 +84,7 @@ def load_official_adapter(
 
 
 def from_official(official: Any, layer_paths: tuple[str, ...]) -> StateDict:
-    """Our state dict from the official one.
+    """Convert the official state dict to ours.
 
     Args:
         official: content of ``ms_adapter.bin``.
@@ -106,7 +106,7 @@ def from_official(official: Any, layer_paths: tuple[str, ...]) -> StateDict:
 
 
 def to_official(adapter: MSAdapter) -> dict[str, Any]:
-    """Content of an official ``ms_adapter.bin`` from an adapter, for ``torch.save``."""
+    """Convert an adapter to the content of an official ``ms_adapter.bin``, for ``torch.save``."""
     state = adapter.state_dict()
     backward = tuple((ours, theirs) for theirs, ours in _RESAMPLER_NAMES)
     prefix = "resampler."
@@ -122,7 +122,7 @@ def to_official(adapter: MSAdapter) -> dict[str, Any]:
 
 
 def infer_resampler_config(state: StateDict, heads: int | None = None) -> ResamplerConfig:
-    """Sizes of the resampler from its weights' shapes; all but the heads can be read from them.
+    """Read the resampler's sizes off its weights' shapes; only the heads do not show in them.
 
     Raises:
         CheckpointError: a weight is missing, or ``heads`` does not divide the attention's width.
@@ -150,7 +150,7 @@ def infer_resampler_config(state: StateDict, heads: int | None = None) -> Resamp
 
 
 def check_encoders(config: ResamplerConfig, image_encoder: Any, text_encoder: Any) -> None:
-    """Check that the encoders give what the resampler was trained on.
+    """Check that the encoders' widths are those the resampler was trained on.
 
     Raises:
         WrongImageEncoderError: the image encoder's hidden states have another width; names the one needed.

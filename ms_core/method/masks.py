@@ -40,7 +40,7 @@ class Placement:
 
     @classmethod
     def from_rows(cls, rows: Sequence[Sequence[Subject]], device: torch.device) -> Placement:
-        """Read it off the subjects, at least one in each row."""
+        """Collect it from the subjects, at least one in each row."""
         painted = {
             (row, position): torch.tensor(np.array(grey_mask(subject.mask)))
             for row, subjects in enumerate(rows)
@@ -60,10 +60,9 @@ class Placement:
             in_front=in_front.to(device) if in_front.any() else None,
         )
 
-    def paint(
-        self, weights: Float[Tensor, "rows subjects height width"]
-    ) -> Float[Tensor, "rows subjects height width"]:
-        """Replace the weights of subjects that have a painted mask; the given ones are not kept."""
+    def paint(self, cells: Bool[Tensor, "rows subjects height width"]) -> Float[Tensor, "rows subjects height width"]:
+        """Turn the boxes' cells into weights, with painted masks in place of their subjects' boxes."""
+        weights = cells.float()
         for (row, position), mask in self.painted.items():
             weights[row, position] = mask_to_weights(mask, *weights.shape[-2:]).to(weights.device)
         return weights
@@ -98,12 +97,17 @@ class SubjectWeights(NamedTuple):
     Attributes:
         painted: of boxes and painted masks.
         softened: with soft edges.
-        visible: what the subjects in front leave of it.
+        visible: as much as the subjects in front leave.
     """
 
     painted: Float[Tensor, "rows subjects height width"]
     softened: Float[Tensor, "rows subjects height width"]
     visible: Float[Tensor, "rows subjects height width"]
+
+    @property
+    def coverage(self) -> Float[Tensor, "rows height width"]:
+        """How much of each cell the subjects cover together; hidden ones change nothing, for those in front cover it."""
+        return union(self.softened)
 
 
 class SubjectMask(NamedTuple):
@@ -122,7 +126,7 @@ class SubjectMask(NamedTuple):
     @classmethod
     def from_weights(cls, weights: SubjectWeights, tokens_per_subject: int, dtype: torch.dtype) -> SubjectMask:
         """Mask in ``dtype``, that of the queries, from weights in float32."""
-        coverage = union(weights.softened).unsqueeze(1)
+        coverage = weights.coverage.unsqueeze(1)
         scores = weights.visible.log().masked_fill(coverage == 0, 0.0).to(dtype)
         attn_mask = scores.flatten(2).mT.repeat_interleave(tokens_per_subject, dim=-1)
         return cls(attn_mask.unsqueeze(1), coverage.to(dtype).flatten(2).unsqueeze(-1))
@@ -134,7 +138,7 @@ def subject_weights(
     grid: tuple[int, int],
     present: Bool[Tensor, "rows subjects"] | None = None,
 ) -> SubjectWeights:
-    """Weights of subjects on a grid: boxes and painted masks, softened, behind those in front.
+    """Weigh subjects on a grid: paint boxes and masks, soften the edges, hide what is behind others.
 
     Args:
         boxes: normalised xyxy.
@@ -142,7 +146,7 @@ def subject_weights(
         grid: its height and width, in cells.
         present: False for subjects that neither act nor hide others; ``None`` if all are there.
     """
-    return layer_weights(placement.paint(boxes_to_masks(boxes, *grid).float()), placement, present)
+    return layer_weights(placement.paint(boxes_to_masks(boxes, *grid)), placement, present)
 
 
 def layer_weights(
@@ -150,7 +154,7 @@ def layer_weights(
     placement: Placement,
     present: Bool[Tensor, "rows subjects"] | None = None,
 ) -> SubjectWeights:
-    """The same from weights that are known: those of auto layout."""
+    """Soften and hide weights that are painted already, or found by auto layout."""
     if present is not None:
         painted = painted.masked_fill(~present[..., None, None], 0.0)
     softened = placement.soften(painted)
@@ -158,7 +162,7 @@ def layer_weights(
 
 
 def picture_weights(subjects: Sequence[Subject], grid: tuple[int, int]) -> SubjectWeights:
-    """Weights of the subjects of one picture, each with a box, on the CPU."""
+    """Weigh the subjects of one picture, each with a box, on the CPU."""
     boxes = torch.tensor([[subject.box.as_tuple() for subject in subjects if subject.box is not None]])
     return subject_weights(boxes, Placement.from_rows([subjects], boxes.device), grid)
 

@@ -1,4 +1,4 @@
-"""Codes of places on a picture: sines and cosines of normalised coordinates, as the boxes of subjects are coded."""
+"""Codes of points on a picture: sines and cosines of normalised coordinates, as for the boxes of subjects."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def encode_places(places: Float[Tensor, "*shape 2"]) -> Float[Tensor, "*shape co
 
 
 class PlaceCode(nn.Module):
-    """A learned function of places."""
+    """Encode points by a learned function."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

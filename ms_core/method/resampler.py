@@ -84,10 +84,10 @@ class ResamplerLayer(nn.Module):
 
 
 class PictureParts(nn.Module):
-    """What each query starts from beside phrase and box: its own part of the picture, and where that is to stand.
+    """Start each query from one part of the picture and that part's position, beside phrase and box.
 
-    The paper's queries have to learn what each of them stands for; that takes millions of pictures. Told apart by place
-    from the start, they take thousands.
+    The paper's queries have to learn what each of them stands for, which takes millions of pictures; tied to a part from
+    the start, they need thousands.
     """
 
     def __init__(self, config: ResamplerConfig) -> None:
@@ -146,7 +146,7 @@ class GroundingResampler(nn.Module):
             image_features: penultimate hidden states of the image encoder, class token included.
             phrase_embeds: pooled output of the first text encoder, one phrase alone.
             boxes: normalised xyxy; four zeros without a layout.
-            grounded: whether phrase and box make the queries; elsewhere the learned queries stand.
+            grounded: whether phrase and box make the queries; if not, the learned ones are used.
         """
         queries = self._queries(phrase_embeds, boxes, grounded)
         features = self.proj_in(image_features)

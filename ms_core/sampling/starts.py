@@ -34,7 +34,7 @@ class Starts:
         latents: of the pictures, clean.
         noise: what the batch begins with, before any scale.
         changing: how much of each cell may change, 0 to 1; ``None`` if all rows redraw the whole picture.
-        blank: rows that begin as noise alone: those that redraw places, with strength 1.
+        blank: rows that begin as noise alone: those that redraw subjects with strength 1.
     """
 
     latents: Float[Tensor, "specs c h w"]

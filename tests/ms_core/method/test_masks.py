@@ -113,7 +113,7 @@ def test_a_white_rectangle_covers_the_cells_of_its_box(
     painted = subject(None, mask=rectangle(mask_height, mask_width, pixel_box))
     assert painted.box is not None
     boxes = boxes_to_masks(torch.tensor([painted.box.as_tuple()]), height, width)
-    assert torch.equal(place([painted]).paint(torch.zeros(boxes[None].shape))[0] > 0, boxes)
+    assert torch.equal(place([painted]).paint(torch.zeros_like(boxes[None]))[0] > 0, boxes)
 
 
 @given(
@@ -133,7 +133,7 @@ def test_a_mask_of_1024_pixels_equals_every_pixel_box(bounds: tuple[int, int, in
 def test_a_mask_takes_its_subjects_box_and_no_other() -> None:
     row = [subject(Box(0, 0, 0.5, 1)), subject(Box(0, 0, 0.5, 1), mask=rectangle(2, 2, (1, 0, 2, 2), grey=51))]
     boxes = boxes_to_masks(torch.tensor([[one.box.as_tuple() for one in row if one.box]]), 4, 4)
-    weights = place(row).paint(boxes.float())[0, :, 0]
+    weights = place(row).paint(boxes)[0, :, 0]
     torch.testing.assert_close(weights, torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.2, 0.2]]))
 
 
