@@ -21,7 +21,7 @@ WHEELS=benchmarks/wheels
 PACKAGES=(diffusers huggingface-hub httpx2 httpcore2 h11 anyio truststore importlib-metadata zipp jaxtyping wadler-lindig beartype
     hypothesis sortedcontainers pydantic pydantic-core annotated-types typing-inspection pydantic-settings python-dotenv
     typer click shellingham rich markdown-it-py mdurl annotated-doc structlog redis rq croniter python-dateutil nvidia-ml-py
-    prometheus-client lazy-importer)
+    prometheus-client lazy-importer cachetools)
 # The machine's Python, which wheels with compiled code are made for.
 MACHINE_PYTHON=${MACHINE_PYTHON:-3.12}
 

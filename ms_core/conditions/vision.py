@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import torch
+from cachetools import LRUCache
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from ms_core.conditions.bounded_cache import BoundedCache, content_key
 from ms_core.conditions.cutout import upright_rgba
 from ms_core.conditions.references import ReferencePreprocessor, SeenPicture
 from ms_core.device.residency import Residency
@@ -18,6 +20,8 @@ from ms_core.spec import GenerationSpec, GenerationWarning, Subject
 
 FEATURES_BYTES = 64 * 2**20
 CUTOUTS_BYTES = 32 * 2**20
+
+Value = TypeVar("Value")
 
 _CUTOUT_FAILED = (
     "Nothing stands out in this picture, so all of it is used. Give one with an even background, or one whose surroundings "
@@ -53,8 +57,8 @@ class ReferenceReader:
         self.image_encoder = image_encoder
         self._preprocessor = preprocessor
         self._residency = residency
-        self._features = BoundedCache[Tensor](features_bytes, lambda features: features.nbytes)
-        self._cutouts = BoundedCache[SeenPicture](CUTOUTS_BYTES, lambda seen: len(seen.image.tobytes()))
+        self._features = LRUCache[bytes, Tensor](features_bytes, lambda features: features.nbytes)
+        self._cutouts = LRUCache[bytes, SeenPicture](CUTOUTS_BYTES, lambda seen: len(seen.image.tobytes()))
 
     def see(self, subject: Subject) -> tuple[SeenPicture, ...]:
         """The subject's pictures as the encoder sees them, in order."""
@@ -77,7 +81,7 @@ class ReferenceReader:
         missing = {key: values for key, values in zip(keys, pixel_values, strict=True) if key not in found}
         for key, features in zip(missing, self._encode(list(missing.values())), strict=True):
             found[key] = features.cpu()
-            self._features.put(key, found[key])
+            _remember(self._features, key, found[key])
         return torch.cat([found[key] for key in keys]).to(self._residency.device)
 
     @property
@@ -109,8 +113,24 @@ class ReferenceReader:
         seen = self._cutouts.get(key)
         if seen is None:
             seen = self._preprocessor.see(picture, cutout=True)
-            self._cutouts.put(key, seen)
+            _remember(self._cutouts, key, seen)
         return seen
+
+
+def content_key(*parts: bytes | str) -> bytes:
+    """The SHA-256 of some parts of a content, in order; other parts or another split give another key."""
+    digest = hashlib.sha256()
+    for part in parts:
+        encoded = part.encode() if isinstance(part, str) else part
+        digest.update(len(encoded).to_bytes(8, "big"))
+        digest.update(encoded)
+    return digest.digest()
+
+
+def _remember(cache: LRUCache[bytes, Value], key: bytes, value: Value) -> None:
+    # The cache refuses a value that is larger than all of it.
+    with suppress(ValueError):
+        cache[key] = value
 
 
 def _field(subject: Subject, number: int) -> str:

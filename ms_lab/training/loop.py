@@ -100,7 +100,7 @@ def seed_everything(seed: int) -> None:
 
 
 class WeightAverage:
-    """Exponential moving average of a module's trainable weights; ``with average.applied():`` swaps them in."""
+    """Exponential moving average of a module's trainable weights; ``swap`` puts it in their place and back."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay

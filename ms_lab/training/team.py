@@ -62,6 +62,7 @@ class Gradients:
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         """Make ``parameters`` write their gradients into the buffer."""
+        self._parameters = parameters
         length = sum(parameter.numel() for parameter in parameters)
         # The last number says whether any process wants to stop.
         self._values: Float[Tensor, " n"] = torch.zeros(length + 1, device=parameters[0].device)
@@ -83,9 +84,7 @@ class Gradients:
 
     def clip(self, norm: float) -> None:
         """Scale the gradients down to this norm where theirs is larger."""
-        gradients = self._values[:-1]
-        present = float(gradients.square().sum().sqrt())
-        gradients.mul_(min(1.0, norm / (present + 1e-6)))
+        nn.utils.clip_grad_norm_(self._parameters, norm)
 
 
 def run_team(size: int, train: Callable[..., None], *arguments: object) -> None:

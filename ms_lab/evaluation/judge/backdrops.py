@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ms_lab.evaluation.judge.algebra import eigenvectors, product
 from ms_lab.evaluation.judge.views import OPPONENT, SIDE, Opponent, View, low_pass, rgb_to_opponent
 from ms_lab.mini.backgrounds import BACKGROUNDS
 from ms_lab.mini.painting import LIGHTS, PLAIN
@@ -81,7 +80,7 @@ class _LinearModel:
     def canvas(self, coefficients: Float[np.ndarray, " components"]) -> Opponent:
         """The background that these coefficients describe."""
         flat = self.components.reshape(len(coefficients), -1)
-        return self.mean + product(coefficients, flat).reshape(self.mean.shape)
+        return self.mean + (coefficients @ flat).reshape(self.mean.shape)
 
     def fit(
         self, picture: Opponent, outside: Bool[np.ndarray, "side side"]
@@ -96,8 +95,8 @@ class _LinearModel:
         squares = np.zeros_like(target)
         for _ in range(_ROUNDS):
             weighted = components / (1 + squares)
-            coefficients = np.linalg.solve(product(weighted, components.T) + prior, product(weighted, target))
-            squares = ((target - product(coefficients, components)) / _NOISE) ** 2
+            coefficients = np.linalg.solve(weighted @ components.T + prior, weighted @ target)
+            squares = ((target - coefficients @ components) / _NOISE) ** 2
         return coefficients, float(np.log1p(squares).mean() + (coefficients**2).sum() / len(target))
 
 
@@ -126,8 +125,8 @@ def _learn(name: str) -> _LinearModel:
     learnt, held_out = rows[:_RENDERINGS].reshape(_RENDERINGS, -1), rows[_RENDERINGS:]
     mean = learnt.mean(0)
     centred = learnt - mean
-    variances, vectors = eigenvectors(product(centred, centred.T) / _RENDERINGS)
-    directions = product(vectors[:, -_COMPONENTS:].T, centred)
+    variances, vectors = np.linalg.eigh(centred @ centred.T / _RENDERINGS)
+    directions = vectors[:, -_COMPONENTS:].T @ centred
     scales = np.sqrt(np.maximum(variances[-_COMPONENTS:], 0))
     components = directions / np.linalg.norm(directions, axis=1, keepdims=True) * scales[:, None]
     shape = rows.shape[1:]

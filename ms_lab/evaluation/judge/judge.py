@@ -32,8 +32,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
+from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs] - it has no types
 
-from ms_lab.evaluation.judge.algebra import one_thread
 from ms_lab.evaluation.judge.matching import Drawing, Matcher
 from ms_lab.evaluation.judge.reading import Reading
 from ms_lab.evaluation.judge.segmentation import box_iou
@@ -45,6 +45,8 @@ from ms_lab.mini.sprites import SpritePack
 
 JUDGE_VERSION = 2
 ANSWERS = (PLAIN, *TREATMENTS)
+# The judge's matrices are small: several threads, which wait for each other, take many times as long.
+_one_thread = threadpool_limits.wrap(limits=1, user_api="blas")  # pyright: ignore[reportUnknownMemberType] - the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Verdict:
     treatment: bool | None
 
 
-@one_thread()
+@_one_thread
 def judge_picture(picture: Image.Image, scene: BenchScene, pack: SpritePack) -> Verdict:
     """Everything that is asked of one picture of a scene.
 
@@ -114,7 +116,7 @@ def judge_picture(picture: Image.Image, scene: BenchScene, pack: SpritePack) -> 
     )
 
 
-@one_thread()
+@_one_thread
 def judge_swap(original: Image.Image, exchanged: Image.Image, scene: BenchScene, pack: SpritePack) -> bool:
     """Whether both boxes of both pictures hold the subject that belongs there rather than the other one.
 

@@ -15,7 +15,6 @@ from jaxtyping import Float
 from PIL import Image
 
 from ms_core.spec import Box
-from ms_lab.evaluation.judge.algebra import product
 from ms_lab.evaluation.judge.views import Opponent, rgb_to_opponent
 from ms_lab.mini.painting import opaque_box
 
@@ -135,7 +134,7 @@ class Matcher:
         """The frame of a canvas's planes: change, ground and part."""
         side = planes.shape[-1]
         rows, columns = (axis.weights([0.0], [1.0], side, cells, sigma) for axis in (self._rows, self._columns))
-        framed = product(product(rows, planes), columns.T)
+        framed = rows @ planes @ columns.T
         # The background goes on beyond the canvas; nothing else does.
         coverage = rows.sum(1)[:, None] * columns.sum(1)[None]
         frame = self._rows.frame[1] - self._rows.frame[0]
@@ -159,8 +158,8 @@ class Matcher:
         for size in _SIZES:
             rows = self._place(self._rows, (extent.y_min, extent.y_max), fitting * size, level, (1.0,))
             columns = self._place(self._columns, (extent.x_min, extent.x_max), fitting * size, level, _FACINGS)
-            lines = product(rows, planes).reshape(-1, _DRAWING_SIDE, 4).transpose(2, 0, 1).reshape(-1, _DRAWING_SIDE)
-            drawn = product(lines, columns.T).reshape(4, len(_SHIFTS), cells, -1, cells)
+            lines = (rows @ planes).reshape(-1, _DRAWING_SIDE, 4).transpose(2, 0, 1).reshape(-1, _DRAWING_SIDE)
+            drawn = (lines @ columns.T).reshape(4, len(_SHIFTS), cells, -1, cells)
             variants.append(drawn.transpose(1, 3, 0, 2, 4).reshape(-1, 4, cells, cells))
         drawn = np.concatenate(variants)
         return drawn[:, :3] - drawn[:, 3:] * level.ground
@@ -193,7 +192,7 @@ def _minus_residuals(changes: _Changes, level: _Level) -> Float[np.ndarray, " va
 
 def _weigh(values: Float[np.ndarray, "variants cells cells"], level: _Level) -> Float[np.ndarray, " variants"]:
     """The sum over all cells, as far as they count."""
-    return product(values.reshape(len(values), -1), level.weight.ravel())
+    return values.reshape(len(values), -1) @ level.weight.ravel()
 
 
 def _energy(level: _Level, emphasis: float | Float[np.ndarray, "3 1 1"] = 1.0) -> float:

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from ms_core.conditions import references
 from ms_core.conditions.references import ReferencePreprocessor
-from ms_core.conditions.vision import FEATURES_BYTES, ReferenceReader
+from ms_core.conditions.vision import FEATURES_BYTES, ReferenceReader, content_key
 from ms_core.config import ReferenceConfig
 from ms_core.device.residency import Residency
 from ms_core.model_dir.loading import load_image_encoder
@@ -202,3 +202,12 @@ def test_a_cutout_that_fails_is_a_warning(make_reader, subject) -> None:
         ("cutout_failed", "/subjects/0/image"),
         ("cutout_failed", "/subjects/1/images/1"),
     ]
+
+
+def test_equal_parts_have_one_key() -> None:
+    assert content_key(b"picture", "size") == content_key(b"picture", "size")
+
+
+@pytest.mark.parametrize("parts", [("ab", "cd"), ("abcd",), ("a", "bc"), ("abc", ""), ("c", "ab")])
+def test_another_content_or_split_has_another_key(parts: tuple[str, ...]) -> None:
+    assert content_key(*parts) != content_key("ab", "c")

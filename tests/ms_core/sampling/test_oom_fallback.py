@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from cachetools import LRUCache
 
 from benchmarks.random_sdxl import TINY, sdxl_parts
-from ms_core.conditions.bounded_cache import BoundedCache
 from ms_core.device.modes import MemoryMode
 from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError
 from ms_core.sampling.events import Finished, Progress
@@ -81,9 +81,7 @@ def test_wherever_memory_runs_out_the_second_try_makes_the_same_picture(
     large = pipeline("24gb")
     expected = large.run(spec)[0]
     # Pictures that were read before would not be read again.
-    monkeypatch.setattr(
-        large.conditioner.reader, "_features", BoundedCache[torch.Tensor](0, lambda tensor: tensor.nbytes)
-    )
+    monkeypatch.setattr(large.conditioner.reader, "_features", LRUCache(0, lambda tensor: tensor.nbytes))
     models = {
         "text_encoder": large.components.text_encoder,
         "image_encoder": large.conditioner.reader.image_encoder,

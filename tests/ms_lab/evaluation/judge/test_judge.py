@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from ms_lab.evaluation.judge import judge
 from ms_lab.evaluation.judge.judge import judge_picture, judge_swap
 from ms_lab.evaluation.questions.scenes import BenchScene
 from ms_lab.mini.painting import LIGHTS, PLAIN, TREATMENTS, light, paint_backdrop, paint_sprite, turn_hue
@@ -157,3 +159,18 @@ def test_a_flat_picture_shows_nothing(pair: BenchScene, pack: SpritePack) -> Non
     verdict = judge_picture(Image.new("RGB", (SIZE, SIZE)), pair, pack)
     assert not verdict.background
     assert verdict.inside <= 1.0
+
+
+def blas_threads() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_matrices_are_multiplied_on_one_thread(pair: BenchScene, pack: SpritePack, monkeypatch) -> None:
+    seen: list[set[int]] = []
+    reading = judge.Reading
+    monkeypatch.setattr(judge, "Reading", lambda *args: seen.append(blas_threads()) or reading(*args))
+    with threadpool_limits(2, "blas"):
+        judge_picture(pair.original.image, pair, pack)
+        judge_swap(pair.original.image, pair.original.image, pair, pack)
+        assert blas_threads() == {2}
+    assert seen == [{1}] * 3

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
+from threadpoolctl import threadpool_limits
 
 from ms_core.spec import Box
-from ms_lab.evaluation.judge.algebra import one_thread
 from ms_lab.evaluation.judge.backdrops import fit_backdrop
 from ms_lab.evaluation.judge.layouts import Layout
 from ms_lab.evaluation.judge.matching import Drawing, Matcher
@@ -26,7 +26,7 @@ BOX = Box(0.25, 0.25, 0.75, 0.75)
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    with one_thread():
+    with threadpool_limits(1, "blas"):
         yield
 
 
