@@ -11,9 +11,8 @@ from app.config import Settings
 from app.decoders import Decoders
 from app.errors import HTTPProblem
 from app.event_log import EventLog
-from app.generate_request import GenerateRequest
 from app.health import Health
-from app.intake import parse_request
+from app.intake import SentRequest, parse_request
 from app.job_list import JobList
 from app.jobs import Jobs
 from app.lookup import Lookup
@@ -73,10 +72,10 @@ async def _json_body(request: Request, settings: SettingsDependency) -> bytes:
 
 async def _generate_request(
     body: Annotated[bytes, Depends(_json_body)], decoders: DecodersDependency, settings: SettingsDependency
-) -> GenerateRequest:
+) -> SentRequest:
     """The checked request; its pictures are decoded beside the event loop."""
     limits = PictureLimits(settings.max_picture_pixels, settings.max_picture_side)
     return await decoders.run(lambda: parse_request(body, limits))
 
 
-GenerateRequestDependency = Annotated[GenerateRequest, Depends(_generate_request)]
+SentRequestDependency = Annotated[SentRequest, Depends(_generate_request)]

@@ -10,12 +10,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from app.events import DATA_OF_EVENT
-from app.examples import JOB_EXAMPLE
-from app.generate_request import GenerateRequest
+from app.examples import JOB_EXAMPLE, REQUEST_EXAMPLES
 from app.problems import PROBLEM_JSON, Problem
+from ms_jobs.job_request import GenerateRequest
 
 REF_TEMPLATE = "#/components/schemas/{model}"
 
@@ -48,6 +48,7 @@ def install_documentation(app: FastAPI) -> None:
             )
             schemas = document["components"]["schemas"]
             schemas |= _schemas(GenerateRequest) | _schemas(Problem)
+            schemas["GenerateRequest"]["examples"] = REQUEST_EXAMPLES
             for data in DATA_OF_EVENT.values():
                 # What the endpoints answer with is there already.
                 schemas |= {} if data.__name__ in schemas else _schemas(data)
@@ -74,8 +75,8 @@ def _event(name: str, data: type[BaseModel]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": ["event", "data"]}
 
 
-def _schemas(model: type[BaseModel]) -> dict[str, Any]:
+def _schemas(model: type[Any]) -> dict[str, Any]:
     """The JSON schemas of a model and of all that it refers to, by name."""
-    schema = model.model_json_schema(ref_template=REF_TEMPLATE)
+    schema = TypeAdapter(model).json_schema(ref_template=REF_TEMPLATE)
     definitions = schema.pop("$defs", {})
     return {model.__name__: schema, **definitions}

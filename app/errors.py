@@ -7,8 +7,7 @@ so no traceback, path or secret can leave.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -47,15 +46,6 @@ class InvalidRequestError(Exception):
     def __init__(self, errors: Sequence[InvalidInputError]) -> None:
         super().__init__("; ".join(error.detail for error in errors))
         self.errors = tuple(errors)
-
-
-@contextmanager
-def collected(errors: list[InvalidInputError], pointer: str = "") -> Iterator[None]:
-    """Add what is raised to ``errors``, its pointer moved below ``pointer``."""
-    try:
-        yield
-    except InvalidInputError as error:
-        errors.append(error.below(pointer))
 
 
 class HTTPProblem(Exception):

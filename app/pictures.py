@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import io
 import struct
 import threading
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image, ImageOps
 
@@ -46,6 +47,33 @@ class PictureLimits:
     max_side: int = 2048
 
 
+class SentPictures:
+    """The pictures of one request that was sent as JSON, as ``ms_core.spec.Pictures``: data URIs, kept as clean PNGs.
+
+    Attributes:
+        pngs: by their SHA-256.
+    """
+
+    def __init__(self, limits: PictureLimits) -> None:
+        self.pngs: dict[str, bytes] = {}
+        self._limits = limits
+        self._names: list[tuple[Image.Image, str]] = []
+
+    def read(self, text: str, whole: bool) -> Image.Image:
+        """The picture of a data URI; errors as ``png_from_data_uri``. Its pixels are decoded again when they are needed."""
+        limits = replace(self._limits, max_side=self._limits.max_pixels) if whole else self._limits
+        png = png_from_data_uri(text, limits)
+        sha256 = hashlib.sha256(png).hexdigest()
+        picture = Image.open(io.BytesIO(png), formats=("PNG",))
+        self.pngs[sha256] = png
+        self._names.append((picture, sha256))
+        return picture
+
+    def name(self, picture: Image.Image) -> str:
+        """The SHA-256 of a picture that was read."""
+        return next(sha256 for known, sha256 in self._names if known is picture)
+
+
 def png_from_data_uri(data_uri: str, limits: PictureLimits) -> bytes:
     """Decode a reference picture and encode it again as a PNG without metadata.
 
@@ -66,11 +94,6 @@ def png_from_data_uri(data_uri: str, limits: PictureLimits) -> bytes:
     encoded = _bytes_from_data_uri(data_uri)
     with _DECODING:
         return _encode_png(_decode(encoded, limits))
-
-
-def open_png(png: bytes) -> Image.Image:
-    """A picture that ``png_from_data_uri`` gave; its size is known at once, its pixels are decoded when needed."""
-    return Image.open(io.BytesIO(png), formats=("PNG",))
 
 
 def _bytes_from_data_uri(data_uri: str) -> bytes:

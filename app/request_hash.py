@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, cast
 
-from app.generate_request import GenerateRequest
+from PIL import Image
+
+from ms_core.spec import AutoLayout, Pictures, Subject
+from ms_jobs.job_request import GenerateRequest
 
 
-def request_hash(request: GenerateRequest) -> str:
+def request_hash(request: GenerateRequest, pictures: Pictures) -> str:
     """SHA-256, in hexadecimal, of what was asked: the same for two bodies that ask for the same.
 
     It is taken before the model's defaults are filled in, so that a worker that becomes ready does not change it, and
     without values that are the API's own defaults, so that a new field does not change it either.
     """
-    # Boxes are data of ours that pydantic was not told how to write; it writes their numbers, and would warn.
-    data = request.model_dump(exclude_defaults=True, warnings=False)
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
+    text = json.dumps(_plain(request, pictures), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -26,8 +29,23 @@ def retry_hash(job_id: str) -> str:
     return hashlib.sha256(f"retry {job_id}".encode()).hexdigest()
 
 
-def _plain(value: Any) -> str:
-    """Pictures by the SHA-256 of their bytes."""
-    if isinstance(value, bytes):
-        return hashlib.sha256(value).hexdigest()
-    raise TypeError(f"A request holds no {type(value).__name__}.")
+def _plain(value: Any, pictures: Pictures) -> Any:
+    """JSON-ready data: pictures by their SHA-256, of everything declared the fields that are not at their defaults."""
+    if isinstance(value, Image.Image):
+        return pictures.name(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, pictures) for item in cast("Iterable[Any]", value)]
+    if not is_dataclass(value):
+        return value
+    given = {
+        item.name: getattr(value, item.name) for item in fields(value) if getattr(value, item.name) != _default(item)
+    }
+    if isinstance(value, Subject) and isinstance(value.image, tuple):
+        given["images"] = given.pop("image")
+    if isinstance(value, AutoLayout):
+        given["mode"] = value.mode
+    return {name: _plain(item, pictures) for name, item in given.items()}
+
+
+def _default(item: Field[Any]) -> Any:
+    return None if item.default is MISSING else item.default

@@ -24,7 +24,6 @@ from app.schemas import (
     SizeResource,
     SubjectScoreResource,
     TimingsResource,
-    WarningResource,
 )
 from ms_core.config import ModelCard
 from ms_jobs.records import JobError, JobRecord, JobState, PictureScore, StoredImage
@@ -52,7 +51,7 @@ def job_resource(record: JobRecord, outlook: Outlook | None = None, root_path: s
         seed=record.seed,
         images=[_image(image, url) for image in shown_images(record)],
         references=[_reference(subject, url) for subject in shown_references(record)],
-        warnings=[WarningResource(**warning.model_dump()) for warning in record.warnings],
+        warnings=list(record.warnings),
         error=None if error is None else _error(error),
         retried_from=record.retried_from,
         attempt=record.attempt,

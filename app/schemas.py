@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.examples import JOB_EXAMPLE
+from ms_core.spec import GenerationWarning
 from ms_jobs.records import JobState
 
 
@@ -51,14 +52,6 @@ class ProgressResource(BaseModel):
     step: int | None = Field(description="Denoising steps done.")
     steps: int | None = Field(description="Denoising steps in all.")
     fraction: float = Field(description="Part of the denoising that is done, from 0 to 1.")
-
-
-class WarningResource(BaseModel):
-    """Something to know about a job that runs all the same."""
-
-    code: str = Field(description="Stable name of what it is about.")
-    detail: str = Field(description="What may come of it.")
-    pointer: str = Field(description="RFC 6901 pointer into the request; empty if it concerns the whole.")
 
 
 class JobErrorResource(BaseModel):
@@ -114,7 +107,7 @@ class JobResource(BaseModel):
     references: list[ReferenceResource] = Field(
         description="What the model sees of each subject that asked for a cut-out; known soon after a worker has begun."
     )
-    warnings: list[WarningResource] = Field(description="What to know about it although it was accepted.")
+    warnings: list[GenerationWarning] = Field(description="What to know about it although it was accepted.")
     error: JobErrorResource | None = Field(description="Set if the job failed or expired.")
     retried_from: str | None = Field(description="Id of the job that this one repeats.")
     attempt: int = Field(description="How often a worker has begun it.")

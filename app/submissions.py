@@ -10,13 +10,15 @@ from typing import NamedTuple
 import redis
 
 from app.config import MEBIBYTE, Settings
-from app.generate_request import GenerateRequest
-from app.intake import complete_request
+from app.errors import InvalidRequestError
+from app.intake import SentRequest
 from app.jobs import Jobs
 from app.request_hash import request_hash, retry_hash
 from ms_core.errors import JobConflictError, JobGoneError, JobNotFoundError, RequestMismatchError, StorageError
 from ms_core.spec import MAX_SEED
+from ms_core.spec.resolve import resolve
 from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.job_request import JobRequest
 from ms_jobs.job_store import JobStore
 from ms_jobs.outcomes import CreateOutcome
 from ms_jobs.pace import Shape
@@ -74,24 +76,29 @@ class Submissions:
         self._timeout_s = settings.job_timeout_s
         self._min_free_bytes = settings.min_free_disk_mb * MEBIBYTE
 
-    def submit(self, request: GenerateRequest, wishes: Wishes) -> Submitted:
+    def submit(self, sent: SentRequest, wishes: Wishes) -> Submitted:
         """Keep the request and its pictures, and queue a job for it.
 
         Raises:
             InvalidRequestError: values that do not fit each other or the model.
         """
         # Asked first: without Redis nothing is written to disk, and a repeat is answered whatever the model says now.
-        asked = request_hash(request)
+        request = sent.request
+        asked = request_hash(request, sent.pictures)
         known = self._known(asked, wishes)
         if known is not None:
             return known
-        complete = complete_request(request, self._registry.card(self._model))
+        resolution = resolve(request, self._registry.card(self._model))
+        if resolution.errors:
+            raise InvalidRequestError(resolution.errors)
         self._artifacts.require_room(self._min_free_bytes)
         seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
         job_id = wishes.job_id or new_job_id()
         with self._artifacts.new_folder(job_id) as folder:
-            stored = complete.to_stored(folder.save_picture, seed, self._model)
-            folder.save_request(stored)
+            stored = JobRequest.of(resolution.spec, seed, self._model)
+            for png in sent.pictures.pngs.values():
+                folder.save_picture(png)
+            folder.save_request(stored, sent.pictures)
         draft = JobRecord(
             id=job_id,
             model=self._model,
@@ -100,7 +107,7 @@ class Submissions:
             request_id=wishes.request_id,
             seed=seed,
             num_images=request.num_images,
-            warnings=complete.warnings,
+            warnings=resolution.warnings,
             shape=str(Shape.of(stored) or ""),
         )
         return self._create(draft, wishes)

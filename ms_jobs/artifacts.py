@@ -18,17 +18,20 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 from pydantic import ValidationError
 
 from ms_core.errors import ImageNotFoundError, JobNotFoundError, StorageError
-from ms_core.spec import MAX_SUBJECTS
+from ms_core.spec import MAX_SUBJECTS, Pictures
+from ms_core.spec.declared import FieldError, invalid_inputs
 from ms_jobs.attempt_folders import MANIFEST, AttemptFolders, Manifest
 from ms_jobs.files import (
     PART_SUFFIX,
@@ -44,10 +47,10 @@ from ms_jobs.files import (
     sync_folder,
     write_file,
 )
+from ms_jobs.job_request import JobRequest, job_document, read_job_request
 from ms_jobs.records import LOCAL_OWNER, MAX_IMAGES, OWNER_PATTERN, SHA256_PATTERN, is_job_id
-from ms_jobs.stored_request import StoredRequest
 
-__all__ = ["ArtifactStore", "Manifest", "RequestFolder"]
+__all__ = ["ArtifactStore", "Manifest", "RequestFolder", "StoredPictures"]
 
 
 class RequestFolder:
@@ -82,12 +85,40 @@ class RequestFolder:
             share_file(shared, self._path / "pictures" / shared.name, png)
         return sha256
 
-    def save_request(self, request: StoredRequest) -> None:
-        """Keep what was asked."""
+    def save_request(self, request: JobRequest, pictures: Pictures) -> None:
+        """Keep what was asked; ``pictures`` names its pictures, which are kept already."""
+        document = job_document(request, pictures)
         with _missing_means("This job was removed while it was handed in; send the request again."):
             sync_folder(self._path / "pictures")
-            write_file(self._path / "request.json", request.model_dump_json(indent=1).encode())
+            write_file(self._path / "request.json", json.dumps(document, indent=1, ensure_ascii=False).encode())
             sync_folder(self._path.parent)
+
+
+class StoredPictures:
+    """The pictures of one stored request, as ``ms_core.spec.Pictures``: read by their SHA-256 and decoded.
+
+    Attributes:
+        names: SHA-256 of those that were read.
+    """
+
+    def __init__(self, load: Callable[[str], Image.Image]) -> None:
+        """``load`` gives the picture of a SHA-256."""
+        self._load = load
+        self._pictures: list[tuple[Image.Image, str]] = []
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(name for _, name in self._pictures)
+
+    def read(self, text: str, whole: bool) -> Image.Image:
+        """The picture with this SHA-256; errors as ``ArtifactStore.load_picture``."""
+        picture = self._load(text)
+        self._pictures.append((picture, text))
+        return picture
+
+    def name(self, picture: Image.Image) -> str:
+        """The SHA-256 of a picture that was read."""
+        return next(name for known, name in self._pictures if known is picture)
 
 
 class ArtifactStore:
@@ -132,24 +163,40 @@ class ArtifactStore:
         Raises:
             JobNotFoundError: nothing is stored for the other job.
         """
-        request = self.load_request(folder)
+        pictures = self.pictures_of(folder)
+        request = self.load_request(folder, pictures)
         with self.new_folder(job_id) as copy:
-            for sha256 in request.pictures:
+            for sha256 in pictures.names:
                 copy.save_picture(self._read_picture(folder, sha256))
-            copy.save_request(request)
+            copy.save_request(request, pictures)
         return copy.name
 
-    def load_request(self, folder: str) -> StoredRequest:
-        """What was asked.
+    def pictures_of(self, folder: str) -> StoredPictures:
+        """The pictures of a request, by their SHA-256."""
+        return StoredPictures(partial(self.load_picture, folder))
+
+    def load_request(self, folder: str, pictures: StoredPictures | None = None) -> JobRequest:
+        """What was asked, with its pictures.
+
+        Args:
+            pictures: of the same folder, for who wants to know their SHA-256 afterwards.
 
         Raises:
             JobNotFoundError: nothing is stored for this job.
+            InvalidInputError: a value is out of range; its ``pointer`` names the field.
         """
         try:
-            return StoredRequest.model_validate_json(read_file(self._folder(folder) / "request.json"))
+            return read_job_request(
+                read_file(self._folder(folder) / "request.json"), pictures or self.pictures_of(folder)
+            )
         except FileNotFoundError as error:
             raise JobNotFoundError("The request of this job is no longer stored; send it again.") from error
         except ValidationError as error:
+            for wrong in invalid_inputs(error):
+                if not isinstance(wrong, FieldError):
+                    raise wrong from error
+            raise StorageError("The stored request of this job cannot be read; send it again.") from error
+        except ValueError as error:
             raise StorageError("The stored request of this job cannot be read; send it again.") from error
 
     def load_picture(self, folder: str, sha256: str) -> Image.Image:

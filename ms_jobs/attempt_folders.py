@@ -18,8 +18,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ms_core.errors import AttemptOverError, JobNotFoundError, StorageError
+from ms_core.spec import GenerationWarning
 from ms_jobs.files import clear_folder, make_subfolder, names_in, read_file, replace_empty, sync_folder, write_file
-from ms_jobs.records import JobWarning, StoredImage
+from ms_jobs.records import StoredImage
 
 MANIFEST = "manifest.json"
 
@@ -36,7 +37,7 @@ class Manifest(BaseModel):
 
     attempt: int
     images: tuple[StoredImage, ...]
-    warnings: tuple[JobWarning, ...] = ()
+    warnings: tuple[GenerationWarning, ...] = ()
     references: tuple[int, ...] = ()
 
 

@@ -16,7 +16,7 @@ from ms_jobs import keys
 from ms_jobs.records import as_text
 
 if TYPE_CHECKING:
-    from ms_jobs.stored_request import StoredRequest
+    from ms_jobs.job_request import JobRequest
 
 REMEMBERED_JOBS = 200
 PACE_TTL_S = 30 * 24 * 3600
@@ -32,7 +32,7 @@ class Shape(NamedTuple):
     """What of a request decides how long it takes.
 
     Attributes:
-        steps: denoising steps that are really done.
+        steps: calls of the UNet.
         height, width: of a picture, in pixels.
         guided: whether each step is done with and without the prompt.
         retries: how often at most its pictures are drawn again; such jobs take longer, nobody knows how much beforehand.
@@ -48,15 +48,11 @@ class Shape(NamedTuple):
     retries: int = 0
 
     @classmethod
-    def of(cls, request: StoredRequest) -> Self | None:
+    def of(cls, request: JobRequest) -> Self | None:
         """The shape of a request; ``None`` where it leaves the model's defaults to the worker."""
-        steps, height, width = request.num_inference_steps, request.height, request.width
+        steps, height, width = request.num_unet_calls, request.height, request.width
         if steps is None or height is None or width is None or request.guidance_scale is None:
             return None
-        if request.start is not None:
-            steps = max(1, int(steps * request.start.strength))
-        if request.scheduler == "heun":
-            steps = 2 * steps - 1
         return cls(
             steps,
             request.num_images,

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ms_core.spec import GenerationWarning, SubjectScore
 from ms_jobs.keys import JobKey
 
 GENERATE_JOB = "worker.jobs.generate"
@@ -83,14 +84,6 @@ class FrozenModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, cache_strings="keys")
 
 
-class JobWarning(FrozenModel):
-    """Something the user should know about a job that runs all the same."""
-
-    code: str
-    detail: str
-    pointer: str = ""
-
-
 class JobError(FrozenModel):
     """Why a job failed: a stable code and one sentence."""
 
@@ -98,16 +91,8 @@ class JobError(FrozenModel):
     detail: str
 
 
-class SubjectScore(NamedTuple):
-    """How well a subject turned out, as ``ms_core.sampling.events.SubjectScore``; in Redis a list of three numbers."""
-
-    present: float
-    identity: float
-    box_iou: float
-
-
 class PictureScore(NamedTuple):
-    """How well a picture turned out; in Redis a list of two.
+    """How well a picture turned out; in Redis a list of two, and each subject's score a list of three numbers.
 
     Attributes:
         draws: how often it was drawn; the best draw was kept.
@@ -187,7 +172,7 @@ class JobRecord(FrozenModel):
     steps: int | None = None
     seed: int
     num_images: int = 1
-    warnings: tuple[JobWarning, ...] = ()
+    warnings: tuple[GenerationWarning, ...] = ()
     images: tuple[StoredImage, ...] = ()
     references: tuple[int, ...] = ()
     result_attempt: int | None = None

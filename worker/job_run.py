@@ -16,9 +16,10 @@ from structlog.contextvars import bound_contextvars
 
 from ms_core.config import ModelCard
 from ms_core.errors import AttemptOverError, DeviceLostError, MSDiffusionError
-from ms_core.spec import GenerationSpec, Subject
+from ms_core.spec import GenerationSpec, GenerationWarning, Subject
 from ms_jobs.artifacts import ArtifactStore, Manifest
 from ms_jobs.connection import persist
+from ms_jobs.job_request import job_document
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import ProgressReply, Requeue
@@ -28,12 +29,10 @@ from ms_jobs.records import (
     JobError,
     JobRecord,
     JobState,
-    JobWarning,
     PictureScore,
     StoredImage,
     WorkerState,
 )
-from ms_jobs.stored_request import StoredRequest
 from worker.config import WorkerSettings
 from worker.deadline import Deadline, JobTimeout
 from worker.live_previews import LivePreviews
@@ -60,7 +59,7 @@ class Report:
     phase: str
     step: int | None = None
     steps: int | None = None
-    warnings: tuple[JobWarning, ...] = ()
+    warnings: tuple[GenerationWarning, ...] = ()
     preview: Callable[[], bytes] | None = None
 
 
@@ -74,7 +73,7 @@ class Picture:
     """
 
     image: Image.Image
-    warnings: tuple[JobWarning, ...] = ()
+    warnings: tuple[GenerationWarning, ...] = ()
     seed: int | None = None
     score: PictureScore | None = None
 
@@ -166,7 +165,7 @@ class JobRun:
         self._patient_jobs = context.patient_jobs.for_owner(key.owner)
         self._artifacts = context.artifacts.for_owner(key.owner)
         self._record: JobRecord
-        self._warnings: tuple[JobWarning, ...] = ()
+        self._warnings: tuple[GenerationWarning, ...] = ()
         self._references: tuple[int, ...] = ()
         self._previews = LivePreviews(wanted=False)
         self._pause_s = 0.0
@@ -243,14 +242,16 @@ class JobRun:
     def _make(self) -> Manifest:
         """Make the pictures and store them, the manifest last."""
         folder = self._record.folder
-        request = self._artifacts.load_request(folder)
+        stored = self._artifacts.pictures_of(folder)
+        request = self._artifacts.load_request(folder, stored)
         self._previews = LivePreviews(request.previews)
-        specs = request.to_specs(lambda sha256: self._artifacts.load_picture(folder, sha256))
+        specs = request.specs()
+        document = job_document(request, stored)
         pictures = self._generate(specs)
         for picture in pictures:
             self._warnings = _joined(self._warnings, picture.warnings)
         self._report(Report("store"))
-        images = [self._store(index, *pair, request) for index, pair in enumerate(zip(specs, pictures, strict=True))]
+        images = [self._store(index, *pair, document) for index, pair in enumerate(zip(specs, pictures, strict=True))]
         manifest = Manifest(
             attempt=self._record.attempt,
             images=tuple(images),
@@ -280,10 +281,10 @@ class JobRun:
             self._artifacts.save_reference(self._record.folder, self._record.attempt, index, png)
         self._references = wanted
 
-    def _store(self, index: int, spec: GenerationSpec, picture: Picture, request: StoredRequest) -> StoredImage:
+    def _store(self, index: int, spec: GenerationSpec, picture: Picture, document: dict[str, Any]) -> StoredImage:
         seed = spec.seed if picture.seed is None else picture.seed
         recipe = {
-            "request": request.model_dump(mode="json"),
+            "request": document,
             "image_index": index,
             "seed": seed,
             **({} if picture.score is None else {"score": picture.score._asdict()}),
@@ -373,7 +374,7 @@ def device_lost_error() -> JobError:
     return JobError(code=DeviceLostError.code, detail=detail)
 
 
-def _joined(known: tuple[JobWarning, ...], new: Iterable[JobWarning]) -> tuple[JobWarning, ...]:
+def _joined(known: tuple[GenerationWarning, ...], new: Iterable[GenerationWarning]) -> tuple[GenerationWarning, ...]:
     """The warnings, each once: pictures of one batch share theirs, and the API may have given some already."""
     joined = {(warning.code, warning.pointer): warning for warning in (*new, *known)}
     order = dict.fromkeys((warning.code, warning.pointer) for warning in (*known, *new))

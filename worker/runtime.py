@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,9 +16,9 @@ from ms_core.device.modes import MemoryMode
 from ms_core.errors import StartupError
 from ms_core.sampling.pipeline import Finished, Generation, MSDiffusionPipeline, Progress
 from ms_core.sampling.previews import preview_webp
-from ms_core.spec import GenerationSpec, GenerationWarning, Subject
-from ms_core.spec.resolve import resolve
-from ms_jobs.records import JobWarning, PictureScore, SubjectScore
+from ms_core.spec import GenerationSpec, Subject, SubjectScore
+from ms_core.spec.resolve import ResolvedSpec
+from ms_jobs.records import PictureScore
 from worker.config import WorkerSettings
 from worker.job_run import Picture, Report
 
@@ -81,7 +81,7 @@ class PipelineRuntime:
 
     def recipe(self, spec: GenerationSpec) -> dict[str, Any]:
         """What else a picture's recipe must say: the model, the values in force, versions."""
-        resolved = resolve(spec, self.card)
+        resolved = ResolvedSpec.of(spec, self.card)
         return {
             "model": {"name": self._model, "card": self.card.name},
             "values": {
@@ -109,7 +109,7 @@ def _version(package: str) -> str:
 
 
 def _report(progress: Progress) -> Report:
-    warnings = tuple(warning for row in progress.warnings for warning in _job_warnings(row))
+    warnings = tuple(warning for row in progress.warnings for warning in row)
     preview = None if progress.preview is None else partial(_preview, progress.preview)
     return Report(progress.phase, progress.step, progress.num_inference_steps, warnings, preview)
 
@@ -124,19 +124,12 @@ def _pictures(finished: Finished) -> list[Picture]:
 
 def _picture(generation: Generation) -> Picture:
     score = _picture_score(generation) if generation.scores else None
-    return Picture(generation.image, _job_warnings(generation.warnings), generation.seed, score)
+    return Picture(generation.image, generation.warnings, generation.seed, score)
 
 
 def _picture_score(generation: Generation) -> PictureScore:
     """Rounded: no estimate is better than a hundredth, and Redis keeps them all."""
     subjects = (
-        None
-        if score is None
-        else SubjectScore(*(round(value, 2) for value in (score.present, score.identity, score.box_iou)))
-        for score in generation.scores
+        None if score is None else SubjectScore(*(round(value, 2) for value in score)) for score in generation.scores
     )
     return PictureScore(generation.draws, tuple(subjects))
-
-
-def _job_warnings(warnings: Iterable[GenerationWarning]) -> tuple[JobWarning, ...]:
-    return tuple(JobWarning(code=item.code, detail=item.detail, pointer=item.pointer) for item in warnings)

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from app.dependencies import GenerateRequestDependency, SubmissionsDependency, WaitingDependency
+from app.dependencies import SentRequestDependency, SubmissionsDependency, WaitingDependency
 from app.documentation import REQUEST_BODY, problem_responses
 from app.headers import Preference
 from app.parameters import JobId, KeyedWishes, NamedWishes, PreferenceHeader
@@ -43,7 +43,7 @@ router = APIRouter(tags=["jobs"])
 async def generate(  # noqa: PLR0913 - each argument is a part of the request
     wishes: KeyedWishes,
     preference: PreferenceHeader,
-    generate_request: GenerateRequestDependency,
+    sent: SentRequestDependency,
     submissions: SubmissionsDependency,
     waiting: WaitingDependency,
     request: Request,
@@ -53,7 +53,7 @@ async def generate(  # noqa: PLR0913 - each argument is a part of the request
     Follow the job at the address in `Location`. With an `Idempotency-Key` a request that was sent twice makes one job:
     the second answer has `Idempotency-Replayed: true`, and another request with the same key is refused with 422.
     """
-    submitted = await run_in_threadpool(submissions.submit, generate_request, wishes)
+    submitted = await run_in_threadpool(submissions.submit, sent, wishes)
     return await _answer(submitted, preference, waiting, request)
 
 
@@ -69,7 +69,7 @@ async def generate(  # noqa: PLR0913 - each argument is a part of the request
 async def put_job(  # noqa: PLR0913 - each argument is a part of the request
     wishes: NamedWishes,
     preference: PreferenceHeader,
-    generate_request: GenerateRequestDependency,
+    sent: SentRequestDependency,
     submissions: SubmissionsDependency,
     waiting: WaitingDependency,
     request: Request,
@@ -80,7 +80,7 @@ async def put_job(  # noqa: PLR0913 - each argument is a part of the request
     Its other headers change nothing. Another request under the same id is refused with 422; the id of a job that was
     deleted or is over its lifetime with 410.
     """
-    submitted = await run_in_threadpool(submissions.submit, generate_request, wishes)
+    submitted = await run_in_threadpool(submissions.submit, sent, wishes)
     return await _answer(submitted, preference, waiting, request)
 
 

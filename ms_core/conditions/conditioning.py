@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +14,6 @@ from torch import Tensor
 from ms_core.conditions.phrases import TokenSpan, cut_text, token_spans
 from ms_core.conditions.references import preview
 from ms_core.conditions.vision import ReferenceReader
-from ms_core.config import ModelCard
 from ms_core.device.residency import Residency
 from ms_core.errors import PhraseNotFoundError
 from ms_core.method.adapter import MSAdapter
@@ -25,14 +22,7 @@ from ms_core.method.boxes import fit_boxes
 from ms_core.method.masks import Placement, place_warnings
 from ms_core.spec import GenerationSpec, GenerationWarning, Subject
 from ms_core.spec.resolve import ResolvedSpec
-
-MAX_QUOTED_CHARACTERS = 500
-
-# "(red:1.3)", but not "(at 10:30)".
-_WEIGHTED = re.compile(r"\([^()]+?(?:(?<!\d):\s*[+-]?\d+|:\s*[+-]?\d*\.\d+)\s*\)")
-# Areas, in those of a usual picture, and how much wider or taller than all usual ones a picture may be.
-_USUAL_AREAS = (0.7, 1.5)
-_SHAPE_TOLERANCE = 1.05
+from ms_core.spec.warnings import quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,84 +166,30 @@ class Conditioner:
         return AutoLayoutMaps(layouts, spans, self.device)
 
 
-def find_warnings(resolved: ResolvedSpec, components: Any, card: ModelCard) -> tuple[GenerationWarning, ...]:
-    """What the user should know of one spec: text that is cut off or read otherwise than meant, phrases that are missing,
-    too many subjects, a size far from those of the training, and subjects that hardly act where they stand.
+def find_warnings(resolved: ResolvedSpec, components: Any) -> tuple[GenerationWarning, ...]:
+    """All that the user should know of one spec: what ``resolve`` found, text that is cut off, and subjects that hardly act
+    where they stand.
     """
     spec = resolved.spec
     texts = {"/prompt": spec.prompt, "/negative_prompt": resolved.negative_prompt}
-    warnings = [*_weight_warnings(texts), *_size_warnings(resolved, card)]
     texts |= {f"/subjects/{index}/phrase": subject.phrase for index, subject in enumerate(spec.subjects)}
+    warnings = list(resolved.warnings)
     for pointer, text in texts.items():
         cut = cut_text(components.tokenizer, text)
         if cut:
-            warnings.append(
-                GenerationWarning("text_truncated", f"The model does not see the end: {_quote(cut)}", pointer)
-            )
-    for index, (subject, span) in enumerate(zip(spec.subjects, spec.phrase_spans, strict=True)):
-        if span is None:
-            detail = (
-                f"The prompt does not say {_quote(subject.phrase)}; the picture follows the words better if it does."
-            )
-            warnings.append(GenerationWarning("phrase_not_found", detail, f"/subjects/{index}/phrase"))
-    if len(spec.subjects) > card.max_subjects:
-        detail = f"This model was trained with at most {card.max_subjects} subjects; more may mix."
-        warnings.append(GenerationWarning("too_many_subjects", detail, "/subjects"))
+            detail = f"The model does not see the end: {quote(cut)}"
+            warnings.append(GenerationWarning("text_truncated", detail, pointer))
     if spec.layout is None:
         cells = (side // components.vae_scale_factor for side in (resolved.height, resolved.width))
         warnings.extend(place_warnings(spec.subjects, *cells))
     return tuple(warnings)
 
 
-def _weight_warnings(texts: Mapping[str, str]) -> list[GenerationWarning]:
-    """Prompt weights, as other programs have them; here the 77 tokens of the training are read as they stand."""
-    found = {pointer: _WEIGHTED.search(text) for pointer, text in texts.items()}
-    return [
-        GenerationWarning(
-            "prompt_weights_ignored",
-            f"Prompt weights are not applied: brackets and number of {_quote(match[0])} are read as plain text; leave them "
-            "out.",
-            pointer,
-        )
-        for pointer, match in found.items()
-        if match is not None
-    ]
-
-
-def _size_warnings(resolved: ResolvedSpec, card: ModelCard) -> list[GenerationWarning]:
-    """A picture whose area or shape is far from all usual ones of the model."""
-    if not card.sizes:
-        return []
-    area, shape = resolved.height * resolved.width, resolved.width / resolved.height
-    shapes = [width / height for height, width in card.sizes]
-    low, high = _USUAL_AREAS
-    has_usual_area = any(low <= area / (height * width) <= high for height, width in card.sizes)
-    if has_usual_area and min(shapes) / _SHAPE_TOLERANCE <= shape <= max(shapes) * _SHAPE_TOLERANCE:
-        return []
-    height, width = min(card.sizes, key=lambda size: abs(math.log(size[1] / size[0] / shape)))
-    detail = (
-        f"{resolved.width} x {resolved.height} pixels are far from what this model was trained on; expect repeated or "
-        f"malformed things. Of this shape it draws best at {width} x {height}."
-    )
-    return [GenerationWarning("unusual_size", detail, "/height")]
-
-
-def layout_warnings(spec: GenerationSpec, num_steps: int) -> tuple[GenerationWarning, ...]:
-    """Auto layout whose places would act only after the last of ``num_steps`` UNet calls."""
-    if spec.layout is None or spec.layout.start_step <= num_steps:
-        return ()
-    detail = (
-        f"The places that are found act from step {spec.layout.start_step} on, and this picture has only {num_steps} steps, so "
-        "they never do; choose a smaller start_step or more steps."
-    )
-    return (GenerationWarning("layout_too_late", detail, "/layout/start_step"),)
-
-
 def _require_spans(spec: GenerationSpec, spans: Sequence[TokenSpan | None]) -> None:
     for index, (subject, span) in enumerate(zip(spec.subjects, spans, strict=True)):
         if span is None:
             raise PhraseNotFoundError(
-                f"Auto layout needs {_quote(subject.phrase)}, but it lies in the end of the prompt that the model does not "
+                f"Auto layout needs {quote(subject.phrase)}, but it lies in the end of the prompt that the model does not "
                 "see; name it earlier, or give boxes instead.",
                 f"/subjects/{index}/phrase",
             )
@@ -261,10 +197,4 @@ def _require_spans(spec: GenerationSpec, spans: Sequence[TokenSpan | None]) -> N
 
 def _box_or_zeros(subject: Subject) -> tuple[float, float, float, float]:
     """The box as the resampler sees it: four zeros without a layout."""
-    return (0.0, 0.0, 0.0, 0.0) if subject.box is None else subject.box.as_tuple()
-
-
-def _quote(text: str) -> str:
-    """``text`` in quotation marks, shortened."""
-    more = len(text) - MAX_QUOTED_CHARACTERS
-    return f'"{text}"' if more <= 0 else f'"{text[:MAX_QUOTED_CHARACTERS]}" and {more} more characters.'
+    return (0.0, 0.0, 0.0, 0.0) if subject.place is None else subject.place.as_tuple()

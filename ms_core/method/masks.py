@@ -163,7 +163,7 @@ def layer_weights(
 
 def picture_weights(subjects: Sequence[Subject], grid: tuple[int, int]) -> SubjectWeights:
     """Weigh the subjects of one picture, each with a box, on the CPU."""
-    boxes = torch.tensor([[subject.box.as_tuple() for subject in subjects if subject.box is not None]])
+    boxes = torch.tensor([[subject.place.as_tuple() for subject in subjects if subject.place is not None]])
     return subject_weights(boxes, Placement.from_rows([subjects], boxes.device), grid)
 
 

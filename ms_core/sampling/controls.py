@@ -25,7 +25,7 @@ from ms_core.conditions.references import opaque
 from ms_core.config import CONTROLNETS
 from ms_core.errors import CheckpointError, unknown_name
 from ms_core.model_dir.loading import quiet
-from ms_core.spec import Control, check_control_size
+from ms_core.spec import Control
 from ms_core.spec.resolve import ResolvedSpec
 
 # At a time, unless one request needs more: an SDXL ControlNet has half the UNet's weights.
@@ -215,14 +215,6 @@ class Controls:
         if middle is None:
             return {}
         return {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
-
-
-def check_pictures(batch: Sequence[ResolvedSpec]) -> None:
-    """Raise ``PictureError`` for the first control picture that has not the size of the result."""
-    for row in batch:
-        for index, control in enumerate(row.spec.controls):
-            size = ImageOps.exif_transpose(control.image).size
-            check_control_size(size, row.height, row.width, f"/controls/{index}/image")
 
 
 def prepare_controls(

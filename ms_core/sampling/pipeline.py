@@ -21,7 +21,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from ms_core.conditions.conditioning import Conditioner, Conditioning, find_warnings, layout_warnings
+from ms_core.conditions.conditioning import Conditioner, Conditioning, find_warnings
 from ms_core.conditions.embeddings import load_embeddings
 from ms_core.conditions.references import ReferencePreprocessor
 from ms_core.conditions.vision import ReferenceReader
@@ -35,7 +35,7 @@ from ms_core.method.adapter import MSAdapter
 from ms_core.method.attention_data import ATTENTION_DATA
 from ms_core.method.checkpoint import check_encoders, load_adapter
 from ms_core.model_dir.loading import IMAGE_ENCODER, load_image_encoder, load_sdxl
-from ms_core.sampling.controls import ControlNets, Controls, check_pictures, prepare_controls
+from ms_core.sampling.controls import ControlNets, Controls, prepare_controls
 from ms_core.sampling.events import Event, Finished, Generation, Progress
 from ms_core.sampling.latents import decode_latents
 from ms_core.sampling.loras import LoraLibrary, Loras
@@ -224,7 +224,6 @@ class MSDiffusionPipeline:
             DeviceOutOfMemoryError, DeviceLostError: while iterating.
         """
         batch = resolve_batch([specs] if isinstance(specs, GenerationSpec) else specs, self.card)
-        check_pictures(batch)
         self.loras.find(batch[0])
         self._schedule(batch, torch.device("cpu"))
         make = partial(make_with_retry, self._events, residency=self.residency)
@@ -249,7 +248,7 @@ class MSDiffusionPipeline:
                 # Cutting out takes a while, and is remembered.
                 self.conditioner.reader.see(subject)
                 yield Progress("encode", 0, steps)
-            warnings = tuple(self._find_warnings(row, steps) for row in batch)
+            warnings = tuple(self._find_warnings(row) for row in batch)
             run = self._prepare(batch, schedule)
             yield Progress("denoise", 0, steps, warnings)
             with self.residency.use("unet", *run.controls.nets):
@@ -283,10 +282,9 @@ class MSDiffusionPipeline:
         with device_errors():
             return self.previews.draw(estimate())
 
-    def _find_warnings(self, row: ResolvedSpec, num_steps: int) -> tuple[GenerationWarning, ...]:
+    def _find_warnings(self, row: ResolvedSpec) -> tuple[GenerationWarning, ...]:
         return (
-            *find_warnings(row, self.components, self.card),
-            *layout_warnings(row.spec, num_steps),
+            *find_warnings(row, self.components),
             *self.conditioner.reader.cutout_warnings(row.spec),
         )
 

@@ -103,4 +103,4 @@ def redraw_weights(
     """
     if not redraw:
         return torch.ones(1, height, width)
-    return union(picture_weights(subjects, (height, width)).visible[:, list(redraw)])
+    return union(picture_weights(subjects, (height, width)).visible[:, list(dict.fromkeys(redraw))])

@@ -59,9 +59,9 @@ class Scorer:
     def score_spec(self, picture: Image.Image, spec: GenerationSpec, see: See) -> tuple[SubjectScore | None, ...]:
         """One score for each subject of the spec that the RGB picture was made for; ``None`` for scenes."""
         boxes = {
-            index: subject.box
+            index: subject.place
             for index, subject in enumerate(spec.subjects)
-            if not subject.scene and subject.box is not None
+            if not subject.scene and subject.place is not None
         }
         questions = questions_of([see(spec.subjects[index]) for index in boxes], list(boxes.values()))
         scores = dict(zip(boxes, self.score(picture, questions), strict=True))

@@ -4,24 +4,9 @@ Boxes are normalised ``[x_min, y_min, x_max, y_max]`` in [0, 1], origin at the t
 ``None`` means "no layout" or "the model's default", never zero.
 """
 
-from ms_core.spec.additions import (
-    Control,
-    Lora,
-    StartPicture,
-    check_control_size,
-    check_end,
-    check_strength,
-)
-from ms_core.spec.generation import (
-    GenerationSpec,
-    GenerationWarning,
-    check_redraw,
-    derived_seed,
-)
-from ms_core.spec.layout import (
-    AutoLayout,
-    Box,
-)
+from ms_core.spec.additions import Control, Lora, StartPicture
+from ms_core.spec.generation import GenerationSpec, GenerationWarning, derived_seed
+from ms_core.spec.layout import AutoLayout, Box, PixelBox
 from ms_core.spec.limits import (
     FILE_NAME_PATTERN,
     MAX_CONTROL_SCALE,
@@ -44,31 +29,12 @@ from ms_core.spec.limits import (
     SCHEDULERS,
     SIZE_MULTIPLE,
     TIMESTEP_SPACINGS,
-    check_count,
-    check_file_name,
-    check_name,
-    check_range,
-    check_retries,
     check_scheduler,
-    check_scheduler_steps,
-    check_size,
-    check_text,
-    check_timestep_spacing,
 )
-from ms_core.spec.phrases import (
-    find_phrases,
-    require_phrases,
-)
+from ms_core.spec.phrases import find_phrases
+from ms_core.spec.pictures import Pictures, grey_mask, mask_bounds
 from ms_core.spec.score import SubjectScore
-from ms_core.spec.subject import (
-    SCENE_SCALE,
-    WHOLE_PICTURE,
-    Subject,
-    check_scene_box,
-    check_scene_mask,
-    grey_mask,
-    mask_bounds,
-)
+from ms_core.spec.subject import SCENE_SCALE, WHOLE_PICTURE, Subject
 
 __all__ = [
     "AutoLayout",
@@ -95,6 +61,8 @@ __all__ = [
     "MAX_SUBJECTS",
     "MAX_SUBJECT_SCALE",
     "MAX_Z_INDEX",
+    "Pictures",
+    "PixelBox",
     "SCENE_SCALE",
     "SCHEDULERS",
     "SIZE_MULTIPLE",
@@ -103,25 +71,9 @@ __all__ = [
     "SubjectScore",
     "TIMESTEP_SPACINGS",
     "WHOLE_PICTURE",
-    "check_control_size",
-    "check_count",
-    "check_end",
-    "check_file_name",
-    "check_name",
-    "check_range",
-    "check_redraw",
-    "check_retries",
-    "check_scene_box",
-    "check_scene_mask",
     "check_scheduler",
-    "check_scheduler_steps",
-    "check_size",
-    "check_strength",
-    "check_text",
-    "check_timestep_spacing",
     "derived_seed",
     "find_phrases",
     "grey_mask",
     "mask_bounds",
-    "require_phrases",
 ]

@@ -3,76 +3,83 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Annotated
+
+from pydantic import Field
 
 from ms_core.errors import InvalidInputError, PictureError
-from ms_core.spec.limits import MAX_CONTROL_SCALE, MAX_LORA_WEIGHT, check_file_name, check_name, check_range
+from ms_core.spec.declared import Declared, declared
+from ms_core.spec.fields import LoraName, count, file_name, in_range, strength_of_start
+from ms_core.spec.limits import MAX_CONTROL_SCALE, MAX_LORA_WEIGHT, MAX_SUBJECTS
+from ms_core.spec.pictures import Picture, WholePicture, upright_size
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-
-@dataclass(frozen=True, slots=True)
-class Lora:
-    """A LoRA and how strongly it acts.
-
-    Attributes:
-        name: of a file in the model's ``loras`` folder, without its ending; for callers of ``ms_core`` also the path
-            of a ``.safetensors`` file.
-        weight: 0 switches it off; negative ones turn its effect around.
-    """
-
-    name: str
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_name(self.name, "/name")
-        check_range(self.weight, -MAX_LORA_WEIGHT, MAX_LORA_WEIGHT, "/weight")
+Part = Annotated[float, in_range(0, 1)]
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
-    """A ControlNet, the picture that it follows, and how strongly.
+@declared()
+class Lora(Declared):
+    """A LoRA that acts on this picture only."""
 
-    Attributes:
-        name: of a folder in the model's ``controlnets`` folder, such as ``canny``.
-        image: edges, depth or pose, in the size of the result.
-        scale: strength.
-        start, end: the part of the denoising in which it acts, 0 to 1.
-    """
-
-    name: str
-    image: Image.Image
-    scale: float = 1.0
-    start: float = 0.0
-    end: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_file_name(self.name, "/name")
-        check_range(self.scale, 0.0, MAX_CONTROL_SCALE, "/scale")
-        check_range(self.start, 0.0, 1.0, "/start")
-        check_range(self.end, 0.0, 1.0, "/end")
-        check_end(self.end, self.start, "/end")
+    name: Annotated[LoraName, Field(description="As `GET /models` lists it.")]
+    weight: Annotated[
+        float,
+        in_range(-MAX_LORA_WEIGHT, MAX_LORA_WEIGHT),
+        Field(description="How strongly it acts; 0 switches it off, negative turns its effect around."),
+    ] = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class StartPicture:
-    """A picture to start from instead of pure noise.
+@declared()
+class Control(Declared):
+    """A ControlNet that follows a picture of edges, depth or a pose; it sees the prompt and never the subjects."""
 
-    Attributes:
-        image: stretched to the size of the result.
-        strength: how much of it may change: above 0, and 1 for everything.
-        redraw: positions of the subjects whose places alone are drawn anew; empty for the whole picture.
-    """
+    name: Annotated[str, file_name(), Field(description="As `GET /models` lists it, such as `canny`.")]
+    image: Annotated[
+        WholePicture,
+        Field(description="What to follow: a picture as a subject's `image`, exactly as large as the result."),
+    ]
+    scale: Annotated[
+        float, in_range(0, MAX_CONTROL_SCALE), Field(description="How strongly it acts; 0 switches it off.")
+    ] = 1.0
+    start: Annotated[Part, Field(description="Where in the denoising it begins to act, from 0 to 1.")] = 0.0
+    end: Annotated[Part, Field(description="Where in the denoising it ceases to act; above `start`.")] = 1.0
 
-    image: Image.Image
-    strength: float = 0.7
-    redraw: tuple[int, ...] = ()
+    def conflicts(self) -> list[InvalidInputError]:
+        """An end that is not above the start."""
+        if self.start < self.end:
+            return []
+        return [InvalidInputError(f"The end must be above the start, which is {self.start}.", "/end")]
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "redraw", tuple(dict.fromkeys(self.redraw)))
-        check_strength(self.strength, "/strength")
+    def size_error(self, height: int, width: int) -> PictureError | None:
+        """What is wrong with its picture for a result of this size, in pixels; it must be as large."""
+        own_width, own_height = upright_size(self.image)
+        if (own_width, own_height) == (width, height):
+            return None
+        return PictureError(
+            f"The control picture has {own_width} x {own_height} pixels and the result {width} x {height}; "
+            "they must be the same, so resize the picture or ask for its size.",
+            "/image",
+        )
+
+
+@declared()
+class StartPicture(Declared):
+    """A picture to start from instead of pure noise."""
+
+    image: Annotated[
+        Picture, Field(description="A picture as a subject's `image`; stretched to the size of the result.")
+    ]
+    strength: Annotated[
+        float, strength_of_start(), Field(description="How much of it may change: above 0, and 1 for everything.")
+    ] = 0.7
+    redraw: Annotated[
+        tuple[int, ...],
+        count(0, MAX_SUBJECTS, "subjects to redraw"),
+        Field(
+            strict=False,
+            description="Positions of the subjects, counted from 0, whose places alone are drawn anew; empty for the "
+            "whole picture.",
+        ),
+    ] = ()
 
     def num_kept_steps(self, num_inference_steps: int) -> int:
         """How many of a picture's steps are done: the last ones, as many as the strength says.
@@ -86,28 +93,6 @@ class StartPicture:
             raise InvalidInputError(
                 f"With {num_inference_steps} steps a strength of {self.strength:g} leaves none to do; "
                 f"take at least {least:g}, or more steps.",
-                "/start/strength",
+                "/strength",
             )
         return kept
-
-
-def check_control_size(size: tuple[int, int], height: int, width: int, pointer: str) -> None:
-    """Raise ``PictureError`` unless a control picture of ``size`` (width, height) is as large as the result."""
-    if size != (width, height):
-        raise PictureError(
-            f"The control picture has {size[0]} x {size[1]} pixels and the result {width} x {height}; "
-            "they must be the same, so resize the picture or ask for its size.",
-            pointer,
-        )
-
-
-def check_end(end: float, start: float, pointer: str) -> None:
-    """Raise ``InvalidInputError`` unless ``end`` is above ``start``."""
-    if start >= end:
-        raise InvalidInputError(f"The end must be above the start, which is {start}.", pointer)
-
-
-def check_strength(value: float, pointer: str) -> None:
-    """Raise ``InvalidInputError`` unless ``value`` is above 0 and at most 1."""
-    if not 0.0 < value <= 1.0:
-        raise InvalidInputError(f"Must be above 0 and at most 1, not {value!r}.", pointer)

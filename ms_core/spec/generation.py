@@ -3,179 +3,242 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, cast
 
-from ms_core.errors import InvalidInputError, LayoutError
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from ms_core.errors import InvalidInputError, LayoutError, PhraseNotFoundError
 from ms_core.spec.additions import Control, Lora, StartPicture
+from ms_core.spec.declared import Declared, FieldError, collected, declared, gathered_by_pydantic
+from ms_core.spec.fields import (
+    count,
+    in_range,
+    known_scheduler,
+    known_timestep_spacing,
+    plain_name,
+    side_in_pixels,
+    text,
+)
 from ms_core.spec.layout import AutoLayout
 from ms_core.spec.limits import (
     MAX_CONTROLS,
     MAX_GUIDANCE_SCALE,
     MAX_LORAS,
     MAX_PROMPT_CHARACTERS,
+    MAX_RETRIES,
     MAX_SEED,
     MAX_STEPS,
     MAX_SUBJECT_SCALE,
     MAX_SUBJECTS,
-    check_count,
-    check_name,
-    check_range,
-    check_retries,
-    check_scheduler,
     check_scheduler_steps,
-    check_size,
-    check_text,
-    check_timestep_spacing,
 )
-from ms_core.spec.phrases import find_phrases, require_phrases
+from ms_core.spec.phrases import find_phrases
 from ms_core.spec.subject import Subject
+
+Side = Annotated[int, side_in_pixels(), Field(description="Of the picture, in pixels.")]
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationWarning:
-    """Something the user should know about a picture that is made all the same.
+    """A warning; the job still runs."""
 
-    Attributes:
-        code: stable, machine-readable name.
-        detail: one sentence.
-        pointer: RFC 6901 pointer to the value in the request.
-    """
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    code: str
-    detail: str
-    pointer: str = ""
+    code: Annotated[str, Field(description="Stable name of what it is about.")]
+    detail: Annotated[str, Field(description="What may come of it.")]
+    pointer: Annotated[str, Field(description="RFC 6901 pointer into the request; empty if it concerns the whole.")] = (
+        ""
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationSpec:
-    """One picture to be made. ``None`` means the model card's default.
-
-    Attributes:
-        prompt: what the picture shows.
-        subjects: at least one.
-        negative_prompt: what it should not show; "" switches the model's default off.
-        height, width: of the picture, in pixels; multiples of 8.
-        num_inference_steps: 1 to 150.
-        guidance_scale: at 1 or below the unconditional half is not computed at all.
-        scale: strength of all subjects without a scale of their own.
-        seed: of this picture's own CPU generator, 0 to 2**53 - 1.
-        layout: ``None`` takes the subjects' boxes; ``AutoLayout`` finds the places.
-        grounding: whether phrase and box steer the resampler's queries.
-        scheduler: one of ``SCHEDULERS``.
-        timestep_spacing: one of ``TIMESTEP_SPACINGS``.
-        preset: name of one of the model card's presets; it stands in for fields that are ``None``, and its LoRAs are
-            added to those given.
-        loras: act on this picture only.
-        controls: ControlNets; they see the prompt and never the subjects.
-        start: a picture to start from.
-        score: estimate how well the picture turned out, subject by subject; needs a model with a scorer, and boxes.
-        retries: how often at most a picture whose weakest subject fails is drawn again, 0 to ``MAX_RETRIES``; each time
-            with its ``derived_seed``.
-
-    Raises:
-        InvalidInputError: a value is out of range; its ``pointer`` names the field.
-    """
-
-    prompt: str
-    subjects: tuple[Subject, ...]
-    negative_prompt: str | None = None
-    height: int | None = None
-    width: int | None = None
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
-    scale: float | None = None
-    seed: int = 0
-    layout: AutoLayout | None = None
-    grounding: bool = True
-    scheduler: str | None = None
-    timestep_spacing: str | None = None
-    preset: str | None = None
-    loras: tuple[Lora, ...] = ()
-    controls: tuple[Control, ...] = ()
-    start: StartPicture | None = None
-    score: bool = False
-    retries: int = 0
-    phrase_spans: tuple[tuple[int, int] | None, ...] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        for name in ("subjects", "loras", "controls"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        _check_texts(self)
-        _check_numbers(self)
-        _check_subjects(self)
-        _check_additions(self)
-        _check_score(self)
-        spans = find_phrases(self.prompt, [subject.phrase for subject in self.subjects])
-        object.__setattr__(self, "phrase_spans", spans)
+def _read_layout(value: Any) -> Any:
+    if isinstance(value, dict) and "mode" not in value:
+        with gathered_by_pydantic():
+            raise FieldError("This field is required.", "/mode", "missing_field")
+    return None if value == "boxes" else cast("Any", value)
 
 
-def _check_texts(spec: GenerationSpec) -> None:
-    if not spec.prompt.strip():
-        raise InvalidInputError("The prompt is empty: say what the picture shows.", "/prompt")
-    check_text(spec.prompt, "/prompt", MAX_PROMPT_CHARACTERS)
-    if spec.negative_prompt is not None:
-        check_text(spec.negative_prompt, "/negative_prompt", MAX_PROMPT_CHARACTERS)
+@declared()
+class GenerationSpec(Declared):
+    """A picture to be made. What is left out takes the model's default."""
+
+    prompt: Annotated[
+        str,
+        text(MAX_PROMPT_CHARACTERS, "The prompt is empty: say what the picture shows."),
+        Field(
+            description="What the picture shows. What the model's text encoder cannot read is cut off, with a warning."
+        ),
+    ]
+    subjects: Annotated[
+        tuple[Subject, ...],
+        count(1, MAX_SUBJECTS, "subjects"),
+        Field(strict=False, description="More subjects than the model was trained with run with a warning."),
+    ]
+    negative_prompt: Annotated[
+        Annotated[str, text(MAX_PROMPT_CHARACTERS)] | None,
+        Field(description='What the picture should not show; "" switches the model\'s default off.'),
+    ] = None
+    height: Annotated[Side | None, Field(description="Of the picture, in pixels.")] = None
+    width: Annotated[Side | None, Field(description="Of the picture, in pixels.")] = None
+    num_inference_steps: Annotated[
+        Annotated[int, in_range(1, MAX_STEPS)] | None,
+        Field(description="More steps take longer and look better, up to a point."),
+    ] = None
+    guidance_scale: Annotated[
+        Annotated[float, in_range(0, MAX_GUIDANCE_SCALE)] | None,
+        Field(description="How strongly the picture follows the prompt; 1 or less switches guidance off."),
+    ] = None
+    scale: Annotated[
+        Annotated[float, in_range(0, MAX_SUBJECT_SCALE)] | None,
+        Field(description="Strength of all subjects without a scale of their own."),
+    ] = None
+    seed: Annotated[int, in_range(0, MAX_SEED), Field(description="Same seed and request, same picture.")] = 0
+    layout: Annotated[
+        AutoLayout | None,
+        BeforeValidator(_read_layout, json_schema_input_type=Literal["boxes"] | AutoLayout | None),
+        Field(description='"boxes" (the default) takes the subjects\' boxes; the auto mode finds places.'),
+    ] = None
+    grounding: Annotated[bool, Field(description="Whether phrase and box steer how a reference is read.")] = True
+    scheduler: Annotated[Annotated[str, known_scheduler()] | None, Field(description="The sampler.")] = None
+    timestep_spacing: Annotated[
+        Annotated[str, known_timestep_spacing()] | None,
+        Field(description="How the sampler spreads its steps; most few-step LoRAs want `trailing`."),
+    ] = None
+    preset: Annotated[
+        Annotated[str, plain_name()] | None,
+        Field(
+            description="A named set of values of the model, as `GET /models` lists it. It stands in for what is left "
+            "out; its LoRAs are added to those given."
+        ),
+    ] = None
+    loras: Annotated[
+        tuple[Lora, ...],
+        count(0, MAX_LORAS, "LoRAs"),
+        Field(strict=False, description="LoRAs of the model that act on this picture."),
+    ] = ()
+    controls: Annotated[
+        tuple[Control, ...],
+        count(0, MAX_CONTROLS, "controls"),
+        Field(strict=False, description="ControlNets of the model, each with the picture that it follows."),
+    ] = ()
+    start: Annotated[
+        StartPicture | None,
+        Field(description="A picture to start from: change all of it, or redraw some subjects only."),
+    ] = None
+    score: Annotated[
+        bool,
+        Field(
+            description="Whether to tell of each picture how well its subjects turned out. The model must have a scorer, "
+            "see `GET /models`; not with auto layout."
+        ),
+    ] = False
+    retries: Annotated[
+        int,
+        in_range(0, MAX_RETRIES),
+        Field(
+            description="How often at most a picture is drawn again, with another seed, while one of its subjects is "
+            "more likely missing or wrong than not. The best draw is kept. Needs `score`."
+        ),
+    ] = 0
+
+    @property
+    def phrase_spans(self) -> tuple[tuple[int, int] | None, ...]:
+        """Where each subject's phrase stands in the prompt: half-open character spans, ``None`` where it does not."""
+        return find_phrases(self.prompt, [subject.phrase for subject in self.subjects])
+
+    @property
+    def num_unet_calls(self) -> int | None:
+        """How often the UNet is called; ``None`` while the steps are not known.
+
+        Raises:
+            InvalidInputError: the start picture leaves no step to do.
+        """
+        steps = self.num_inference_steps
+        if steps is None:
+            return None
+        kept = steps if self.start is None else self.start.num_kept_steps(steps)
+        return 2 * kept - 1 if self.scheduler == "heun" else kept
+
+    def conflicts(self) -> list[InvalidInputError]:
+        """All that is wrong with the fields together, as far as their values are known."""
+        parts = [(f"/subjects/{index}", subject) for index, subject in enumerate(self.subjects)]
+        parts += [(f"/controls/{index}", control) for index, control in enumerate(self.controls)]
+        of_parts = [error.below(pointer) for pointer, part in parts for error in part.conflicts()]
+        return [
+            *of_parts,
+            *_layout_conflicts(self),
+            *_step_conflicts(self),
+            *_control_conflicts(self),
+            *_score_conflicts(self),
+        ]
 
 
-def _check_numbers(spec: GenerationSpec) -> None:
-    check_range(spec.seed, 0, MAX_SEED, "/seed")
-    for name, low, high in (
-        ("num_inference_steps", 1, MAX_STEPS),
-        ("guidance_scale", 0.0, MAX_GUIDANCE_SCALE),
-        ("scale", 0.0, MAX_SUBJECT_SCALE),
-    ):
-        value = getattr(spec, name)
-        if value is not None:
-            check_range(value, low, high, f"/{name}")
-    for name in ("height", "width"):
-        value = getattr(spec, name)
-        if value is not None:
-            check_size(value, f"/{name}")
-    if spec.scheduler is not None:
-        check_scheduler(spec.scheduler)
-        if spec.num_inference_steps is not None:
-            check_scheduler_steps(spec.scheduler, spec.num_inference_steps)
-    if spec.timestep_spacing is not None:
-        check_timestep_spacing(spec.timestep_spacing)
-
-
-def _check_subjects(spec: GenerationSpec) -> None:
-    check_count(len(spec.subjects), 1, MAX_SUBJECTS, "subjects", "/subjects")
-    for index, subject in enumerate(spec.subjects):
-        if subject.box is None and spec.layout is None:
-            raise LayoutError(
-                "This subject has no box; give one, or ask for the auto layout.", f"/subjects/{index}/box"
+def _layout_conflicts(spec: GenerationSpec) -> list[InvalidInputError]:
+    """Subjects without a place, phrases that the auto layout needs, places that cannot be redrawn."""
+    if spec.layout is None:
+        return [
+            LayoutError(
+                "This subject has no box; give one, or a mask, or ask for the auto layout.", f"/subjects/{index}/box"
             )
-    if spec.layout is not None:
-        require_phrases(spec.prompt, [subject.phrase for subject in spec.subjects])
+            for index, subject in enumerate(spec.subjects)
+            if subject.box is None and subject.mask is None and not subject.scene
+        ] + _redraw_conflicts(spec)
+    errors: list[InvalidInputError] = [
+        PhraseNotFoundError(
+            f"The auto layout looks for {subject.phrase!r} in the prompt and does not find it; write it in the prompt, or "
+            "give boxes instead.",
+            f"/subjects/{index}/phrase",
+        )
+        for index, (subject, span) in enumerate(zip(spec.subjects, spec.phrase_spans, strict=True))
+        if span is None
+    ]
+    if spec.start is not None and spec.start.redraw:
+        detail = "The auto layout finds no places before the picture is drawn; redraw subjects by their boxes."
+        errors.append(LayoutError(detail, "/start/redraw"))
+    return errors + _redraw_conflicts(spec)
 
 
-def _check_additions(spec: GenerationSpec) -> None:
-    if spec.preset is not None:
-        check_name(spec.preset, "/preset")
-    check_count(len(spec.loras), 0, MAX_LORAS, "LoRAs", "/loras")
-    check_count(len(spec.controls), 0, MAX_CONTROLS, "controls", "/controls")
+def _redraw_conflicts(spec: GenerationSpec) -> list[InvalidInputError]:
+    last = len(spec.subjects) - 1
+    return [
+        InvalidInputError(f"There is no subject {position}; they count from 0 to {last}.", "/start/redraw")
+        for position in (() if spec.start is None else spec.start.redraw)
+        if not 0 <= position <= last
+    ]
+
+
+def _step_conflicts(spec: GenerationSpec) -> list[InvalidInputError]:
+    """Steps that the scheduler does not have, or of which the start picture leaves none."""
+    steps = spec.num_inference_steps
+    if steps is None:
+        return []
+    errors: list[InvalidInputError] = []
+    if spec.scheduler is not None:
+        with collected(errors):
+            check_scheduler_steps(spec.scheduler, steps)
     if spec.start is not None:
-        check_redraw(spec.start.redraw, len(spec.subjects), "/start/redraw")
-        if spec.start.redraw and spec.layout is not None:
-            detail = "The auto layout finds no places before the picture is drawn; redraw subjects by their boxes."
-            raise LayoutError(detail, "/start/redraw")
+        with collected(errors, "/start"):
+            spec.start.num_kept_steps(steps)
+    return errors
 
 
-def _check_score(spec: GenerationSpec) -> None:
-    check_retries(spec.retries, spec.score)
+def _control_conflicts(spec: GenerationSpec) -> list[InvalidInputError]:
+    if spec.height is None or spec.width is None:
+        return []
+    sized = enumerate(control.size_error(spec.height, spec.width) for control in spec.controls)
+    return [error.below(f"/controls/{index}") for index, error in sized if error is not None]
+
+
+def _score_conflicts(spec: GenerationSpec) -> list[InvalidInputError]:
+    errors: list[InvalidInputError] = []
+    if spec.retries and not spec.score:
+        detail = "Only scores tell which pictures to draw again: ask for them with score, or leave retries out."
+        errors.append(InvalidInputError(detail, "/retries"))
     if spec.score and spec.layout is not None:
         detail = "Scores ask what stands in each subject's box, and the auto layout has none; give boxes, or leave score out."
-        raise InvalidInputError(detail, "/score")
-
-
-def check_redraw(redraw: Sequence[int], num_subjects: int, pointer: str) -> None:
-    """Raise ``InvalidInputError`` for a position that no subject has."""
-    for position in redraw:
-        if not 0 <= position < num_subjects:
-            last = num_subjects - 1
-            raise InvalidInputError(f"There is no subject {position}; they count from 0 to {last}.", pointer)
+        errors.append(InvalidInputError(detail, "/score"))
+    return errors
 
 
 def derived_seed(seed: int, draw: int) -> int:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Annotated, Any, Literal, Self, cast
+
+from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from ms_core.errors import LayoutError
-from ms_core.spec.limits import MAX_STEPS, check_range
+from ms_core.spec.declared import Declared, declared, gathered_by_pydantic
+from ms_core.spec.fields import in_range
+from ms_core.spec.limits import MAX_STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +64,89 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class AutoLayout:
-    """Masks found from the prompt's own attention (the official ``mask_threshold`` and ``start_step``).
+class PixelBox:
+    """A box in pixels of the result, xyxy; ``ms_core.spec.resolve`` settles it when the result's size is known."""
 
-    Attributes:
-        threshold: a place belongs to a subject where its scaled attention map is above this, in [0, 1].
-        start_step: the found masks act from the ``start_step``-th call of the UNet on (1-based).
-    """
+    values: tuple[float, float, float, float]
 
-    threshold: float = 0.5
-    start_step: int = 5
+    def within(self, height: int, width: int) -> Box:
+        """The same box, normalised, in a picture of ``height`` x ``width`` pixels.
 
-    def __post_init__(self) -> None:
-        check_range(self.threshold, 0.0, 1.0, "/threshold")
-        check_range(self.start_step, 1, MAX_STEPS, "/start_step")
+        Raises:
+            LayoutError: it reaches outside the picture, or has no area.
+        """
+        return Box.from_pixels(self.values, height, width)
+
+
+def _read_box(value: Any) -> Box | PixelBox | None:
+    """A box of any form."""
+    if value is None or isinstance(value, (Box, PixelBox)):
+        return value
+    with gathered_by_pydantic():
+        if isinstance(value, (list, tuple)):
+            return Box(*_four_numbers(cast("Any", value)))
+        if isinstance(value, dict):
+            form = cast("dict[str, Any]", value)
+            if form.keys() == {"xywh"}:
+                return Box.from_xywh(*_four_numbers(form["xywh"]))
+            if form.keys() == {"pixels"}:
+                return PixelBox(_four_numbers(form["pixels"]))
+        raise LayoutError(
+            'A box is [x_min, y_min, x_max, y_max] with numbers from 0 to 1, or {"xywh": [...]}, or {"pixels": [...]}.'
+        )
+
+
+def _four_numbers(values: Any) -> tuple[float, float, float, float]:
+    numbers = list(cast("Sequence[Any]", values)) if isinstance(values, (list, tuple)) else []
+    # A bool is an int to Python, but no coordinate.
+    if len(numbers) != 4 or any(isinstance(n, bool) or not isinstance(n, (int, float)) for n in numbers):
+        raise LayoutError("A box has four numbers.")
+    try:
+        first, second, third, fourth = map(float, numbers)
+    except OverflowError as error:
+        raise LayoutError("A number of the box is too large.") from error
+    return (first, second, third, fourth)
+
+
+def _box_values(box: Box | PixelBox | None) -> list[float] | dict[str, list[float]] | None:
+    if isinstance(box, PixelBox):
+        return {"pixels": list(box.values)}
+    return None if box is None else list(box.as_tuple())
+
+
+def _four_numbers_schema(description: str, **limits: float) -> dict[str, Any]:
+    items = {"type": "number", **limits}
+    return {"type": "array", "items": items, "minItems": 4, "maxItems": 4, "description": description}
+
+
+def _object_schema(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: values}, "required": [name], "additionalProperties": False}
+
+
+_BOX_SCHEMA = {
+    "anyOf": [
+        _four_numbers_schema("x_min, y_min, x_max, y_max; from 0 to 1, origin at the top left", minimum=0, maximum=1),
+        _object_schema("xywh", _four_numbers_schema("x_min, y_min, width, height; from 0 to 1", minimum=0, maximum=1)),
+        _object_schema("pixels", _four_numbers_schema("x_min, y_min, x_max, y_max in output pixels", minimum=0)),
+        {"type": "null"},
+    ]
+}
+
+BoxField = Annotated[
+    Box | PixelBox | None, PlainValidator(_read_box), PlainSerializer(_box_values), WithJsonSchema(_BOX_SCHEMA)
+]
+
+
+@declared()
+class AutoLayout(Declared):
+    """Let the model find the places of the subjects from the prompt."""
+
+    threshold: Annotated[
+        float,
+        in_range(0, 1),
+        Field(description="How strongly a place must attend to a phrase to belong to its subject."),
+    ] = 0.5
+    start_step: Annotated[
+        int, in_range(1, MAX_STEPS), Field(description="The step, counted from 1, from which the found places act.")
+    ] = 5
+    mode: Literal["auto"] = "auto"

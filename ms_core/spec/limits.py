@@ -79,15 +79,6 @@ def check_timestep_spacing(name: str, pointer: str = "/timestep_spacing") -> Non
         raise InvalidInputError(f"No timestep spacing {name!r}; choose one of {known}.", pointer)
 
 
-def check_retries(retries: int, score: bool, pointer: str = "/retries") -> None:
-    """Raise ``InvalidInputError`` for retries out of range, or without the scores that tell which pictures need them."""
-    check_range(retries, 0, MAX_RETRIES, pointer)
-    if retries and not score:
-        raise InvalidInputError(
-            "Only scores tell which pictures to draw again: ask for them with score, or leave retries out.", pointer
-        )
-
-
 def check_name(name: str, pointer: str) -> None:
     """Raise ``InvalidInputError`` for a name that is empty, too long or holds a broken character."""
     if not name.strip():
@@ -101,3 +92,9 @@ def check_file_name(name: str, pointer: str) -> None:
     if re.fullmatch(FILE_NAME_PATTERN, name) is None or name.lower().endswith(".safetensors"):
         detail = f"{name!r} is no name; give the name alone, without folders, address or .safetensors."
         raise InvalidInputError(detail, pointer)
+
+
+def check_strength(value: float, pointer: str) -> None:
+    """Raise ``InvalidInputError`` unless ``value`` is above 0 and at most 1."""
+    if not 0.0 < value <= 1.0:
+        raise InvalidInputError(f"Must be above 0 and at most 1, not {value!r}.", pointer)

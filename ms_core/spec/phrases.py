@@ -6,19 +6,6 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from ms_core.errors import PhraseNotFoundError
-
-
-def require_phrases(prompt: str, phrases: Sequence[str]) -> None:
-    """Raise ``PhraseNotFoundError`` for the first phrase that is not in ``prompt``."""
-    for index, span in enumerate(find_phrases(prompt, phrases)):
-        if span is None:
-            raise PhraseNotFoundError(
-                f"Auto layout looks for {phrases[index]!r} in the prompt and does not find it; "
-                "write it in the prompt, or give boxes instead.",
-                f"/subjects/{index}/phrase",
-            )
-
 
 def find_phrases(prompt: str, phrases: Sequence[str]) -> tuple[tuple[int, int] | None, ...]:
     """Where each phrase stands in the prompt: half-open character spans, ``None`` where it does not.

@@ -1,16 +1,22 @@
-"""One UNet batch of specs: the model's defaults filled in, limits and shared fields checked."""
+"""A request beside a model: the model's defaults filled in, and all that is wrong or worth a warning."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Generic, Self, TypeVar, cast
 
 from ms_core.config import ModelCard, Preset
-from ms_core.errors import BatchMismatchError, InvalidInputError, no_scorer, unknown_name
-from ms_core.spec import GenerationSpec, Lora, check_scheduler_steps
+from ms_core.errors import BatchMismatchError, InvalidInputError, LayoutError, missing_lora, no_scorer, unknown_name
+from ms_core.spec.additions import Lora
+from ms_core.spec.declared import changed, collected
+from ms_core.spec.generation import GenerationSpec, GenerationWarning
+from ms_core.spec.layout import PixelBox
+from ms_core.spec.subject import Subject
+from ms_core.spec.warnings import find_warnings
 
 T = TypeVar("T")
+Spec = TypeVar("Spec", bound=GenerationSpec)
 
 # Each with its pointer in the request.
 SHARED_FIELDS = {
@@ -23,17 +29,106 @@ SHARED_FIELDS = {
     "control_names": "/controls",
     "loras": "/loras",
 }
+# Those that a preset or the card's defaults may fill in; where a source has no such field, the next is asked.
+_FILLED = (
+    "height",
+    "width",
+    "num_inference_steps",
+    "guidance_scale",
+    "scale",
+    "negative_prompt",
+    "scheduler",
+    "timestep_spacing",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution(Generic[Spec]):
+    """What a request comes to.
+
+    Attributes:
+        spec: the request with the values in force, as far as they are known; its boxes are normalised.
+        preset: whose values stand in; an empty one if none is asked for, or is known.
+        errors: all that is wrong with it.
+        warnings: what the user should know.
+    """
+
+    spec: Spec
+    preset: Preset
+    errors: tuple[InvalidInputError, ...]
+    warnings: tuple[GenerationWarning, ...]
+
+
+def resolve(spec: Spec, card: ModelCard | None) -> Resolution[Spec]:
+    """Fill in the values of the preset, then the card's defaults, and look at the whole.
+
+    Without a card, before the first worker has loaded the model, the request's own values are all that is known.
+    """
+    errors: list[InvalidInputError] = []
+    preset = Preset() if card is None else card.presets.get(spec.preset or "", Preset())
+    sources = [spec, preset, *([] if card is None else [card.defaults])]
+    values = {name: _first(*(getattr(source, name, None) for source in sources)) for name in _FILLED}
+    filled = changed(spec, **values)
+    subjects = [_with_normalised_box(subject, filled, index, errors) for index, subject in enumerate(spec.subjects)]
+    filled = changed(filled, subjects=tuple(subjects))
+    errors += filled.conflicts()
+    if card is not None:
+        errors += _card_conflicts(filled, card)
+    return Resolution(filled, preset, tuple(errors), tuple(find_warnings(filled, card)))
+
+
+def _with_normalised_box(
+    subject: Subject, spec: GenerationSpec, index: int, errors: list[InvalidInputError]
+) -> Subject:
+    if not isinstance(subject.box, PixelBox):
+        return subject
+    with collected(errors, f"/subjects/{index}/box"):
+        if spec.height is None or spec.width is None:
+            raise LayoutError("Pixel boxes need width and height in the request until a worker has loaded the model.")
+        return changed(subject, box=subject.box.within(spec.height, spec.width))
+    return subject
+
+
+def _card_conflicts(spec: GenerationSpec, card: ModelCard) -> list[InvalidInputError]:
+    """What the model cannot do: sizes, names and scores."""
+    errors: list[InvalidInputError] = []
+    for name, limit in (("height", card.max_height), ("width", card.max_width)):
+        if getattr(spec, name) > limit:
+            detail = f"The model {card.name} makes pictures of at most {limit} pixels in {name}."
+            errors.append(InvalidInputError(detail, f"/{name}"))
+    if spec.preset is not None and spec.preset not in card.presets:
+        errors.append(unknown_name("preset", spec.preset, card.presets, "/preset"))
+    for index, control in enumerate(spec.controls):
+        if control.name not in card.extras.controls:
+            errors.append(unknown_name("ControlNet", control.name, card.extras.controls, f"/controls/{index}/name"))
+    if spec.score and card.scorer is None:
+        errors.append(no_scorer(card.name))
+    return errors + _lora_conflicts(spec, card)
+
+
+def _lora_conflicts(spec: GenerationSpec, card: ModelCard) -> list[InvalidInputError]:
+    """LoRAs that the model lacks; callers of Python may also give the path of a file."""
+    known, name = card.extras.loras, spec.preset or ""
+    preset = card.presets.get(name, Preset())
+    errors: list[InvalidInputError] = [
+        missing_lora(name, lora.name, preset.extra) for lora in preset.loras if lora.name not in known
+    ]
+    for index, lora in enumerate(spec.loras):
+        if lora.name not in known and not lora.name.endswith(".safetensors"):
+            errors.append(unknown_name("LoRA", lora.name, known, f"/loras/{index}/name"))
+    return errors
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedSpec:
-    """A spec whose ``None`` values are replaced by the model card's defaults.
+    """One picture to be made, all values known.
 
     Attributes:
+        spec: with the values in force, and each subject's place as its box.
         timestep_spacing: ``None`` leaves it to the model's scheduler config.
-        preset: whose values stand in; an empty one if none is asked for.
         subject_scales: strength of each subject, its own or the global one.
         loras: the preset's, then the spec's own.
+        warnings: what the user should know.
     """
 
     spec: GenerationSpec
@@ -47,6 +142,34 @@ class ResolvedSpec:
     preset: Preset
     subject_scales: tuple[float, ...]
     loras: tuple[Lora, ...]
+    warnings: tuple[GenerationWarning, ...] = ()
+
+    @classmethod
+    def of(cls, spec: GenerationSpec, card: ModelCard) -> Self:
+        """A spec with all values in force and each subject's place as its box.
+
+        Raises:
+            InvalidInputError: the first thing that is wrong with it, or that the model cannot do.
+        """
+        resolution = resolve(spec, card)
+        for error in resolution.errors:
+            raise error
+        filled, preset, scale = resolution.spec, resolution.preset, resolution.spec.scale
+        subjects = tuple(changed(subject, box=subject.place) for subject in filled.subjects)
+        return cls(
+            spec=changed(filled, subjects=subjects),
+            negative_prompt=_known(filled.negative_prompt),
+            height=_known(filled.height),
+            width=_known(filled.width),
+            num_inference_steps=_known(filled.num_inference_steps),
+            guidance_scale=_known(filled.guidance_scale),
+            scheduler=_known(filled.scheduler),
+            timestep_spacing=filled.timestep_spacing,
+            preset=preset,
+            subject_scales=tuple(_known(_first(subject.own_scale, scale)) for subject in subjects),
+            loras=(*(Lora(lora.name, lora.weight) for lora in preset.loras), *filled.loras),
+            warnings=resolution.warnings,
+        )
 
     @property
     def do_classifier_free_guidance(self) -> bool:
@@ -70,56 +193,6 @@ class ResolvedSpec:
         return tuple(control.name for control in self.spec.controls)
 
 
-def resolve(spec: GenerationSpec, card: ModelCard) -> ResolvedSpec:
-    """Fill in the values of the preset, then the card's defaults.
-
-    Raises:
-        InvalidInputError: the picture is larger than the model allows, or there are too many steps or too few.
-        UnknownNameError: the model has no such preset, LoRA or ControlNet.
-        NoScorerError: scores are asked for, and the model has no scorer.
-    """
-    if spec.score and card.scorer is None:
-        raise no_scorer(card.name)
-    preset, defaults = find_preset(spec.preset, card), card.defaults
-    scale = _first(spec.scale, preset.scale, defaults.scale)
-    resolved = ResolvedSpec(
-        spec=spec,
-        negative_prompt=_first(spec.negative_prompt, defaults.negative_prompt),
-        height=_first(spec.height, defaults.height),
-        width=_first(spec.width, defaults.width),
-        num_inference_steps=_first(spec.num_inference_steps, preset.num_inference_steps, defaults.num_inference_steps),
-        guidance_scale=_first(spec.guidance_scale, preset.guidance_scale, defaults.guidance_scale),
-        scheduler=_first(spec.scheduler, preset.scheduler, defaults.scheduler),
-        timestep_spacing=preset.timestep_spacing if spec.timestep_spacing is None else spec.timestep_spacing,
-        preset=preset,
-        subject_scales=tuple(_first(subject.scale, scale) for subject in spec.subjects),
-        loras=(*(Lora(lora.name, lora.weight) for lora in preset.loras), *spec.loras),
-    )
-    for name, limit in (("height", card.max_height), ("width", card.max_width)):
-        if getattr(resolved, name) > limit:
-            raise InvalidInputError(f"This model makes pictures of at most {limit} pixels in {name}.", f"/{name}")
-    check_scheduler_steps(resolved.scheduler, resolved.num_inference_steps)
-    if spec.start is not None:
-        spec.start.num_kept_steps(resolved.num_inference_steps)
-    for index, name in enumerate(resolved.control_names):
-        if name not in card.extras.controls:
-            raise unknown_name("ControlNet", name, card.extras.controls, f"/controls/{index}/name")
-    return resolved
-
-
-def find_preset(name: str | None, card: ModelCard) -> Preset:
-    """The card's preset of this name; an empty one for ``None``.
-
-    Raises:
-        UnknownNameError: there is none.
-    """
-    if name is None:
-        return Preset()
-    if name not in card.presets:
-        raise unknown_name("preset", name, card.presets, "/preset")
-    return card.presets[name]
-
-
 def resolve_batch(specs: Sequence[GenerationSpec], card: ModelCard) -> tuple[ResolvedSpec, ...]:
     """Fill in the card's defaults and check that the specs can share one UNet call.
 
@@ -129,9 +202,9 @@ def resolve_batch(specs: Sequence[GenerationSpec], card: ModelCard) -> tuple[Res
     """
     if not specs:
         raise InvalidInputError("A batch needs at least one spec.")
-    batch = tuple(resolve(spec, card) for spec in specs)
+    batch = tuple(ResolvedSpec.of(spec, card) for spec in specs)
     for name, pointer in SHARED_FIELDS.items():
-        values = [getattr(resolved, name) for resolved in batch]
+        values = [getattr(row, name) for row in batch]
         if len(set(values)) > 1:
             listed = "; ".join(_describe(value) for value in values)
             raise BatchMismatchError(f"All specs of one batch must have the same {name}; these have {listed}.", pointer)
@@ -146,6 +219,13 @@ def _describe(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _first(*values: T | None) -> T:
-    """The first value that is not ``None``; the last one never is."""
-    return next(value for value in values if value is not None)
+def _first(*values: T | None) -> T | None:
+    """The first value that is not ``None``."""
+    return next((value for value in values if value is not None), None)
+
+
+def _known(value: T | None) -> T:
+    """A value that the card's defaults always give."""
+    if value is None:
+        raise TypeError("The model card lacks a default.")
+    return value

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class SubjectScore:
+class SubjectScore(NamedTuple):
     """How well one subject of a picture turned out, as the model's scorer sees it.
 
     Attributes:

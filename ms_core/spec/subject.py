@@ -2,130 +2,151 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Annotated, Any
+
+from PIL import Image
+from pydantic import AliasChoices, Field, model_validator
 
 from ms_core.errors import InvalidInputError, LayoutError
-from ms_core.spec.layout import Box
+from ms_core.spec.declared import Declared, declared
+from ms_core.spec.fields import in_range, text
+from ms_core.spec.layout import Box, BoxField
 from ms_core.spec.limits import (
     MAX_FEATHER,
     MAX_IMAGES_PER_SUBJECT,
     MAX_PHRASE_CHARACTERS,
     MAX_SUBJECT_SCALE,
     MAX_Z_INDEX,
-    check_count,
-    check_range,
-    check_text,
 )
-
-if TYPE_CHECKING:
-    from PIL import Image
+from ms_core.spec.pictures import Mask, SubjectPictures, mask_bounds, one_name_for_pictures
 
 WHOLE_PICTURE = Box(0.0, 0.0, 1.0, 1.0)
 SCENE_SCALE = 0.4
 
+_URI = {"type": "string", "format": "uri"}
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """One subject: its phrase, its reference pictures, and its place.
 
-    Attributes:
-        phrase: the words that name the subject, best as they stand in the prompt.
-        image: the reference picture, or several of the same subject; any size and mode. Transparency is laid on the
-            model's reference background.
-        box: where the subject stands; ``None`` only with auto layout. Without one, a mask gives its bounds.
-        scale: strength of this subject; replaces the global scale, never multiplies it.
-        mask: grey picture that is stretched over the result and takes the box's place in the attention: white where
-            the subject acts, black where it does not, greys in between act in part. The box then only steers how the
-            reference is read.
-        feather: width of the soft edge inside box or mask, as a part of the picture's shorter side, 0 to 0.5: over it
-            the weight falls to a half at the edge, a quarter in corners. The picture's own border softens nothing.
-        z_index: where subjects overlap, the higher is in front and hides the lower; equal ones share the place, as
-            released.
-        scene: the reference shows the whole scene: its box is the picture, its scale 0.4 unless given.
-        cutout: cut the subject out of its pictures before they are read.
+def _image_or_images(schema: dict[str, Any]) -> None:
+    """JSON names one picture ``image`` and several ``images``; one of the two is needed."""
+    images = {
+        "anyOf": [
+            {"type": "array", "items": _URI, "minItems": 1, "maxItems": MAX_IMAGES_PER_SUBJECT},
+            {"type": "null"},
+        ],
+        "default": None,
+        "description": "Several pictures of the same subject, in place of `image`.",
+        "title": "Images",
+    }
+    schema["properties"]["images"] = images
+    schema["properties"]["image"] |= {"anyOf": [_URI, {"type": "null"}], "default": None}
+    schema["required"].remove("image")
+    schema["oneOf"] = [{"required": ["image"]}, {"required": ["images"]}]
 
-    Raises:
-        InvalidInputError, LayoutError: a value is out of range; its ``pointer`` names the field.
-    """
 
-    phrase: str
-    image: Image.Image | tuple[Image.Image, ...]
-    box: Box | None = None
-    scale: float | None = None
-    mask: Image.Image | None = None
-    feather: float = 0.0
-    z_index: int = 0
-    scene: bool = False
-    cutout: bool = False
+@declared(json_schema_extra=_image_or_images)
+class Subject(Declared):
+    """One subject: how it looks, what it is called, and where it stands."""
 
-    def __post_init__(self) -> None:
-        _check_phrase(self.phrase)
-        _check_numbers(self)
-        check_count(len(self.images), 1, MAX_IMAGES_PER_SUBJECT, "pictures of a subject", "/images")
-        if self.scene:
-            check_scene_box(self.box, "/box")
-            check_scene_mask(self.mask, "/mask")
-            object.__setattr__(self, "box", WHOLE_PICTURE)
-            object.__setattr__(self, "scale", SCENE_SCALE if self.scale is None else self.scale)
-        if self.mask is not None:
-            bounds = mask_bounds(self.mask)
-            object.__setattr__(self, "box", bounds if self.box is None else self.box)
+    phrase: Annotated[
+        str,
+        text(MAX_PHRASE_CHARACTERS, "A subject needs a phrase: the words that name it in the prompt."),
+        Field(description="The words that name the subject, best as they stand in the prompt."),
+    ]
+    image: Annotated[
+        SubjectPictures,
+        Field(
+            validation_alias=AliasChoices("image", "images"),
+            serialization_alias="images",
+            description="The reference picture: a data URI with a PNG, JPEG or WebP in base64, at most 50 megapixels. "
+            "Transparency is kept, the EXIF turn is applied, all other metadata is dropped.",
+        ),
+    ]
+    box: Annotated[
+        BoxField,
+        Field(
+            description="Where the subject stands in the picture. May be left out with a mask, for a scene, and with "
+            "auto layout."
+        ),
+    ] = None
+    scale: Annotated[
+        Annotated[float, in_range(0, MAX_SUBJECT_SCALE)] | None,
+        Field(
+            description="Strength of this subject; replaces the request's scale, never multiplies it. "
+            f"A scene has {SCENE_SCALE} unless given."
+        ),
+    ] = None
+    mask: Annotated[
+        Mask | None,
+        Field(
+            description="A painted place in place of the box: white where the subject acts, black where it does not, "
+            "greys in between act in part. A picture as `image`, stretched over the result; what is transparent counts "
+            "as black. A box beside it only steers how the reference is read."
+        ),
+    ] = None
+    feather: Annotated[
+        float,
+        in_range(0, MAX_FEATHER),
+        Field(description="Width of the soft edge inside box or mask, as a part of the picture's shorter side."),
+    ] = 0.0
+    z_index: Annotated[
+        int,
+        in_range(-MAX_Z_INDEX, MAX_Z_INDEX),
+        Field(
+            description="Where subjects overlap, the one with the higher number is in front; equal ones share the place."
+        ),
+    ] = 0
+    scene: Annotated[
+        bool,
+        Field(
+            description="The reference shows the whole scene: its place is the whole picture, so it takes no box and no "
+            "mask. A `z_index` below the others' keeps it behind them."
+        ),
+    ] = False
+    cutout: Annotated[
+        bool,
+        Field(
+            description="Cut the subject out of its pictures before the model sees them; the job shows what it sees."
+        ),
+    ] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_pictures(cls, data: Any) -> Any:
+        return one_name_for_pictures(data)
 
     @property
     def images(self) -> tuple[Image.Image, ...]:
         """All reference pictures."""
         return self.image if isinstance(self.image, tuple) else (self.image,)
 
+    @property
+    def place(self) -> Box | None:
+        """Where it stands: its box, or the whole picture for a scene, or the bounds of its mask.
 
-def _check_phrase(phrase: str) -> None:
-    if not phrase.strip():
-        raise InvalidInputError("A subject needs a phrase: the words that name it in the prompt.", "/phrase")
-    check_text(phrase, "/phrase", MAX_PHRASE_CHARACTERS)
+        Raises:
+            LayoutError: the box is in pixels of a result whose size is not known here.
+        """
+        if self.scene:
+            return WHOLE_PICTURE
+        if self.box is None:
+            return None if self.mask is None else mask_bounds(self.mask)
+        if not isinstance(self.box, Box):
+            raise LayoutError("A pixel box has a place only within a picture; resolve the request first.", "/box")
+        return self.box
 
+    @property
+    def own_scale(self) -> float | None:
+        """Its own strength; ``None`` takes the request's."""
+        return SCENE_SCALE if self.scene and self.scale is None else self.scale
 
-def _check_numbers(subject: Subject) -> None:
-    if subject.scale is not None:
-        check_range(subject.scale, 0.0, MAX_SUBJECT_SCALE, "/scale")
-    check_range(subject.feather, 0.0, MAX_FEATHER, "/feather")
-    check_range(subject.z_index, -MAX_Z_INDEX, MAX_Z_INDEX, "/z_index")
-
-
-def check_scene_box(box: Box | None, pointer: str) -> None:
-    """Raise ``LayoutError`` for a scene with a box of its own; one of the whole picture says nothing new."""
-    if box not in (None, WHOLE_PICTURE):
-        raise LayoutError("A scene fills the whole picture; leave its box out.", pointer)
-
-
-def check_scene_mask(mask: object | None, pointer: str) -> None:
-    """Raise ``LayoutError`` for a scene with a mask."""
-    if mask is not None:
-        raise LayoutError("A scene fills the whole picture; leave its mask out.", pointer)
-
-
-def mask_bounds(mask: Image.Image) -> Box:
-    """The box around all of a mask that is not black.
-
-    Raises:
-        LayoutError: the mask is all black.
-    """
-    grey = grey_mask(mask)
-    bounds = grey.getbbox()
-    if bounds is None:
-        raise LayoutError("The mask is empty: paint white where the subject shall stand.", "/mask")
-    return Box.from_pixels(bounds, grey.height, grey.width)
-
-
-def grey_mask(mask: Image.Image) -> Image.Image:
-    """A painted mask in mode ``L``, turned by its EXIF tag; what is transparent counts as black."""
-    from PIL import Image, ImageOps
-
-    mask = ImageOps.exif_transpose(mask)
-    if mask.mode.startswith("I;16"):
-        # PIL would clip 16-bit greys at 255 instead of scaling them.
-        return mask.convert("I").point(lambda value: value * (1 / 256)).convert("L")
-    if not mask.has_transparency_data:
-        return mask.convert("L")
-    painted = mask.convert("RGBA")
-    black = Image.new("RGBA", mask.size, (0, 0, 0, 255))
-    return Image.alpha_composite(black, painted).convert("L")
+    def conflicts(self) -> list[InvalidInputError]:
+        """A scene that has a box or mask of its own; a box of the whole picture says nothing new."""
+        if not self.scene:
+            return []
+        errors: list[InvalidInputError] = []
+        # A pixel box is looked at when it is settled.
+        if isinstance(self.box, Box) and self.box != WHOLE_PICTURE:
+            errors.append(LayoutError("A scene fills the whole picture; leave its box out.", "/box"))
+        if self.mask is not None:
+            errors.append(LayoutError("A scene fills the whole picture; leave its mask out.", "/mask"))
+        return errors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from typing import Any
@@ -13,11 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.errors import InvalidRequestError
-from app.intake import complete_request, parse_request
-from app.pictures import PictureLimits, open_png
+from app.intake import parse_request
+from app.pictures import PictureLimits
 from ms_core.config import ModelCard
-from ms_core.spec import GenerationSpec
-from ms_jobs.stored_request import StoredRequest
+from ms_core.spec import Box, GenerationSpec
+from ms_core.spec.resolve import Resolution, resolve
+from ms_jobs.job_request import GenerateRequest, JobRequest, job_document, read_job_request
+from tests.support.known_pictures import KnownPictures
 from tests.support.sample_requests import data_uri, good_request, good_subject, picture_uri
 
 CARD = ModelCard.from_dict(
@@ -64,29 +65,16 @@ def subject_without(*fields: str, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in (CAT | changes).items() if name not in fields}
 
 
-class Pictures:
-    """Keeps pictures as the artifact store does."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
-
-    def keep(self, png: bytes) -> str:
-        sha256 = hashlib.sha256(png).hexdigest()
-        self.kept[sha256] = png
-        return sha256
-
-    def load(self, sha256: str) -> Image.Image:
-        return open_png(self.kept[sha256])
-
-
-def complete(request: dict[str, Any], card: ModelCard | None = CARD) -> tuple[StoredRequest, GenerationSpec]:
+def complete(request: dict[str, Any], card: ModelCard | None = CARD) -> tuple[JobRequest, GenerationSpec]:
     """A request that must be taken: as it is stored, and its spec."""
-    parsed = parse_request(json.dumps(request).encode(), LIMITS)
-    pictures = Pictures()
-    stored = complete_request(parsed, card).to_stored(pictures.keep, seed=1, model="test")
-    again = StoredRequest.model_validate_json(stored.model_dump_json())
-    assert again == stored
-    return stored, again.to_specs(pictures.load)[0]
+    sent = parse_request(json.dumps(request).encode(), LIMITS)
+    resolution = resolve(sent.request, card)
+    assert not resolution.errors
+    stored = JobRequest.of(resolution.spec, seed=1, model="test")
+    pictures = KnownPictures(*sent.pictures.pngs.values())
+    again = read_job_request(json.dumps(job_document(stored, sent.pictures)).encode(), pictures)
+    assert job_document(again, pictures) == job_document(stored, sent.pictures)
+    return stored, again.specs()[0]
 
 
 def spec_of(card: ModelCard | None = CARD, **changes: Any) -> GenerationSpec:
@@ -99,14 +87,20 @@ def problems(request: dict[str, Any], card: ModelCard | None = CARD) -> dict[str
 
 
 def refusals(request: dict[str, Any], card: ModelCard | None = CARD) -> list[Any]:
-    with pytest.raises(InvalidRequestError) as caught:
-        complete_request(parse_request(json.dumps(request).encode(), LIMITS), card)
-    return list(caught.value.errors)
+    try:
+        errors = resolved(request, card).errors
+    except InvalidRequestError as refused:
+        errors = refused.errors
+    assert errors
+    return list(errors)
 
 
 def warnings(request: dict[str, Any], card: ModelCard | None = CARD) -> dict[str, str]:
-    complete = complete_request(parse_request(json.dumps(request).encode(), LIMITS), card)
-    return {warning.pointer: warning.code for warning in complete.warnings}
+    return {warning.pointer: warning.code for warning in resolved(request, card).warnings}
+
+
+def resolved(request: dict[str, Any], card: ModelCard | None) -> Resolution[GenerateRequest]:
+    return resolve(parse_request(json.dumps(request).encode(), LIMITS).request, card)
 
 
 EMPTY_MASKS = {
@@ -262,20 +256,17 @@ def test_a_mask_stands_in_for_the_box() -> None:
     assert cat.mask is not None
     assert cat.mask.size == (256, 128)
     assert cat.feather == 0.1
-    assert cat.box is not None
-    assert cat.box.as_tuple() == (0.25, 0.25, 0.5, 1.0)
+    assert cat.place == Box(0.25, 0.25, 0.5, 1.0)
 
 
 def test_a_mask_may_stand_beside_a_box() -> None:
     (cat,) = spec_of(subjects=[CAT | {"mask": mask_uri(), "box": [0, 0, 1, 0.5]}]).subjects
-    assert cat.box is not None
-    assert cat.box.as_tuple() == (0.0, 0.0, 1.0, 0.5)
+    assert cat.place == Box(0.0, 0.0, 1.0, 0.5)
 
 
 def test_a_scene_fills_the_picture() -> None:
     (beach,) = spec_of(subjects=[subject_without("box", phrase="beach", scene=True)]).subjects
-    assert beach.box is not None
-    assert (beach.box.as_tuple(), beach.scale) == ((0.0, 0.0, 1.0, 1.0), 0.4)
+    assert (beach.place, beach.own_scale) == (Box(0.0, 0.0, 1.0, 1.0), 0.4)
 
 
 @pytest.mark.parametrize("box", [[0, 0, 1, 1], {"pixels": [0, 0, 256, 128]}])

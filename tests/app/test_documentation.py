@@ -153,8 +153,7 @@ def operation(document: dict[str, Any], name: str) -> dict[str, Any]:
 
 def test_every_field_of_a_request_is_described(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
-    requests = [name for name in schemas if name.endswith("Request")]
-    assert len(requests) == 6
+    requests = ["GenerateRequest", "Subject", "AutoLayout", "Lora", "Control", "StartPicture"]
     undescribed = [
         f"{name}.{field}"
         for name in requests

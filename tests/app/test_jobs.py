@@ -72,7 +72,7 @@ def test_pictures_go_to_the_store_and_not_to_redis(
     held = sum(redis_client.memory_usage(key) or 0 for key in redis_client.scan_iter(f"*{job['id']}*"))
     assert 0 < held < 8000
     (stored,) = worker.request(job["id"]).subjects[0].images
-    assert worker.picture(job["id"], stored).tobytes() == noise.tobytes()
+    assert stored.tobytes() == noise.tobytes()
 
 
 def test_every_picture_of_a_request_goes_to_the_store(client: TestClient, worker: PlayedWorker) -> None:
@@ -92,10 +92,9 @@ def test_every_picture_of_a_request_goes_to_the_store(client: TestClient, worker
     (cat,) = stored.subjects
     assert cat.mask is not None
     assert stored.start is not None
-    names = (*cat.images, stored.start.image, cat.mask)
-    kept = [worker.picture(job["id"], sha256).getpixel((0, 0)) for sha256 in names]
+    kept = [picture.getpixel((0, 0)) for picture in (*cat.images, stored.start.image, cat.mask)]
     assert kept == [(255, 0, 0), (0, 128, 0), (0, 0, 255), (255, 255, 255)]
-    assert worker.picture(job["id"], stored.controls[0].image).convert("L").tobytes() == edges.tobytes()
+    assert stored.controls[0].image.convert("L").tobytes() == edges.tobytes()
 
 
 def test_names_that_the_model_lacks_are_told_with_those_it_has(client: TestClient, card: ModelCard) -> None:

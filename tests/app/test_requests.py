@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from dataclasses import replace
@@ -14,11 +13,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.errors import HTTPProblem, InvalidRequestError
-from app.intake import complete_request, parse_request
+from app.intake import parse_request
 from app.pictures import PictureLimits
 from ms_core.config import ModelCard
 from ms_core.spec import Box
-from ms_jobs.stored_request import StoredRequest
+from ms_core.spec.resolve import resolve
+from ms_jobs.job_request import JobRequest
 from tests.support.sample_requests import good_request, good_subject, picture_uri
 
 CARD = ModelCard.from_dict(
@@ -36,14 +36,12 @@ CARD = ModelCard.from_dict(
 on_a_busy_machine = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
-def complete(request: Any, card: ModelCard | None = CARD) -> StoredRequest:
+def complete(request: Any, card: ModelCard | None = CARD) -> JobRequest:
     body = request if isinstance(request, bytes) else json.dumps(request).encode()
-    parsed = parse_request(body, PictureLimits())
-    return complete_request(parsed, card).to_stored(sha256_of, seed=1, model="test")
-
-
-def sha256_of(png: bytes) -> str:
-    return hashlib.sha256(png).hexdigest()
+    resolution = resolve(parse_request(body, PictureLimits()).request, card)
+    if resolution.errors:
+        raise InvalidRequestError(resolution.errors)
+    return JobRequest.of(resolution.spec, seed=1, model="test")
 
 
 def problems(request: Any, card: ModelCard | None = CARD) -> dict[str, str]:
@@ -55,7 +53,9 @@ def problems(request: Any, card: ModelCard | None = CARD) -> dict[str, str]:
 
 
 def first_box(box: Any, card: ModelCard | None = CARD, **changes: Any) -> tuple[float, ...] | None:
-    return complete(good_request(subjects=[good_subject(box=box)], **changes), card).subjects[0].box
+    found = complete(good_request(subjects=[good_subject(box=box)], **changes), card).subjects[0].box
+    assert isinstance(found, Box)
+    return found.as_tuple()
 
 
 def test_defaults_come_from_the_card() -> None:
@@ -235,8 +235,8 @@ def test_auto_layout_needs_every_phrase_in_the_prompt() -> None:
 
 
 def warnings(request: dict[str, Any], card: ModelCard | None = CARD) -> dict[str, str]:
-    parsed = parse_request(json.dumps(request).encode(), PictureLimits())
-    return {warning.pointer: warning.code for warning in complete_request(parsed, card).warnings}
+    sent = parse_request(json.dumps(request).encode(), PictureLimits())
+    return {warning.pointer: warning.code for warning in resolve(sent.request, card).warnings}
 
 
 def test_missing_phrase_is_a_warning_with_boxes() -> None:
@@ -277,7 +277,7 @@ def is_box(values: list[Any]) -> bool:
 def test_any_corners_are_a_box_or_an_error(values: list[Any]) -> None:
     request = good_request(subjects=[good_subject(box=values)])
     if is_box(values):
-        assert complete(request).subjects[0].box == tuple(map(float, values))
+        assert complete(request).subjects[0].box == Box(*map(float, values))
     else:
         assert problems(request) == {"/subjects/0/box": "invalid_box"}
 
@@ -299,7 +299,8 @@ def test_pixel_boxes_mean_the_same_as_normalised_ones(
         assert problems(request) == {"/subjects/0/box": "invalid_box"}
     else:
         box = complete(request).subjects[0].box
-        assert box == pytest.approx((x_min / width, y_min / height, x_max / width, y_max / height))
+        assert isinstance(box, Box)
+        assert box.as_tuple() == pytest.approx((x_min / width, y_min / height, x_max / width, y_max / height))
 
 
 field_values = st.recursive(
@@ -321,7 +322,7 @@ def test_any_request_is_refused_or_can_be_run(changes: dict[str, Any]) -> None:
         stored = complete(good_request() | changes)
     except (InvalidRequestError, HTTPProblem):
         return
-    specs = stored.to_specs(lambda _: Image.new("RGB", (1, 1)))
+    specs = stored.specs()
     assert len(specs) == stored.num_images
     assert all(isinstance(subject.box, Box) for subject in specs[0].subjects) or stored.layout is not None
 
@@ -333,10 +334,11 @@ def test_any_subject_is_refused_or_can_be_run(value: Any, field: str) -> None:
         stored = complete(good_request(subjects=[good_subject(**{field: value})]))
     except (InvalidRequestError, HTTPProblem):
         return
-    assert stored.to_specs(lambda _: Image.new("RGB", (1, 1)))
+    assert stored.specs()
 
 
 def test_pictures_of_the_request_are_decoded() -> None:
     uri = picture_uri(Image.new("CMYK", (3, 5)), "JPEG")
-    parsed = parse_request(json.dumps(good_request(subjects=[good_subject(image=uri)])).encode(), PictureLimits())
-    assert parsed.subjects[0].pictures[0].startswith(b"\x89PNG")
+    sent = parse_request(json.dumps(good_request(subjects=[good_subject(image=uri)])).encode(), PictureLimits())
+    (png,) = sent.pictures.pngs.values()
+    assert png.startswith(b"\x89PNG")

@@ -14,8 +14,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.config import Settings
-from app.generate_request import GenerateRequest
-from app.intake import parse_request
+from app.intake import SentRequest, parse_request
 from app.main import create_app
 from app.pictures import PictureLimits
 from app.request_hash import request_hash
@@ -232,7 +231,9 @@ def test_the_loser_of_a_race_removes_what_it_had_stored(
         submissions.submit(parsed(seed=8), Wishes(job_id=job_id))
     assert [folder.name for folder in job_folders(settings)] == [first.record.folder]
     kept = {path.stem for path in (settings.data_dir / "local" / "pictures").iterdir()}
-    assert kept == artifacts.load_request(first.record.folder).pictures
+    pictures = artifacts.pictures_of(first.record.folder)
+    artifacts.load_request(first.record.folder, pictures)
+    assert kept == pictures.names
 
 
 def test_a_command_that_is_sent_again_because_its_answer_was_lost_is_no_repeat(
@@ -272,7 +273,7 @@ def test_a_full_storage_leaves_nothing_behind(settings: Settings, redis_client: 
 )
 def test_what_asks_for_the_same_is_the_same(changes: dict[str, Any]) -> None:
     plain = {"subjects": [good_subject()]} if "subjects" in changes else {}
-    assert request_hash(parsed(**changes)) == request_hash(parsed(**plain))
+    assert hash_of(**changes) == hash_of(**plain)
 
 
 @pytest.mark.parametrize(
@@ -289,8 +290,13 @@ def test_what_asks_for_the_same_is_the_same(changes: dict[str, Any]) -> None:
 )
 def test_what_asks_for_something_else_is_another(changes: dict[str, Any]) -> None:
     one_subject = {"subjects": [good_subject()]}
-    assert request_hash(parsed(**one_subject | changes)) != request_hash(parsed(**one_subject))
+    assert hash_of(**one_subject | changes) != hash_of(**one_subject)
 
 
-def parsed(**changes: Any) -> GenerateRequest:
+def hash_of(**changes: Any) -> str:
+    sent = parsed(**changes)
+    return request_hash(sent.request, sent.pictures)
+
+
+def parsed(**changes: Any) -> SentRequest:
     return parse_request(json.dumps(good_request(**changes)).encode(), PictureLimits())

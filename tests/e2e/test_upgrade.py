@@ -13,10 +13,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from event_source import Event, read_events, read_lines
-from job_helpers import wait_until
 from PIL import Image
-from service_processes import free_port, running_msd
+
+from tests.support.event_source import Event, read_events, read_lines
+from tests.support.job_helpers import wait_until
+from tests.support.service_processes import free_port, running_msd
 
 pytestmark = pytest.mark.slow
 

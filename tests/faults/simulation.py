@@ -30,8 +30,7 @@ from rq import Queue
 from rq.exceptions import StopRequested
 
 from app.config import Settings
-from app.generate_request import GenerateRequest
-from app.intake import parse_request
+from app.intake import SentRequest, parse_request
 from app.jobs import Jobs
 from app.pictures import PictureLimits
 from app.submissions import Submissions, Wishes
@@ -94,7 +93,7 @@ class Violation(AssertionError):
 
 
 @cache
-def generate_request(seed: int | None, num_images: int) -> GenerateRequest:
+def generate_request(seed: int | None, num_images: int) -> SentRequest:
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4), (200, 60, 30)).save(buffer, format="PNG")
     uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

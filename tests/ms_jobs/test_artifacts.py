@@ -21,11 +21,13 @@ from ms_core.errors import (
     StorageError,
     StorageFullError,
 )
+from ms_core.spec import WHOLE_PICTURE, GenerationWarning, Subject
 from ms_jobs import files as files_module
 from ms_jobs.artifacts import ArtifactStore, Manifest
-from ms_jobs.records import JobWarning, StoredImage, new_job_id
-from ms_jobs.stored_request import StoredRequest, StoredSubject
+from ms_jobs.job_request import JobRequest
+from ms_jobs.records import StoredImage, new_job_id
 from tests.support.job_helpers import picture_png
+from tests.support.known_pictures import KnownPictures
 
 RED, BLUE = picture_png((255, 0, 0)), picture_png((0, 0, 255))
 PNG = b"png bytes"
@@ -35,9 +37,12 @@ def sha256_of(png: bytes) -> str:
     return hashlib.sha256(png).hexdigest()
 
 
-def request_for(*pngs: bytes) -> StoredRequest:
-    subjects = tuple(StoredSubject(phrase="猫", images=(sha256_of(png),)) for png in pngs)
-    return StoredRequest(prompt="猫", subjects=subjects, seed=1, model="mini")
+PICTURES = KnownPictures(RED, BLUE)
+
+
+def request_for(*pngs: bytes) -> JobRequest:
+    subjects = tuple(Subject("猫", (PICTURES.opened[sha256_of(png)],), WHOLE_PICTURE) for png in pngs)
+    return JobRequest("猫", subjects, seed=1, model="mini")
 
 
 @pytest.fixture
@@ -55,7 +60,7 @@ def new_job(store: ArtifactStore, *pngs: bytes) -> str:
     with store.new_folder(new_job_id()) as folder:
         for png in pngs:
             folder.save_picture(png)
-        folder.save_request(request_for(*(pngs or (RED,))))
+        folder.save_request(request_for(*(pngs or (RED,))), PICTURES)
     return folder.name
 
 
@@ -70,7 +75,9 @@ def files(root: Path) -> list[str]:
 
 def manifest_of(attempt: int, seed: int = 1) -> Manifest:
     image = StoredImage(index=0, sha256="0" * 64, width=8, height=8, seed=seed)
-    return Manifest(attempt=attempt, images=(image,), warnings=(JobWarning(code="c", detail="d"),), references=(1,))
+    return Manifest(
+        attempt=attempt, images=(image,), warnings=(GenerationWarning(code="c", detail="d"),), references=(1,)
+    )
 
 
 # A new job's folder
@@ -135,8 +142,10 @@ def test_a_folder_that_could_not_be_filled_is_removed(store: ArtifactStore, root
 def test_two_folders_for_one_job_are_two(store: ArtifactStore) -> None:
     job_id = new_job_id()
     with store.new_folder(job_id) as first, store.new_folder(job_id) as second:
-        first.save_request(request_for(RED))
-        second.save_request(request_for(BLUE))
+        first.save_picture(RED)
+        first.save_request(request_for(RED), PICTURES)
+        second.save_picture(BLUE)
+        second.save_request(request_for(BLUE), PICTURES)
     assert store.load_request(first.name) == request_for(RED)
     assert store.load_request(second.name) == request_for(BLUE)
 

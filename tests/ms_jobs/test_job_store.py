@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from ms_core.spec import GenerationWarning
 from ms_jobs.job_store import GONE_MARK_TTL_S, PROGRESS_ENTRIES, JobStore
 from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import CancelOutcome, CreateOutcome, Gone, ProgressReply, Requeue
@@ -14,7 +15,6 @@ from ms_jobs.records import (
     JobError,
     JobRecord,
     JobState,
-    JobWarning,
     StoredImage,
     WorkerRecord,
     WorkerState,
@@ -114,7 +114,10 @@ def test_a_job_and_its_entry_appear_together(ledger: Ledger) -> None:
 
 def test_a_record_comes_back_as_it_was_given(ledger: Ledger) -> None:
     record = ledger.new(
-        num_images=8, warnings=(JobWarning(code="c", detail="猫", pointer="/p"),), request_hash="ab", request_id="r"
+        num_images=8,
+        warnings=(GenerationWarning(code="c", detail="猫", pointer="/p"),),
+        request_hash="ab",
+        request_id="r",
     )
     ledger.jobs.create(record, idempotency_key="k", cancel_after_s=5, start_within_s=0.5)
     now = ledger.clock.now
@@ -207,7 +210,7 @@ def test_a_job_whose_time_is_over_is_not_begun(
 
 def test_progress_is_kept(ledger: Ledger) -> None:
     job_id = ledger.begun()
-    warnings = (JobWarning(code="prompt_cut", detail="Cut."),)
+    warnings = (GenerationWarning(code="prompt_cut", detail="Cut."),)
     reply = ledger.jobs.progress(job_id, 1, phase="denoise", step=2, steps=4, warnings=warnings)
     record = ledger.get(job_id)
     assert reply is CONTINUE

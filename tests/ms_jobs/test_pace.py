@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ms_core.spec import StartPicture
 from ms_jobs.pace import REMEMBERED_JOBS, Estimates, Pace, Shape
-from ms_jobs.stored_request import StoredStart
-from tests.support.job_helpers import Desk
+from tests.support.job_helpers import PICTURE, Desk
 
 FULL = {"height": 1024, "width": 512, "num_inference_steps": 20, "guidance_scale": 5.0}
 
@@ -25,7 +25,7 @@ def test_a_request_without_all_values_has_no_shape(desk: Desk) -> None:
 
 
 def test_a_start_picture_saves_steps(desk: Desk) -> None:
-    start = StoredStart(image=desk.request().subjects[0].images[0], strength=0.5)
+    start = StartPicture(PICTURE, 0.5)
     found = Shape.of(desk.request(**FULL, start=start))
     assert found is not None
     assert found.steps == 10

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from ms_core.spec import GenerationWarning
 from ms_jobs.records import (
     JobError,
     JobRecord,
     JobState,
-    JobWarning,
     PictureScore,
     StoredImage,
     SubjectScore,
@@ -72,7 +72,7 @@ def test_a_record_survives_its_hash() -> None:
         seed=0,
         cancel_requested=True,
         started_at=1.5,
-        warnings=(JobWarning(code="a", detail="b", pointer="/c"),),
+        warnings=(GenerationWarning(code="a", detail="b", pointer="/c"),),
         images=(StoredImage(index=0, sha256=SHA, width=8, height=8, seed=0),),
         error=JobError(code="internal", detail="Ünicode"),
     )

@@ -16,12 +16,14 @@ from typing import Any, NamedTuple
 import pytest
 from PIL import Image
 
-from app.intake import complete_request, parse_request
+from app.intake import parse_request
 from app.pictures import PictureLimits
 from app.request_hash import request_hash
 from ms_core.config import ModelCard
 from ms_core.spec import GenerationSpec
+from ms_core.spec.resolve import resolve
 from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.job_request import JobRequest
 
 SAVED = Path(__file__).parents[1] / "golden" / "requests_95c17de"
 NAMES = sorted(path.stem for path in SAVED.glob("*.json") if path.stem != "card")
@@ -37,7 +39,7 @@ PLAIN_FIELDS = (
     *("prompt", "negative_prompt", "height", "width", "num_inference_steps", "guidance_scale", "scale"),
     *("grounding", "scheduler", "timestep_spacing", "preset", "score", "retries"),
 )
-PLAIN_SUBJECT_FIELDS = ("phrase", "scale", "feather", "z_index", "scene", "cutout")
+PLAIN_SUBJECT_FIELDS = ("phrase", "feather", "z_index", "scene", "cutout")
 JOB_ID = "a-job-of-95c17de"
 # The seed of requests that name none.
 DRAWN_SEED = 95
@@ -47,22 +49,26 @@ DRAWN_SEED = 95
 
 
 def hash_of(body: bytes) -> str:
-    return request_hash(parse_request(body, PictureLimits()))
+    sent = parse_request(body, PictureLimits())
+    return request_hash(sent.request, sent.pictures)
 
 
 def stored_json_of(body: bytes, card: ModelCard | None, root: Path) -> bytes:
     """What a job of this body finds in its ``request.json``."""
-    request = parse_request(body, PictureLimits())
-    seed = DRAWN_SEED if request.seed is None else request.seed
+    sent = parse_request(body, PictureLimits())
+    resolution = resolve(sent.request, card)
+    assert not resolution.errors
+    seed = DRAWN_SEED if sent.request.seed is None else sent.request.seed
     with ArtifactStore(root).new_folder(JOB_ID) as folder:
-        folder.save_request(complete_request(request, card).to_stored(folder.save_picture, seed, "mini"))
+        for png in sent.pictures.pngs.values():
+            folder.save_picture(png)
+        folder.save_request(JobRequest.of(resolution.spec, seed, "mini"), sent.pictures)
     return (job_folder(root, folder.name) / "request.json").read_bytes()
 
 
 def specs_of(root: Path, folder: str) -> list[GenerationSpec]:
     """What a worker reads from a job's folder."""
-    store = ArtifactStore(root)
-    return store.load_request(folder).to_specs(lambda sha256: store.load_picture(folder, sha256))
+    return ArtifactStore(root).load_request(folder).specs()
 
 
 class Case(NamedTuple):
@@ -164,7 +170,8 @@ def described(spec: GenerationSpec) -> dict[str, Any]:
             {
                 **{name: getattr(subject, name) for name in PLAIN_SUBJECT_FIELDS},
                 "images": [pixels(image) for image in subject.images],
-                "box": None if subject.box is None else list(subject.box.as_tuple()),
+                "box": None if subject.place is None else list(subject.place.as_tuple()),
+                "scale": subject.own_scale,
                 "mask": None if subject.mask is None else pixels(subject.mask),
             }
             for subject in spec.subjects
@@ -203,8 +210,7 @@ def expected(said: dict[str, Any], pngs: dict[str, bytes]) -> dict[str, Any]:
         "subjects": [subject(words) for words in said["subjects"]],
         "loras": said["loras"],
         "controls": [words | {"image": seen(words["image"])} for words in said["controls"]],
-        # A position that is named twice counts once.
-        "start": start and start | {"image": seen(start["image"]), "redraw": list(dict.fromkeys(start["redraw"]))},
+        "start": start and start | {"image": seen(start["image"])},
     }
 
 

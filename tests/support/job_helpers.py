@@ -13,13 +13,15 @@ from typing import Any
 from PIL import Image
 from redis import Redis
 
+from ms_core.spec import Box, Subject
 from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.job_request import JobRequest
 from ms_jobs.job_store import JobStore
 from ms_jobs.outcomes import CreateOutcome
 from ms_jobs.queue import JobQueue
 from ms_jobs.records import JobRecord, new_job_id
 from ms_jobs.registry import Registry
-from ms_jobs.stored_request import StoredRequest, StoredSubject
+from tests.support.known_pictures import KnownPictures
 
 PATIENCE_S = 120.0
 
@@ -46,6 +48,11 @@ def picture_sha256() -> str:
     return hashlib.sha256(picture_png()).hexdigest()
 
 
+PICTURES = KnownPictures(picture_png())
+# The one that jobs have unless they name others.
+PICTURE = PICTURES.opened[picture_sha256()]
+
+
 @dataclass(frozen=True)
 class Desk:
     """Hands in jobs of one model and looks at them."""
@@ -62,10 +69,10 @@ class Desk:
         client = Redis.from_url(redis_url)
         return cls(client, JobStore(client), Registry(client), JobQueue(client, model), ArtifactStore(data_dir), model)
 
-    def request(self, **values: Any) -> StoredRequest:
-        subject = StoredSubject(phrase="cat", images=(picture_sha256(),), box=(0.1, 0.1, 0.6, 0.9))
+    def request(self, **values: Any) -> JobRequest:
+        subject = Subject("cat", PICTURE, Box(0.1, 0.1, 0.6, 0.9))
         defaults: dict[str, Any] = {"prompt": "a cat on the beach", "subjects": (subject,), "seed": 7}
-        return StoredRequest(model=self.model, **{**defaults, **values})
+        return JobRequest(model=self.model, **{**defaults, **values})
 
     def record(self, **values: Any) -> str:
         """A stored request and its record, in no queue; returns the job's id."""
@@ -73,7 +80,7 @@ class Desk:
         job_id = new_job_id()
         with self.artifacts.new_folder(job_id) as folder:
             folder.save_picture(picture_png())
-            folder.save_request(request)
+            folder.save_request(request, PICTURES)
         record = JobRecord(
             id=job_id, model=self.model, folder=folder.name, seed=request.seed, num_images=request.num_images
         )

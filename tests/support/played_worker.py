@@ -9,10 +9,10 @@ from PIL import Image
 from redis import Redis
 
 from ms_jobs.artifacts import ArtifactStore, Manifest
+from ms_jobs.job_request import JobRequest, job_document
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import queue_name
 from ms_jobs.records import JobError, JobRecord, JobState, StoredImage
-from ms_jobs.stored_request import StoredRequest
 from tests.support.sample_requests import encoded
 
 PNG = encoded(Image.new("RGB", (16, 8), "red"))
@@ -31,8 +31,18 @@ class PlayedWorker:
         assert record is not None
         return record
 
-    def request(self, job_id: str) -> StoredRequest:
+    def request(self, job_id: str) -> JobRequest:
         return self.artifacts.load_request(self.record(job_id).folder)
+
+    def document(self, job_id: str) -> dict[str, Any]:
+        """The request as it is stored: pictures by their SHA-256."""
+        pictures = self.artifacts.pictures_of(self.record(job_id).folder)
+        return job_document(self.artifacts.load_request(self.record(job_id).folder, pictures), pictures)
+
+    def picture_names(self, job_id: str) -> frozenset[str]:
+        pictures = self.artifacts.pictures_of(self.record(job_id).folder)
+        self.artifacts.load_request(self.record(job_id).folder, pictures)
+        return pictures.names
 
     def picture(self, job_id: str, sha256: str) -> Image.Image:
         return self.artifacts.load_picture(self.record(job_id).folder, sha256)

@@ -7,12 +7,11 @@ from typing import Any
 
 from PIL import Image
 
-from ms_core.spec import GenerationSpec, Subject
-from ms_jobs.records import JobWarning
+from ms_core.spec import GenerationSpec, GenerationWarning, Subject
 from worker.job_run import Picture, Report
 
 STEPS = 4
-CUT = JobWarning(code="prompt_cut", detail="Cut.", pointer="/prompt")
+CUT = GenerationWarning(code="prompt_cut", detail="Cut.", pointer="/prompt")
 
 
 class FlatRuntime:

@@ -15,7 +15,7 @@ from ms_jobs.keys import JobKey
 from ms_jobs.lease import Lease
 from ms_jobs.outcomes import Gone
 from ms_jobs.records import JobState
-from tests.support.job_helpers import Desk
+from tests.support.job_helpers import PICTURES, Desk
 from worker.config import WorkerSettings
 from worker.housekeeper import FILES_AGE_S, Housekeeper
 
@@ -155,7 +155,7 @@ def test_old_files_that_belong_to_no_job_are_removed(desk: Desk, keeper: Houseke
 def test_a_second_folder_of_a_job_is_removed(desk: Desk, keeper: Housekeeper, tmp_path: Path) -> None:
     job_id = desk.record()
     with desk.artifacts.new_folder(job_id) as second:
-        second.save_request(desk.artifacts.load_request(desk.get(job_id).folder))
+        second.save_request(desk.request(), PICTURES)
     assert files_cleared(keeper, age_s=0) == [second.name]
     assert folder_of(desk, job_id, tmp_path).exists()
 

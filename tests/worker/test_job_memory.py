@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from ms_core.spec import GenerationWarning
 from ms_jobs.job_store import PROGRESS_ENTRIES
 from ms_jobs.outcomes import Gone, Requeue
-from ms_jobs.records import JobState, JobWarning, PictureScore, StoredImage, SubjectScore, new_job_id
+from ms_jobs.records import JobState, PictureScore, StoredImage, SubjectScore, new_job_id
 from tests.support.job_helpers import Desk
 from tests.support.job_keys import DIED, LIFETIME_S, Ledger
 from tests.worker.flat_runtime import FlatRuntime
@@ -24,16 +25,18 @@ KB = 1000
 PREVIEW = secrets.token_bytes(6 * KB)
 
 
-def warnings() -> tuple[JobWarning, ...]:
+def warnings() -> tuple[GenerationWarning, ...]:
     """What a prompt of 1 kB and four subjects may give: the prompt is cut off, and no phrase is found in what is left."""
-    cut = JobWarning(
+    cut = GenerationWarning(
         code="prompt_cut",
         detail=f"The model reads 77 tokens; it does not see: {'of the prompt ' * 50}.",
         pointer="/prompt",
     )
     missing = "This phrase is not in the prompt, so its words are not looked at where the picture has its box: "
     subjects = [
-        JobWarning(code="phrase_not_in_prompt", detail=missing + "a phrase" * 5, pointer=f"/subjects/{index}/phrase")
+        GenerationWarning(
+            code="phrase_not_in_prompt", detail=missing + "a phrase" * 5, pointer=f"/subjects/{index}/phrase"
+        )
         for index in range(4)
     ]
     return (cut, *subjects)

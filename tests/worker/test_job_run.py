@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,15 @@ import pytest
 from PIL import Image
 
 from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError
+from ms_core.spec import WHOLE_PICTURE, GenerationWarning, Subject
 from ms_jobs.artifacts import Manifest
 from ms_jobs.connection import brisk_client
+from ms_jobs.job_request import job_document
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import Requeue
-from ms_jobs.records import JobError, JobRecord, JobState, JobWarning, StoredImage
-from ms_jobs.stored_request import StoredSubject
-from tests.support.job_helpers import Desk, picture_sha256
+from ms_jobs.records import JobError, JobRecord, JobState, StoredImage
+from tests.support.job_helpers import PICTURE, PICTURES, Desk
 from tests.worker.flat_runtime import CUT, STEPS, FlatRuntime, raising
 from worker.job_run import JobRun, WorkerContext
 from worker.png_recipe import read_recipe
@@ -53,7 +56,7 @@ def test_the_pictures_lie_in_the_store_with_their_recipe(desk: Desk, run: Run) -
     recipe = read_recipe(desk.image(job_id, 1))
     assert recipe is not None
     assert (recipe["seed"], recipe["image_index"], recipe["model"]) == (21, 1, {"name": "flat"})
-    assert recipe["request"] == desk.artifacts.load_request(desk.get(job_id).folder).model_dump(mode="json")
+    assert recipe["request"] == job_document(desk.request(num_images=2, seed=20), PICTURES)
 
 
 def test_the_manifest_says_what_the_record_says(desk: Desk, run: Run) -> None:
@@ -64,13 +67,9 @@ def test_the_manifest_says_what_the_record_says(desk: Desk, run: Run) -> None:
     assert record.result_attempt == 1
 
 
-def subjects(desk: Desk, **cutouts: bool) -> tuple[StoredSubject, ...]:
+def subjects(desk: Desk, **cutouts: bool) -> tuple[Subject, ...]:
     """One for each colour, which is its phrase, and whether it asks for a cut-out."""
-    picture = picture_sha256()
-    return tuple(
-        StoredSubject(phrase=colour, images=(picture,), box=(0.0, 0.0, 1.0, 1.0), cutout=cutout)
-        for colour, cutout in cutouts.items()
-    )
+    return tuple(Subject(colour, PICTURE, WHOLE_PICTURE, cutout=cutout) for colour, cutout in cutouts.items())
 
 
 def test_what_the_model_sees_of_cut_out_subjects_is_kept(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
@@ -100,9 +99,9 @@ def test_a_warning_of_every_picture_is_told_once(desk: Desk, run: Run) -> None:
 
 
 def test_warnings_of_the_api_stay(desk: Desk, run: Run) -> None:
-    early = JobWarning(code="phrase_not_in_prompt", detail="Missing.", pointer="/subjects/0/phrase")
+    early = GenerationWarning(code="phrase_not_in_prompt", detail="Missing.", pointer="/subjects/0/phrase")
     job_id = desk.record()
-    desk.client.hset(f"msd:job:local:{job_id}", "warnings", f"[{early.model_dump_json()}]")
+    desk.client.hset(f"msd:job:local:{job_id}", "warnings", json.dumps([asdict(early)]))
     assert run(job_id).warnings == (early, CUT)
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from ms_core.config import ModelCard
 from ms_core.spec import GenerationSpec, Subject
-from ms_core.spec.resolve import ResolvedSpec, resolve
+from ms_core.spec.resolve import ResolvedSpec
 from ms_lab.evaluation.questions.scenes import GROUPS, BenchScene
 
 MODEL, FAST, SCALE_ZERO, SHUFFLED, COMPOSITES, THROUGH_VAE, PASTED = COLUMNS = (
@@ -138,9 +138,9 @@ class Requests:
         return self.size(_SCENE_SIDE, _SCENE_SIDE)
 
     def resolved(self) -> ResolvedSpec:
-        """What the settings come to for the first scene; errors as ``ms_core.spec.resolve.resolve``."""
+        """What the settings come to for the first scene; errors as ``ResolvedSpec.of``."""
         scene = self.scenes[0]
-        return resolve(self.spec(PictureKey(MODEL, scene.group, scene.number), scene), self.card)
+        return ResolvedSpec.of(self.spec(PictureKey(MODEL, scene.group, scene.number), scene), self.card)
 
 
 def composed_picture(key: PictureKey, scene: BenchScene) -> Image.Image:

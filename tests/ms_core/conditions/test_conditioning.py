@@ -14,7 +14,7 @@ from ms_core.conditions.references import ReferencePreprocessor
 from ms_core.conditions.vision import ReferenceReader
 from ms_core.errors import PhraseNotFoundError
 from ms_core.spec import AutoLayout, Box, GenerationSpec, Subject
-from ms_core.spec.resolve import resolve, resolve_batch
+from ms_core.spec.resolve import ResolvedSpec, resolve_batch
 
 BOX = Box(0.1, 0.2, 0.6, 0.9)
 
@@ -26,7 +26,7 @@ def spec(reference_picture) -> GenerationSpec:
 
 
 def warnings_of(pipeline, spec: GenerationSpec):
-    return find_warnings(resolve(spec, pipeline.card), pipeline.components, pipeline.card)
+    return find_warnings(ResolvedSpec.of(spec, pipeline.card), pipeline.components)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from ms_core.errors import NoScorerError
 from ms_core.sampling.events import Event, Finished, Generation, Progress
 from ms_core.sampling.redraws import PASSING, make_with_draws
 from ms_core.spec import MAX_RETRIES, Box, GenerationSpec, GenerationWarning, Subject, derived_seed
-from ms_core.spec.resolve import ResolvedSpec, resolve
+from ms_core.spec.resolve import ResolvedSpec
 from ms_core.spec.score import SubjectScore
 
 STEPS = 3
@@ -52,7 +52,7 @@ class Studio:
         return (SubjectScore(0.99, self.qualities[generation.seed], 0.5), None)
 
     def run(self, *specs: GenerationSpec) -> tuple[list[Progress], tuple[Generation, ...]]:
-        *progress, last = make_with_draws(self.make, [resolve(spec, CARD) for spec in specs], self.score)
+        *progress, last = make_with_draws(self.make, [ResolvedSpec.of(spec, CARD) for spec in specs], self.score)
         assert isinstance(last, Finished)
         return [event for event in progress if isinstance(event, Progress)], last.generations
 
@@ -145,7 +145,7 @@ def test_previews_show_the_first_picture_or_none() -> None:
 
 def test_ending_early_draws_no_more() -> None:
     studio = Studio(dict.fromkeys(seeds(7), 0.1))
-    events = make_with_draws(studio.make, [resolve(replace(SPEC, retries=3), CARD)], studio.score)
+    events = make_with_draws(studio.make, [ResolvedSpec.of(replace(SPEC, retries=3), CARD)], studio.score)
     for event in events:
         if isinstance(event, Progress) and event.step == STEPS + 1:
             break
@@ -155,7 +155,7 @@ def test_ending_early_draws_no_more() -> None:
 
 def test_a_model_without_a_scorer_refuses() -> None:
     with pytest.raises(NoScorerError, match="has no scorer") as caught:
-        resolve(SPEC, ModelCard())
+        ResolvedSpec.of(SPEC, ModelCard())
     assert caught.value.pointer == "/score"
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ms_core.errors import InvalidInputError
-from ms_core.spec import AutoLayout, Box, Control, GenerationSpec, Lora, StartPicture, Subject, check_file_name
+from ms_core.spec import AutoLayout, Box, Control, GenerationSpec, Lora, StartPicture, Subject
+from ms_core.spec.limits import check_file_name
 
 PICTURE = Image.new("RGB", (4, 4))
 CAT = Subject("cat", PICTURE, Box(0.0, 0.0, 1.0, 1.0))
@@ -91,7 +92,3 @@ def test_lists_become_tuples() -> None:
     spec = replace(SPEC, loras=[Lora("paper")], controls=[CONTROL])  # pyright: ignore[reportArgumentType]
     assert spec.loras == (Lora("paper"),)
     assert spec.controls == (CONTROL,)
-
-
-def test_a_subject_is_redrawn_once() -> None:
-    assert StartPicture(PICTURE, redraw=(1, 0, 1)).redraw == (1, 0)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from ms_core.config import GenerationDefaults, ModelCard, Preset, PresetLora
+from ms_core.config import Extras, GenerationDefaults, ModelCard, Preset, PresetLora
 from ms_core.errors import BatchMismatchError, InvalidInputError, UnknownNameError
 from ms_core.spec import Box, GenerationSpec, Lora, Subject
-from ms_core.spec.resolve import SHARED_FIELDS, resolve, resolve_batch
+from ms_core.spec.resolve import SHARED_FIELDS, ResolvedSpec, resolve_batch
 
 CARD = ModelCard(
     defaults=GenerationDefaults(
@@ -35,20 +35,21 @@ CARD = ModelCard(
         ),
         "plain": Preset(description="Changes nothing."),
     },
+    extras=Extras(loras=("quick-lora", "own", "style", "ink")),
 )
 PICTURE = Image.new("RGB", (4, 4))
 SPEC = GenerationSpec("a cat", (Subject("cat", PICTURE, Box(0.0, 0.0, 1.0, 1.0)),))
 
 
 def test_none_takes_the_cards_defaults() -> None:
-    resolved = resolve(SPEC, CARD)
+    resolved = ResolvedSpec.of(SPEC, CARD)
     assert (resolved.height, resolved.width, resolved.num_inference_steps) == (128, 136, 20)
     assert (resolved.guidance_scale, resolved.scheduler, resolved.negative_prompt) == (4.0, "ddim", "blurry")
     assert resolved.subject_scales == (0.8,)
 
 
 def test_a_preset_comes_before_the_cards_defaults() -> None:
-    resolved = resolve(replace(SPEC, preset="quick"), CARD)
+    resolved = ResolvedSpec.of(replace(SPEC, preset="quick"), CARD)
     assert (resolved.num_inference_steps, resolved.guidance_scale, resolved.subject_scales) == (4, 1.0, (0.5,))
     assert (resolved.scheduler, resolved.timestep_spacing) == ("euler", "trailing")
     assert not resolved.do_classifier_free_guidance
@@ -62,32 +63,34 @@ def test_a_spec_comes_before_its_preset() -> None:
         "scheduler": "heun",
         "timestep_spacing": "leading",
     }
-    resolved = resolve(replace(SPEC, preset="quick", **own), CARD)
+    resolved = ResolvedSpec.of(replace(SPEC, preset="quick", **own), CARD)
     assert (resolved.num_inference_steps, resolved.guidance_scale, resolved.subject_scales) == (9, 3.0, (0.0,))
     assert (resolved.scheduler, resolved.timestep_spacing) == ("heun", "leading")
 
 
 def test_a_preset_without_values_leaves_the_cards_defaults() -> None:
-    assert replace(resolve(replace(SPEC, preset="plain"), CARD), spec=SPEC, preset=Preset()) == resolve(SPEC, CARD)
+    plain, without = (ResolvedSpec.of(spec, CARD) for spec in (replace(SPEC, preset="plain"), SPEC))
+    assert replace(plain, spec=without.spec, preset=Preset()) == without
+    assert replace(plain.spec, preset=None) == without.spec
 
 
 def test_a_presets_loras_come_before_the_specs_own() -> None:
-    resolved = resolve(replace(SPEC, preset="quick", loras=(Lora("own", -0.5),)), CARD)
+    resolved = ResolvedSpec.of(replace(SPEC, preset="quick", loras=(Lora("own", -0.5),)), CARD)
     assert resolved.loras == (Lora("quick-lora", 0.9), Lora("own", -0.5))
 
 
 def test_without_a_preset_there_are_only_the_specs_own_loras() -> None:
-    assert resolve(replace(SPEC, loras=(Lora("own"),)), CARD).loras == (Lora("own"),)
+    assert ResolvedSpec.of(replace(SPEC, loras=(Lora("own"),)), CARD).loras == (Lora("own"),)
 
 
 def test_a_preset_that_the_model_lacks_is_refused_with_those_it_has() -> None:
     with pytest.raises(UnknownNameError, match="'turbo'; it has plain, quick") as caught:
-        resolve(replace(SPEC, preset="turbo"), CARD)
+        ResolvedSpec.of(replace(SPEC, preset="turbo"), CARD)
     assert caught.value.pointer == "/preset"
 
 
 def test_zero_and_empty_are_not_none() -> None:
-    resolved = resolve(replace(SPEC, guidance_scale=0.0, scale=0.0, negative_prompt=""), CARD)
+    resolved = ResolvedSpec.of(replace(SPEC, guidance_scale=0.0, scale=0.0, negative_prompt=""), CARD)
     assert (resolved.guidance_scale, resolved.negative_prompt, resolved.subject_scales) == (0.0, "", (0.0,))
 
 
@@ -96,19 +99,19 @@ def test_a_subjects_scale_replaces_the_global_one() -> None:
         Subject("cat", PICTURE, Box(0.0, 0.0, 1.0, 1.0), scale=0.3),
         Subject("dog", PICTURE, Box(0.0, 0.0, 1.0, 1.0)),
     )
-    assert resolve(replace(SPEC, subjects=subjects, scale=0.5), CARD).subject_scales == (0.3, 0.5)
+    assert ResolvedSpec.of(replace(SPEC, subjects=subjects, scale=0.5), CARD).subject_scales == (0.3, 0.5)
 
 
 @pytest.mark.parametrize(("guidance_scale", "expected"), [(0.0, False), (1.0, False), (1.1, True)])
 def test_guidance_needs_a_scale_above_one(guidance_scale: float, expected: bool) -> None:
-    assert resolve(replace(SPEC, guidance_scale=guidance_scale), CARD).do_classifier_free_guidance is expected
+    assert ResolvedSpec.of(replace(SPEC, guidance_scale=guidance_scale), CARD).do_classifier_free_guidance is expected
 
 
 @pytest.mark.parametrize(("field", "limit"), [("height", 256), ("width", 512)])
 def test_the_models_largest_size_is_the_limit(field: str, limit: int) -> None:
-    assert getattr(resolve(replace(SPEC, **{field: limit}), CARD), field) == limit
+    assert getattr(ResolvedSpec.of(replace(SPEC, **{field: limit}), CARD), field) == limit
     with pytest.raises(InvalidInputError, match=str(limit)) as caught:
-        resolve(replace(SPEC, **{field: limit + 8}), CARD)
+        ResolvedSpec.of(replace(SPEC, **{field: limit + 8}), CARD)
     assert caught.value.pointer == f"/{field}"
 
 

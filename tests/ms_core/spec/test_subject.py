@@ -95,13 +95,13 @@ def test_a_mask_is_refused_for_being_empty_even_beside_a_box() -> None:
 
 def test_a_mask_gives_its_bounds_where_no_box_is_given() -> None:
     mask = painted("L", (10, 4), (3, 1, 6, 4), 1)
-    assert Subject("cat", PICTURE, mask=mask).box == Box(0.3, 0.25, 0.6, 1.0)
+    assert Subject("cat", PICTURE, mask=mask).place == Box(0.3, 0.25, 0.6, 1.0)
     assert Subject("cat", PICTURE, HALF, mask=mask).box == HALF
 
 
 def test_a_scene_fills_the_picture_with_the_authors_scale() -> None:
     scene = Subject("beach", PICTURE, scene=True)
-    assert (scene.box, scene.scale) == (WHOLE_PICTURE, SCENE_SCALE)
+    assert (scene.place, scene.own_scale) == (WHOLE_PICTURE, SCENE_SCALE)
     assert Subject("beach", PICTURE, WHOLE_PICTURE, scale=0.0, scene=True).scale == 0.0
 
 
@@ -136,4 +136,4 @@ def test_limits_of_a_subject_name_their_field(field: str, bad: tuple[float, ...]
 def test_a_subject_has_one_to_eight_pictures(count: int) -> None:
     with pytest.raises(InvalidInputError, match="1 to 8 pictures") as caught:
         Subject("cat", (PICTURE,) * count, HALF)
-    assert caught.value.pointer == "/images"
+    assert caught.value.pointer == "/image"

@@ -1,0 +1,136 @@
+"""Declares what may be asked for: pydantic dataclasses that raise the project's own errors.
+
+A field's check stands beside the field. JSON is validated with ``pydantic.TypeAdapter``, which gathers every error; a
+constructor raises the first. What fields say together is asked of ``conflicts``: by constructors, and by
+``ms_core.spec.resolve`` for what came as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import field, fields
+from typing import Any, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from ms_core.errors import InvalidInputError
+
+Class = TypeVar("Class", bound=type)
+Changed = TypeVar("Changed", bound="Declared")
+
+_CODES = {
+    "missing": "missing_field",
+    "missing_argument": "missing_field",
+    "unexpected_keyword_argument": "unknown_field",
+    "dataclass_type": "model_type",
+    "tuple_type": "list_type",
+}
+_SENTENCES = {
+    "missing": "This field is required.",
+    "missing_argument": "This field is required.",
+    "unexpected_keyword_argument": "There is no such field; /docs lists all fields.",
+}
+
+
+class FieldError(InvalidInputError):
+    """A field that is missing, unknown, or of a wrong type.
+
+    Attributes:
+        code: what is wrong with it.
+    """
+
+    def __init__(self, detail: str, pointer: str, code: str) -> None:
+        super().__init__(detail, pointer)
+        self.code = code
+
+    def below(self, prefix: str) -> FieldError:
+        """Return the same error with its pointer moved below ``prefix``."""
+        return FieldError(self.detail, prefix + self.pointer, self.code)
+
+
+class Declared:
+    """Base of all that is declared."""
+
+    __slots__ = ()
+
+    def conflicts(self) -> list[InvalidInputError]:
+        """What is wrong with the fields together."""
+        return []
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def declared(
+    json_schema_extra: dict[str, Any] | Callable[[dict[str, Any]], None] | None = None,
+) -> Callable[[Class], Class]:
+    """Make a class a frozen pydantic dataclass whose constructor raises ``InvalidInputError``."""
+    config = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, json_schema_extra=json_schema_extra)
+
+    def decorate(cls: Class) -> Class:
+        result: Any = dataclass(frozen=True, slots=True, config=config)(cls)
+        set_fields = result.__init__
+
+        def __init__(self: Declared, *args: Any, **values: Any) -> None:
+            try:
+                set_fields(self, *args, **values)
+            except ValidationError as error:
+                names = [item.name for item in fields(result)]
+                raise invalid_inputs(error, names)[0] from None
+            for conflict in self.conflicts():
+                raise conflict
+
+        result.__init__ = __init__
+        return result
+
+    return decorate
+
+
+def changed(item: Changed, **values: Any) -> Changed:
+    """A copy with other values; checks nothing, unlike ``dataclasses.replace``."""
+    result = copy(item)
+    for name, value in values.items():
+        object.__setattr__(result, name, value)
+    return result
+
+
+@contextmanager
+def collected(errors: list[InvalidInputError], pointer: str = "") -> Generator[None]:
+    """Add what is raised to ``errors``, its pointer moved below ``pointer``."""
+    try:
+        yield
+    except InvalidInputError as error:
+        errors.append(error.below(pointer))
+
+
+@contextmanager
+def gathered_by_pydantic() -> Generator[None]:
+    """Turn an error of ours into one that pydantic gathers with all others; ``invalid_inputs`` turns it back."""
+    try:
+        yield
+    except InvalidInputError as error:
+        raise PydanticCustomError("invalid_input", "{detail}", {"detail": error.detail, "error": error}) from error
+
+
+def invalid_inputs(error: ValidationError, names: Sequence[str] = ()) -> list[InvalidInputError]:
+    """All that a validation found.
+
+    Args:
+        names: of the fields, where a constructor was given some by position.
+    """
+    return [_invalid_input(detail, names) for detail in error.errors(include_url=False, include_input=False)]
+
+
+def _invalid_input(detail: ErrorDetails, names: Sequence[str]) -> InvalidInputError:
+    parts = [
+        str(names[part] if names and isinstance(part, int) and not depth else part)
+        for depth, part in enumerate(detail["loc"])
+    ]
+    pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
+    ours = detail.get("ctx", {}).get("error")
+    if isinstance(ours, InvalidInputError):
+        return ours.below(pointer)
+    name = detail["type"]
+    return FieldError(_SENTENCES.get(name, f"{detail['msg'].rstrip('.')}."), pointer, _CODES.get(name, name))

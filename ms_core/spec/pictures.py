@@ -1,0 +1,177 @@
+"""A request's pictures: a PIL image in memory, a text where the request is JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple, Protocol, cast
+
+from PIL import ExifTags, Image, ImageOps
+from pydantic import (
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+    SerializationInfo,
+    TypeAdapter,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from ms_core.errors import LayoutError, PictureError
+from ms_core.spec.declared import FieldError, gathered_by_pydantic
+from ms_core.spec.layout import Box
+from ms_core.spec.limits import MAX_IMAGES_PER_SUBJECT, check_count
+
+
+class Pictures(Protocol):
+    """What a picture is called in JSON; the context of a validation or serialisation.
+
+    On the wire a picture is a data URI, in a stored request its SHA-256.
+    """
+
+    def read(self, text: str, whole: bool) -> Image.Image:
+        """The picture of a text.
+
+        Args:
+            whole: it must not be made smaller.
+
+        Raises:
+            InvalidInputError: it cannot be read.
+        """
+        ...
+
+    def name(self, picture: Image.Image) -> str:
+        """The SHA-256 of a picture that ``read`` gave."""
+        ...
+
+
+def grey_mask(mask: Image.Image) -> Image.Image:
+    """A painted mask in mode ``L``, turned by its EXIF tag; what is transparent counts as black."""
+    mask = ImageOps.exif_transpose(mask)
+    if mask.mode.startswith("I;16"):
+        # PIL would clip 16-bit greys at 255 instead of scaling them.
+        return mask.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+    if not mask.has_transparency_data:
+        return mask.convert("L")
+    painted = mask.convert("RGBA")
+    black = Image.new("RGBA", mask.size, (0, 0, 0, 255))
+    return Image.alpha_composite(black, painted).convert("L")
+
+
+def mask_bounds(mask: Image.Image) -> Box:
+    """The box around all of a mask that is not black.
+
+    Raises:
+        LayoutError: the mask is all black.
+    """
+    grey = grey_mask(mask)
+    bounds = grey.getbbox()
+    if bounds is None:
+        raise LayoutError("The mask is empty: paint white where the subject shall stand.")
+    return Box.from_pixels(bounds, grey.height, grey.width)
+
+
+def upright_size(picture: Image.Image) -> tuple[int, int]:
+    """Width and height, in pixels, once the picture is turned as its EXIF tag says."""
+    width, height = picture.size
+    is_on_its_side = picture.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    return (height, width) if is_on_its_side else (width, height)
+
+
+def _read(value: Any, info: ValidationInfo, whole: bool = False) -> Image.Image:
+    pictures: Pictures | None = info.context
+    if pictures is None:
+        if not isinstance(value, Image.Image):
+            with gathered_by_pydantic():
+                raise PictureError(f"Give a PIL image, as Image.open reads it, not {type(value).__name__}.")
+        return value
+    if not isinstance(value, str):
+        raise PydanticCustomError("string_type", "Send the picture as a data URI, which is a string.")
+    with gathered_by_pydantic():
+        return pictures.read(value, whole)
+
+
+def _read_picture(value: Any, info: ValidationInfo) -> Image.Image:
+    return _read(value, info)
+
+
+def _read_whole_picture(value: Any, info: ValidationInfo) -> Image.Image:
+    return _read(value, info, whole=True)
+
+
+def _read_mask(value: Any, info: ValidationInfo) -> Image.Image:
+    mask = _read(value, info)
+    with gathered_by_pydantic():
+        mask_bounds(mask)
+    return mask
+
+
+def _name(picture: Image.Image, info: SerializationInfo) -> str:
+    return cast("Pictures", info.context).name(picture)
+
+
+_URI_SCHEMA = WithJsonSchema({"type": "string", "format": "uri"})
+
+Picture = Annotated[Image.Image, PlainValidator(_read_picture), PlainSerializer(_name), _URI_SCHEMA]
+WholePicture = Annotated[Image.Image, PlainValidator(_read_whole_picture), PlainSerializer(_name), _URI_SCHEMA]
+Mask = Annotated[Image.Image, PlainValidator(_read_mask), PlainSerializer(_name), _URI_SCHEMA]
+
+_SEVERAL: TypeAdapter[tuple[Image.Image, ...]] = TypeAdapter(tuple[Picture, ...])
+
+
+class OneOrSeveral:
+    """Marks the pictures of a subject: one, or a tuple of several."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        names = core_schema.plain_serializer_function_ser_schema(_name_all, info_arg=True)
+        return core_schema.with_info_plain_validator_function(_read_all, serialization=names)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "format": "uri"}
+
+
+SubjectPictures = Annotated[Image.Image | tuple[Image.Image, ...], OneOrSeveral()]
+
+
+class _Misfit(NamedTuple):
+    """Stands for pictures that are not given as they must be, until the field is read and can say so."""
+
+    code: str
+    detail: str
+
+
+_MISSING = _Misfit("missing_field", "Give the reference picture as image, or several as images.")
+_TWICE = _Misfit("invalid_input", "Give the reference picture as image or as images, not both.")
+_NO_LIST = _Misfit("list_type", "Input should be a valid array.")
+
+
+def one_name_for_pictures(data: Any) -> Any:
+    """A subject's JSON with either ``image`` or ``images``; a tuple stands for several, for a JSON list is no picture."""
+    if not isinstance(data, dict):
+        return data
+    data = cast("dict[str, Any]", data)
+    given = {name: data[name] for name in ("image", "images") if data.get(name) is not None}
+    others = {name: value for name, value in data.items() if name not in ("image", "images")}
+    if len(given) != 1:
+        return others | {"image": _TWICE if given else _MISSING}
+    if "images" in given:
+        images = given["images"]
+        given["images"] = tuple(cast("list[Any]", images)) if isinstance(images, list) else _NO_LIST
+    return others | given
+
+
+def _read_all(value: Any, info: ValidationInfo) -> Image.Image | tuple[Image.Image, ...]:
+    if isinstance(value, _Misfit):
+        with gathered_by_pydantic():
+            raise FieldError(value.detail, "", value.code)
+    if not isinstance(value, tuple):
+        return _read(value, info)
+    pictures = cast("tuple[Any, ...]", value)
+    with gathered_by_pydantic():
+        check_count(len(pictures), 1, MAX_IMAGES_PER_SUBJECT, "pictures of a subject", "")
+    return _SEVERAL.validate_python(pictures, context=info.context)
+
+
+def _name_all(pictures: Image.Image | tuple[Image.Image, ...], info: SerializationInfo) -> list[str]:
+    return [_name(picture, info) for picture in (pictures if isinstance(pictures, tuple) else (pictures,))]
