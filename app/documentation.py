@@ -1,37 +1,20 @@
 """The parts of the OpenAPI document that FastAPI does not find by itself: the request's body, events and problems.
 
-The body is read and checked in ``app.dependencies``, beside the event loop, so its schema is named here.
+The body is read and checked in ``app.requests.body``, beside the event loop, so its schema is named here.
 """
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, TypeAdapter
 
-from app.events import DATA_OF_EVENT
 from app.examples import JOB_EXAMPLE, REQUEST_EXAMPLES
-from app.problems import PROBLEM_JSON, Problem
+from app.jobs.watch import DATA_OF_EVENT
+from app.service.problems import SCHEMA_REF, Problem
 from ms_jobs.job_request import GenerateRequest
-
-REF_TEMPLATE = "#/components/schemas/{model}"
-
-REQUEST_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {"application/json": {"schema": {"$ref": REF_TEMPLATE.format(model="GenerateRequest")}}},
-}
-
-PNG: dict[str, Any] = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
-
-
-def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI responses of an endpoint that answers with these problems, or with an unexpected one."""
-    content = {PROBLEM_JSON: {"schema": {"$ref": REF_TEMPLATE.format(model="Problem")}}}
-    known = {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
-    return {**known, "default": {"description": "Any other problem", "content": content}}
 
 
 def install_documentation(app: FastAPI) -> None:
@@ -66,7 +49,7 @@ def install_documentation(app: FastAPI) -> None:
 
 def _event(name: str, data: type[BaseModel]) -> dict[str, Any]:
     """The schema of a server-sent event, in the form of OpenAPI 3.2."""
-    schema = {"$ref": REF_TEMPLATE.format(model=data.__name__)}
+    schema = {"$ref": SCHEMA_REF.format(model=data.__name__)}
     properties = {
         "event": {"const": name},
         "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": schema},
@@ -77,6 +60,6 @@ def _event(name: str, data: type[BaseModel]) -> dict[str, Any]:
 
 def _schemas(model: type[Any]) -> dict[str, Any]:
     """The JSON schemas of a model and of all that it refers to, by name."""
-    schema = TypeAdapter(model).json_schema(ref_template=REF_TEMPLATE)
+    schema = TypeAdapter(model).json_schema(ref_template=SCHEMA_REF)
     definitions = schema.pop("$defs", {})
     return {model.__name__: schema, **definitions}

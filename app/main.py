@@ -13,25 +13,25 @@ from fastapi.responses import RedirectResponse
 from redis import Redis
 from starlette.datastructures import State as AppState
 
-from app.access import AccessMiddleware
 from app.config import Settings
-from app.decoders import Decoders
 from app.documentation import install_documentation
-from app.errors import install_error_handlers
-from app.eta import Forecast
-from app.event_log import EventLog
-from app.health import Health
-from app.job_list import JobList
-from app.jobs import Jobs
-from app.lookup import Lookup
-from app.metrics import Metrics
-from app.models import Models
-from app.parameters import REQUEST_HEADERS
-from app.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
-from app.routes import events, health, jobs, metrics, models, submissions
-from app.routes.answers import RESPONSE_HEADERS
-from app.submissions import Submissions
-from app.waiting import Waiting
+from app.jobs import routes, watch
+from app.jobs.eta import Forecast
+from app.jobs.event_log import EventLog
+from app.jobs.list import JobList
+from app.jobs.manage import Jobs
+from app.jobs.parameters import REQUEST_HEADERS
+from app.jobs.read import Reader
+from app.jobs.resources import RESPONSE_HEADERS
+from app.jobs.submit import Submissions
+from app.requests.body import Decoders
+from app.service import health, metrics, models
+from app.service.access import AccessMiddleware
+from app.service.errors import install_error_handlers
+from app.service.health import Health
+from app.service.metrics import Metrics
+from app.service.models import Models
+from app.service.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.connection import brisk_client
 
@@ -49,8 +49,7 @@ class State(TypedDict):
     jobs: Jobs
     submissions: Submissions
     job_list: JobList
-    lookup: Lookup
-    waiting: Waiting
+    reader: Reader
     event_log: EventLog
     metrics: Metrics
     models: Models
@@ -72,7 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         yield state
         await state["event_log"].close()
         state["decoders"].close()
-        state["lookup"].close()
+        state["reader"].close()
         client.close()
 
     app = FastAPI(
@@ -86,12 +85,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     # For who has the app and no request, such as ``cli.api``.
     app.state = AppState(dict(state))
-    app.include_router(submissions.router)
-    app.include_router(jobs.router)
-    app.include_router(events.router)
-    app.include_router(models.router)
-    app.include_router(health.router)
-    app.include_router(metrics.router)
+    for part in (routes, watch, models, health, metrics):
+        app.include_router(part.router)
     app.add_api_route("/", _to_documentation, include_in_schema=False)
     app.add_middleware(
         CORSMiddleware,
@@ -113,15 +108,13 @@ def _state(client: Redis, settings: Settings) -> State:
     forecast = Forecast(client, settings.model)
     event_log = EventLog.connect(settings)
     jobs = Jobs(client, artifacts, settings)
-    lookup = Lookup(client, jobs, forecast, settings.lifetime_s)
     return State(
         settings=settings,
         decoders=Decoders(),
         jobs=jobs,
         submissions=Submissions(client, artifacts, jobs, settings),
         job_list=JobList(client, jobs, forecast, settings),
-        lookup=lookup,
-        waiting=Waiting(lookup, event_log),
+        reader=Reader(client, jobs, forecast, event_log, settings.lifetime_s),
         event_log=event_log,
         metrics=Metrics(client, settings.model, _version()),
         models=Models(client, settings.model),

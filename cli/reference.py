@@ -56,7 +56,7 @@ def _read(path: Path) -> Image.Image:
     Raises:
         PictureError, PictureTooLargeError: it cannot be read; the sentence names the file.
     """
-    from app.pictures import PictureLimits, open_png, png_from_data_uri
+    from app.requests.pictures import PictureLimits, open_png, png_from_data_uri
 
     try:
         encoded = base64.b64encode(path.read_bytes()).decode()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.batches import LARGEST_BATCH, Batches
+from app.jobs.batches import LARGEST_BATCH, Batches
 
 
 class Clerk:

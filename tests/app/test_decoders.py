@@ -11,7 +11,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from app.decoders import NICENESS, THREADS, Decoders
+from app.requests.body import NICENESS, THREADS, Decoders
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id")
 

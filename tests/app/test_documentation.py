@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from app.events import DATA_OF_EVENT
 from app.examples import JOB_EXAMPLE, REQUEST_EXAMPLES
+from app.jobs.watch import DATA_OF_EVENT
 from app.schemas import JobResource
 from tests.support.sample_requests import good_request, good_subject, picture_uri
 

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
-from app.problems import HTTP_PROBLEMS, PROBLEMS, problem_of_code
+from app.service.problems import HTTP_PROBLEMS, PROBLEMS, problem_of_code
 from ms_core import errors
 from ms_core.errors import MSDiffusionError
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import redis
 
-from app import eta
 from app.config import Settings
-from app.eta import HEAD, Forecast, Outlook, remaining_s, rounded
+from app.jobs import eta
+from app.jobs.eta import HEAD, Forecast, Outlook, remaining_s, rounded
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import queue_name
 from ms_jobs.pace import Pace, Shape

@@ -10,10 +10,10 @@ from typing import Any, cast
 
 import pytest
 
-from app import event_log
 from app.config import Settings
-from app.errors import HTTPProblem
-from app.event_log import Advance, EventLog, Transition
+from app.jobs import event_log
+from app.jobs.event_log import Advance, EventLog, Transition
+from app.service.errors import HTTPProblem
 from ms_jobs.outcomes import Gone
 from ms_jobs.records import JobState
 from tests.support.job_helpers import Desk

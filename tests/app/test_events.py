@@ -14,8 +14,8 @@ import pytest
 import uvicorn
 
 from app.config import Settings
-from app.event_log import EventLog
-from app.events import DATA_OF_EVENT
+from app.jobs.event_log import EventLog
+from app.jobs.watch import DATA_OF_EVENT
 from app.main import create_app
 from ms_jobs.job_store import PROGRESS_ENTRIES
 from ms_jobs.outcomes import Gone, Requeue

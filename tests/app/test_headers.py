@@ -10,9 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.cursor import Cursor
-from app.errors import HTTPProblem
-from app.headers import (
+from app.jobs.headers import (
     MAX_DURATION_S,
     MAX_WAIT_S,
     Preference,
@@ -21,6 +19,8 @@ from app.headers import (
     parse_idempotency_key,
     parse_preference,
 )
+from app.jobs.list import Cursor
+from app.service.errors import HTTPProblem
 from ms_jobs.records import JOB_ID_PATTERN
 
 HEADER_TEXT = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF), max_size=300)

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from app import job_list
 from app.config import Settings
+from app.jobs import list as job_list
 from app.main import create_app
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.job_store import JobStore

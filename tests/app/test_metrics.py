@@ -154,7 +154,7 @@ def test_a_request_that_changes_something_is_logged(client: TestClient, caplog: 
 
 
 def test_a_poll_is_logged_for_who_asks_only(client: TestClient, job_id: str, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG, logger="app.access"):
+    with caplog.at_level(logging.DEBUG, logger="app.service.access"):
         client.get(f"/jobs/{job_id}")
     assert access_lines(caplog) == [("DEBUG", "GET", "/jobs/{job_id}", 200)]
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
-from app.pictures import PictureLimits, png_from_data_uri
+from app.requests.pictures import PictureLimits, png_from_data_uri
 from ms_core.errors import InvalidInputError, PictureError, PictureTooLargeError
 from tests.support.sample_requests import data_uri, decoded, encoded, picture_uri, png_with_header
 

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.errors import HTTPProblem, InvalidRequestError
-from app.intake import parse_request
-from app.pictures import PictureLimits
+from app.requests.intake import parse_request
+from app.requests.pictures import PictureLimits
+from app.service.errors import HTTPProblem, InvalidRequestError
 from ms_core.config import ModelCard
 from ms_core.spec import Box
 from ms_core.spec.resolve import resolve

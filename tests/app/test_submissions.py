@@ -14,11 +14,10 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.config import Settings
-from app.intake import SentRequest, parse_request
+from app.jobs.submit import Submissions, Submitted, Wishes, request_hash
 from app.main import create_app
-from app.pictures import PictureLimits
-from app.request_hash import request_hash
-from app.submissions import Submissions, Submitted, Wishes
+from app.requests.intake import SentRequest, parse_request
+from app.requests.pictures import PictureLimits
 from ms_core.config import ModelCard
 from ms_core.errors import RequestMismatchError
 from ms_jobs.artifacts import ArtifactStore

@@ -17,8 +17,8 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from app.config import Settings
+from app.jobs.read import LOOK_AGAIN_S
 from app.main import create_app
-from app.waiting import LOOK_AGAIN_S
 from ms_jobs.records import JobState
 from tests.support.job_helpers import wait_until
 from tests.support.played_worker import PlayedWorker

@@ -1,6 +1,6 @@
 """The real service but for the model, in one process and in fake time, with faults between any two steps.
 
-Clients hand in jobs through ``app.submissions`` and ``app.jobs``; workers take them from RQ's queue with RQ's own code and
+Clients hand in jobs through ``app.jobs``; workers take them from RQ's queue with RQ's own code and
 run them with ``worker.job_run``; housekeepers look after them; hosts start workers anew. All share a real Redis and real
 files. What happens when, and what goes wrong, one seed decides: ``simulate`` runs it, and raises ``Violation`` with the
 whole story if what was promised to clients is broken.
@@ -30,10 +30,10 @@ from rq import Queue
 from rq.exceptions import StopRequested
 
 from app.config import Settings
-from app.intake import SentRequest, parse_request
-from app.jobs import Jobs
-from app.pictures import PictureLimits
-from app.submissions import Submissions, Wishes
+from app.jobs.manage import Jobs
+from app.jobs.submit import Submissions, Wishes
+from app.requests.intake import SentRequest, parse_request
+from app.requests.pictures import PictureLimits
 from ms_core.errors import DeviceLostError, JobGoneError, JobNotFoundError, MSDiffusionError
 from ms_core.spec import GenerationSpec, Subject
 from ms_jobs import job_store, lease

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import pytest
 from PIL import Image
 
-from app.intake import parse_request
-from app.pictures import PictureLimits
-from app.request_hash import request_hash
+from app.jobs.submit import request_hash
+from app.requests.intake import parse_request
+from app.requests.pictures import PictureLimits
 from ms_core.config import ModelCard
 from ms_core.spec import GenerationSpec
 from ms_core.spec.resolve import resolve

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from app.problems import (
+from app.service.problems import (
     BAD_REQUEST,
     INTERNAL_ERROR,
     INVALID_PARAMETER,
@@ -29,7 +29,7 @@ from app.problems import (
     ProblemType,
     problem_of,
 )
-from app.request_id import REQUEST_ID_HEADER, request_id
+from app.service.request_id import REQUEST_ID_HEADER, request_id
 from ms_core.errors import InvalidInputError, MSDiffusionError, QueueUnavailableError
 from ms_jobs.connection import passes
 
@@ -147,7 +147,7 @@ def _methods_of(request: Request) -> list[str]:
 
 
 def _answer_bad_address(request: Request, error: RequestValidationError) -> Response:
-    # Bodies are validated in app.intake, headers in app.headers. A path that does not fit its pattern does not exist.
+    # Bodies are validated in app.requests, headers in app.jobs.headers. A path that does not fit its pattern does not exist.
     sentences = [
         f"{item['loc'][1]}: {item['msg'].rstrip('.')}." for item in error.errors() if item["loc"][0] == "query"
     ]

@@ -1,16 +1,22 @@
-"""Whether the service can make pictures: Redis, storage, workers."""
+"""Whether the service can make pictures: Redis, storage, workers; and what its problems mean."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
+from http import HTTPStatus
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import redis
+from fastapi import APIRouter, Response
+from fastapi import Path as PathParameter
 
 from app.config import MEBIBYTE
-from app.schemas import CheckResource, ReadinessResource
+from app.dependencies import given
+from app.schemas import CheckResource, LivenessResource, ProblemTypeResource, ReadinessResource
+from app.service.errors import RETRY_AFTER_S, HTTPProblem
+from app.service.problems import NOT_FOUND, problem_of_code, problem_responses
 from ms_core.errors import StorageError
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.records import WorkerRecord, WorkerState
@@ -19,6 +25,8 @@ from ms_jobs.registry import Registry
 Readiness = Literal["ready", "degraded", "starting", "unavailable"]
 
 NO_WORKER = "waiting for a worker"
+
+router = APIRouter(tags=["service"])
 
 
 class Health:
@@ -62,6 +70,9 @@ class Health:
         return CheckResource(ok=True, detail="The storage can be written.")
 
 
+HealthDependency = Annotated[Health, given("health")]
+
+
 def _judge(workers: list[WorkerRecord]) -> tuple[Readiness, str | None]:
     """The state that the workers bring the service to, and what a start waits for."""
     serving = [worker for worker in workers if worker.state.serves]
@@ -83,3 +94,44 @@ def _check_workers(workers: list[WorkerRecord], model: str) -> CheckResource:
     more = [f"Memory mode: {', '.join(modes)}."] if modes else []
     more += [worker.error.detail for worker in workers if worker.error is not None]
     return CheckResource(ok=serving, detail=" ".join([f"Workers: {detail}.", *more]))
+
+
+@router.get("/livez", operation_id="live", summary="Does the process answer?")
+def live() -> LivenessResource:
+    """Asks nothing else: a process that answers is alive."""
+    return LivenessResource()
+
+
+@router.get(
+    "/readyz",
+    operation_id="ready",
+    summary="Can pictures be made?",
+    responses={503: {"model": ReadinessResource, "description": "Starting, or unavailable; see Retry-After."}},
+)
+def ready(health: HealthDependency, response: Response) -> ReadinessResource:
+    """`ready` and `degraded` (not every worker serves) come with 200, `starting` and `unavailable` with 503.
+
+    Jobs are accepted while workers start, as long as Redis and the storage work.
+    """
+    readiness = health.readiness()
+    response.headers["Cache-Control"] = "no-store"
+    if readiness.status in ("starting", "unavailable"):
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return readiness
+
+
+@router.get(
+    "/problems/{code}",
+    operation_id="get_problem_type",
+    summary="What does a kind of problem mean?",
+    responses=problem_responses(404),
+)
+def get_problem_type(
+    code: Annotated[str, PathParameter(description="The `code` of a problem.", examples=["invalid_box"])],
+) -> ProblemTypeResource:
+    """Where the `type` of every problem leads."""
+    kind = problem_of_code(code)
+    if kind is None:
+        raise HTTPProblem(NOT_FOUND, "There is no kind of problem with this code.")
+    return ProblemTypeResource(code=kind.code, status=kind.status, title=kind.title)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
 import redis
 
 from app.config import Settings
+from app.dependencies import given
 from ms_core.errors import ImageNotFoundError, JobConflictError, JobGoneError, JobNotFoundError
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.job_store import JobStore
@@ -128,6 +130,9 @@ class Jobs:
         if reason is None:
             return JobNotFoundError("There is no job with this id; GET /jobs lists all that there are.")
         return JobGoneError(_GONE[reason])
+
+
+JobsDependency = Annotated[Jobs, given("jobs")]
 
 
 def is_due(record: JobRecord, lifetime_s: float) -> bool:

@@ -10,15 +10,16 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 
 from app.config import Settings
-from app.errors import HTTPProblem
-from app.problems import TOO_MANY_WATCHERS
+from app.dependencies import given
+from app.service.errors import HTTPProblem
+from app.service.problems import TOO_MANY_WATCHERS
 from ms_jobs import keys
 from ms_jobs.keys import JobKey
 from ms_jobs.records import LOCAL_OWNER, JobState
@@ -177,6 +178,9 @@ class EventLog:
 
     def _key(self, job_id: str) -> JobKey:
         return JobKey(self._owner, job_id)
+
+
+EventLogDependency = Annotated[EventLog, given("event_log")]
 
 
 def _raise_lost_cancellation() -> None:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import prometheus_client
 import redis
+from fastapi import APIRouter, Header, Response
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.utils import floatToGoString
 
+from app.dependencies import given
 from ms_jobs import keys
 from ms_jobs.keys import JobKey
 from ms_jobs.measures import BUCKETS, UNBOUNDED, Histogram, Measures
@@ -33,6 +36,8 @@ ENDED = ("succeeded", "failed", "canceled")
 OLDEST_AMONG = 16
 HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 NO_ROUTE = "none"
+router = APIRouter()
+
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"))
 
 
@@ -78,6 +83,9 @@ class Metrics:
         prometheus_client.ProcessCollector(registry=self.registry)
         self.http = HttpMeter(self.registry)
         self.registry.register(ServiceCollector(client, model, version))
+
+
+MetricsDependency = Annotated[Metrics, given("metrics")]
 
 
 class _Snapshot(NamedTuple):
@@ -269,3 +277,10 @@ def _devices(workers: Iterable[WorkerRecord]) -> Iterator[Family]:
             if value is not None:
                 family.add_metric(values, value)
     yield from (used, total, busy)
+
+
+@router.get("/metrics", include_in_schema=False)
+def scrape(metrics: MetricsDependency, accept: Annotated[str, Header()] = "") -> Response:
+    """Plain text, or OpenMetrics for who asks for it; 200 with Redis away too, and then ``msd_redis_up 0``."""
+    encode, content_type = choose_encoder(accept)
+    return Response(encode(metrics.registry), headers={"Cache-Control": "no-store"}, media_type=content_type)

@@ -1,32 +1,36 @@
-"""From a job's record, or a model's card, to what the API shows of it."""
+"""From a job's record to what the API shows of it, and how that is answered."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
 
-from app.eta import Outlook, rounded
-from app.jobs import shown_images, shown_references
-from app.problems import INTERNAL_ERROR, START_DEADLINE_PASSED, WAITED_TOO_LONG, problem_of_code
+from fastapi import Request, Response
+
+from app.jobs.eta import Outlook, rounded
+from app.jobs.manage import shown_images, shown_references
+from app.jobs.read import JobView
 from app.schemas import (
-    AbilitiesResource,
-    DefaultsResource,
     ImageResource,
     JobErrorResource,
     JobResource,
     JobUrls,
-    ModelResource,
-    PresetResource,
     ProgressResource,
     ReferenceResource,
     ScoreResource,
-    SizeResource,
     SubjectScoreResource,
     TimingsResource,
 )
-from ms_core.config import ModelCard
+from app.service.problems import INTERNAL_ERROR, START_DEADLINE_PASSED, WAITED_TOO_LONG, problem_of_code
 from ms_jobs.records import JobError, JobRecord, JobState, PictureScore, StoredImage
+
+POLL_AFTER_S = "1"
+REPLAYED = "Idempotency-Replayed"
+PREFERENCE_APPLIED = "Preference-Applied"
+# Those that scripts in browsers may read only if they are told so.
+RESPONSE_HEADERS = ("ETag", REPLAYED, "Location", PREFERENCE_APPLIED, "Retry-After")
 
 
 def job_url(job_id: str, root_path: str = "") -> str:
@@ -65,33 +69,6 @@ def job_resource(record: JobRecord, outlook: Outlook | None = None, root_path: s
         timings=_timings(record),
         urls=JobUrls(job=url, events=f"{url}/events", cancel=f"{url}/cancel", retry=f"{url}/retry"),
     )
-
-
-def model_resource(name: str, ready: bool, card: ModelCard | None) -> ModelResource:
-    """A model as the API shows it; ``ready`` is whether a worker serves it."""
-    return ModelResource(name=name, ready=ready, abilities=None if card is None else _abilities(card))
-
-
-def _abilities(card: ModelCard) -> AbilitiesResource:
-    return AbilitiesResource(
-        defaults=DefaultsResource(**asdict(card.defaults)),
-        max_width=card.max_width,
-        max_height=card.max_height,
-        max_subjects=card.max_subjects,
-        sizes=[SizeResource(width=width, height=height) for height, width in card.sizes],
-        presets=[_preset(name, card) for name in card.presets],
-        loras=list(card.extras.loras),
-        controls=list(card.extras.controls),
-        embeddings=list(card.extras.embeddings),
-        scores=card.scorer is not None,
-        licence=card.licence,
-    )
-
-
-def _preset(name: str, card: ModelCard) -> PresetResource:
-    preset = card.presets[name]
-    available = all(lora.name in card.extras.loras for lora in preset.loras)
-    return PresetResource(name=name, available=available, **asdict(preset))
 
 
 def _progress(record: JobRecord) -> ProgressResource | None:
@@ -160,3 +137,52 @@ def _seconds(start: float, end: float) -> float:
 
 def _moment(unix_s: float | None) -> datetime | None:
     return None if unix_s is None else datetime.fromtimestamp(unix_s, UTC)
+
+
+def job_answer(
+    view: JobView, request: Request, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None
+) -> Response:
+    """A job as the API shows it."""
+    resource = job_resource(view.record, view.outlook, root_path(request))
+    # Written here, for FastAPI would check our own data once more.
+    body = resource.model_dump_json(by_alias=True)
+    return Response(body, status, {**_headers(view), **(headers or {})}, media_type="application/json")
+
+
+def unchanged_answer(view: JobView) -> Response:
+    """What the client has is still right."""
+    return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=_headers(view))
+
+
+def own_url(view: JobView, request: Request) -> str:
+    """Where the job is found."""
+    return job_url(view.record.id, root_path(request))
+
+
+def root_path(request: Request) -> str:
+    """What a proxy in front has cut off of the path."""
+    return request.scope.get("root_path", "")
+
+
+def job_response(description: str, *headers: str) -> dict[str, Any]:
+    """The OpenAPI response of an endpoint that answers with a job."""
+    return {"model": JobResource, "description": description, "headers": {name: HEADERS[name] for name in headers}}
+
+
+def _header(description: str, kind: str = "string") -> dict[str, Any]:
+    return {"description": description, "schema": {"type": kind}}
+
+
+HEADERS = {
+    "ETag": _header("Weak; changes with the job and with its place in the queue."),
+    "Location": _header("Where the job is."),
+    "Retry-After": _header("Until the job has ended: when to ask again, in seconds.", "integer"),
+    REPLAYED: _header("`true` if the job had been asked for before, and this answer is about that one."),
+    PREFERENCE_APPLIED: _header("What of `Prefer` was heeded."),
+}
+
+
+def _headers(view: JobView) -> dict[str, str]:
+    # A browser may keep it, and asks each time whether it is still right: that is what the entity tag is for.
+    always = {"Cache-Control": "private, no-cache", "ETag": view.etag}
+    return always if view.record.state.ended else {**always, "Retry-After": POLL_AFTER_S}

@@ -2,23 +2,60 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import math
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import redis
 
 from app.config import Settings
-from app.cursor import Cursor
-from app.eta import Forecast
-from app.jobs import Jobs, is_due
-from app.lookup import JobView
+from app.dependencies import given
+from app.jobs.eta import Forecast
+from app.jobs.manage import Jobs, is_due
+from app.jobs.read import JobView
+from app.service.errors import HTTPProblem
+from app.service.problems import INVALID_PARAMETER
 from ms_core.errors import JobNotFoundError
 from ms_jobs.job_store import JobStore
-from ms_jobs.records import JobRecord, JobState
+from ms_jobs.records import JobRecord, JobState, is_job_id
 
 MAX_PAGE = 100
 # Most jobs looked at for one page, when few have the state that is asked for.
 MAX_LOOKS = 500
+
+
+class Cursor(NamedTuple):
+    """The last job of a page: the next page begins with the first one that is older.
+
+    Attributes:
+        created_at: Unix seconds.
+    """
+
+    created_at: float
+    job_id: str
+
+    def encode(self) -> str:
+        """The cursor as clients see it."""
+        return base64.urlsafe_b64encode(f"{self.created_at!r} {self.job_id}".encode()).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, text: str) -> Cursor:
+        """The cursor that ``encode`` wrote.
+
+        Raises:
+            HTTPProblem: it wrote no such text.
+        """
+        try:
+            decoded = base64.b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
+            created_at, _, job_id = decoded.partition(" ")
+            cursor = cls(float(created_at), job_id)
+        except (ValueError, binascii.Error) as error:
+            raise _unknown_cursor() from error
+        if not math.isfinite(cursor.created_at) or not is_job_id(job_id):
+            raise _unknown_cursor()
+        return cursor
 
 
 class Page(NamedTuple):
@@ -84,3 +121,10 @@ class JobList:
                 return
         elif record is not None:
             yield record
+
+
+JobListDependency = Annotated[JobList, given("job_list")]
+
+
+def _unknown_cursor() -> HTTPProblem:
+    return HTTPProblem(INVALID_PARAMETER, "This cursor is not one that GET /jobs gave; leave it out to begin anew.")

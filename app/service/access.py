@@ -10,8 +10,8 @@ from anyio import BrokenResourceError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
-from app.metrics import HttpMeter
-from app.request_id import request_id
+from app.service.metrics import HttpMeter
+from app.service.request_id import request_id
 
 log = logging.getLogger(__name__)
 

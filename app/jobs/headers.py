@@ -6,8 +6,8 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from app.errors import HTTPProblem
-from app.problems import INVALID_HEADER
+from app.service.errors import HTTPProblem
+from app.service.problems import INVALID_HEADER
 
 MAX_WAIT_S = 60
 MAX_DURATION_S = 30 * 24 * 3600

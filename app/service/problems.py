@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 from pydantic import BaseModel, Field
 
 from ms_core import errors as core
 
 PROBLEM_JSON = "application/problem+json"
+# Where the OpenAPI document holds a schema.
+SCHEMA_REF = "#/components/schemas/{model}"
 
 _UNPROCESSABLE = HTTPStatus.UNPROCESSABLE_ENTITY
 _TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -141,3 +144,10 @@ def problem_of(error: core.MSDiffusionError) -> ProblemType:
 def problem_of_code(code: str) -> ProblemType | None:
     """The kind of problem with a code, such as the one a failed job carries; ``None`` if there is none."""
     return _PROBLEM_OF_CODE.get(code)
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI responses of an endpoint that answers with these problems, or with an unexpected one."""
+    content = {PROBLEM_JSON: {"schema": {"$ref": SCHEMA_REF.format(model="Problem")}}}
+    known = {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+    return {**known, "default": {"description": "Any other problem", "content": content}}

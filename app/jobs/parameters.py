@@ -7,13 +7,12 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Path, Query, Request
 
-from app.cursor import Cursor
-from app.errors import HTTPProblem
-from app.headers import MAX_WAIT_S, Preference, parse_duration, parse_idempotency_key, parse_preference
-from app.job_list import MAX_PAGE
-from app.problems import INVALID_PARAMETER
-from app.request_id import request_id
-from app.submissions import Wishes
+from app.jobs.headers import MAX_WAIT_S, Preference, parse_duration, parse_idempotency_key, parse_preference
+from app.jobs.list import MAX_PAGE, Cursor
+from app.jobs.submit import Wishes
+from app.service.errors import HTTPProblem
+from app.service.problems import INVALID_PARAMETER
+from app.service.request_id import request_id
 from ms_jobs.records import JOB_ID_PATTERN, JobState, is_job_id
 
 CANCEL_AFTER = "Cancel-After"

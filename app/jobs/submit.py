@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import secrets
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from typing import Annotated, Any, NamedTuple, cast
 
 import redis
+from PIL import Image
 
 from app.config import MEBIBYTE, Settings
-from app.errors import InvalidRequestError
-from app.intake import SentRequest
-from app.jobs import Jobs
-from app.request_hash import request_hash, retry_hash
+from app.dependencies import given
+from app.jobs.manage import Jobs
+from app.requests.intake import SentRequest
+from app.service.errors import InvalidRequestError
 from ms_core.errors import JobConflictError, JobGoneError, JobNotFoundError, RequestMismatchError, StorageError
-from ms_core.spec import MAX_SEED
+from ms_core.spec import MAX_SEED, AutoLayout, Pictures, Subject
 from ms_core.spec.resolve import resolve
 from ms_jobs.artifacts import ArtifactStore
-from ms_jobs.job_request import JobRequest
+from ms_jobs.job_request import GenerateRequest, JobRequest
 from ms_jobs.job_store import JobStore
 from ms_jobs.outcomes import CreateOutcome
 from ms_jobs.pace import Shape
@@ -35,7 +39,7 @@ class Wishes:
 
     Attributes:
         job_id: the id that the client has chosen.
-        idempotency_key: as ``app.headers.parse_idempotency_key`` gives it.
+        idempotency_key: as ``app.jobs.headers.parse_idempotency_key`` gives it.
         cancel_after_s: the job is canceled when it has not ended by then, in seconds.
         start_within_s: the job expires when it has not begun by then, in seconds.
         request_id: of the HTTP request, for the logs.
@@ -191,8 +195,48 @@ class Submissions:
             return _replayed(record, draft.request_hash)
 
 
+SubmissionsDependency = Annotated[Submissions, given("submissions")]
+
+
 def _replayed(record: JobRecord, asked: str) -> Submitted:
     if record.request_hash != asked:
         detail = "This id or key stands for another request already; send that one unchanged, or choose another."
         raise RequestMismatchError(detail)
     return Submitted(record, replayed=True)
+
+
+def request_hash(request: GenerateRequest, pictures: Pictures) -> str:
+    """SHA-256, in hexadecimal, of what was asked: the same for two bodies that ask for the same.
+
+    It is taken before the model's defaults are filled in, so that a worker that becomes ready does not change it, and
+    without values that are the API's own defaults, so that a new field does not change it either.
+    """
+    text = json.dumps(_plain(request, pictures), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def retry_hash(job_id: str) -> str:
+    """The same for the wish to run a job once more."""
+    return hashlib.sha256(f"retry {job_id}".encode()).hexdigest()
+
+
+def _plain(value: Any, pictures: Pictures) -> Any:
+    """JSON-ready data: pictures by their SHA-256, of everything declared the fields that are not at their defaults."""
+    if isinstance(value, Image.Image):
+        return pictures.name(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, pictures) for item in cast("Iterable[Any]", value)]
+    if not is_dataclass(value):
+        return value
+    given = {
+        item.name: getattr(value, item.name) for item in fields(value) if getattr(value, item.name) != _default(item)
+    }
+    if isinstance(value, Subject) and isinstance(value.image, tuple):
+        given["images"] = given.pop("image")
+    if isinstance(value, AutoLayout):
+        given["mode"] = value.mode
+    return {name: _plain(item, pictures) for name, item in given.items()}
+
+
+def _default(item: Field[Any]) -> Any:
+    return None if item.default is MISSING else item.default

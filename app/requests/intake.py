@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from app.errors import HTTPProblem, InvalidRequestError
-from app.pictures import PictureLimits, SentPictures
-from app.problems import MALFORMED_JSON
+from app.requests.pictures import PictureLimits, SentPictures
+from app.service.errors import HTTPProblem, InvalidRequestError
+from app.service.problems import MALFORMED_JSON
 from ms_core.spec.declared import invalid_inputs
 from ms_jobs.job_request import REQUEST, GenerateRequest
 

@@ -1,0 +1,280 @@
+"""What can be asked of jobs: submit one, see it, list all, fetch the pictures, cancel, delete."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from app.jobs.headers import MAX_WAIT_S, Preference, is_match
+from app.jobs.list import JobListDependency
+from app.jobs.manage import JobsDependency
+from app.jobs.parameters import (
+    DEFAULT_PAGE,
+    IfNoneMatch,
+    ImageIndex,
+    JobId,
+    KeyedWishes,
+    Limit,
+    NamedWishes,
+    PageCursor,
+    PreferenceHeader,
+    States,
+    SubjectIndex,
+    WaitSeconds,
+)
+from app.jobs.read import Reader, ReaderDependency
+from app.jobs.resources import (
+    HEADERS,
+    PREFERENCE_APPLIED,
+    REPLAYED,
+    job_answer,
+    job_resource,
+    job_response,
+    own_url,
+    root_path,
+    unchanged_answer,
+)
+from app.jobs.submit import SubmissionsDependency, Submitted
+from app.requests.body import REQUEST_BODY, SentRequestDependency
+from app.schemas import JobResource, JobsPage
+from app.service.problems import problem_responses
+from ms_jobs.records import JobState
+
+router = APIRouter(tags=["jobs"])
+
+_PNG: dict[str, Any] = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
+_HEADERS = ("Location", "ETag", PREFERENCE_APPLIED, REPLAYED)
+
+
+def _responses(*problems: int) -> dict[int | str, dict[str, Any]]:
+    return {
+        200: job_response("It has ended: within `Prefer: wait`, or earlier if this is a repeat.", *_HEADERS),
+        202: job_response("It is accepted.", *_HEADERS, "Retry-After"),
+        **problem_responses(*problems),
+    }
+
+
+@router.post(
+    "/generate",
+    status_code=HTTPStatus.ACCEPTED,
+    operation_id="generate",
+    summary="Ask for a picture",
+    response_model=JobResource,
+    responses=_responses(400, 413, 415, 422, 503),
+    openapi_extra={"requestBody": REQUEST_BODY},
+)
+async def generate(  # noqa: PLR0913 - each argument is a part of the request
+    wishes: KeyedWishes,
+    preference: PreferenceHeader,
+    sent: SentRequestDependency,
+    submissions: SubmissionsDependency,
+    reader: ReaderDependency,
+    request: Request,
+) -> Response:
+    """Queue a picture to be made. The answer comes at once, unless `Prefer: wait=N` says that it may wait for the end.
+
+    Follow the job at the address in `Location`. With an `Idempotency-Key` a request that was sent twice makes one job:
+    the second answer has `Idempotency-Replayed: true`, and another request with the same key is refused with 422.
+    """
+    submitted = await run_in_threadpool(submissions.submit, sent, wishes)
+    return await _answer(submitted, preference, reader, request)
+
+
+@router.put(
+    "/jobs/{job_id}",
+    status_code=HTTPStatus.ACCEPTED,
+    operation_id="put_job",
+    summary="Ask for a picture, under an id of your choice",
+    response_model=JobResource,
+    responses=_responses(400, 410, 413, 415, 422, 503),
+    openapi_extra={"requestBody": REQUEST_BODY},
+)
+async def put_job(  # noqa: PLR0913 - each argument is a part of the request
+    wishes: NamedWishes,
+    preference: PreferenceHeader,
+    sent: SentRequestDependency,
+    submissions: SubmissionsDependency,
+    reader: ReaderDependency,
+    request: Request,
+) -> Response:
+    """As `POST /generate`, and safe to repeat: however often and by how many at once, there is one job of this id.
+
+    A repeat is answered with the job as it stands and `Idempotency-Replayed: true`: 202 until it has ended, then 200.
+    Its other headers change nothing. Another request under the same id is refused with 422; the id of a job that was
+    deleted or is over its lifetime with 410.
+    """
+    submitted = await run_in_threadpool(submissions.submit, sent, wishes)
+    return await _answer(submitted, preference, reader, request)
+
+
+@router.post(
+    "/jobs/{job_id}/retry",
+    status_code=HTTPStatus.ACCEPTED,
+    operation_id="retry_job",
+    summary="Run a job once more",
+    response_model=JobResource,
+    responses=_responses(400, 404, 409, 410, 422, 503),
+)
+async def retry_job(  # noqa: PLR0913 - each argument is a part of the request
+    job_id: JobId,
+    wishes: KeyedWishes,
+    preference: PreferenceHeader,
+    submissions: SubmissionsDependency,
+    reader: ReaderDependency,
+    request: Request,
+) -> Response:
+    """A new job with the same request and the same seed, whatever became of the old one; 409 until that has ended.
+
+    The new job keeps pictures of its own: the old one can be deleted.
+    """
+    submitted = await run_in_threadpool(submissions.retry, job_id, wishes)
+    return await _answer(submitted, preference, reader, request)
+
+
+@router.get(
+    "/jobs",
+    operation_id="list_jobs",
+    summary="List all jobs",
+    responses=problem_responses(400, 503),
+)
+def list_jobs(  # noqa: PLR0913 - each argument is a part of the request
+    job_list: JobListDependency,
+    request: Request,
+    response: Response,
+    cursor: PageCursor,
+    status: States = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> JobsPage:
+    """Newest first, a page at a time. Jobs that are added while one goes from page to page do not move the others.
+
+    With `status` a page may hold fewer jobs than `limit`, even none, and yet not be the last: go on until `next` is null.
+    """
+    states = status or []
+    page = job_list.page(states, limit, cursor)
+    response.headers["Cache-Control"] = "no-store"
+    next_cursor = None if page.next is None else page.next.encode()
+    query = urlencode([*(("status", state.value) for state in states), ("limit", limit), ("cursor", next_cursor)])
+    return JobsPage(
+        jobs=[job_resource(view.record, view.outlook, root_path(request)) for view in page.views],
+        next_cursor=next_cursor,
+        next=None if next_cursor is None else f"{root_path(request)}/jobs?{query}",
+    )
+
+
+@router.get(
+    "/jobs/{job_id}",
+    operation_id="get_job",
+    summary="See how a job stands",
+    response_model=JobResource,
+    responses={
+        200: job_response("The job.", "ETag", "Retry-After"),
+        304: {
+            "description": "It is as the `ETag` in `If-None-Match` says.",
+            "headers": {name: HEADERS[name] for name in ("ETag", "Retry-After")},
+        },
+        **problem_responses(400, 404, 410, 503),
+    },
+)
+async def get_job(  # noqa: PLR0913 - each argument is a part of the request
+    job_id: JobId,
+    reader: ReaderDependency,
+    request: Request,
+    wait: WaitSeconds = 0,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Status 200 for every known job, whatever became of it. `Retry-After` says when to ask again.
+
+    With `wait` the answer comes when the job has ended, at the latest after so many seconds; with `wait` and
+    `If-None-Match` as soon as anything about it is new.
+    """
+    view = await reader.view(job_id)
+    wait_s = min(wait, MAX_WAIT_S)
+    if if_none_match is None:
+        return job_answer(await reader.wait_for_end(view, wait_s, request.is_disconnected), request)
+    view = await reader.wait_for_change(view, if_none_match, wait_s, request.is_disconnected)
+    return unchanged_answer(view) if is_match(if_none_match, view.etag) else job_answer(view, request)
+
+
+@router.get(
+    "/jobs/{job_id}/images/{index}",
+    operation_id="get_image",
+    summary="Fetch a finished picture",
+    response_class=Response,
+    responses={200: {"content": _PNG, "description": "The PNG."}, **problem_responses(404, 410, 503)},
+)
+def get_image(job_id: JobId, index: ImageIndex, jobs: JobsDependency) -> Response:
+    """The PNG carries the complete recipe of the picture as text metadata under the key `msd`."""
+    return _png(jobs.image(job_id, index), f"{job_id}-{index}.png")
+
+
+@router.get(
+    "/jobs/{job_id}/references/{subject}",
+    operation_id="get_reference",
+    summary="See what the model sees of a subject",
+    response_class=Response,
+    responses={200: {"content": _PNG, "description": "The PNG."}, **problem_responses(404, 410, 503)},
+)
+def get_reference(job_id: JobId, subject: SubjectIndex, jobs: JobsDependency) -> Response:
+    """The subject as it was cut out of its pictures; for subjects with `cutout` only."""
+    return _png(jobs.reference(job_id, subject), f"{job_id}-reference-{subject}.png")
+
+
+@router.post(
+    "/jobs/{job_id}/cancel",
+    operation_id="cancel_job",
+    summary="Cancel a job",
+    response_model=JobResource,
+    responses={
+        200: job_response("It is canceled.", "ETag"),
+        202: job_response("It is running, and will end as canceled.", "ETag", "Retry-After"),
+        **problem_responses(404, 409, 410, 503),
+    },
+)
+async def cancel_job(job_id: JobId, jobs: JobsDependency, reader: ReaderDependency, request: Request) -> Response:
+    """200 if it is canceled now, 202 if it is running and will be, 409 if it had ended otherwise."""
+    record = await run_in_threadpool(jobs.cancel, job_id)
+    status = HTTPStatus.OK if record.state is JobState.CANCELED else HTTPStatus.ACCEPTED
+    return job_answer(await reader.view_of(record), request, status)
+
+
+@router.delete(
+    "/jobs/{job_id}",
+    status_code=HTTPStatus.NO_CONTENT,
+    operation_id="delete_job",
+    summary="Delete a job and all its pictures",
+    responses=problem_responses(404, 503),
+)
+def delete_job(job_id: JobId, jobs: JobsDependency) -> None:
+    """Cancel the job, also in mid-run, and erase its request, its pictures and all that is known of it.
+
+    204 for a job that is gone already, too: deleting twice is no error. Every other question about it is answered with
+    410 for a week, then with 404.
+    """
+    jobs.delete(job_id)
+
+
+async def _answer(submitted: Submitted, preference: Preference, reader: Reader, request: Request) -> Response:
+    """The job, as soon as it has ended or the client wants to wait no longer."""
+    view = await reader.wait_for_accepted(submitted.record, preference.wait_s, request.is_disconnected)
+    headers = {"Location": own_url(view, request)}
+    if submitted.replayed:
+        headers[REPLAYED] = "true"
+    if preference.applied is not None:
+        headers[PREFERENCE_APPLIED] = preference.applied
+    # A client that did not ask to wait need not expect 200, however fast the job was.
+    is_awaited = submitted.replayed or preference.wait_s > 0
+    status = HTTPStatus.OK if is_awaited and view.record.state.ended else HTTPStatus.ACCEPTED
+    return job_answer(view, request, status, headers)
+
+
+def _png(content: bytes, filename: str) -> Response:
+    headers = {
+        "Content-Disposition": f'inline; filename="{filename}"',
+        "Cache-Control": "private, max-age=86400, immutable",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Response(content, headers=headers, media_type="image/png")

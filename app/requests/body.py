@@ -1,0 +1,99 @@
+"""The body of a request for a picture: read up to its limit, then parsed beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+from starlette.requests import ClientDisconnect
+
+from app.config import Settings
+from app.dependencies import given
+from app.requests.intake import SentRequest, parse_request
+from app.requests.pictures import PictureLimits
+from app.service.errors import HTTPProblem
+from app.service.problems import BAD_REQUEST, BODY_TOO_LARGE, NOT_JSON, SCHEMA_REF
+
+Result = TypeVar("Result")
+
+# As many as ``app.requests.pictures`` decodes at a time.
+THREADS = 2
+# Enough to let polls pass; not so much that a worker on the same CPU keeps requests out.
+NICENESS = 5
+
+REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {"application/json": {"schema": {"$ref": SCHEMA_REF.format(model="GenerateRequest")}}},
+}
+
+
+class Decoders:
+    """Threads that run what takes long and mostly computes; a poll in between does not wait for it.
+
+    They are few, for a picture takes much memory while it is decoded, and they let all others go first.
+    """
+
+    def __init__(self) -> None:
+        """No thread runs before the first piece of work."""
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="decoder", initializer=_let_others_go_first)
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """What ``work`` returns or raises; its log lines carry the request's id."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, work)
+
+    def close(self) -> None:
+        """Begin no more work."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+DecodersDependency = Annotated[Decoders, given("decoders")]
+SettingsDependency = Annotated[Settings, given("settings")]
+
+
+async def _json_body(request: Request, settings: SettingsDependency) -> bytes:
+    """The bytes of a JSON body, read no further than the limit."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise HTTPProblem(NOT_JSON, "Send the request as JSON, with the header Content-Type: application/json.")
+    limit = settings.max_body_bytes
+    too_large = HTTPProblem(
+        BODY_TOO_LARGE, f"The body is above the limit of {limit} bytes; send smaller or fewer pictures."
+    )
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise too_large
+    except ClientDisconnect as error:
+        raise HTTPProblem(BAD_REQUEST, "The body ended before it was complete.") from error
+    return bytes(body)
+
+
+async def _sent_request(
+    body: Annotated[bytes, Depends(_json_body)], decoders: DecodersDependency, settings: SettingsDependency
+) -> SentRequest:
+    """The checked request; its pictures are decoded beside the event loop."""
+    limits = PictureLimits(settings.max_picture_pixels, settings.max_picture_side)
+    return await decoders.run(lambda: parse_request(body, limits))
+
+
+SentRequestDependency = Annotated[SentRequest, Depends(_sent_request)]
+
+
+def _let_others_go_first() -> None:
+    """Lower this thread's priority, where threads have their own."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
