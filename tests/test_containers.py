@@ -46,6 +46,13 @@ def test_hadolint_has_no_complaint() -> None:
     assert (result.returncode, result.stdout) == (0, "")
 
 
+def test_nothing_that_the_images_are_made_of_is_ignored() -> None:
+    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    sources = {source for line in copies for source in line.split()}
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {source for source in sources if not any(f"{path}/".startswith(f"{source}/") for path in kept)} == set()
+
+
 def test_the_compose_file_keeps_to_the_specification(compose: dict[str, Any]) -> None:
     assert PyCompose.from_json(json.dumps(compose)).service_names() == ["redis", "api", "worker"]
 
