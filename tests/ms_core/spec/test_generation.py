@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import string
 from dataclasses import replace
 
@@ -11,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ms_core.errors import InvalidInputError, LayoutError, PhraseNotFoundError, UnsupportedSchedulerError
-from ms_core.spec import MAX_SEED, AutoLayout, Box, GenerationSpec, Subject, find_phrases
+from ms_core.errors import LayoutError, PhraseNotFoundError, UnsupportedSchedulerError
+from ms_core.spec import AutoLayout, Box, GenerationSpec, Subject, find_phrases
 
 PICTURE = Image.new("RGB", (4, 4))
 CAT = Subject("cat", PICTURE, Box(0.0, 0.0, 1.0, 1.0))
@@ -48,38 +47,9 @@ def test_a_corner_and_a_size_may_meet_the_edge_by_rounding() -> None:
     assert Box.from_xywh(0.7, 0.9, 0.3, 0.1).as_tuple() == pytest.approx((0.7, 0.9, 1.0, 1.0))
 
 
-@pytest.mark.parametrize(
-    ("field", "bad", "good"),
-    [
-        ("seed", (-1, MAX_SEED + 1, math.nan), (0, MAX_SEED)),
-        ("num_inference_steps", (0, 151), (1, 150)),
-        ("guidance_scale", (-0.1, 51, math.inf, math.nan), (0.0, 50.0)),
-        ("scale", (-0.1, 2.1, math.nan), (0.0, 2.0)),
-        ("height", (0, -8, 129, 12), (8, 136)),
-        ("width", (0, -8, 129, 12), (8, 136)),
-        ("prompt", ("", "  ", "a\0b", "\ud800", "x" * 20_001), ("猫",)),
-        ("negative_prompt", ("a\0b", "x" * 20_001), ("",)),
-        ("subjects", ((), (CAT,) * 17), ((CAT,) * 16,)),
-    ],
-)
-def test_limits_name_their_field(field: str, bad: tuple[object, ...], good: tuple[object, ...]) -> None:
-    for value in good:
-        assert getattr(replace(SPEC, **{field: value}), field) == value
-    for value in bad:
-        with pytest.raises(InvalidInputError) as caught:
-            replace(SPEC, **{field: value})
-        assert caught.value.pointer == f"/{field}"
-
-
 def test_an_unknown_scheduler_is_refused() -> None:
     with pytest.raises(UnsupportedSchedulerError, match="ddim, .*, unipc"):
         replace(SPEC, scheduler="dpm")
-
-
-@pytest.mark.parametrize("values", [(-0.1, 5), (1.1, 5), (0.5, 0), (0.5, 151), (math.nan, 5)])
-def test_auto_layout_has_limits(values: tuple[float, int]) -> None:
-    with pytest.raises(InvalidInputError):
-        AutoLayout(*values)
 
 
 def test_without_auto_layout_every_subject_needs_a_box() -> None:
@@ -96,13 +66,6 @@ def test_auto_layout_needs_every_phrase_in_the_prompt() -> None:
     with pytest.raises(PhraseNotFoundError) as caught:
         replace(SPEC, subjects=(CAT, replace(CAT, phrase="dog")), layout=AutoLayout())
     assert caught.value.pointer == "/subjects/1/phrase"
-
-
-@pytest.mark.parametrize("phrase", ["", "   ", "a\0", "x" * 201])
-def test_a_subject_needs_a_usable_phrase(phrase: str) -> None:
-    with pytest.raises(InvalidInputError) as caught:
-        replace(CAT, phrase=phrase)
-    assert caught.value.pointer == "/phrase"
 
 
 @pytest.mark.parametrize(

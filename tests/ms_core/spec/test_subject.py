@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from ms_core.errors import InvalidInputError, LayoutError
+from ms_core.errors import LayoutError
 from ms_core.spec import SCENE_SCALE, WHOLE_PICTURE, Box, Subject, grey_mask, mask_bounds
 
 PICTURE = Image.new("RGB", (4, 4))
@@ -113,27 +112,3 @@ def test_a_scene_has_no_other_place(fields: dict[str, Any], pointer: str) -> Non
     with pytest.raises(LayoutError, match="whole picture") as caught:
         Subject("beach", PICTURE, scene=True, **fields)
     assert caught.value.pointer == pointer
-
-
-@pytest.mark.parametrize(
-    ("field", "bad", "good"),
-    [
-        ("feather", (-0.01, 0.51, math.nan), (0.0, 0.5)),
-        ("z_index", (-101, 101), (-100, 100)),
-        ("scale", (-0.1, 2.1, math.nan), (0.0, 2.0)),
-    ],
-)
-def test_limits_of_a_subject_name_their_field(field: str, bad: tuple[float, ...], good: tuple[float, ...]) -> None:
-    for value in good:
-        assert getattr(Subject("cat", PICTURE, HALF, **{field: value}), field) == value
-    for value in bad:
-        with pytest.raises(InvalidInputError) as caught:
-            Subject("cat", PICTURE, HALF, **{field: value})
-        assert caught.value.pointer == f"/{field}"
-
-
-@pytest.mark.parametrize("count", [0, 9])
-def test_a_subject_has_one_to_eight_pictures(count: int) -> None:
-    with pytest.raises(InvalidInputError, match="1 to 8 pictures") as caught:
-        Subject("cat", (PICTURE,) * count, HALF)
-    assert caught.value.pointer == "/image"
