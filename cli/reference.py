@@ -56,11 +56,11 @@ def _read(path: Path) -> Image.Image:
     Raises:
         PictureError, PictureTooLargeError: it cannot be read; the sentence names the file.
     """
-    from app.requests.pictures import PictureLimits, open_png, png_from_data_uri
+    from app.requests.pictures import PictureLimits, SentPictures
 
     try:
         encoded = base64.b64encode(path.read_bytes()).decode()
-        return open_png(png_from_data_uri(f"data:;base64,{encoded}", PictureLimits()))
+        return SentPictures(PictureLimits()).read(f"data:;base64,{encoded}", whole=False)
     except OSError as error:
         raise PictureError(f"Cannot read the picture {path}: {error.strerror}.") from error
     except InvalidInputError as error:
