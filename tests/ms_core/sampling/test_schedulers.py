@@ -51,6 +51,16 @@ def spec(reference_picture):
     return silent_spec(reference_picture(0))
 
 
+@pytest.mark.parametrize("strength", [None, 0.5, 0.26])
+@pytest.mark.parametrize("steps", [4, 20])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_request_knows_how_often_the_unet_is_called(spec, name: str, steps: int, strength: float | None) -> None:
+    start = None if strength is None else StartPicture(spec.subjects[0].images[0], strength)
+    spec = replace(spec, scheduler=name, num_inference_steps=steps, start=start)
+    kept = steps if start is None else start.num_kept_steps(steps)
+    assert spec.num_unet_calls == len(schedule(name, steps, kept))
+
+
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_scheduler_keeps_the_models_numbers(name: str) -> None:
     made = make_scheduler(name, PLAIN).config
