@@ -28,6 +28,6 @@ def sentences(tree: ast.Module) -> Iterator[str]:
     statements = [node.body[0] for node in ast.walk(tree) if isinstance(node, documented) and node.body]
     docstrings = {id(statement.value) for statement in statements if isinstance(statement, ast.Expr)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
-            if len(node.value) >= LEAST_CHARACTERS:
-                yield node.value
+        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
+        if is_text and len(node.value) >= LEAST_CHARACTERS:
+            yield node.value

@@ -65,6 +65,8 @@ class SentPictures:
         png = png_from_data_uri(text, limits)
         sha256 = hashlib.sha256(png).hexdigest()
         picture = Image.open(io.BytesIO(png), formats=("PNG",))
+        # It has no EXIF tag; Pillow would decode all of it to see that there is none.
+        picture.info["exif"] = b""
         self.pngs[sha256] = png
         self._names.append((picture, sha256))
         return picture

@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from app.requests.intake import parse_request
 from app.requests.pictures import PictureLimits
+from ms_core.spec.resolve import resolve
 from tests.app.completed_requests import (
+    CARD,
     CAT,
     PICTURE,
     complete,
@@ -86,3 +89,11 @@ def test_a_control_acts_for_some_time_or_is_refused(start: float, end: float) ->
         assert (complete(request)[1][0].controls[0].start, complete(request)[1][0].controls[0].end) == (start, end)
     else:
         assert problems(request) == {"/controls/0/end": "invalid_input"}
+
+
+def test_no_picture_is_decoded_again_to_look_at_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = picture_uri(Image.new("RGB", (256, 128)))
+    request = good_request(controls=[{"name": "canny", "image": picture}], start={"image": picture})
+    sent = parse_request(json.dumps(request).encode(), PictureLimits())
+    monkeypatch.setattr(PngImageFile, "load", lambda self: pytest.fail("decoded"))
+    assert resolve(sent.request, CARD).errors == ()
