@@ -33,7 +33,7 @@ from app.service.metrics import Metrics
 from app.service.models import Models
 from app.service.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
 from ms_jobs.artifacts import ArtifactStore
-from ms_jobs.connection import brisk_client
+from ms_jobs.connection import redis_client
 
 DESCRIPTION = (
     "Multi-subject, layout-guided image personalisation: your own subjects, each in its box, in one picture. "
@@ -63,7 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings: by default from the environment (prefix ``MSD_``).
     """
     settings = Settings() if settings is None else settings
-    client = brisk_client(settings.redis_url, settings.redis_timeout_s)
+    client = redis_client(settings.redis_url, settings.redis_timeout_s)
     state = _state(client, settings)
 
     @asynccontextmanager

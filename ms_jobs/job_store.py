@@ -83,7 +83,7 @@ class JobStore:
             entry: commands that put the job into the queue; run in the same step, if the record is written.
 
         Returns:
-            What was done, and the id of the job that the caller's wish led to.
+            What was done, and the id of the job that the caller gets.
         """
         record = record.model_copy(update={"owner": self._owner, "idempotency_key": idempotency_key})
         limits = ["" if limit is None else limit for limit in (cancel_after_s, start_within_s)]

@@ -1,4 +1,4 @@
-"""What may become of a wish to change a job's record, and why a job goes back or is no more."""
+"""Result codes of the job scripts, and the reasons for requeueing and erasing a job."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class CreateOutcome(StrEnum):
-    """What became of a wish to create a job: made, or why another job is meant."""
+    """Result of creating a job: created, or why not."""
 
     CREATED = "created"
     EXISTS = "exists"
@@ -15,7 +15,7 @@ class CreateOutcome(StrEnum):
 
 
 class CancelOutcome(StrEnum):
-    """What became of a wish to cancel: done now or before, promised, too late, or no such job."""
+    """Result of a cancel: canceled now or before, requested from the worker, too late, or unknown job."""
 
     CANCELED = "canceled"
     REQUESTED = "requested"
@@ -24,7 +24,7 @@ class CancelOutcome(StrEnum):
 
 
 class ProgressReply(StrEnum):
-    """What a worker is to do after it reported progress: go on, end the job as canceled, or leave it to others."""
+    """What a worker must do after a progress report: go on, end the job as canceled, or drop it, since it lost the job."""
 
     CONTINUE = "continue"
     CANCEL = "cancel"
@@ -32,15 +32,21 @@ class ProgressReply(StrEnum):
 
 
 class Requeue(StrEnum):
-    """Why a running job goes back to the queue; only ``HANDED_BACK`` does not count as an attempt."""
+    """Why a running job returns to the queue; the values are stored.
 
-    HANDED_BACK = "handed_back"
-    GIVEN_BACK = "given_back"
+    Attributes:
+        WORKER_STOPPING: its worker was told to stop; the attempt does not count.
+        ATTEMPT_FAILED: its worker lost the device or the attempt's folder; the attempt counts.
+        ABANDONED: its worker died or fell silent; the attempt counts.
+    """
+
+    WORKER_STOPPING = "handed_back"
+    ATTEMPT_FAILED = "given_back"
     ABANDONED = "abandoned"
 
 
 class Gone(StrEnum):
-    """Why a job's record is no more."""
+    """Why a job's record was erased."""
 
     EXPIRED = "expired"
     DELETED = "deleted"

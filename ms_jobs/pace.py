@@ -35,7 +35,7 @@ class Shape(NamedTuple):
         steps: calls of the UNet.
         height, width: of a picture, in pixels.
         guided: whether each step is done with and without the prompt.
-        retries: how often at most its pictures are drawn again; such jobs take longer, nobody knows how much beforehand.
+        redraws: how often its pictures may be redrawn; such jobs take longer, by an unknown amount.
     """
 
     steps: int
@@ -45,7 +45,7 @@ class Shape(NamedTuple):
     guided: bool
     subjects: int
     controls: int
-    retries: int = 0
+    redraws: int = 0
 
     @classmethod
     def of(cls, request: JobRequest) -> Self | None:
@@ -83,8 +83,8 @@ class Shape(NamedTuple):
         return self.steps * self.images * pixels * (2 if self.guided else 1)
 
     def __str__(self) -> str:
-        # Without retries as older versions of the service write and read it.
-        return "-".join(str(int(value)) for value in (self if self.retries else self[:-1]))
+        # Without redraws, as older versions of the service write and read it.
+        return "-".join(str(int(value)) for value in (self if self.redraws else self[:-1]))
 
 
 class Estimates:
@@ -101,7 +101,7 @@ class Estimates:
         self._well_known = {shape for shape, seconds in newest.items() if len(seconds) >= LEAST_JOBS}
         self._usual = median(seconds for group in newest.values() for seconds in group) if newest else None
         shapes = [(Shape.parse(shape), seconds) for shape, seconds in self._by_shape.items() if shape]
-        points = [(shape.work, seconds) for shape, seconds in shapes if not shape.retries]
+        points = [(shape.work, seconds) for shape, seconds in shapes if not shape.redraws]
         self._overhead_s, self._s_per_work = _line(points[:COMPARED_SHAPES])
 
     @property

@@ -16,7 +16,8 @@ SETUP_FAILED_EXIT_CODE = 3
 DEVICE_LOST_EXIT_CODE = 4
 # By this code the supervisor knows that a job may be left, which is to be handed back.
 STOPPED_LATE_EXIT_CODE = 5
-FAREWELL_S = 1.0
+# The part of the grace time in which the supervisor requeues what its workers left.
+HAND_BACK_S = 1.0
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -91,7 +92,7 @@ class WorkerSettings(BaseSettings):
     @property
     def drain_s(self) -> float:
         """How much of the grace time is the workers' own; in the rest the supervisor hands back what they left."""
-        return self.stop_grace_s - min(FAREWELL_S, self.stop_grace_s / 4)
+        return self.stop_grace_s - min(HAND_BACK_S, self.stop_grace_s / 4)
 
     def budget(self, phase: str) -> float | None:
         """Longest time, in seconds, that a phase may last without a sign of progress; ``None`` for no limit."""

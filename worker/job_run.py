@@ -35,10 +35,10 @@ from ms_jobs.records import (
 )
 from worker.config import WorkerSettings
 from worker.deadline import Deadline, JobTimeout
+from worker.heartbeat import Heartbeat
 from worker.live_previews import LivePreviews
 from worker.logs import error_fields
 from worker.png_recipe import png_of, png_with_recipe
-from worker.pulse import Pulse
 from worker.recovery import WORKER_DIED
 from worker.telemetry import PhaseTimes, Telemetry
 
@@ -134,7 +134,7 @@ class WorkerContext:
     Attributes:
         job_timeout_s: longest time, in seconds, from the first encoding to the last pixel.
         jobs: for progress; gives up soon when Redis is away.
-        patient_jobs: for the beginning and the end of a job; waits until Redis answers.
+        blocking_jobs: for the beginning and the end of a job; waits until Redis answers.
         telemetry: keeps how long jobs took; ``None`` keeps nothing.
         stopping: the worker was told to end.
         device_lost: the process can use its device no more.
@@ -144,10 +144,10 @@ class WorkerContext:
     name: str
     job_timeout_s: float
     jobs: JobStore
-    patient_jobs: JobStore
+    blocking_jobs: JobStore
     queue: JobQueue
     artifacts: ArtifactStore
-    pulse: Pulse
+    heartbeat: Heartbeat
     runtime: Runtime
     telemetry: Telemetry | None = None
     stopping: bool = False
@@ -162,7 +162,7 @@ class JobRun:
         self._context = context
         self._key = key
         self._jobs = context.jobs.for_owner(key.owner)
-        self._patient_jobs = context.patient_jobs.for_owner(key.owner)
+        self._blocking_jobs = context.blocking_jobs.for_owner(key.owner)
         self._artifacts = context.artifacts.for_owner(key.owner)
         self._record: JobRecord
         self._warnings: tuple[GenerationWarning, ...] = ()
@@ -176,7 +176,7 @@ class JobRun:
         """Begin the job if it still waits, do it, and record its end."""
         begun = time.monotonic()
         context = self._context
-        record = persist(lambda: self._patient_jobs.begin(self._key.id, context.name, context.runtime.device))
+        record = persist(lambda: self._blocking_jobs.begin(self._key.id, context.name, context.runtime.device))
         if record is None:
             log.info("job %s waits no more; left alone", self._key)
             return
@@ -192,7 +192,7 @@ class JobRun:
     def _work(self) -> JobState | None:
         """Do the job, and record its end or put it back; returns the state it ended in, if it did."""
         record = self._record
-        self._context.pulse.enter("open", WorkerState.BUSY, self._key.id)
+        self._context.heartbeat.enter("open", WorkerState.BUSY, self._key.id)
         try:
             manifest = self._artifacts.open_attempt(record.folder, record.attempt) or self._make()
         except JobTaken:
@@ -200,16 +200,16 @@ class JobRun:
         except AttemptOverError:
             log.warning("job's files are no longer this worker's")
             # Whoever took them away may have died before the record said so.
-            return self._put_back(Requeue.GIVEN_BACK, WORKER_DIED)
+            return self._put_back(Requeue.ATTEMPT_FAILED, WORKER_DIED)
         except JobCanceled:
             return self._end(JobState.CANCELED)
         except WorkerStopping:
-            return self._put_back(Requeue.HANDED_BACK, device_lost_error())
+            return self._put_back(Requeue.WORKER_STOPPING, device_lost_error())
         except DeviceLostError as error:
             log.critical("device lost", extra=error_fields(error))
             self._context.device_lost = True
-            self._context.pulse.enter("record", WorkerState.DEFUNCT, self._key.id)
-            return self._put_back(Requeue.GIVEN_BACK, device_lost_error())
+            self._context.heartbeat.enter("record", WorkerState.DEFUNCT, self._key.id)
+            return self._put_back(Requeue.ATTEMPT_FAILED, device_lost_error())
         except JobTimeout:
             return self._fail(JobError(code="timed_out", detail=self._timeout_detail()))
         except MSDiffusionError as error:
@@ -223,7 +223,7 @@ class JobRun:
             return self._succeed(manifest)
         finally:
             state = WorkerState.DEFUNCT if self._context.device_lost else WorkerState.IDLE
-            self._context.pulse.enter("idle", state)
+            self._context.heartbeat.enter("idle", state)
         return None
 
     def _account(self, ended: JobState | None, seconds: float) -> None:
@@ -303,7 +303,7 @@ class JobRun:
     def _report(self, report: Report) -> None:
         """Tell Redis how far the job is, and look whether to go on."""
         context = self._context
-        context.pulse.enter(report.phase, WorkerState.BUSY, self._key.id)
+        context.heartbeat.enter(report.phase, WorkerState.BUSY, self._key.id)
         self._times.enter(report.phase)
         if report.step is not None:
             log.debug("step", extra={"phase": report.phase, "step": report.step, "steps": report.steps})
@@ -345,9 +345,9 @@ class JobRun:
 
     def _end(self, state: JobState, **fields: Any) -> JobState | None:
         self._times.enter(None)
-        self._context.pulse.enter("record", WorkerState.BUSY, self._key.id)
+        self._context.heartbeat.enter("record", WorkerState.BUSY, self._key.id)
         record = self._record
-        ended = persist(lambda: self._patient_jobs.finish(record.id, record.attempt, state, **fields))
+        ended = persist(lambda: self._blocking_jobs.finish(record.id, record.attempt, state, **fields))
         if ended is None:
             log.warning("job was no longer this worker's when it ended")
         else:
@@ -358,7 +358,7 @@ class JobRun:
         """Let the job wait again, at the head of the queue; ``error`` is why it fails if it has had its attempts."""
         self._times.enter(None)
         record = self._record
-        state = persist(lambda: self._patient_jobs.requeue(record.id, record.attempt, reason, error))
+        state = persist(lambda: self._blocking_jobs.requeue(record.id, record.attempt, reason, error))
         if state is JobState.QUEUED:
             persist(lambda: self._context.queue.put_first(record))
         log.info("job put back", extra={"reason": reason.value, "state": None if state is None else state.value})

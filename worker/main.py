@@ -15,7 +15,7 @@ from redis import Redis
 from ms_core.config import ModelCard
 from ms_core.errors import MSDiffusionError, StartupError
 from ms_jobs.artifacts import ArtifactStore
-from ms_jobs.connection import brisk_client, hasty_client, patient_client
+from ms_jobs.connection import blocking_client, quick_client, redis_client
 from ms_jobs.job_store import JobStore
 from ms_jobs.measures import Measures
 from ms_jobs.pace import Pace
@@ -24,11 +24,11 @@ from ms_jobs.records import JobError, WorkerRecord, WorkerState
 from ms_jobs.registry import Registry
 from worker import jobs
 from worker.config import DEVICE_LOST_EXIT_CODE, SETUP_FAILED_EXIT_CODE, WorkerSettings
+from worker.heartbeat import Heartbeat
 from worker.job_run import LoadedRuntime, WorkerContext
 from worker.last_call import LastCall
 from worker.logs import adopt_libraries, set_up_logs
 from worker.phase_clock import PhaseClock
-from worker.pulse import Pulse
 from worker.rq_worker import DeviceWorker
 from worker.telemetry import Telemetry, UsageProbe
 
@@ -66,25 +66,25 @@ def main() -> int:
     structlog.contextvars.bind_contextvars(worker=record.name)
     probe = UsageProbe(os.environ.get("CUDA_VISIBLE_DEVICES") or None)
     probe.start()
-    announcer = Announcer(Registry(brisk_client(settings.redis_url)), settings.heartbeat_ttl_s, probe)
+    announcer = Announcer(Registry(redis_client(settings.redis_url)), settings.heartbeat_ttl_s, probe)
     clock = None if settings.phase_clock_fd is None else PhaseClock(settings.phase_clock_fd)
-    pulse = Pulse(record, announcer, settings.budget, settings.heartbeat_s, clock)
-    pulse.start()
-    patient = patient_client(settings.redis_url)
+    heartbeat = Heartbeat(record, announcer, settings.budget, settings.heartbeat_s, clock)
+    heartbeat.start()
+    blocking = blocking_client(settings.redis_url)
     try:
-        context, announcer.card = _set_up(settings, record, pulse, patient)
+        context, announcer.card = _set_up(settings, record, heartbeat, blocking)
         announcer.context = context
     except MSDiffusionError as error:
         log.error("cannot set up: %s", error.detail)
-        pulse.fail(JobError(code=error.code, detail=error.detail))
+        heartbeat.fail(JobError(code=error.code, detail=error.detail))
         return SETUP_FAILED_EXIT_CODE
     jobs.bind(context)
-    pulse.enter("idle", WorkerState.IDLE)
-    last_call = LastCall(settings.drain_s, lambda: pulse.is_idle)
+    heartbeat.enter("idle", WorkerState.IDLE)
+    last_call = LastCall(settings.drain_s, lambda: heartbeat.is_idle)
     try:
-        DeviceWorker(context, patient, record.model, last_call.begin).work()
+        DeviceWorker(context, blocking, record.model, last_call.begin).work()
     finally:
-        pulse.stop()
+        heartbeat.stop()
     if context.device_lost:
         return DEVICE_LOST_EXIT_CODE
     # The supervisor takes 0 for a worker that did as it was told, whose job costs no attempt.
@@ -105,28 +105,28 @@ def find_runtime(name: str) -> type[LoadedRuntime]:
 
 
 def _set_up(
-    settings: WorkerSettings, record: WorkerRecord, pulse: Pulse, patient: Redis
+    settings: WorkerSettings, record: WorkerRecord, heartbeat: Heartbeat, blocking: Redis
 ) -> tuple[WorkerContext, ModelCard]:
     """Load the model; everything before this is done in a moment, so that the worker is seen from the start."""
-    pulse.enter("load", WorkerState.STARTING)
+    heartbeat.enter("load", WorkerState.STARTING)
     begun = time.monotonic()
     # Imports torch, which takes seconds.
     runtime = find_runtime(settings.runtime).setup(settings, Path(settings.model), record.device)
     adopt_libraries()
-    pulse.describe(memory_mode=runtime.memory_mode)
-    brisk = brisk_client(settings.redis_url)
-    telemetry = Telemetry(Measures(brisk, record.model), Pace(brisk, record.model))
+    heartbeat.describe(memory_mode=runtime.memory_mode)
+    client = redis_client(settings.redis_url)
+    telemetry = Telemetry(Measures(client, record.model), Pace(client, record.model))
     load_s = time.monotonic() - begun
     telemetry.keep_load(load_s)
     log.info("model loaded", extra={"seconds": round(load_s, 3), "device": record.device})
     context = WorkerContext(
         name=record.name,
         job_timeout_s=settings.job_timeout_s,
-        jobs=JobStore(hasty_client(settings.redis_url), lifetime_s=settings.lifetime_s),
-        patient_jobs=JobStore(patient, lifetime_s=settings.lifetime_s),
-        queue=JobQueue(patient, record.model),
+        jobs=JobStore(quick_client(settings.redis_url), lifetime_s=settings.lifetime_s),
+        blocking_jobs=JobStore(blocking, lifetime_s=settings.lifetime_s),
+        queue=JobQueue(blocking, record.model),
         artifacts=ArtifactStore(settings.data_dir),
-        pulse=pulse,
+        heartbeat=heartbeat,
         runtime=runtime,
         telemetry=telemetry,
     )

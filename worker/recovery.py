@@ -82,7 +82,7 @@ class Recovery:
             self._queue.put_first(record)
         else:
             try:
-                manifest = self._last_word(record)
+                manifest = self._stored_manifest(record)
             except StorageError as error:
                 if time.monotonic() - self._suspected_since[key] < STORAGE_PATIENCE_S:
                     # The pictures may be there; the next sweep looks again.
@@ -93,7 +93,7 @@ class Recovery:
                 self._abandon(key, record, reason)
         self._suspected_since.pop(key, None)
 
-    def _last_word(self, record: JobRecord) -> Manifest | None:
+    def _stored_manifest(self, record: JobRecord) -> Manifest | None:
         """The manifest of an attempt that stored all its pictures and could not say so any more."""
         artifacts = self._artifacts.for_owner(record.owner)
         try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from ms_core.errors import StartupError
-from ms_jobs.connection import brisk_client
+from ms_jobs.connection import redis_client
 from worker.process import Command, ManagedProcess
 
 # The kernel takes socket paths of up to 107 bytes.
@@ -52,7 +52,7 @@ class RedisServer:
         Raises:
             StartupError: it ended, or did not answer in time.
         """
-        client = brisk_client(self.url)
+        client = redis_client(self.url)
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             code = self._process.tick()

@@ -14,7 +14,7 @@ from rq.job import Job
 from rq.timeouts import BaseDeathPenalty
 
 from ms_core.errors import MSDiffusionError
-from ms_jobs.connection import PATIENT_TIMEOUT_S
+from ms_jobs.connection import BLOCKING_TIMEOUT_S
 from ms_jobs.keys import queue_name
 from ms_jobs.records import GENERATE_JOB
 from worker.job_run import WorkerContext
@@ -93,7 +93,7 @@ class DeviceWorker(SimpleWorker):
     @property
     def connection_timeout(self) -> int:
         """How long, in seconds, an answer of Redis is waited for."""
-        return int(PATIENT_TIMEOUT_S)
+        return int(BLOCKING_TIMEOUT_S)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run the job; end the process if the device cannot be used any more."""

@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from ms_core.errors import StartupError
 from ms_jobs.artifacts import ArtifactStore
-from ms_jobs.connection import brisk_client, check_redis, hasty_client
+from ms_jobs.connection import check_redis, quick_client, redis_client
 from ms_jobs.job_store import JobStore
 from ms_jobs.outcomes import Requeue
 from ms_jobs.queue import JobQueue
@@ -34,7 +34,7 @@ from worker.models import FoundModel, find_model
 from worker.phase_clock import PhaseClock
 from worker.process import Command, ManagedProcess, StopSignal
 from worker.recovery import Recovery
-from worker.watch import Death, WorkerWatch, settle
+from worker.watch import WorkerExit, WorkerWatch, handle_exit
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class Supervisor:
         self.model: FoundModel = find_model(settings.model, settings.models_dir)
         devices = find_devices("cpu" if settings.memory_mode == "cpu" else settings.device)
         self._slots = [self._slot(device) for device in devices]
-        self._client = client = brisk_client(settings.redis_url)
+        self._client = client = redis_client(settings.redis_url)
         self._artifacts = ArtifactStore(settings.data_dir)
         self._watch = WorkerWatch(
             client, self._recovery(client), self.model.name, settings.heartbeat_ttl_s, settings.recovery_grace_s
@@ -158,15 +158,15 @@ class Supervisor:
         # It may wait for Redis meanwhile.
         ending = threading.Thread(target=self._end_housekeeping, name="end-housekeeping", daemon=True)
         ending.start()
-        deaths: list[Death] = []
+        exits: list[WorkerExit] = []
         for slot in self._slots:
-            worker = self._last_word(slot)
+            worker = self._last_record(slot)
             code = slot.process.stop(ends_at - time.monotonic())
             if code is not None:
-                reason = Requeue.ABANDONED if code == DEVICE_LOST_EXIT_CODE else Requeue.HANDED_BACK
-                deaths.append(Death(worker, None, reason))
+                reason = Requeue.ABANDONED if code == DEVICE_LOST_EXIT_CODE else Requeue.WORKER_STOPPING
+                exits.append(WorkerExit(worker, None, reason))
             slot.clock.close()
-        self._sign_off([*self._watch.stop(patience_s=0.1), *deaths])
+        self._sign_off([*self._watch.stop(patience_s=0.1), *exits])
         for lock in self._locks:
             lock.release()
         ending.join(max(0.0, begun + self._settings.stop_grace_s - time.monotonic()))
@@ -202,19 +202,19 @@ class Supervisor:
             slot.process.kill()
 
     def _note_end(self, slot: _Slot, code: int) -> None:
-        worker = self._last_word(slot)
+        worker = self._last_record(slot)
         if code == SETUP_FAILED_EXIT_CODE:
             # It has left word itself.
             return
         if code in (0, STOPPED_LATE_EXIT_CODE):
-            self._watch.bury(Death(worker, None, Requeue.HANDED_BACK))
+            self._watch.record_exit(WorkerExit(worker, None, Requeue.WORKER_STOPPING))
         else:
             cause = f"The worker on {slot.device.label} {slot.killed_for or _describe(code)}; another is started."
-            self._watch.bury(Death(worker, cause))
+            self._watch.record_exit(WorkerExit(worker, cause))
 
-    def _last_word(self, slot: _Slot) -> WorkerRecord:
+    def _last_record(self, slot: _Slot) -> WorkerRecord:
         """What the worker said last of itself, or at least who it was."""
-        return self._watch.last_word(slot.worker_name) or WorkerRecord(
+        return self._watch.last_record(slot.worker_name) or WorkerRecord(
             name=slot.worker_name,
             model=self.model.name,
             state=WorkerState.STARTING,
@@ -225,12 +225,12 @@ class Supervisor:
             started_at=time.time() - slot.process.age_s,
         )
 
-    def _sign_off(self, deaths: list[Death]) -> None:
+    def _sign_off(self, exits: list[WorkerExit]) -> None:
         """Settle what the dead workers left; with Redis away, whoever finds the jobs abandoned does so."""
-        client = hasty_client(self._settings.redis_url)
+        client = quick_client(self._settings.redis_url)
         try:
-            for death in deaths:
-                settle(death, Registry(client), self._recovery(client), self._settings.heartbeat_ttl_s)
+            for worker_exit in exits:
+                handle_exit(worker_exit, Registry(client), self._recovery(client), self._settings.heartbeat_ttl_s)
         except RedisError as error:
             log.warning("the workers could not be signed off: %s", error)
         finally:

@@ -27,7 +27,7 @@ LONGEST_PAUSE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Death:
+class WorkerExit:
     """The end of a worker process, as its parent saw it.
 
     Attributes:
@@ -58,8 +58,8 @@ class WorkerWatch:
         self._model = model
         self._ttl_s = ttl_s
         self._grace_s = grace_s
-        self._deaths: deque[Death] = deque()
-        self._buried: list[str] = []
+        self._exits: deque[WorkerExit] = deque()
+        self._handled: list[str] = []
         self._heard: dict[str, tuple[WorkerRecord, float]] = {}
         self._watched: frozenset[str] = frozenset()
         self._trusted_from = 0.0
@@ -74,13 +74,13 @@ class WorkerWatch:
         """Begin to look, about once a second."""
         self._thread.start()
 
-    def stop(self, patience_s: float) -> list[Death]:
-        """Look no more; returns the deaths that are not settled. Waits for at most ``patience_s`` seconds."""
+    def stop(self, patience_s: float) -> list[WorkerExit]:
+        """Look no more; returns the exits that are not settled. Waits for at most ``patience_s`` seconds."""
         self._stopped = True
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(patience_s)
-        return list(self._deaths)
+        return list(self._exits)
 
     def watch(self, names: frozenset[str]) -> None:
         """Which workers are to be heard."""
@@ -93,14 +93,14 @@ class WorkerWatch:
         """The workers that were heard, and are not heard any more."""
         return self._silent
 
-    def last_word(self, name: str) -> WorkerRecord | None:
+    def last_record(self, name: str) -> WorkerRecord | None:
         """What a worker said last of itself."""
         heard = self._heard.get(name)
         return None if heard is None else heard[0]
 
-    def bury(self, death: Death) -> None:
+    def record_exit(self, worker_exit: WorkerExit) -> None:
         """Settle what a dead worker leaves behind: now, or when Redis answers again."""
-        self._deaths.append(death)
+        self._exits.append(worker_exit)
         self._wake.set()
 
     def start_over(self) -> None:
@@ -129,9 +129,9 @@ class WorkerWatch:
             self._wake.wait(LOOK_EVERY_S)
 
     def look(self) -> None:
-        """Settle deaths, and hear who lives."""
-        while self._deaths:
-            self._settle_first()
+        """Settle exits, and hear who lives."""
+        while self._exits:
+            self._handle_first()
         began = self._note_look()
         records = {record.name: record for record in self._registry.workers(self._model)}
         with self._lock:
@@ -145,16 +145,16 @@ class WorkerWatch:
             if now >= self._trusted_from:
                 self._silent = frozenset(name for name in self._heard if self._is_silent(name, now))
         if any(record.state.serves for record, _ in heard.values()):
-            self._forget_buried(set(records))
+            self._retire_handled(set(records))
 
-    def _settle_first(self) -> None:
-        death = self._deaths.popleft()
+    def _handle_first(self) -> None:
+        worker_exit = self._exits.popleft()
         try:
-            settle(death, self._registry, self._recovery, self._ttl_s)
+            handle_exit(worker_exit, self._registry, self._recovery, self._ttl_s)
         except RedisError:
-            self._deaths.appendleft(death)
+            self._exits.appendleft(worker_exit)
             raise
-        self._buried.append(death.worker.name)
+        self._handled.append(worker_exit.worker.name)
 
     def _note_look(self) -> float:
         """The time now; starts over if the last look is too long ago, by this host's clock or by that of Redis."""
@@ -174,25 +174,25 @@ class WorkerWatch:
         is_loading = record.state is WorkerState.STARTING
         return not is_loading and now - max(heard_at, self._trusted_from) > self._grace_s
 
-    def _forget_buried(self, known: set[str]) -> None:
+    def _retire_handled(self, known: set[str]) -> None:
         """Their successors serve: nobody needs to be told of them any more."""
-        for name in self._buried:
+        for name in self._handled:
             if name in known:
                 self._registry.retire_worker(name, self._model)
-        self._buried.clear()
+        self._handled.clear()
 
 
-def settle(death: Death, registry: Registry, recovery: Recovery, ttl_s: int) -> None:
+def handle_exit(worker_exit: WorkerExit, registry: Registry, recovery: Recovery, ttl_s: int) -> None:
     """Say of a dead worker that it is defunct, and see to the job it left.
 
     Raises:
         redis.exceptions.RedisError: Redis cannot be reached; it may be done again.
     """
-    worker = death.worker
-    if death.cause is None:
+    worker = worker_exit.worker
+    if worker_exit.cause is None:
         registry.retire_worker(worker.name, worker.model)
     else:
-        error = JobError(code="worker_ended", detail=death.cause)
+        error = JobError(code="worker_ended", detail=worker_exit.cause)
         defunct = worker.model_copy(update={"state": WorkerState.DEFUNCT, "error": error})
         registry.publish_worker(defunct, ttl_s)
-    recovery.abandon_jobs_of(worker.name, death.reason)
+    recovery.abandon_jobs_of(worker.name, worker_exit.reason)

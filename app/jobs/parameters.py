@@ -9,7 +9,7 @@ from fastapi import Depends, Header, Path, Query, Request
 
 from app.jobs.headers import MAX_WAIT_S, Preference, parse_duration, parse_idempotency_key, parse_preference
 from app.jobs.list import MAX_PAGE, Cursor
-from app.jobs.submit import Wishes
+from app.jobs.submit import SubmitOptions
 from app.service.errors import HTTPProblem
 from app.service.problems import INVALID_PARAMETER
 from app.service.request_id import request_id
@@ -87,19 +87,21 @@ async def _preference(prefer: _Prefer = None) -> Preference:
 
 async def _deadlines(
     request: Request, cancel_after: _CancelAfter = None, start_deadline: _StartDeadline = None
-) -> Wishes:
-    return Wishes(
+) -> SubmitOptions:
+    return SubmitOptions(
         cancel_after_s=parse_duration(CANCEL_AFTER, cancel_after),
         start_within_s=parse_duration(START_DEADLINE, start_deadline),
         request_id=request_id(request.scope),
     )
 
 
-async def _keyed(deadlines: Annotated[Wishes, Depends(_deadlines)], idempotency_key: _IdempotencyKey = None) -> Wishes:
+async def _keyed(
+    deadlines: Annotated[SubmitOptions, Depends(_deadlines)], idempotency_key: _IdempotencyKey = None
+) -> SubmitOptions:
     return replace(deadlines, idempotency_key=parse_idempotency_key(idempotency_key))
 
 
-async def _named(deadlines: Annotated[Wishes, Depends(_deadlines)], job_id: _ChosenId) -> Wishes:
+async def _named(deadlines: Annotated[SubmitOptions, Depends(_deadlines)], job_id: _ChosenId) -> SubmitOptions:
     if not is_job_id(job_id):
         raise HTTPProblem(INVALID_PARAMETER, "A job's id is 16 to 64 letters, digits, '-' and '_'; choose another.")
     return replace(deadlines, job_id=job_id)
@@ -107,5 +109,5 @@ async def _named(deadlines: Annotated[Wishes, Depends(_deadlines)], job_id: _Cho
 
 PageCursor = Annotated[Cursor | None, Depends(_page_cursor)]
 PreferenceHeader = Annotated[Preference, Depends(_preference)]
-KeyedWishes = Annotated[Wishes, Depends(_keyed)]
-NamedWishes = Annotated[Wishes, Depends(_named)]
+KeyedOptions = Annotated[SubmitOptions, Depends(_keyed)]
+NamedOptions = Annotated[SubmitOptions, Depends(_named)]

@@ -10,7 +10,7 @@ import redis
 from fastapi.concurrency import run_in_threadpool
 
 from app.dependencies import given
-from app.jobs.batches import Batches
+from app.jobs.coalescer import Coalescer
 from app.jobs.eta import Forecast, Outlook
 from app.jobs.event_log import EventLog
 from app.jobs.headers import is_match
@@ -57,7 +57,7 @@ class Reader:
         self._forecast = forecast
         self._event_log = event_log
         self._lifetime_s = lifetime_s
-        self._batches = Batches[str | JobRecord, JobView | None](self._look_up, "lookup")
+        self._coalescer = Coalescer[str | JobRecord, JobView | None](self._look_up, "lookup")
 
     async def view(self, job_id: str) -> JobView:
         """The job as it stands now.
@@ -66,7 +66,7 @@ class Reader:
             JobNotFoundError: there is no such job.
             JobGoneError: there was one, and it was deleted or is over its lifetime.
         """
-        view = await self._batches.ask(job_id) if is_job_id(job_id) else None
+        view = await self._coalescer.ask(job_id) if is_job_id(job_id) else None
         if view is not None:
             return view
         # Rare, and takes more than reading.
@@ -76,7 +76,7 @@ class Reader:
         """The job of a record just read."""
         if record.state.ended:
             return JobView(record, Outlook())
-        view = await self._batches.ask(record)
+        view = await self._coalescer.ask(record)
         return view or JobView(record, Outlook())
 
     async def wait_for_end(self, view: JobView, timeout_s: float, left: Left) -> JobView:
@@ -107,7 +107,7 @@ class Reader:
 
     def close(self) -> None:
         """Look up no more."""
-        self._batches.close()
+        self._coalescer.close()
 
     async def _until(
         self,

@@ -17,9 +17,9 @@ from app.jobs.parameters import (
     IfNoneMatch,
     ImageIndex,
     JobId,
-    KeyedWishes,
+    KeyedOptions,
     Limit,
-    NamedWishes,
+    NamedOptions,
     PageCursor,
     PreferenceHeader,
     States,
@@ -68,7 +68,7 @@ def _responses(*problems: int) -> dict[int | str, dict[str, Any]]:
     openapi_extra={"requestBody": REQUEST_BODY},
 )
 async def generate(  # noqa: PLR0913 - each argument is a part of the request
-    wishes: KeyedWishes,
+    options: KeyedOptions,
     preference: PreferenceHeader,
     sent: SentRequestDependency,
     submissions: SubmissionsDependency,
@@ -80,7 +80,7 @@ async def generate(  # noqa: PLR0913 - each argument is a part of the request
     Follow the job at the address in `Location`. With an `Idempotency-Key` a request that was sent twice makes one job:
     the second answer has `Idempotency-Replayed: true`, and another request with the same key is refused with 422.
     """
-    submitted = await run_in_threadpool(submissions.submit, sent, wishes)
+    submitted = await run_in_threadpool(submissions.submit, sent, options)
     return await _answer(submitted, preference, reader, request)
 
 
@@ -94,7 +94,7 @@ async def generate(  # noqa: PLR0913 - each argument is a part of the request
     openapi_extra={"requestBody": REQUEST_BODY},
 )
 async def put_job(  # noqa: PLR0913 - each argument is a part of the request
-    wishes: NamedWishes,
+    options: NamedOptions,
     preference: PreferenceHeader,
     sent: SentRequestDependency,
     submissions: SubmissionsDependency,
@@ -107,7 +107,7 @@ async def put_job(  # noqa: PLR0913 - each argument is a part of the request
     Its other headers change nothing. Another request under the same id is refused with 422; the id of a job that was
     deleted or is over its lifetime with 410.
     """
-    submitted = await run_in_threadpool(submissions.submit, sent, wishes)
+    submitted = await run_in_threadpool(submissions.submit, sent, options)
     return await _answer(submitted, preference, reader, request)
 
 
@@ -121,7 +121,7 @@ async def put_job(  # noqa: PLR0913 - each argument is a part of the request
 )
 async def retry_job(  # noqa: PLR0913 - each argument is a part of the request
     job_id: JobId,
-    wishes: KeyedWishes,
+    options: KeyedOptions,
     preference: PreferenceHeader,
     submissions: SubmissionsDependency,
     reader: ReaderDependency,
@@ -131,7 +131,7 @@ async def retry_job(  # noqa: PLR0913 - each argument is a part of the request
 
     The new job keeps pictures of its own: the old one can be deleted.
     """
-    submitted = await run_in_threadpool(submissions.retry, job_id, wishes)
+    submitted = await run_in_threadpool(submissions.retry, job_id, options)
     return await _answer(submitted, preference, reader, request)
 
 

@@ -1,4 +1,4 @@
-"""Accepts jobs: each wish once, however often it is repeated and by how many at once."""
+"""Accepts jobs: one job for each request, however often it is sent."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What goes with a request and is no part of it.
+class SubmitOptions:
+    """Options of a submission: chosen id, idempotency key, deadlines.
 
     Attributes:
         job_id: the id that the client has chosen.
@@ -80,7 +80,7 @@ class Submissions:
         self._timeout_s = settings.job_timeout_s
         self._min_free_bytes = settings.min_free_disk_mb * MEBIBYTE
 
-    def submit(self, sent: SentRequest, wishes: Wishes) -> Submitted:
+    def submit(self, sent: SentRequest, options: SubmitOptions) -> Submitted:
         """Keep the request and its pictures, and queue a job for it.
 
         Raises:
@@ -89,7 +89,7 @@ class Submissions:
         # Asked first: without Redis nothing is written to disk, and a repeat is answered whatever the model says now.
         request = sent.request
         asked = request_hash(request, sent.pictures)
-        known = self._known(asked, wishes)
+        known = self._known(asked, options)
         if known is not None:
             return known
         resolution = resolve(request, self._registry.card(self._model))
@@ -97,7 +97,7 @@ class Submissions:
             raise InvalidRequestError(resolution.errors)
         self._artifacts.require_room(self._min_free_bytes)
         seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-        job_id = wishes.job_id or new_job_id()
+        job_id = options.job_id or new_job_id()
         with self._artifacts.new_folder(job_id) as folder:
             stored = JobRequest.of(resolution.spec, seed, self._model)
             for png in sent.pictures.pngs.values():
@@ -108,15 +108,15 @@ class Submissions:
             model=self._model,
             folder=folder.name,
             request_hash=asked,
-            request_id=wishes.request_id,
+            request_id=options.request_id,
             seed=seed,
             num_images=request.num_images,
             warnings=resolution.warnings,
             shape=str(Shape.of(stored) or ""),
         )
-        return self._create(draft, wishes)
+        return self._create(draft, options)
 
-    def retry(self, job_id: str, wishes: Wishes) -> Submitted:
+    def retry(self, job_id: str, options: SubmitOptions) -> Submitted:
         """Queue a job that asks for the same as one that has ended, with the same seed.
 
         Raises:
@@ -124,7 +124,7 @@ class Submissions:
             JobNotFoundError: there is no such job.
         """
         asked = retry_hash(job_id)
-        known = self._known(asked, wishes)
+        known = self._known(asked, options)
         if known is not None:
             return known
         old = self._jobs.find(job_id)
@@ -143,40 +143,40 @@ class Submissions:
             model=old.model,
             folder=folder,
             request_hash=asked,
-            request_id=wishes.request_id,
+            request_id=options.request_id,
             retried_from=job_id,
             seed=old.seed,
             num_images=old.num_images,
             warnings=old.warnings,
             shape=old.shape,
         )
-        return self._create(draft, wishes)
+        return self._create(draft, options)
 
-    def _known(self, asked: str, wishes: Wishes) -> Submitted | None:
-        """The job that was made of this very wish before."""
-        job_id = wishes.job_id
-        if job_id is None and wishes.idempotency_key is not None:
-            job_id = self._store.by_key(wishes.idempotency_key)
+    def _known(self, asked: str, options: SubmitOptions) -> Submitted | None:
+        """Find the job that an earlier submission of this request made."""
+        job_id = options.job_id
+        if job_id is None and options.idempotency_key is not None:
+            job_id = self._store.by_key(options.idempotency_key)
         if job_id is None:
             return None
         try:
             return _replayed(self._jobs.find(job_id), asked)
         except JobGoneError:
-            if wishes.job_id is not None:
+            if options.job_id is not None:
                 raise
             # A key is kept for as long as its job.
             return None
         except JobNotFoundError:
             return None
 
-    def _create(self, draft: JobRecord, wishes: Wishes) -> Submitted:
+    def _create(self, draft: JobRecord, options: SubmitOptions) -> Submitted:
         """Write the job's record and queue it in one step; of several at once, one is first."""
         while True:
             outcome, job_id = self._store.create(
                 draft,
-                wishes.idempotency_key,
-                wishes.cancel_after_s,
-                wishes.start_within_s,
+                options.idempotency_key,
+                options.cancel_after_s,
+                options.start_within_s,
                 entry=JobQueue(self._client, draft.model, self._timeout_s).entry(draft),
             )
             try:
@@ -216,7 +216,7 @@ def request_hash(request: GenerateRequest, pictures: Pictures) -> str:
 
 
 def retry_hash(job_id: str) -> str:
-    """The same for the wish to run a job once more."""
+    """Hash the retry of a job, as ``request_hash`` hashes a request."""
     return hashlib.sha256(f"retry {job_id}".encode()).hexdigest()
 
 

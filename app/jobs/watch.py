@@ -27,7 +27,7 @@ from ms_core.errors import JobGoneError, JobNotFoundError
 from ms_jobs.records import JobRecord, JobState
 
 # A client that lost its connection comes back after this time.
-RETRY_MS = 1000
+RECONNECT_MS = 1000
 # A wait ends at the latest then, and begins anew; clients hear nothing of it.
 WAIT_S = 60.0
 PREVIEW_TYPE = "image/webp"
@@ -107,7 +107,7 @@ class Watch:
         if self.is_over:
             return
         try:
-            yield ServerSentEvent(retry=RETRY_MS)
+            yield ServerSentEvent(retry=RECONNECT_MS)
             async for event in self._follow():
                 yield event
         except redis.RedisError as error:
@@ -180,7 +180,7 @@ def _status(entry: Transition) -> StatusEvent:
         attempt=entry.attempt,
         event=entry.event,
         at=datetime.fromtimestamp(entry.at, UTC),
-        # Nothing but the end comes after this wish.
+        # After this event only the end follows.
         cancel_requested=entry.event == "cancel_requested",
     )
 

@@ -31,7 +31,7 @@ from app.service.problems import (
 )
 from app.service.request_id import REQUEST_ID_HEADER, request_id
 from ms_core.errors import InvalidInputError, MSDiffusionError, QueueUnavailableError
-from ms_jobs.connection import passes
+from ms_jobs.connection import is_transient
 
 RETRY_AFTER_S = 5
 MAX_ERRORS = 100
@@ -84,7 +84,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RedisError)
     async def answer_redis_error(request: Request, error: RedisError) -> Response:
-        return await (_answer_redis_down if passes(error) else _answer_unexpected)(request, error)
+        return await (_answer_redis_down if is_transient(error) else _answer_unexpected)(request, error)
 
     app.add_exception_handler(Exception, _answer_unexpected)
 

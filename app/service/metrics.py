@@ -206,7 +206,7 @@ class ServiceCollector(Collector):
             PHASES,
         )
         yield self._histogram(
-            "msd_job_cancel_seconds", "From the wish to cancel a running job to its end.", known, "cancel"
+            "msd_job_cancel_seconds", "From the request to cancel a running job to its end.", known, "cancel"
         )
 
     def _workers(self, snapshot: _Snapshot) -> Iterator[Family]:

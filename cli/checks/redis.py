@@ -10,7 +10,7 @@ from redis.exceptions import RedisError, ResponseError
 from cli.checks.section import Section
 from ms_core.errors import StartupError
 from ms_core.model_dir.inspection import Finding
-from ms_jobs.connection import brisk_client
+from ms_jobs.connection import redis_client
 from worker.redis_server import OLDEST_VERSION, find_redis_binary
 
 _KEEP_ALL = "noeviction"
@@ -38,7 +38,7 @@ def _check_program() -> Section:
 def _check_server(url: str) -> Section:
     place = _place(url)
     try:
-        client = brisk_client(url)
+        client = redis_client(url)
     except ValueError as error:
         sentence = f"MSD_REDIS_URL is no address of a Redis: {error}"
         return Section((Finding.error("redis_url", sentence, "Write it as redis://host:6379/0, or unset it."),))

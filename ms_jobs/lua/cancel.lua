@@ -1,4 +1,4 @@
--- Returns what became of the wish.
+-- Returns the result.
 local state = get('state')
 if not state then return 'unknown' end
 local fields = {'cancel_requested', 'true', 'cancel_requested_at', json_number(now)}

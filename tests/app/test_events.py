@@ -115,10 +115,10 @@ def test_a_cancel_is_seen_before_the_end(client: httpx2.Client, desk: Desk) -> N
     desk.begin(job_id)
     with watched(client, job_id, last_event_id=2) as events:
         client.post(f"/jobs/{job_id}/cancel")
-        wish = next(events)
+        asked = next(events)
         finish(desk, job_id)
         [end] = events
-    assert (wish.data["event"], wish.data["status"], wish.data["cancel_requested"]) == (
+    assert (asked.data["event"], asked.data["status"], asked.data["cancel_requested"]) == (
         "cancel_requested",
         "running",
         True,

@@ -1,4 +1,4 @@
-"""Each wish makes one job, however often it is repeated and by how many at once."""
+"""Each request makes one job, however often it is sent and by how many at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.config import Settings
-from app.jobs.submit import Submissions, Submitted, Wishes, request_hash
+from app.jobs.submit import Submissions, SubmitOptions, Submitted, request_hash
 from app.main import create_app
 from app.requests.intake import SentRequest, parse_request
 from app.requests.pictures import PictureLimits
@@ -222,12 +222,12 @@ def test_the_loser_of_a_race_removes_what_it_had_stored(
     monkeypatch.setattr(Submissions, "_known", lambda *_: None)
     submissions: Submissions = create_app(settings).state.submissions
     job_id = fresh_id()
-    first, second = (submissions.submit(parsed(), Wishes(job_id=job_id)) for _ in range(2))
+    first, second = (submissions.submit(parsed(), SubmitOptions(job_id=job_id)) for _ in range(2))
     assert (first.replayed, second.replayed) == (False, True)
     assert first.record == second.record
     assert [folder.name for folder in job_folders(settings)] == [first.record.folder]
     with pytest.raises(RequestMismatchError):
-        submissions.submit(parsed(seed=8), Wishes(job_id=job_id))
+        submissions.submit(parsed(seed=8), SubmitOptions(job_id=job_id))
     assert [folder.name for folder in job_folders(settings)] == [first.record.folder]
     kept = {path.stem for path in (settings.data_dir / "local" / "pictures").iterdir()}
     pictures = artifacts.pictures_of(first.record.folder)
@@ -246,7 +246,7 @@ def test_a_command_that_is_sent_again_because_its_answer_was_lost_is_no_repeat(
 
     monkeypatch.setattr(JobStore, "create", create_twice)
     submissions: Submissions = create_app(settings).state.submissions
-    submitted = submissions.submit(parsed(), Wishes(idempotency_key=secrets.token_hex(32)))
+    submitted = submissions.submit(parsed(), SubmitOptions(idempotency_key=secrets.token_hex(32)))
     assert submitted.replayed is False
     assert [folder.name for folder in job_folders(settings)] == [submitted.record.folder]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from ms_jobs.connection import brisk_client
+from ms_jobs.connection import redis_client
 from ms_jobs.records import JobState
 from tests.e2e.fault_service import MODEL, SMALL, FaultService
 from tests.support.job_helpers import wait_until
@@ -61,7 +61,7 @@ def ask(http: httpx2.Client, key: str | None) -> httpx2.Response:
 
 def clear_leftovers(service: FaultService) -> list[str]:
     """What the housekeeper does after a while, at once."""
-    client = brisk_client(service.proxy.url)
+    client = redis_client(service.proxy.url)
     housekeeper = Housekeeper(client, service.artifacts, MODEL, service.worker_settings())
     try:
         return housekeeper.clear_leftovers(age_s=0)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from ms_jobs.connection import PATIENT_TIMEOUT_S
+from ms_jobs.connection import BLOCKING_TIMEOUT_S
 from ms_jobs.records import JobState, new_job_id
 from tests.e2e.fault_service import ANSWER_PATIENCE_S, SMALL, FaultService
 from tests.support.job_helpers import wait_until
@@ -98,7 +98,7 @@ def test_redis_falls_silent_while_a_worker_waits_for_jobs(service: FaultService)
     pid = service.idle_worker().pid
     service.proxy.swallow()
     # Longer than a worker waits for any answer.
-    time.sleep(PATIENT_TIMEOUT_S + 1)
+    time.sleep(BLOCKING_TIMEOUT_S + 1)
     service.proxy.heal()
     wait_until(lambda: service.post(num_inference_steps=1).is_success, "an API that has found Redis again")
     assert_recovered(service, service.submit(num_inference_steps=1), pid)

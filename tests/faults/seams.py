@@ -34,7 +34,7 @@ from tests.faults.baton import (
 )
 from worker.deadline import Deadline
 
-BRISK_RETRIES = 1
+CLIENT_RETRIES = 1
 LONG_S = 3600
 CHANGES_OF_FILES = ("mkdir", "rename", "replace", "link", "unlink", "rmdir", "fsync", "listdir", "open")
 MAKES_NAMES = ("mkdir", "rename", "replace", "link", "open")
@@ -151,7 +151,7 @@ class ActorsPipeline(Pipeline):
 
 
 class ActorsRedis(Redis):
-    """A client of one process, brisk or patient; each command is a step."""
+    """A client of one process, blocking or not; each command is a step."""
 
     def __init__(self, network: Network, process: Process, retries: int | None) -> None:
         super().__init__(connection_pool=network.real.connection_pool)

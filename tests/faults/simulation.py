@@ -31,7 +31,7 @@ from rq.exceptions import StopRequested
 
 from app.config import Settings
 from app.jobs.manage import Jobs
-from app.jobs.submit import Submissions, Wishes
+from app.jobs.submit import Submissions, SubmitOptions
 from app.requests.intake import SentRequest, parse_request
 from app.requests.pictures import PictureLimits
 from ms_core.errors import DeviceLostError, JobGoneError, JobNotFoundError, MSDiffusionError
@@ -46,7 +46,7 @@ from ms_jobs.queue import JobQueue
 from ms_jobs.records import JobRecord, JobState, WorkerRecord, WorkerState
 from ms_jobs.registry import Registry
 from tests.faults.baton import Actor, Process, Schedule, current_actor
-from tests.faults.seams import BRISK_RETRIES, ActorsRedis, Network, seams
+from tests.faults.seams import CLIENT_RETRIES, ActorsRedis, Network, seams
 from worker.config import WorkerSettings
 from worker.housekeeper import Housekeeper
 from worker.job_run import JobRun, Picture, Report, WorkerContext
@@ -63,8 +63,8 @@ HANG_S = 12.0
 FAULTS_END_S = 60.0
 PATIENCE_S = 120.0
 TICK_S = 2.0
-# How often something befalls an actor at a step; pulses and housekeepers take many of no great interest.
-RARELY = {"pulse": 0.05, "housekeeper": 0.2, "supervisor": 0.2, "client": 0.3}
+# How often something befalls an actor at a step; heartbeats and housekeepers take many of no great interest.
+RARELY = {"heartbeat": 0.05, "housekeeper": 0.2, "supervisor": 0.2, "client": 0.3}
 
 # What a schedule may hold: how often it is tried, and for how many seconds it lasts.
 FAULTS: dict[str, int] = {
@@ -130,8 +130,8 @@ class FlatRuntime:
         return {"run": self._number}
 
 
-class SteppedPulse:
-    """What ``worker.pulse`` does, in a thread that takes turns."""
+class SteppedHeartbeat:
+    """What ``worker.heartbeat`` does, in a thread that takes turns."""
 
     def __init__(self, world: World, process: Process, registry: Registry) -> None:
         self._world, self._registry = world, registry
@@ -172,12 +172,12 @@ class SteppedPulse:
 
 @dataclass(eq=False)
 class SimulatedWorker:
-    """A worker process: its main thread and its pulse."""
+    """A worker process: its main thread and its heartbeat."""
 
     process: Process
     context: WorkerContext
     runtime: FlatRuntime
-    pulse: SteppedPulse
+    heartbeat: SteppedHeartbeat
     main: Actor | None = None
     has_exited: bool = False
 
@@ -238,8 +238,8 @@ class World:
 
     # What a process of each kind is.
 
-    def client_of(self, process: Process, patient: bool = False) -> ActorsRedis:
-        return ActorsRedis(self.network, process, None if patient else BRISK_RETRIES)
+    def client_of(self, process: Process, blocking: bool = False) -> ActorsRedis:
+        return ActorsRedis(self.network, process, None if blocking else CLIENT_RETRIES)
 
     def count_run(self) -> int:
         number = next(self._runs)
@@ -250,31 +250,31 @@ class World:
 
     def start_worker(self) -> SimulatedWorker:
         process = Process(f"worker-{next(self._numbers)}", "worker")
-        brisk, patient = self.client_of(process), self.client_of(process, patient=True)
+        client, blocking = self.client_of(process), self.client_of(process, blocking=True)
         runtime = FlatRuntime(self, process)
-        pulse = SteppedPulse(self, process, Registry(brisk))
+        heartbeat = SteppedHeartbeat(self, process, Registry(client))
         context = WorkerContext(
             name=process.name,
             job_timeout_s=60.0,
-            jobs=JobStore(brisk, lifetime_s=LIFETIME_S),
-            patient_jobs=JobStore(patient, lifetime_s=LIFETIME_S),
-            queue=JobQueue(patient, MODEL),
+            jobs=JobStore(client, lifetime_s=LIFETIME_S),
+            blocking_jobs=JobStore(blocking, lifetime_s=LIFETIME_S),
+            queue=JobQueue(blocking, MODEL),
             artifacts=self.artifacts,
-            pulse=pulse,  # type: ignore[arg-type]
+            heartbeat=heartbeat,  # type: ignore[arg-type]
             runtime=runtime,
         )
-        worker = SimulatedWorker(process, context, runtime, pulse)
+        worker = SimulatedWorker(process, context, runtime, heartbeat)
         self.workers.append(worker)
-        worker.main = self.schedule.spawn(f"{process.name} main", process, lambda: self._work(worker, patient))
-        pulse.actor = self.schedule.spawn(f"{process.name} pulse", process, pulse.beat)
+        worker.main = self.schedule.spawn(f"{process.name} main", process, lambda: self._work(worker, blocking))
+        heartbeat.actor = self.schedule.spawn(f"{process.name} heartbeat", process, heartbeat.beat)
         return worker
 
-    def _work(self, worker: SimulatedWorker, patient: ActorsRedis) -> None:
+    def _work(self, worker: SimulatedWorker, blocking: ActorsRedis) -> None:
         """RQ's loop, but for signals, its own registration and waiting in Redis."""
         context = worker.context
-        rq_worker = DeviceWorker(context, patient, MODEL, lambda: None)
+        rq_worker = DeviceWorker(context, blocking, MODEL, lambda: None)
         while not context.stopping:
-            found = Queue.dequeue_any(rq_worker.queues, None, patient, job_class=GuardedJob, serializer="json")
+            found = Queue.dequeue_any(rq_worker.queues, None, blocking, job_class=GuardedJob, serializer="json")
             if found is None:
                 self._idle.add(current_actor())
                 self.schedule.sleep(10.0)
@@ -324,7 +324,7 @@ class World:
             for index, worker in enumerate(own):
                 now = self.schedule.now
                 is_frozen = worker.process.frozen_until > now > worker.process.frozen_since + HANG_S
-                if not worker.process.is_dead and (worker.pulse.is_hung or is_frozen):
+                if not worker.process.is_dead and (worker.heartbeat.is_hung or is_frozen):
                     self.schedule.note(f"{worker.process.name} is killed by its supervisor")
                     worker.process.is_dead = True
                 if worker.process.is_dead:
@@ -337,7 +337,7 @@ class World:
         """As a supervisor does at once, or not at all: then the housekeeper has to find out."""
         if self.random.random() < 0.5:
             return
-        reason = Requeue.HANDED_BACK if worker.has_exited and worker.context.stopping else Requeue.ABANDONED
+        reason = Requeue.WORKER_STOPPING if worker.has_exited and worker.context.stopping else Requeue.ABANDONED
         try:
             registry.retire_worker(worker.process.name, MODEL)
             recovery.abandon_jobs_of(worker.process.name, reason)
@@ -365,7 +365,7 @@ class World:
 
     def _submit(self, submissions: Submissions) -> str | None:
         shared = self.random.choice((None, None, "key", "id"))
-        wishes = Wishes(
+        options = SubmitOptions(
             job_id=f"chosen-by-a-client-{self.random.randint(1, 2)}" if shared == "id" else None,
             idempotency_key="key-of-two" if shared == "key" else None,
             cancel_after_s=self.random.choice((None,) * 8 + (1, 20)),
@@ -373,7 +373,7 @@ class World:
         )
         request = generate_request(7 if shared else self.random.randint(1, 200), 1 if shared else 2)
         for _ in range(3):
-            submitted = self._tell(lambda: submissions.submit(request, wishes))
+            submitted = self._tell(lambda: submissions.submit(request, options))
             if submitted is not None:
                 self.promises.accepted.add(submitted.record.id)
                 return submitted.record.id
@@ -402,7 +402,7 @@ class World:
             self.promises.deleted.add(job_id)
 
     def _retry(self, submissions: Submissions, job_id: str) -> None:
-        submitted = self._tell(lambda: submissions.retry(job_id, Wishes()))
+        submitted = self._tell(lambda: submissions.retry(job_id, SubmitOptions()))
         if submitted is not None:
             self.promises.accepted.add(submitted.record.id)
 
@@ -438,7 +438,7 @@ class World:
         self._faults[kind](self, actor, self.schedule.now + self.random.choice(DURATIONS_S))
 
     def _busy_worker(self) -> Actor | None:
-        busy = [worker.main for worker in self.workers if worker.pulse.is_busy and not worker.process.is_dead]
+        busy = [worker.main for worker in self.workers if worker.heartbeat.is_busy and not worker.process.is_dead]
         return self.random.choice(busy) if busy else None
 
     def _kill(self, actor: Actor, until: float) -> None:

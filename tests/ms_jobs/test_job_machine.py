@@ -189,7 +189,7 @@ class JobMachine(RuleBasedStateMachine):
         model.images = to is SUCCEEDED
         assert ended is model.end(to)
 
-    @rule(late=LATE, reason=st.sampled_from([*Requeue, Requeue.HANDED_BACK]))
+    @rule(late=LATE, reason=st.sampled_from([*Requeue, Requeue.WORKER_STOPPING]))
     def requeue(self, late: int, reason: Requeue) -> None:
         attempt = self.attempt(late)
         state = self.jobs.requeue(self.job_id, attempt, reason, DIED)
@@ -201,7 +201,7 @@ class JobMachine(RuleBasedStateMachine):
             assert state is None
             return
         is_canceled = model.cancel_requested
-        model.counted -= reason is Requeue.HANDED_BACK and not is_canceled
+        model.counted -= reason is Requeue.WORKER_STOPPING and not is_canceled
         if is_canceled:
             model.end(CANCELED)
         elif model.counted >= MAX_ATTEMPTS:

@@ -271,7 +271,7 @@ def test_progress_finds_that_the_time_to_cancel_has_come(ledger: Ledger) -> None
 
 def handed_back(ledger: Ledger) -> str:
     job_id = ledger.begun()
-    ledger.jobs.requeue(job_id, 1, Requeue.HANDED_BACK, DIED)
+    ledger.jobs.requeue(job_id, 1, Requeue.WORKER_STOPPING, DIED)
     return job_id
 
 
@@ -327,7 +327,7 @@ def test_nothing_is_written_of_a_record_that_is_gone(ledger: Ledger) -> None:
     ledger.jobs.erase(job_id, None)
     assert ledger.jobs.progress(job_id, 1, b"preview", phase="denoise") is TAKEN
     assert ledger.jobs.finish(job_id, 1, SUCCEEDED) is None
-    assert ledger.jobs.requeue(job_id, 1, Requeue.GIVEN_BACK, DIED) is None
+    assert ledger.jobs.requeue(job_id, 1, Requeue.ATTEMPT_FAILED, DIED) is None
     assert ledger.jobs.request_cancel(job_id) is CancelOutcome.UNKNOWN
     assert ledger.jobs.pass_time(job_id) is None
     assert ledger.mentions(job_id) == []
@@ -390,11 +390,11 @@ def test_a_job_that_goes_back_starts_anew(ledger: Ledger, reason: Requeue) -> No
 def test_a_worker_that_puts_back_twice_is_told_the_same(ledger: Ledger) -> None:
     job_id = handed_back(ledger)
     before = snapshot(ledger, job_id)
-    assert ledger.jobs.requeue(job_id, 1, Requeue.HANDED_BACK, DIED) is QUEUED
+    assert ledger.jobs.requeue(job_id, 1, Requeue.WORKER_STOPPING, DIED) is QUEUED
     assert snapshot(ledger, job_id) == before
 
 
-@pytest.mark.parametrize("reason", [Requeue.GIVEN_BACK, Requeue.ABANDONED])
+@pytest.mark.parametrize("reason", [Requeue.ATTEMPT_FAILED, Requeue.ABANDONED])
 def test_the_second_counted_attempt_is_the_last(ledger: Ledger, reason: Requeue) -> None:
     job_id = ledger.begun()
     ledger.jobs.requeue(job_id, 1, reason, DIED)
@@ -432,11 +432,11 @@ def test_a_job_is_not_abandoned_while_its_worker_says_that_it_has_it(
 def test_attempts_that_were_handed_back_do_not_count(ledger: Ledger) -> None:
     job_id = ledger.begun()
     for attempt in range(1, 6):
-        assert ledger.jobs.requeue(job_id, attempt, Requeue.HANDED_BACK, DIED) is QUEUED
+        assert ledger.jobs.requeue(job_id, attempt, Requeue.WORKER_STOPPING, DIED) is QUEUED
         ledger.jobs.begin(job_id, "w1", "cpu")
     assert ledger.jobs.requeue(job_id, 6, Requeue.ABANDONED, DIED) is QUEUED
     ledger.jobs.begin(job_id, "w1", "cpu")
-    assert ledger.jobs.requeue(job_id, 7, Requeue.HANDED_BACK, DIED) is QUEUED
+    assert ledger.jobs.requeue(job_id, 7, Requeue.WORKER_STOPPING, DIED) is QUEUED
     ledger.jobs.begin(job_id, "w1", "cpu")
     assert ledger.jobs.requeue(job_id, 8, Requeue.ABANDONED, DIED) is FAILED
     assert (ledger.get(job_id).attempt, ledger.get(job_id).handed_back) == (8, 6)
@@ -506,7 +506,7 @@ def test_a_job_that_does_not_start_in_time_expires(ledger: Ledger) -> None:
 def test_a_job_that_has_started_once_need_not_start_in_time_again(ledger: Ledger) -> None:
     job_id = ledger.create(start_within_s=10)
     ledger.jobs.begin(job_id, "w1", "cpu")
-    ledger.jobs.requeue(job_id, 1, Requeue.HANDED_BACK, DIED)
+    ledger.jobs.requeue(job_id, 1, Requeue.WORKER_STOPPING, DIED)
     ledger.clock.forward(10)
     assert ledger.jobs.pass_time(job_id) == (QUEUED, False)
 
@@ -558,7 +558,7 @@ def test_when_time_is_next_to_change_a_job(ledger: Ledger) -> None:
     ledger.jobs.begin(job_id, "w1", "cpu")
     assert ledger.due(job_id) == 20
     ledger.clock.forward(5)
-    ledger.jobs.requeue(job_id, 1, Requeue.HANDED_BACK, DIED)
+    ledger.jobs.requeue(job_id, 1, Requeue.WORKER_STOPPING, DIED)
     assert ledger.due(job_id) == 15
     ledger.jobs.begin(job_id, "w1", "cpu")
     ledger.jobs.request_cancel(job_id)
@@ -587,9 +587,9 @@ def test_what_is_due_is_listed_earliest_first(ledger: Ledger) -> None:
 
 
 def test_a_job_that_another_lifetime_made_due_is_put_off(ledger: Ledger) -> None:
-    hasty = JobStore(ledger.client, ledger.name, LIFETIME_S / 2, ledger.clock)
+    shorter = JobStore(ledger.client, ledger.name, LIFETIME_S / 2, ledger.clock)
     record = ledger.new()
-    hasty.create(record)
+    shorter.create(record)
     ledger.clock.forward(LIFETIME_S / 2)
     assert ledger.jobs.pass_time(record.id) == (QUEUED, False)
     assert ledger.due(record.id) == LIFETIME_S / 2

@@ -152,7 +152,7 @@ def test_a_job_that_ended_runs_no_more(desk: Desk) -> None:
 def test_a_job_that_was_put_back_runs_no_more(desk: Desk) -> None:
     job_id = desk.submit()
     desk.begin(job_id)
-    desk.jobs.requeue(job_id, 1, Requeue.HANDED_BACK, ERROR)
+    desk.jobs.requeue(job_id, 1, Requeue.WORKER_STOPPING, ERROR)
     assert running(desk) == set()
 
 

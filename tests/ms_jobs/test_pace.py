@@ -42,7 +42,7 @@ def test_guidance_is_twice_the_work() -> None:
 
 
 def test_a_shape_survives_its_text() -> None:
-    for original in (Shape(20, 3, 1024, 512, True, 4, 1), Shape(20, 3, 1024, 512, True, 4, 1, retries=2)):
+    for original in (Shape(20, 3, 1024, 512, True, 4, 1), Shape(20, 3, 1024, 512, True, 4, 1, redraws=2)):
         assert Shape.parse(str(original)) == original
 
 
@@ -58,7 +58,7 @@ def test_other_text_is_no_shape(text: str) -> None:
 
 def test_jobs_with_retries_are_a_shape_of_their_own_and_bend_no_line(desk: Desk) -> None:
     found = Shape.of(desk.request(**FULL, score=True, retries=2))
-    assert found == Shape(20, 1, 1024, 512, True, 1, 0, retries=2)
+    assert found == Shape(20, 1, 1024, 512, True, 1, 0, redraws=2)
     retried = [(f"{shape(steps)}-2", 3 + steps) for steps in (10, 20, 40)]
     known = [(shape(steps), 1 + steps / 10) for steps in (10, 20, 40)]
     estimates = Estimates(known + retried * 2)

@@ -7,8 +7,8 @@ import pytest
 from ms_jobs.records import WorkerRecord, WorkerState
 from tests.support.job_helpers import Desk
 from tests.worker.flat_runtime import FlatRuntime
+from worker.heartbeat import Heartbeat
 from worker.job_run import WorkerContext
-from worker.pulse import Pulse
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def context(desk: Desk, runtime: FlatRuntime) -> WorkerContext:
         name="w1",
         job_timeout_s=60,
         jobs=desk.jobs,
-        patient_jobs=desk.jobs,
+        blocking_jobs=desk.jobs,
         queue=desk.queue,
         artifacts=desk.artifacts,
-        pulse=Pulse(record, lambda beat: None, lambda phase: None, 1),
+        heartbeat=Heartbeat(record, lambda beat: None, lambda phase: None, 1),
         runtime=runtime,
     )

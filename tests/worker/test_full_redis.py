@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
-from ms_jobs.connection import passes, patient_client
+from ms_jobs.connection import blocking_client, is_transient
 from ms_jobs.job_store import JobStore
 from ms_jobs.outcomes import CancelOutcome
 from ms_jobs.records import JobState, WorkerRecord, WorkerState
@@ -58,7 +58,7 @@ def test_a_full_redis_takes_no_new_job(desk: Desk) -> None:
     fill_up(desk)
     with pytest.raises(RedisError) as caught:
         desk.record()
-    assert passes(caught.value)
+    assert is_transient(caught.value)
     assert desk.jobs.active(desk.model) == set()
 
 
@@ -102,21 +102,21 @@ def test_the_housekeeper_makes_room_in_a_full_redis(desk: Desk) -> None:
     ],
 )
 def test_a_redis_that_cannot_write_is_waited_for(text: str) -> None:
-    assert passes(ResponseError(text))
+    assert is_transient(ResponseError(text))
 
 
 @pytest.mark.parametrize("text", ["WRONGTYPE Operation against a key", "ERR unknown command 'ROOM '"])
 def test_a_mistake_of_ours_is_not_waited_for(text: str) -> None:
-    assert not passes(ResponseError(text))
+    assert not is_transient(ResponseError(text))
 
 
-def test_a_patient_client_waits_for_a_redis_that_cannot_write(desk: Desk, own_redis_url: str) -> None:
+def test_a_blocking_client_waits_for_a_redis_that_cannot_write(desk: Desk, own_redis_url: str) -> None:
     key = f"msd:test:{desk.model}"
     fill_up(desk)
-    patient = patient_client(own_redis_url)
+    blocking = blocking_client(own_redis_url)
 
     def write() -> None:
-        with patient.pipeline() as pipeline:
+        with blocking.pipeline() as pipeline:
             pipeline.set(key, "1", ex=60)
             pipeline.execute()
 

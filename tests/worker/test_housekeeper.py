@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from ms_jobs.connection import brisk_client
+from ms_jobs.connection import redis_client
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import JobKey
 from ms_jobs.lease import Lease
@@ -28,7 +28,7 @@ def clients(redis_url: str) -> Iterator[Callable[[], Redis]]:
     made: list[Redis] = []
 
     def make() -> Redis:
-        made.append(brisk_client(redis_url))
+        made.append(redis_client(redis_url))
         return made[-1]
 
     yield make
@@ -42,7 +42,7 @@ def keeper(desk: Desk, clients: Callable[[], Redis], tmp_path: Path) -> Housekee
     return Housekeeper(clients(), desk.artifacts, desk.model, settings)
 
 
-def hasty(desk: Desk, lifetime_s: float = 0.001) -> Desk:
+def with_lifetime(desk: Desk, lifetime_s: float = 0.001) -> Desk:
     """The same desk, whose jobs last for a moment only."""
     return dataclasses.replace(desk, jobs=JobStore(desk.client, lifetime_s=lifetime_s))
 
@@ -86,7 +86,7 @@ def test_a_lease_that_ran_out_is_no_longer_held_and_another_takes_it(clients: Ca
 def test_a_job_over_its_lifetime_is_erased_with_its_files(desk: Desk, keeper: Housekeeper, tmp_path: Path) -> None:
     job_id = desk.record()
     record = desk.begin(job_id)
-    hasty(desk).jobs.finish(job_id, record.attempt, JobState.SUCCEEDED)
+    with_lifetime(desk).jobs.finish(job_id, record.attempt, JobState.SUCCEEDED)
     folder = folder_of(desk, job_id, tmp_path)
     time.sleep(0.01)
     assert keeper.tick() is True
@@ -104,7 +104,7 @@ def test_a_job_within_its_lifetime_stays(desk: Desk, keeper: Housekeeper, tmp_pa
 
 def test_a_job_that_waited_too_long_leaves_the_queue(desk: Desk, clients: Callable[[], Redis], tmp_path: Path) -> None:
     settings = WorkerSettings(data_dir=tmp_path / "data", lifetime_s=0.01)
-    job_id = hasty(desk, 0.01).submit()
+    job_id = with_lifetime(desk, 0.01).submit()
     entry = desk.get(job_id).entry
     time.sleep(0.02)
     Housekeeper(clients(), desk.artifacts, desk.model, settings).tick()
@@ -113,7 +113,7 @@ def test_a_job_that_waited_too_long_leaves_the_queue(desk: Desk, clients: Callab
 
 
 def test_all_that_is_due_is_done_in_one_tick(desk: Desk, keeper: Housekeeper) -> None:
-    jobs = [hasty(desk).record() for _ in range(150)]
+    jobs = [with_lifetime(desk).record() for _ in range(150)]
     for job_id in jobs:
         desk.jobs.request_cancel(job_id)
         desk.client.hset(f"msd:job:local:{job_id}", "expires_at", "1")
@@ -235,7 +235,7 @@ def test_the_records_that_rq_keeps_of_a_running_job_stay(desk: Desk, keeper: Hou
 
 
 def test_a_redis_that_is_away_ends_nothing(tmp_path: Path, desk: Desk) -> None:
-    client = brisk_client(f"unix://{tmp_path}/nothing.sock")
+    client = redis_client(f"unix://{tmp_path}/nothing.sock")
     keeper = Housekeeper(client, desk.artifacts, desk.model, WorkerSettings(data_dir=tmp_path))
     assert keeper.tick() is False
     keeper.stop()

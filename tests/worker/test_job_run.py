@@ -14,7 +14,7 @@ from PIL import Image
 from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError
 from ms_core.spec import WHOLE_PICTURE, GenerationWarning, Subject
 from ms_jobs.artifacts import Manifest
-from ms_jobs.connection import brisk_client
+from ms_jobs.connection import redis_client
 from ms_jobs.job_request import job_document
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import JobKey
@@ -225,7 +225,7 @@ def test_a_request_that_is_gone_fails_the_job(desk: Desk, run: Run) -> None:
 
 
 def test_a_job_goes_on_while_redis_is_away(desk: Desk, run: Run, context: WorkerContext, tmp_path: Path) -> None:
-    context.jobs = JobStore(brisk_client(f"unix://{tmp_path}/nothing.sock"))
+    context.jobs = JobStore(redis_client(f"unix://{tmp_path}/nothing.sock"))
     record = run(desk.record())
     assert record.state is JobState.SUCCEEDED
 
@@ -243,7 +243,7 @@ def test_a_lost_reply_does_not_lose_the_job(desk: Desk, context: WorkerContext) 
             super()._run(*args)
             return super()._run(*args)
 
-    context.patient_jobs = Deaf(desk.client)
+    context.blocking_jobs = Deaf(desk.client)
     job_id = desk.record()
     JobRun(context, JobKey("local", job_id)).run()
     record = desk.get(job_id)
@@ -255,7 +255,7 @@ def test_a_job_whose_files_were_taken_away_goes_back_if_it_is_still_ours(
 ) -> None:
     job_id = desk.record()
     folder = desk.get(job_id).folder
-    desk.registry.publish_worker(context.pulse._record, ttl_s=60)
+    desk.registry.publish_worker(context.heartbeat._record, ttl_s=60)
     runtime.at_step = lambda step: step == 2 and desk.artifacts.end_attempts(folder, 1) and None
     record = run(job_id)
     assert (record.state, record.attempt, record.handed_back) == (JobState.QUEUED, 1, 0)

@@ -90,11 +90,11 @@ def test_a_job_whose_record_is_gone_is_forgotten(desk: Desk, recovery: Recovery)
 
 
 def test_one_look_is_not_enough(desk: Desk) -> None:
-    patient = Recovery(desk.jobs, desk.queue, desk.artifacts, desk.model, grace_s=3600)
+    recovery = Recovery(desk.jobs, desk.queue, desk.artifacts, desk.model, grace_s=3600)
     job_id = desk.record()
     desk.begin(job_id)
-    patient.sweep(NOBODY)
-    patient.sweep(NOBODY)
+    recovery.sweep(NOBODY)
+    recovery.sweep(NOBODY)
     assert desk.get(job_id).state is RUNNING
 
 
@@ -115,11 +115,11 @@ def test_looks_before_redis_was_away_do_not_count(desk: Desk, monkeypatch: pytes
 
 
 def test_the_jobs_of_a_worker_that_was_seen_to_die_are_queued_at_once(desk: Desk) -> None:
-    patient = Recovery(desk.jobs, desk.queue, desk.artifacts, desk.model, grace_s=3600)
+    recovery = Recovery(desk.jobs, desk.queue, desk.artifacts, desk.model, grace_s=3600)
     left, other = desk.record(), desk.record()
     desk.begin(left, "w1")
     desk.begin(other, "w2")
-    patient.abandon_jobs_of("w1")
+    recovery.abandon_jobs_of("w1")
     assert (desk.get(left).state, desk.get(other).state) == (QUEUED, RUNNING)
     assert desk.queue.waiting() == {JobKey("local", left)}
 

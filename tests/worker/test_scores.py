@@ -166,7 +166,7 @@ def test_pictures_that_pass_are_drawn_once(
 def test_retries_are_part_of_what_a_job_is_known_by(desk: Desk) -> None:
     found = Shape.of(desk.request(**SMALL, score=True, retries=3))
     assert found is not None
-    assert found.retries == 3
+    assert found.redraws == 3
 
 
 def _pixels(png: bytes) -> bytes:

@@ -7,7 +7,7 @@ from ms_jobs.outcomes import Requeue
 from ms_jobs.records import JobState, WorkerRecord, WorkerState
 from tests.support.job_helpers import Desk
 from worker.recovery import Recovery
-from worker.watch import Death, WorkerWatch
+from worker.watch import WorkerExit, WorkerWatch
 
 TTL_S = 10
 GRACE_S = 3.0
@@ -126,7 +126,7 @@ def test_the_job_of_a_dead_worker_is_taken_up_at_once_though_it_seems_to_beat(de
     desk.begin(job_id, "w1")
     busy = worker(desk, state=WorkerState.BUSY, job_id=job_id)
     desk.registry.publish_worker(busy, TTL_S)
-    watch.bury(Death(busy, "The worker died."))
+    watch.record_exit(WorkerExit(busy, "The worker died."))
     watch.look()
     record = desk.get(job_id)
     assert (record.state, record.attempt, record.handed_back) == (JobState.QUEUED, 1, 0)
@@ -136,7 +136,7 @@ def test_the_job_of_a_dead_worker_is_taken_up_at_once_though_it_seems_to_beat(de
 def test_a_job_that_a_drain_left_costs_no_attempt(desk: Desk, watch: WorkerWatch) -> None:
     job_id = desk.submit()
     desk.begin(job_id, "w1")
-    watch.bury(Death(worker(desk), None, Requeue.HANDED_BACK))
+    watch.record_exit(WorkerExit(worker(desk), None, Requeue.WORKER_STOPPING))
     watch.look()
     record = desk.get(job_id)
     assert (record.state, record.handed_back) == (JobState.QUEUED, 1)
@@ -145,7 +145,7 @@ def test_a_job_that_a_drain_left_costs_no_attempt(desk: Desk, watch: WorkerWatch
 
 def test_a_dead_worker_is_defunct_until_its_successor_serves(desk: Desk, watch: WorkerWatch) -> None:
     desk.registry.publish_worker(worker(desk), TTL_S)
-    watch.bury(Death(worker(desk), "The worker died."))
+    watch.record_exit(WorkerExit(worker(desk), "The worker died."))
     watch.watch(frozenset({"w2"}))
     desk.registry.publish_worker(worker(desk, "w2", WorkerState.STARTING), TTL_S)
     watch.look()
@@ -161,7 +161,7 @@ def test_a_death_that_redis_did_not_hear_of_is_settled_later(
 ) -> None:
     job_id = desk.submit()
     desk.begin(job_id, "w1")
-    watch.bury(Death(worker(desk), "The worker died."))
+    watch.record_exit(WorkerExit(worker(desk), "The worker died."))
     with monkeypatch.context() as away:
         away.setattr("ms_jobs.registry.Registry.publish_worker", _raise_connection_error)
         with pytest.raises(RedisConnectionError):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.jobs.batches import LARGEST_BATCH, Batches
+from app.jobs.coalescer import LARGEST_BATCH, Coalescer
 
 
 class Clerk:
@@ -19,7 +19,7 @@ class Clerk:
         self.began = threading.Semaphore(0)
         self.may_answer = threading.Semaphore(0)
         self.trouble: Exception | None = None
-        self.desk = Batches[int, int](self._answer, "clerk")
+        self.desk = Coalescer[int, int](self._answer, "clerk")
 
     def _answer(self, numbers: list[int]) -> list[int | Exception]:
         self.batches.append(numbers)
@@ -115,11 +115,11 @@ def test_after_trouble_questions_are_answered_again(clerk: Clerk) -> None:
 def test_who_gives_up_holds_up_nobody(clerk: Clerk) -> None:
     async def ask() -> int:
         first = await clerk.busy_with(0)
-        given_up, patient = await clerk.queue(1, 2)
+        given_up, other = await clerk.queue(1, 2)
         given_up.cancel()
         clerk.may_answer.release(2)
         await first
-        return await patient
+        return await other
 
     assert asyncio.run(ask()) == 4
 

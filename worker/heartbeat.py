@@ -26,7 +26,7 @@ class _Moment:
     since: float
 
 
-class Pulse:
+class Heartbeat:
     """Tells Redis, from a thread of its own, what the worker is doing.
 
     Args:
@@ -54,7 +54,7 @@ class Pulse:
         self._stopped = False
         self._trouble: str | None = None
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._beat_until_stopped, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._beat_until_stopped, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         """Begin to beat."""

@@ -25,7 +25,7 @@ class _Asked(NamedTuple, Generic[Question, Answer]):
     future: asyncio.Future[Answer]
 
 
-class Batches(Generic[Question, Answer]):
+class Coalescer(Generic[Question, Answer]):
     """Puts questions that come one by one, from event loops, to a function that may block and answers many at once.
 
     One thread does it. It works on what came while it worked before, so the batches grow with the load.
@@ -98,10 +98,10 @@ def _deliver(answered: Iterable[tuple[_Asked[Question, Answer], Answer | Excepti
         pairs = list(group)
         # A loop that was closed meanwhile has nobody left who waits.
         with suppress(RuntimeError):
-            pairs[0][0].loop.call_soon_threadsafe(_settle, pairs)
+            pairs[0][0].loop.call_soon_threadsafe(_set_results, pairs)
 
 
-def _settle(pairs: list[tuple[_Asked[Question, Answer], Answer | Exception]]) -> None:
+def _set_results(pairs: list[tuple[_Asked[Question, Answer], Answer | Exception]]) -> None:
     for asked, answer in pairs:
         # The client may have gone away.
         if asked.future.done():

@@ -7,8 +7,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ms_jobs.records import JobError, WorkerRecord, WorkerState
 from tests.support.job_helpers import wait_until
+from worker.heartbeat import Heartbeat
 from worker.phase_clock import PhaseClock
-from worker.pulse import Pulse
 
 BUDGETS_S = {"denoise": 0.05}
 
@@ -32,48 +32,48 @@ def wire() -> Wire:
 
 
 @pytest.fixture
-def pulse(wire: Wire) -> Iterator[Pulse]:
+def heartbeat(wire: Wire) -> Iterator[Heartbeat]:
     record = WorkerRecord(
         name="w", model="m", state=WorkerState.STARTING, device="cpu", host="h", pid=1, started_at=0.0
     )
-    pulse = Pulse(record, wire, BUDGETS_S.get, interval_s=0.01)
-    pulse.start()
-    yield pulse
-    pulse.stop()
+    heartbeat = Heartbeat(record, wire, BUDGETS_S.get, interval_s=0.01)
+    heartbeat.start()
+    yield heartbeat
+    heartbeat.stop()
 
 
-def test_it_beats_from_the_start(pulse: Pulse, wire: Wire) -> None:
+def test_it_beats_from_the_start(heartbeat: Heartbeat, wire: Wire) -> None:
     wait_until(lambda: len(wire.beats) >= 3, "three beats")
     assert wire.beats[0].state is WorkerState.STARTING
 
 
-def test_it_says_what_the_worker_does(pulse: Pulse, wire: Wire) -> None:
-    pulse.enter("store", WorkerState.BUSY, "job")
+def test_it_says_what_the_worker_does(heartbeat: Heartbeat, wire: Wire) -> None:
+    heartbeat.enter("store", WorkerState.BUSY, "job")
     wait_until(lambda: wire.beats and wire.beats[-1].phase == "store", "a beat of the phase")
     assert (wire.beats[-1].state, wire.beats[-1].job_id) == (WorkerState.BUSY, "job")
 
 
-def test_it_says_what_it_learns_of_the_worker(pulse: Pulse, wire: Wire) -> None:
-    pulse.describe(memory_mode="12gb")
-    pulse.enter("idle", WorkerState.IDLE)
+def test_it_says_what_it_learns_of_the_worker(heartbeat: Heartbeat, wire: Wire) -> None:
+    heartbeat.describe(memory_mode="12gb")
+    heartbeat.enter("idle", WorkerState.IDLE)
     wait_until(lambda: wire.beats and wire.beats[-1].memory_mode == "12gb", "a beat with the memory mode")
     assert wire.beats[0].device == wire.beats[-1].device
 
 
-def test_it_falls_silent_when_a_phase_outlasts_its_budget(pulse: Pulse, wire: Wire) -> None:
+def test_it_falls_silent_when_a_phase_outlasts_its_budget(heartbeat: Heartbeat, wire: Wire) -> None:
     def falls_silent() -> bool:
         count = len(wire.beats)
         # Ten intervals, twice the budget: only silence leaves the count as it was.
-        pulse._thread.join(timeout=0.1)
+        heartbeat._thread.join(timeout=0.1)
         return len(wire.beats) == count
 
-    pulse.enter("denoise", WorkerState.BUSY, "job")
+    heartbeat.enter("denoise", WorkerState.BUSY, "job")
     wait_until(falls_silent, "silence")
 
 
-def test_progress_keeps_it_beating(pulse: Pulse, wire: Wire) -> None:
+def test_progress_keeps_it_beating(heartbeat: Heartbeat, wire: Wire) -> None:
     def steps_on() -> bool:
-        pulse.enter("denoise", WorkerState.BUSY, "job")
+        heartbeat.enter("denoise", WorkerState.BUSY, "job")
         return len(wire.beats) >= 20
 
     wait_until(steps_on, "beats for much longer than one budget")
@@ -84,28 +84,28 @@ def test_the_clock_of_phases_is_set_anew_with_each_sign_of_progress() -> None:
         name="w", model="m", state=WorkerState.STARTING, device="cpu", host="h", pid=1, started_at=0.0
     )
     clock = PhaseClock.create()
-    pulse = Pulse(record, lambda beat: None, {"denoise": 5.0}.get, 1, clock)
-    pulse.enter("denoise", WorkerState.BUSY, "job")
+    heartbeat = Heartbeat(record, lambda beat: None, {"denoise": 5.0}.get, 1, clock)
+    heartbeat.enter("denoise", WorkerState.BUSY, "job")
     first = clock.ends_at
-    pulse.enter("denoise", WorkerState.BUSY, "job")
+    heartbeat.enter("denoise", WorkerState.BUSY, "job")
     assert first is not None
     assert clock.ends_at is not None
     assert clock.ends_at > first
-    pulse.enter("idle", WorkerState.IDLE)
+    heartbeat.enter("idle", WorkerState.IDLE)
     assert (clock.phase, clock.ends_at) == ("idle", None)
     clock.close()
 
 
-def test_it_goes_on_after_redis_was_away(pulse: Pulse, wire: Wire) -> None:
+def test_it_goes_on_after_redis_was_away(heartbeat: Heartbeat, wire: Wire) -> None:
     wait_until(lambda: wire.beats, "a beat")
     wire.is_cut = True
-    pulse._thread.join(timeout=0.05)
+    heartbeat._thread.join(timeout=0.05)
     wire.is_cut = False
     count = len(wire.beats)
     wait_until(lambda: len(wire.beats) > count, "a beat after the cut")
 
 
-def test_a_failed_setup_leaves_word(pulse: Pulse, wire: Wire) -> None:
+def test_a_failed_setup_leaves_word(heartbeat: Heartbeat, wire: Wire) -> None:
     error = JobError(code="checkpoint_mismatch", detail="It does not fit.")
-    pulse.fail(error)
+    heartbeat.fail(error)
     assert (wire.beats[-1].state, wire.beats[-1].error) == (WorkerState.FAILED, error)
