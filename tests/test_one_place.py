@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.support.paths import ROOT
+
 ROOMS = ("app", "worker", "ms_jobs", "ms_core", "ms_lab")
 # Shorter texts are names, or parts of sentences that happen to agree.
 LEAST_CHARACTERS = 30

@@ -7,12 +7,12 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
-from service_processes import ROOT
 from setuptools import find_namespace_packages
 from setuptools.command.build_py import build_py
 from setuptools.dist import Distribution
 
 from cli.demo import REFERENCES
+from tests.support.paths import ROOT
 from worker.models import BUNDLED_MODELS
 
 ROOMS = ("app", "worker", "ms_jobs", "ms_core", "ms_lab", "cli")

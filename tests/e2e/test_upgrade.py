@@ -17,11 +17,12 @@ from PIL import Image
 
 from tests.support.event_source import Event, read_events, read_lines
 from tests.support.job_helpers import wait_until
+from tests.support.paths import GOLDEN
 from tests.support.service_processes import free_port, running_msd
 
 pytestmark = pytest.mark.slow
 
-ARCHIVE = Path(__file__).parents[1] / "golden" / "service_95c17de.tar.gz"
+ARCHIVE = GOLDEN / "service_95c17de.tar.gz"
 UNFINISHED = ("queued", "queued_second", "killed")
 PATIENCE_S = 240.0
 

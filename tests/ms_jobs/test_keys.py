@@ -15,8 +15,8 @@ from rq.job import Job
 
 from ms_jobs import keys
 from ms_jobs.keys import JobKey
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 SHIPPED = ("app", "worker", "ms_jobs", "cli")
 LUA = ROOT / "ms_jobs" / "lua"
 # "msd: " begins what commands say to their users.

@@ -24,8 +24,9 @@ from ms_core.spec import GenerationSpec
 from ms_core.spec.resolve import resolve
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.job_request import JobRequest
+from tests.support.paths import GOLDEN
 
-SAVED = Path(__file__).parents[1] / "golden" / "requests_95c17de"
+SAVED = GOLDEN / "requests_95c17de"
 NAMES = sorted(path.stem for path in SAVED.glob("*.json") if path.stem != "card")
 CARDS = ("request_without_card", "request_with_card")
 # What 95c17de refused without a card, or with that of mini.
