@@ -59,10 +59,12 @@ class Resolution(Generic[Spec]):
     warnings: tuple[GenerationWarning, ...]
 
 
-def resolve(spec: Spec, card: ModelCard | None) -> Resolution[Spec]:
+def resolve(spec: Spec, card: ModelCard | None, *, check_loras: bool = True) -> Resolution[Spec]:
     """Fill in the values of the preset, then the card's defaults, and look at the whole.
 
-    Without a card, before the first worker has loaded the model, the request's own values are all that is known.
+    Args:
+        card: ``None`` before the first worker has loaded the model: the request's own values are all that is known.
+        check_loras: against those of the card; who has the model's folder looks there, and finds newer ones too.
     """
     errors: list[InvalidInputError] = []
     preset = Preset() if card is None else card.presets.get(spec.preset or "", Preset())
@@ -73,7 +75,7 @@ def resolve(spec: Spec, card: ModelCard | None) -> Resolution[Spec]:
     filled = changed(filled, subjects=tuple(subjects))
     errors += filled.conflicts()
     if card is not None:
-        errors += _card_conflicts(filled, card)
+        errors += _card_conflicts(filled, card) + (_lora_conflicts(filled, card) if check_loras else [])
     return Resolution(filled, preset, tuple(errors), tuple(find_warnings(filled, card)))
 
 
@@ -103,7 +105,7 @@ def _card_conflicts(spec: GenerationSpec, card: ModelCard) -> list[InvalidInputE
             errors.append(unknown_name("ControlNet", control.name, card.extras.controls, f"/controls/{index}/name"))
     if spec.score and card.scorer is None:
         errors.append(no_scorer(card.name))
-    return errors + _lora_conflicts(spec, card)
+    return errors
 
 
 def _lora_conflicts(spec: GenerationSpec, card: ModelCard) -> list[InvalidInputError]:
@@ -151,7 +153,7 @@ class ResolvedSpec:
         Raises:
             InvalidInputError: the first thing that is wrong with it, or that the model cannot do.
         """
-        resolution = resolve(spec, card)
+        resolution = resolve(spec, card, check_loras=False)
         for error in resolution.errors:
             raise error
         filled, preset, scale = resolution.spec, resolution.preset, resolution.spec.scale

@@ -112,9 +112,7 @@ def test_a_job_that_waited_too_long_leaves_the_queue(desk: Desk, clients: Callab
     assert desk.client.exists(f"rq:job:{entry}") == 0
 
 
-def test_all_that_is_due_is_done_in_one_tick(
-    desk: Desk, keeper: Housekeeper, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_that_is_due_is_done_in_one_tick(desk: Desk, keeper: Housekeeper, monkeypatch: pytest.MonkeyPatch) -> None:
     # A busy machine may take longer; this is about the pages.
     monkeypatch.setattr("worker.housekeeper.DEADLINES_BUDGET_S", 60.0)
     jobs = [with_lifetime(desk).record() for _ in range(150)]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from ms_core.config import Extras, GenerationDefaults, ModelCard, Preset, PresetLora
+from ms_core.config import GenerationDefaults, ModelCard, Preset, PresetLora
 from ms_core.errors import BatchMismatchError, InvalidInputError, UnknownNameError
 from ms_core.spec import Box, GenerationSpec, Lora, Subject
 from ms_core.spec.resolve import SHARED_FIELDS, ResolvedSpec, resolve_batch
@@ -35,7 +35,6 @@ CARD = ModelCard(
         ),
         "plain": Preset(description="Changes nothing."),
     },
-    extras=Extras(loras=("quick-lora", "own", "style", "ink")),
 )
 PICTURE = Image.new("RGB", (4, 4))
 SPEC = GenerationSpec("a cat", (Subject("cat", PICTURE, Box(0.0, 0.0, 1.0, 1.0)),))
