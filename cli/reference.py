@@ -21,7 +21,7 @@ _METHODS = {
     "rembg": "cut out by rembg",
     "grabcut": "cut out by GrabCut",
 }
-_NOT_FOUND = "nothing stands out, so all of it is used; give one with an even or a transparent background"
+_NOT_FOUND = "no subject stands out, so the whole picture is used; give one with a plain or transparent background"
 
 
 def reference(

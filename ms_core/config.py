@@ -259,7 +259,7 @@ class ModelCard:
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"]) or "the whole"
-            raise CheckpointError(f"{CARD_FILE} is no model card: {place}: {first['msg']}.") from error
+            raise CheckpointError(f"{CARD_FILE} is not a model card: {place}: {first['msg']}.") from error
 
     @classmethod
     def load(cls, directory: Path) -> Self:
@@ -273,7 +273,7 @@ class ModelCard:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise ModelNotFoundError(f"{directory.name} is no model directory: it holds no {CARD_FILE}.") from error
+            raise ModelNotFoundError(f"{directory.name} is not a model directory: it holds no {CARD_FILE}.") from error
         except ValueError as error:
             raise CheckpointError(f"{CARD_FILE} is not valid JSON: {error}") from error
         return replace(cls.from_dict(data), extras=Extras.find(directory))

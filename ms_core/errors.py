@@ -277,9 +277,9 @@ def no_scorer(model: str) -> NoScorerError:
 
 def missing_lora(preset: str, lora: str, extra: str) -> UnknownNameError:
     """The error for a preset whose LoRA is not there; ``extra`` is its name for ``msd download``, or empty."""
-    remedy = f"put it there as loras/{lora}.safetensors" + (
-        f", or fetch a downloaded SDXL's with: msd download sdxl --with {extra} --force" if extra else ""
+    remedy = f"add it as loras/{lora}.safetensors" + (
+        f", or, for a downloaded SDXL, run: msd download sdxl --with {extra} --force" if extra else ""
     )
     return UnknownNameError(
-        f"The preset {preset!r} needs the LoRA {lora!r}, which this model lacks; {remedy}", "/preset"
+        f"The preset {preset!r} needs the LoRA {lora!r}, which is not in this model; {remedy}", "/preset"
     )

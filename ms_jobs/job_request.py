@@ -1,4 +1,5 @@
-"""What a job asks for: the picture, and what belongs to the job; on the wire, in memory, and as the artifact store keeps it."""
+"""What a job asks for: the picture, and what belongs to the job; on the wire, in memory, and as the artifact store "
+"keeps it."""
 
 from __future__ import annotations
 
@@ -19,24 +20,24 @@ if TYPE_CHECKING:
 
 @declared()
 class GenerateRequest(GenerationSpec):
-    """A picture to be made. What is left out takes the model's default."""
+    """A picture to make. Fields that are left out take the model's defaults."""
 
     # A request without a seed gets one when it is accepted; a spec has one always.
     seed: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
         Annotated[int, in_range(0, MAX_SEED)] | None,
-        Field(description="Same seed and request, same picture. Left out: drawn, and reported in the job."),
+        Field(
+            description="The same seed and request give the same picture. If left out, a seed is drawn and "
+            "reported in the job."
+        ),
     ] = None
     num_images: Annotated[
         int,
         in_range(1, MAX_IMAGES),
-        Field(description="How many pictures; the seed counts up from one to the next."),
+        Field(description="How many pictures; each uses the next seed."),
     ] = 1
     previews: Annotated[
         bool,
-        Field(
-            description="Whether to draw small pictures of the first image while it is made, for those who watch the job "
-            "live."
-        ),
+        Field(description="Whether to make small previews of the first picture, for clients that watch the job live."),
     ] = False
 
 

@@ -129,7 +129,8 @@ class Conditioner:
         grounded: Bool[Tensor, " subjects"],
         picture_aspect: float,
     ) -> Float[Tensor, "subjects queries dim"]:
-        """The mean of each subject's tokens over its pictures, each with the subject's phrase and its place in the box."""
+        """The mean of each subject's tokens over its pictures, each with the subject's phrase and its place in the "
+        "box."""
         seen = [picture for subject in subjects for picture in self.reader.see(subject)]
         features = self.reader.features(seen).to(self.adapter.dtype)
         counts = [len(subject.images) for subject in subjects]
@@ -167,7 +168,8 @@ class Conditioner:
 
 
 def find_warnings(resolved: ResolvedSpec, components: Any) -> tuple[GenerationWarning, ...]:
-    """All that the user should know of one spec: what ``resolve`` found, text that is cut off, and subjects that hardly act
+    """All that the user should know of one spec: what ``resolve`` found, text that is cut off, and subjects that "
+    "hardly act
     where they stand.
     """
     spec = resolved.spec
@@ -177,7 +179,7 @@ def find_warnings(resolved: ResolvedSpec, components: Any) -> tuple[GenerationWa
     for pointer, text in texts.items():
         cut = cut_text(components.tokenizer, text)
         if cut:
-            detail = f"The model does not see the end: {quote(cut)}"
+            detail = f"The model does not read the end of this text: {quote(cut)}"
             warnings.append(GenerationWarning("text_truncated", detail, pointer))
     if spec.layout is None:
         cells = (side // components.vae_scale_factor for side in (resolved.height, resolved.width))
@@ -189,8 +191,8 @@ def _require_spans(spec: GenerationSpec, spans: Sequence[TokenSpan | None]) -> N
     for index, (subject, span) in enumerate(zip(spec.subjects, spans, strict=True)):
         if span is None:
             raise PhraseNotFoundError(
-                f"Auto layout needs {quote(subject.phrase)}, but it lies in the end of the prompt that the model does not "
-                "see; name it earlier, or give boxes instead.",
+                f"The auto layout needs {quote(subject.phrase)}, but the prompt is too long and that part is cut "
+                "off; move it forward, or give boxes instead.",
                 f"/subjects/{index}/phrase",
             )
 

@@ -76,11 +76,12 @@ def _read(path: Path, widths: Sequence[int]) -> Embedding:
     except DamageError as error:
         raise CheckpointError(f"{name} {error}; fetch it again, or remove it.") from error
     except OSError as error:
-        raise CheckpointError(f"{name} cannot be read ({error.strerror}); mend it, or remove it.") from error
+        raise CheckpointError(f"{name} cannot be read ({error.strerror}); fix it, or remove it.") from error
     keys = next((keys for keys in _KEYS if all(key in header for key in keys)), None)
     if keys is None:
         raise CheckpointError(
-            f"{name} is no embedding for SDXL, which has the tensors clip_l and clip_g; it holds {_describe(header)}. "
+            f"{name} is not an embedding for SDXL, which has the tensors clip_l and clip_g; it contains "
+            f"{_describe(header)}. "
             "Remove it."
         )
     for key, width in zip(keys, widths, strict=True):

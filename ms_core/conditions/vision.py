@@ -1,4 +1,5 @@
-"""What the image encoder makes of the subjects' reference pictures; pictures that were read lately are not read again."""
+"""What the image encoder makes of the subjects' reference pictures; pictures that were read lately are not read "
+"again."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ CUTOUTS_BYTES = 32 * 2**20
 Value = TypeVar("Value")
 
 _CUTOUT_FAILED = (
-    "Nothing stands out in this picture, so all of it is used. Give one with an even background, or one whose surroundings "
-    "are transparent."
+    "No subject stands out in this picture, so the whole picture is used. Give one with a plain or transparent "
+    "background."
 )
 
 

@@ -160,7 +160,8 @@ def check_encoders(config: ResamplerConfig, image_encoder: Any, text_encoder: An
     if width != config.feature_dim:
         raise WrongImageEncoderError(
             f"This adapter reads image features of width {config.feature_dim}, as {encoder_name(config.feature_dim)} "
-            f"gives; the image encoder here gives {width} ({encoder_name(width)}). Put the right one into image_encoder/."
+            f"gives; the image encoder here gives {width} ({encoder_name(width)}). Put the right one into "
+            "image_encoder/."
         )
     if text_encoder.config.hidden_size != config.phrase_dim:
         raise CheckpointError(
@@ -191,7 +192,7 @@ def _read_official(path: Path) -> Any:
         raise ModelNotFoundError(f"There is no adapter file {path.name}.")
     # The reader of torch's older format fails on other files in many ways; the official file is an archive.
     if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path.name} is no archive of torch.save; perhaps its download broke off.")
+        raise CheckpointError(f"{path.name} is not a torch.save archive; perhaps its download was interrupted.")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:

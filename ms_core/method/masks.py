@@ -106,7 +106,8 @@ class SubjectWeights(NamedTuple):
 
     @property
     def coverage(self) -> Float[Tensor, "rows height width"]:
-        """How much of each cell the subjects cover together; hidden ones change nothing, for those in front cover it."""
+        """How much of each cell the subjects cover together; hidden ones change nothing, for those in front cover "
+        "it."""
         return union(self.softened)
 
 
@@ -215,11 +216,13 @@ def place_warnings(subjects: Sequence[Subject], height: int, width: int) -> tupl
     for index in range(len(subjects)):
         peak, middle, rest = (float(step[0, index].max()) for step in weights)
         if rest == 0.0 < middle:
-            detail = "Subjects in front hide the whole place of this one; its picture has no effect."
+            detail = "Subjects in front cover this one completely, so its reference has no effect."
             warnings.append(GenerationWarning("subject_hidden", detail, f"/subjects/{index}/z_index"))
         elif middle < WEAK * peak:
             part = round(100 * middle / peak)
-            detail = f"The soft edge fills the whole place: even its middle acts at {part} %. Make the feather smaller."
+            detail = (
+                f"The soft edge covers the whole subject: even its middle acts at {part} %. Make the feather smaller."
+            )
             warnings.append(GenerationWarning("feather_too_wide", detail, f"/subjects/{index}/feather"))
     return tuple(warnings)
 

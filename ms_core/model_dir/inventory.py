@@ -55,7 +55,7 @@ class Inventory:
             data: Any = json.loads(text)
             return cls(data["made_with"], {path: FileRecord(**record) for path, record in data["files"].items()})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{INVENTORY_FILE} is no inventory of a model directory ({error}).") from error
+            raise CheckpointError(f"{INVENTORY_FILE} is not an inventory of a model directory ({error}).") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,8 @@ def _find_renamed(directory: Path, record: FileRecord, unlisted: list[str]) -> s
 
 
 def _paths(directory: Path) -> list[str]:
-    """All files below a model directory, sorted; hidden ones, such as a download's records, are no part of the model."""
+    """All files below a model directory, sorted; hidden ones, such as a download's records, are no part of the "
+    "model."""
     found = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
     return sorted(
         path.as_posix()

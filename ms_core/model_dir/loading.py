@@ -95,7 +95,7 @@ def _read_index(directory: Path) -> dict[str, Any]:
     try:
         index: Any = json.loads((directory / INDEX_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelNotFoundError(f"{directory.name} is no model directory: it holds no {INDEX_FILE}.") from error
+        raise ModelNotFoundError(f"{directory.name} is not a model directory: it holds no {INDEX_FILE}.") from error
     except ValueError as error:
         raise CheckpointError(f"{INDEX_FILE} is not valid JSON: {error}") from error
     return index

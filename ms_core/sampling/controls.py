@@ -141,7 +141,7 @@ def _check_base(name: str, config: dict[str, Any], unet: Any) -> None:
         if theirs != ours:
             raise CheckpointError(
                 f"The ControlNet {name} was made for another base model: its {key} is {theirs}, here it is {ours}. "
-                "Take one that was made for SDXL."
+                "Use one that was made for SDXL."
             )
 
 

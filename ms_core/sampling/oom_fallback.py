@@ -38,8 +38,8 @@ def make_with_retry(make: MakeBatch, batch: Sequence[ResolvedSpec], residency: R
         raise DeviceOutOfMemoryError(failure)
     warning = GenerationWarning(
         "memory_retry",
-        f"The device ran out of memory in mode {residency.mode}, so this picture was made anew in mode {mode}, one picture at a "
-        "time; sizes, steps and seeds are as they were.",
+        f"The device ran out of memory in mode {residency.mode}, so this picture was made again in mode {mode}, one "
+        "picture at a time; sizes, steps and seeds are unchanged.",
     )
     log.warning("out of memory in mode %s; trying again in mode %s, one picture at a time", residency.mode, mode)
     with residency.switched(mode):
@@ -47,7 +47,7 @@ def make_with_retry(make: MakeBatch, batch: Sequence[ResolvedSpec], residency: R
     if failure is not None:
         release_memory(residency.device)
         raise DeviceOutOfMemoryError(
-            f"{failure} It was tried a second time in memory mode {mode}, one picture at a time."
+            f"{failure} A second try in memory mode {mode}, one picture at a time, failed too."
         )
 
 

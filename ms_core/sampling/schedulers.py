@@ -25,7 +25,7 @@ _ZERO_SNR = "rescale_betas_zero_snr"
 _PURE_NOISE_SIGMA = 80.0
 # Below it, nothing can be said of a picture from the noise in it.
 _LEAST_ALPHA = 1e-3
-_NO_PURE_NOISE = "The scheduler {} cannot begin at pure noise as this model does; choose euler or dpmpp_2m instead."
+_NO_PURE_NOISE = "The scheduler {} cannot start from pure noise, as this model does; choose euler or dpmpp_2m instead."
 
 # Class, and values that overrule the config: some would clip latents as if they were pictures.
 _SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {

@@ -1,4 +1,5 @@
-"""The scorer of a model: small, on the CPU, and apart from the models that make pictures and from the benchmark's judge."""
+"""The scorer of a model: small, on the CPU, and apart from the models that make pictures and from the benchmark's "
+"judge."""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ class Scorer:
         """
         path = directory / SCORER_FILE
         if not path.is_file():
-            raise ModelNotFoundError(f"{directory.name} lacks its {SCORER_FILE}, which its card tells of.")
+            raise ModelNotFoundError(f"{directory.name} lacks {SCORER_FILE}, which its card names.")
         network = ScorerNetwork(config)
         try:
             network.load_state_dict(load_file(path))

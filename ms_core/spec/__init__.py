@@ -4,7 +4,7 @@ Boxes are normalised ``[x_min, y_min, x_max, y_max]`` in [0, 1], origin at the t
 ``None`` means "no layout" or "the model's default", never zero.
 """
 
-from ms_core.spec.additions import Control, Lora, StartPicture
+from ms_core.spec.extras import Control, Lora, StartPicture
 from ms_core.spec.generation import GenerationSpec, GenerationWarning, derived_seed
 from ms_core.spec.layout import AutoLayout, Box, PixelBox
 from ms_core.spec.limits import (

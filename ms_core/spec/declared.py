@@ -32,7 +32,7 @@ _CODES = {
 _SENTENCES = {
     "missing": "This field is required.",
     "missing_argument": "This field is required.",
-    "unexpected_keyword_argument": "There is no such field; /docs lists all fields.",
+    "unexpected_keyword_argument": "Unknown field; /docs lists all fields.",
 }
 
 

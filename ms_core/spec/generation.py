@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from ms_core.errors import InvalidInputError, LayoutError, PhraseNotFoundError
-from ms_core.spec.additions import Control, Lora, StartPicture
 from ms_core.spec.declared import Declared, FieldError, collected, declared, gathered_by_pydantic
+from ms_core.spec.extras import Control, Lora, StartPicture
 from ms_core.spec.fields import (
     count,
     in_range,
@@ -36,7 +36,7 @@ from ms_core.spec.limits import (
 from ms_core.spec.phrases import find_phrases
 from ms_core.spec.subject import Subject
 
-Side = Annotated[int, side_in_pixels(), Field(description="Of the picture, in pixels.")]
+Side = Annotated[int, side_in_pixels(), Field(description="In pixels, a multiple of 8.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,11 @@ class GenerationWarning:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    code: Annotated[str, Field(description="Stable name of what it is about.")]
-    detail: Annotated[str, Field(description="What may come of it.")]
-    pointer: Annotated[str, Field(description="RFC 6901 pointer into the request; empty if it concerns the whole.")] = (
-        ""
-    )
+    code: Annotated[str, Field(description="Stable name of the warning.")]
+    detail: Annotated[str, Field(description="What the warning means, in one sentence.")]
+    pointer: Annotated[
+        str, Field(description="RFC 6901 pointer to the value in the request; empty for the whole request.")
+    ] = ""
 
 
 def _read_layout(value: Any) -> Any:
@@ -61,66 +61,68 @@ def _read_layout(value: Any) -> Any:
 
 @declared()
 class GenerationSpec(Declared):
-    """A picture to be made. What is left out takes the model's default."""
+    """A picture to make. Fields that are left out take the model's defaults."""
 
     prompt: Annotated[
         str,
         text(MAX_PROMPT_CHARACTERS, "The prompt is empty: say what the picture shows."),
-        Field(
-            description="What the picture shows. What the model's text encoder cannot read is cut off, with a warning."
-        ),
+        Field(description="What the picture shows. Text beyond the text encoder's limit is cut off, with a warning."),
     ]
     subjects: Annotated[
         tuple[Subject, ...],
         count(1, MAX_SUBJECTS, "subjects"),
-        Field(strict=False, description="More subjects than the model was trained with run with a warning."),
+        Field(strict=False, description="More than the model was trained with are allowed, with a warning."),
     ]
     negative_prompt: Annotated[
         Annotated[str, text(MAX_PROMPT_CHARACTERS)] | None,
-        Field(description='What the picture should not show; "" switches the model\'s default off.'),
+        Field(description='What the picture should not show; "" turns off the model\'s default.'),
     ] = None
-    height: Annotated[Side | None, Field(description="Of the picture, in pixels.")] = None
-    width: Annotated[Side | None, Field(description="Of the picture, in pixels.")] = None
+    height: Annotated[Side | None, Field(description="Height of the picture, in pixels.")] = None
+    width: Annotated[Side | None, Field(description="Width of the picture, in pixels.")] = None
     num_inference_steps: Annotated[
         Annotated[int, in_range(1, MAX_STEPS)] | None,
-        Field(description="More steps take longer and look better, up to a point."),
+        Field(description="Denoising steps. More steps take longer and look better, up to a point."),
     ] = None
     guidance_scale: Annotated[
         Annotated[float, in_range(0, MAX_GUIDANCE_SCALE)] | None,
-        Field(description="How strongly the picture follows the prompt; 1 or less switches guidance off."),
+        Field(description="How strongly the picture follows the prompt; 1 or less turns guidance off."),
     ] = None
     scale: Annotated[
         Annotated[float, in_range(0, MAX_SUBJECT_SCALE)] | None,
-        Field(description="Strength of all subjects without a scale of their own."),
+        Field(description="Strength of every subject that does not set its own `scale`."),
     ] = None
-    seed: Annotated[int, in_range(0, MAX_SEED), Field(description="Same seed and request, same picture.")] = 0
+    seed: Annotated[
+        int, in_range(0, MAX_SEED), Field(description="The same seed and request give the same picture.")
+    ] = 0
     layout: Annotated[
         AutoLayout | None,
         BeforeValidator(_read_layout, json_schema_input_type=Literal["boxes"] | AutoLayout | None),
-        Field(description='"boxes" (the default) takes the subjects\' boxes; the auto mode finds places.'),
+        Field(description='"boxes" (the default) uses the subjects\' boxes; in auto mode the model places them.'),
     ] = None
-    grounding: Annotated[bool, Field(description="Whether phrase and box steer how a reference is read.")] = True
+    grounding: Annotated[
+        bool, Field(description="Whether phrase and box influence how the model reads a reference.")
+    ] = True
     scheduler: Annotated[Annotated[str, known_scheduler()] | None, Field(description="The sampler.")] = None
     timestep_spacing: Annotated[
         Annotated[str, known_timestep_spacing()] | None,
-        Field(description="How the sampler spreads its steps; most few-step LoRAs want `trailing`."),
+        Field(description="How the sampler spaces its steps; most few-step LoRAs need `trailing`."),
     ] = None
     preset: Annotated[
         Annotated[str, plain_name()] | None,
         Field(
-            description="A named set of values of the model, as `GET /models` lists it. It stands in for what is left "
-            "out; its LoRAs are added to those given."
+            description="A named set of the model's values, as listed by `GET /models`. It fills in fields that are "
+            "left out; its LoRAs are added to `loras`."
         ),
     ] = None
     loras: Annotated[
         tuple[Lora, ...],
         count(0, MAX_LORAS, "LoRAs"),
-        Field(strict=False, description="LoRAs of the model that act on this picture."),
+        Field(strict=False, description="The model's LoRAs to use for this picture."),
     ] = ()
     controls: Annotated[
         tuple[Control, ...],
         count(0, MAX_CONTROLS, "controls"),
-        Field(strict=False, description="ControlNets of the model, each with the picture that it follows."),
+        Field(strict=False, description="The model's ControlNets to use, each with the picture it follows."),
     ] = ()
     start: Annotated[
         StartPicture | None,
@@ -129,16 +131,16 @@ class GenerationSpec(Declared):
     score: Annotated[
         bool,
         Field(
-            description="Whether to tell of each picture how well its subjects turned out. The model must have a scorer, "
-            "see `GET /models`; not with auto layout."
+            description="Whether to score how well the subjects of each picture turned out. Needs a model with a "
+            "scorer (see `GET /models`); not available with auto layout."
         ),
     ] = False
     retries: Annotated[
         int,
         in_range(0, MAX_RETRIES),
         Field(
-            description="How often at most a picture is drawn again, with another seed, while one of its subjects is "
-            "more likely missing or wrong than not. The best draw is kept. Needs `score`."
+            description="How often a picture may be drawn again, with another seed, while the score of one of its "
+            "subjects is too low. The best draw is kept. Needs `score`."
         ),
     ] = 0
 
@@ -179,22 +181,21 @@ def _layout_conflicts(spec: GenerationSpec) -> list[InvalidInputError]:
     if spec.layout is None:
         return [
             LayoutError(
-                "This subject has no box; give one, or a mask, or ask for the auto layout.", f"/subjects/{index}/box"
+                "This subject has no box; give a box or a mask, or use the auto layout.", f"/subjects/{index}/box"
             )
             for index, subject in enumerate(spec.subjects)
             if subject.box is None and subject.mask is None and not subject.scene
         ] + _redraw_conflicts(spec)
     errors: list[InvalidInputError] = [
         PhraseNotFoundError(
-            f"The auto layout looks for {subject.phrase!r} in the prompt and does not find it; write it in the prompt, or "
-            "give boxes instead.",
+            f"The auto layout needs {subject.phrase!r} in the prompt; add it, or give boxes instead.",
             f"/subjects/{index}/phrase",
         )
         for index, (subject, span) in enumerate(zip(spec.subjects, spec.phrase_spans, strict=True))
         if span is None
     ]
     if spec.start is not None and spec.start.redraw:
-        detail = "The auto layout finds no places before the picture is drawn; redraw subjects by their boxes."
+        detail = "The auto layout places subjects only while it draws, so it cannot redraw them; give boxes instead."
         errors.append(LayoutError(detail, "/start/redraw"))
     return errors + _redraw_conflicts(spec)
 
@@ -202,7 +203,7 @@ def _layout_conflicts(spec: GenerationSpec) -> list[InvalidInputError]:
 def _redraw_conflicts(spec: GenerationSpec) -> list[InvalidInputError]:
     last = len(spec.subjects) - 1
     return [
-        InvalidInputError(f"There is no subject {position}; they count from 0 to {last}.", "/start/redraw")
+        InvalidInputError(f"There is no subject {position}; subjects are counted from 0 to {last}.", "/start/redraw")
         for position in (() if spec.start is None else spec.start.redraw)
         if not 0 <= position <= last
     ]
@@ -233,10 +234,12 @@ def _control_conflicts(spec: GenerationSpec) -> list[InvalidInputError]:
 def _score_conflicts(spec: GenerationSpec) -> list[InvalidInputError]:
     errors: list[InvalidInputError] = []
     if spec.retries and not spec.score:
-        detail = "Only scores tell which pictures to draw again: ask for them with score, or leave retries out."
+        detail = "retries needs score; turn score on, or leave retries out."
         errors.append(InvalidInputError(detail, "/retries"))
     if spec.score and spec.layout is not None:
-        detail = "Scores ask what stands in each subject's box, and the auto layout has none; give boxes, or leave score out."
+        detail = (
+            "Scoring looks into each subject's box, and the auto layout has no boxes; give boxes, or leave score out."
+        )
         errors.append(InvalidInputError(detail, "/score"))
     return errors
 

@@ -38,7 +38,7 @@ class Box:
         if self.x_min >= self.x_max or self.y_min >= self.y_max:
             raise LayoutError(
                 f"The box {list(values)} has no area: x_min must be below x_max and y_min below y_max. "
-                "For a subject without a place of its own, use the auto layout."
+                "To let the model place the subject, use the auto layout."
             )
 
     @classmethod
@@ -139,14 +139,16 @@ BoxField = Annotated[
 
 @declared()
 class AutoLayout(Declared):
-    """Let the model find the places of the subjects from the prompt."""
+    """Let the model place the subjects, guided by the prompt."""
 
     threshold: Annotated[
         float,
         in_range(0, 1),
-        Field(description="How strongly a place must attend to a phrase to belong to its subject."),
+        Field(description="How strongly a part of the picture must attend to a phrase to belong to its subject."),
     ] = 0.5
     start_step: Annotated[
-        int, in_range(1, MAX_STEPS), Field(description="The step, counted from 1, from which the found places act.")
+        int,
+        in_range(1, MAX_STEPS),
+        Field(description="The step, counted from 1, from which the places found are used."),
     ] = 5
     mode: Literal["auto"] = "auto"

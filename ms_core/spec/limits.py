@@ -49,7 +49,7 @@ def check_text(text: str, pointer: str, max_characters: int) -> None:
     if len(text) > max_characters:
         raise InvalidInputError(f"At most {max_characters} characters, not {len(text)}.", pointer)
     if any(character == "\0" or unicodedata.category(character) == "Cs" for character in text):
-        raise InvalidInputError("The text holds a NUL or a broken character; remove it.", pointer)
+        raise InvalidInputError("The text contains a NUL or a broken character; remove it.", pointer)
 
 
 def check_size(value: int, pointer: str) -> None:
@@ -62,7 +62,7 @@ def check_size(value: int, pointer: str) -> None:
 def check_scheduler(name: str, pointer: str = "/scheduler") -> None:
     """Raise ``UnsupportedSchedulerError`` unless ``name`` is one of ``SCHEDULERS``."""
     if name not in SCHEDULERS:
-        raise UnsupportedSchedulerError(f"No scheduler {name!r}; choose one of {', '.join(SCHEDULERS)}.", pointer)
+        raise UnsupportedSchedulerError(f"Unknown scheduler {name!r}; choose one of {', '.join(SCHEDULERS)}.", pointer)
 
 
 def check_scheduler_steps(scheduler: str, num_inference_steps: int) -> None:
@@ -76,7 +76,7 @@ def check_timestep_spacing(name: str, pointer: str = "/timestep_spacing") -> Non
     """Raise ``InvalidInputError`` unless ``name`` is one of ``TIMESTEP_SPACINGS``."""
     if name not in TIMESTEP_SPACINGS:
         known = ", ".join(TIMESTEP_SPACINGS)
-        raise InvalidInputError(f"No timestep spacing {name!r}; choose one of {known}.", pointer)
+        raise InvalidInputError(f"Unknown timestep spacing {name!r}; choose one of {known}.", pointer)
 
 
 def check_name(name: str, pointer: str) -> None:
@@ -87,10 +87,11 @@ def check_name(name: str, pointer: str) -> None:
 
 
 def check_file_name(name: str, pointer: str) -> None:
-    """Raise ``InvalidInputError`` unless ``name`` can name a file of the model directory; a path or an address cannot."""
+    """Raise ``InvalidInputError`` unless ``name`` can name a file of the model directory; a path or an address "
+    "cannot."""
     check_name(name, pointer)
     if re.fullmatch(FILE_NAME_PATTERN, name) is None or name.lower().endswith(".safetensors"):
-        detail = f"{name!r} is no name; give the name alone, without folders, address or .safetensors."
+        detail = f"{name!r} is not a name; give the name alone, without folders, address or .safetensors."
         raise InvalidInputError(detail, pointer)
 
 

@@ -68,7 +68,7 @@ def mask_bounds(mask: Image.Image) -> Box:
     grey = grey_mask(mask)
     bounds = grey.getbbox()
     if bounds is None:
-        raise LayoutError("The mask is empty: paint white where the subject shall stand.")
+        raise LayoutError("The mask is empty: paint white where the subject should stand.")
     return Box.from_pixels(bounds, grey.height, grey.width)
 
 
@@ -84,7 +84,7 @@ def _read(value: Any, info: ValidationInfo, whole: bool = False) -> Image.Image:
     if pictures is None:
         if not isinstance(value, Image.Image):
             with gathered_by_pydantic():
-                raise PictureError(f"Give a PIL image, as Image.open reads it, not {type(value).__name__}.")
+                raise PictureError(f"Give a PIL image, as Image.open returns it, not {type(value).__name__}.")
         return value
     if not isinstance(value, str):
         raise PydanticCustomError("string_type", "Send the picture as a data URI, which is a string.")
@@ -147,7 +147,8 @@ _NO_LIST = _Misfit("list_type", "Input should be a valid array.")
 
 
 def one_name_for_pictures(data: Any) -> Any:
-    """A subject's JSON with either ``image`` or ``images``; a tuple stands for several, for a JSON list is no picture."""
+    """A subject's JSON with either ``image`` or ``images``; a tuple stands for several, for a JSON list is no "
+    "picture."""
     if not isinstance(data, dict):
         return data
     data = cast("dict[str, Any]", data)

@@ -8,8 +8,8 @@ from typing import Generic, Self, TypeVar, cast
 
 from ms_core.config import ModelCard, Preset
 from ms_core.errors import BatchMismatchError, InvalidInputError, LayoutError, missing_lora, no_scorer, unknown_name
-from ms_core.spec.additions import Lora
 from ms_core.spec.declared import changed, collected
+from ms_core.spec.extras import Lora
 from ms_core.spec.generation import GenerationSpec, GenerationWarning
 from ms_core.spec.layout import PixelBox
 from ms_core.spec.subject import Subject

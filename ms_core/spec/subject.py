@@ -34,7 +34,7 @@ def _image_or_images(schema: dict[str, Any]) -> None:
             {"type": "null"},
         ],
         "default": None,
-        "description": "Several pictures of the same subject, in place of `image`.",
+        "description": "Several pictures of the same subject, instead of `image`.",
         "title": "Images",
     }
     schema["properties"]["images"] = images
@@ -50,7 +50,7 @@ class Subject(Declared):
     phrase: Annotated[
         str,
         text(MAX_PHRASE_CHARACTERS, "A subject needs a phrase: the words that name it in the prompt."),
-        Field(description="The words that name the subject, best as they stand in the prompt."),
+        Field(description="The words that name the subject, ideally exactly as in the prompt."),
     ]
     image: Annotated[
         SubjectPictures,
@@ -58,54 +58,58 @@ class Subject(Declared):
             validation_alias=AliasChoices("image", "images"),
             serialization_alias="images",
             description="The reference picture: a data URI with a PNG, JPEG or WebP in base64, at most 50 megapixels. "
-            "Transparency is kept, the EXIF turn is applied, all other metadata is dropped.",
+            "Transparency is kept, the EXIF rotation is applied, all other metadata is dropped.",
         ),
     ]
     box: Annotated[
         BoxField,
         Field(
-            description="Where the subject stands in the picture. May be left out with a mask, for a scene, and with "
-            "auto layout."
+            description="Where the subject stands in the picture. Not needed with a mask, for a scene, or with auto "
+            "layout."
         ),
     ] = None
     scale: Annotated[
         Annotated[float, in_range(0, MAX_SUBJECT_SCALE)] | None,
         Field(
-            description="Strength of this subject; replaces the request's scale, never multiplies it. "
-            f"A scene has {SCENE_SCALE} unless given."
+            description="Strength of this subject, in place of the request's `scale`. "
+            f"The default for a scene is {SCENE_SCALE}."
         ),
     ] = None
     mask: Annotated[
         Mask | None,
         Field(
-            description="A painted place in place of the box: white where the subject acts, black where it does not, "
-            "greys in between act in part. A picture as `image`, stretched over the result; what is transparent counts "
-            "as black. A box beside it only steers how the reference is read."
+            description="A painted mask instead of the box: the subject acts fully where it is white, in part where "
+            "it is grey, not at all where it is black or transparent. Sent like `image` and stretched over the "
+            "result. A box given as well only influences how the model reads the reference."
         ),
     ] = None
     feather: Annotated[
         float,
         in_range(0, MAX_FEATHER),
-        Field(description="Width of the soft edge inside box or mask, as a part of the picture's shorter side."),
+        Field(
+            description="Width of the soft edge inside the box or mask, as a fraction of the picture's shorter side."
+        ),
     ] = 0.0
     z_index: Annotated[
         int,
         in_range(-MAX_Z_INDEX, MAX_Z_INDEX),
         Field(
-            description="Where subjects overlap, the one with the higher number is in front; equal ones share the place."
+            description="Where subjects overlap, the one with the higher number is in front; equal numbers share the "
+            "overlap."
         ),
     ] = 0
     scene: Annotated[
         bool,
         Field(
-            description="The reference shows the whole scene: its place is the whole picture, so it takes no box and no "
-            "mask. A `z_index` below the others' keeps it behind them."
+            description="The reference shows a whole scene and fills the picture, so leave out box and mask. A "
+            "`z_index` below that of the others keeps it behind them."
         ),
     ] = False
     cutout: Annotated[
         bool,
         Field(
-            description="Cut the subject out of its pictures before the model sees them; the job shows what it sees."
+            description="Cut the subject out of its pictures before the model sees them; the job shows what the "
+            "model sees."
         ),
     ] = False
 
@@ -131,7 +135,7 @@ class Subject(Declared):
         if self.box is None:
             return None if self.mask is None else mask_bounds(self.mask)
         if not isinstance(self.box, Box):
-            raise LayoutError("A pixel box has a place only within a picture; resolve the request first.", "/box")
+            raise LayoutError("A pixel box needs the size of the result; resolve the request first.", "/box")
         return self.box
 
     @property

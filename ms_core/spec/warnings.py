@@ -43,7 +43,7 @@ def _phrase_warnings(spec: GenerationSpec) -> list[GenerationWarning]:
     return [
         GenerationWarning(
             "phrase_not_found",
-            f"The prompt does not say {quote(subject.phrase)}; the picture follows the words better if it does.",
+            f"The prompt does not contain {quote(subject.phrase)}; the picture follows the words better if it does.",
             f"/subjects/{index}/phrase",
         )
         for index, (subject, span) in enumerate(zip(spec.subjects, spec.phrase_spans, strict=True))
@@ -58,8 +58,8 @@ def _weight_warnings(spec: GenerationSpec) -> list[GenerationWarning]:
     return [
         GenerationWarning(
             "prompt_weights_ignored",
-            f"Prompt weights are not applied: brackets and number of {quote(match[0])} are read as plain text; leave them "
-            "out.",
+            f"Prompt weights are not supported: the brackets and number in {quote(match[0])} are read as plain text; "
+            "leave them out.",
             pointer,
         )
         for pointer, match in found.items()
@@ -99,8 +99,8 @@ def _layout_warnings(spec: GenerationSpec) -> list[GenerationWarning]:
     if spec.layout is None or calls is None or spec.layout.start_step <= calls:
         return []
     detail = (
-        f"The places that are found act from step {spec.layout.start_step} on, and this picture has only {calls} steps, so "
-        "they never do; choose a smaller start_step or more steps."
+        f"The auto layout takes effect from step {spec.layout.start_step}, but this picture has only {calls} steps; "
+        "choose a smaller start_step, or more steps."
     )
     return [GenerationWarning("layout_too_late", detail, "/layout/start_step")]
 
@@ -128,7 +128,7 @@ def _size_warnings(spec: GenerationSpec, card: ModelCard) -> list[GenerationWarn
         return []
     height, width = min(card.sizes, key=lambda size: abs(math.log(size[1] / size[0] / shape)))
     detail = (
-        f"{spec.width} x {spec.height} pixels are far from what this model was trained on; expect repeated or "
-        f"malformed things. Of this shape it draws best at {width} x {height}."
+        f"{spec.width} x {spec.height} pixels are far from the sizes this model was trained on; expect repeated or "
+        f"deformed objects. For this shape, {width} x {height} works best."
     )
     return [GenerationWarning("unusual_size", detail, "/height")]

@@ -220,11 +220,11 @@ def test_what_does_not_fit_the_model_is_reported_at_once() -> None:
         ({"preset": "slow"}, "This model has no preset 'slow'; it has broken, lightning, quick."),
         (
             {"preset": "broken"},
-            "The preset 'broken' needs the LoRA 'lost', which this model lacks; put it there",
+            "The preset 'broken' needs the LoRA 'lost', which is not in this model; add it",
         ),
         ({"loras": [{"name": "lost"}]}, "This model has no LoRA 'lost'; it has lightning, paper."),
         ({"controls": [control(name="pose")]}, "This model has no ControlNet 'pose'; it has canny, depth."),
-        ({"controls": [control((64, 32))]}, "has 64 x 32 pixels and the result 256 x 128"),
+        ({"controls": [control((64, 32))]}, "has 64 x 32 pixels, but the result has 256 x 128"),
         ({"subjects": [CAT | {"mask": EMPTY_MASKS["black"]}]}, "The mask is empty"),
         ({"start": {"image": PICTURE, "strength": 2}}, "Must be above 0 and at most 1, not 2.0."),
     ],

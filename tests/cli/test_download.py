@@ -242,7 +242,7 @@ def test_too_little_disk_is_told_before_the_first_byte(
         check=False,
     )
     assert finished.returncode == 1
-    assert "msd: There is too little room for this download" in finished.stderr
+    assert "msd: There is too little space for this download" in finished.stderr
     assert "1.0 MB free" in finished.stderr
     assert [request.path for request in repositories.log if "/resolve/" in request.path] == []
 

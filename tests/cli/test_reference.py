@@ -67,7 +67,7 @@ def test_it_says_how_each_picture_was_cut_out(run, disc, uniform) -> None:
     assert [line.split(": ", 1)[1].split(",")[0] for line in lines] == [
         "cut out by GrabCut",
         "cut out by its own transparency",
-        "nothing stands out",
+        "no subject stands out",
         "what mini sees",
     ]
 

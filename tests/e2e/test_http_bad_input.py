@@ -60,7 +60,7 @@ BLACK_64 = picture_uri(Image.new("L", (64, 64)))
 NOT_AN_IMAGE = "no complete picture of a known format"
 
 BAD_VALUES = [
-    pytest.param({"steps": 20}, "/steps", "no such field", id="unknown field"),
+    pytest.param({"steps": 20}, "/steps", "Unknown field", id="unknown field"),
     pytest.param(first_subject(box=[0.2, 0.2, 0.2, 0.8]), "/subjects/0/box", "no area", id="zero-area box"),
     pytest.param(first_subject(box=[0.8, 0.2, 0.2, 0.8]), "/subjects/0/box", "no area", id="reversed box"),
     pytest.param(first_subject(box=[0.2, 0.2, 1.2, 0.8]), "/subjects/0/box", "from 0 to 1", id="box outside"),
@@ -105,14 +105,14 @@ BAD_VALUES = [
     pytest.param({"preset": "lightning"}, "/preset", "it has incomplete, paper, quick", id="unknown preset"),
     pytest.param({"preset": "incomplete"}, "/preset", "needs the LoRA 'lost'", id="preset without its LoRA"),
     pytest.param({"loras": [{"name": "lost"}]}, "/loras/0/name", "it has other-base, paper", id="unknown LoRA"),
-    pytest.param({"loras": [{"name": "../paper"}]}, "/loras/0/name", "is no name", id="LoRA by path"),
+    pytest.param({"loras": [{"name": "../paper"}]}, "/loras/0/name", "is not a name", id="LoRA by path"),
     pytest.param(
         {"controls": [{"name": "pose", "image": BLACK_64}]}, "/controls/0/name", "it has canny", id="unknown ControlNet"
     ),
     pytest.param(
         {"controls": [{"name": "canny", "image": BLACK}]},
         "/controls/0/image",
-        "8 x 8 pixels and the result 64 x 64",
+        "8 x 8 pixels, but the result has 64 x 64",
         id="a ControlNet picture of another size",
     ),
     pytest.param({"start": {"image": RED, "redraw": [2]}}, "/start/redraw", "no subject 2", id="redraw nobody"),

@@ -81,7 +81,7 @@ def test_scores_are_shown_below_each_picture(service: HttpService, folder: Path)
 
 def test_retries_without_scores_are_refused(service: HttpService, folder: Path) -> None:
     result = run(folder, service.url, "-s", CAT, PROMPT, "-o", "o.png", "--retries", "1")
-    assert_one_sentence(result, "/retries: Only scores tell which pictures to draw again")
+    assert_one_sentence(result, "/retries: retries needs score; turn score on")
 
 
 def test_auto_layout_needs_no_box(service: HttpService, folder: Path) -> None:

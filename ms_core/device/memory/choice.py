@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 def choose_mode(
     directory: Path, device: torch.device, dtype: torch.dtype, wanted: MemorySetting = "auto"
 ) -> MemoryMode:
-    """The mode for a model directory on a device: the one that is wanted, or the largest that fits into its free memory.
+    """The mode for a model directory on a device: the one that is wanted, or the largest that fits into its free "
+    "memory.
 
     A picture of the card's default size is reckoned with; larger ones and batches may still run out of memory.
 
@@ -79,7 +80,7 @@ def _remedy(estimate: Estimate, memory: DeviceMemory) -> str:
     if estimate.peak <= memory.free + memory.used_by_others:
         return "Close some of them." if is_on_cpu else "Close some of them, or choose another device."
     if is_on_cpu:
-        return "Take a machine with more memory."
+        return "Use a machine with more memory."
     smaller = smaller_mode(estimate.mode)
     if smaller != estimate.mode:
         return f"Choose a smaller memory mode, such as {smaller}."

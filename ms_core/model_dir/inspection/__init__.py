@@ -162,7 +162,7 @@ def _read_card(directory: Path, notes: Notes) -> ModelCard | None:
 def _check_inventory(directory: Path, hashes: bool, notes: Notes) -> list[FileChange]:
     """What the inventory tells; notes how much was compared."""
     if not (directory / INVENTORY_FILE).is_file():
-        sentence = f"There is no {INVENTORY_FILE}, so files cannot be compared with those that were fetched."
+        sentence = f"There is no {INVENTORY_FILE}, so the files cannot be checked against it."
         if hashes:
             notes.warning(
                 NO_INVENTORY, sentence, "To compare hashes, make the directory with msd download or msd convert."
@@ -208,14 +208,14 @@ def _tell_unfinished(directory: Path, findings: list[Finding], again: str) -> li
         return findings
     absent = [finding for finding in findings if finding.code in _ABSENT]
     if not absent:
-        sentence = f"{unfinished[0]} is left over from a download ({len(unfinished)} such files); nothing needs it."
+        sentence = f"{unfinished[0]} is left over from a download ({len(unfinished)} such files); it is not needed."
         return [*findings, Finding.warning(LEFTOVER, sentence, "Delete it.", unfinished[0])]
     sentence = (
-        f"The download broke off: {len(unfinished)} files are half there, {len(absent)} are missing or cut off "
+        f"The download was interrupted: {len(unfinished)} files are incomplete, {len(absent)} are missing or cut off "
         f"(such as {absent[0].path})."
     )
     rest = [finding for finding in findings if finding.code not in _ABSENT]
-    return [*rest, Finding.error(HALF_DOWNLOAD, sentence, f"What is there is kept. {again}")]
+    return [*rest, Finding.error(HALF_DOWNLOAD, sentence, f"What was fetched is kept. {again}")]
 
 
 def _no_directory(directory: Path) -> Finding:
@@ -224,17 +224,19 @@ def _no_directory(directory: Path) -> Finding:
         sentence = f"{directory.name} is {kind}; a model is a directory."
         return Finding.error(SINGLE_FILE, sentence, "Make a model directory of it with: msd convert (see its --help).")
     return Finding.error(
-        NO_DIRECTORY, f"There is no model directory {directory}.", "Check the name, or fetch one: msd download sdxl."
+        NO_DIRECTORY,
+        f"There is no model directory {directory}.",
+        "Check the name, or fetch a model: msd download sdxl.",
     )
 
 
 def _no_model(directory: Path) -> Finding:
     files = sorted(file.name for file in directory.iterdir() if file.suffix in _CHECKPOINTS)
     if files:
-        sentence = f"{directory.name} is no model directory; it holds a single checkpoint file, {files[0]}."
+        sentence = f"{directory.name} is not a model directory; it holds a single checkpoint file, {files[0]}."
         return Finding.error(SINGLE_FILE, sentence, "Make a model directory of it with: msd convert (see its --help).")
-    sentence = f"{directory.name} is no model directory: it holds neither {INDEX_FILE} nor {CARD_FILE}."
-    return Finding.error(NO_MODEL, sentence, "Give the directory of a model, or fetch one: msd download sdxl.")
+    sentence = f"{directory.name} is not a model directory: it holds neither {INDEX_FILE} nor {CARD_FILE}."
+    return Finding.error(NO_MODEL, sentence, "Give the directory of a model, or fetch a model: msd download sdxl.")
 
 
 def _again(directory: Path) -> str:
@@ -242,4 +244,4 @@ def _again(directory: Path) -> str:
     try:
         return f"Fetch it again with: {Inventory.load(directory).made_with}"
     except (OSError, CheckpointError):
-        return "Put it back from where the model came: msd download, msd convert, or your copy of this repository."
+        return "Restore it from where the model came from: msd download, msd convert, or your copy of this repository."

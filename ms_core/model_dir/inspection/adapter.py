@@ -30,13 +30,13 @@ def has_adapter(directory: Path, notes: Notes) -> bool:
     if (directory / WEIGHTS_FILE).is_file():
         return True
     if (directory / OFFICIAL_FILE).is_file():
-        _note_unconverted(f"{OFFICIAL_FILE} is the authors' file, which is not loaded as it is.", notes)
+        _note_unconverted(f"{OFFICIAL_FILE} is the authors' file, which must be converted first.", notes)
         return False
     if not (directory / CARD_FILE).is_file():
         notes.error(
             NO_ADAPTER,
             f"There is no adapter here: neither {WEIGHTS_FILE} nor {CARD_FILE}. Perhaps this is a plain SDXL model.",
-            "Put one in with: msd convert (see msd convert --help), or take a whole model: msd download sdxl.",
+            "Add one with: msd convert (see msd convert --help), or use a whole model: msd download sdxl.",
         )
         return False
     return True

@@ -119,7 +119,7 @@ def note_missing(directory: Path, path: str, looks_right: Callable[[Path], bool]
     names = ", ".join(file.name for file in others)
     one = others[0].name if len(others) == 1 else "the right one"
     notes.error(
-        RENAMED_FILE, f"{path} is missing; beside its place lies {names}.", f"Rename {one} to {wanted.name}.", path
+        RENAMED_FILE, f"{path} is missing; its folder has {names} instead.", f"Rename {one} to {wanted.name}.", path
     )
 
 
@@ -127,7 +127,7 @@ def _find_shards(directory: Path, folder: str, index: str, notes: Notes) -> list
     """Paths of the files that an index tells of."""
     names = (parse_json(directory / index) or {}).get("weight_map")
     if not isinstance(names, dict):
-        notes.error(BROKEN_FILE, f"{index} is no index of weights.", notes.again, index)
+        notes.error(BROKEN_FILE, f"{index} is not an index of weights.", notes.again, index)
         return None
     paths = sorted({f"{folder}/{name}" for name in cast("JsonObject", names).values()})
     missing = [path for path in paths if not (directory / path).is_file()]

@@ -48,7 +48,7 @@ def read_header(file: Path) -> dict[str, TensorHeader]:
     """The tensors of a safetensors file, by name; only its first bytes are read.
 
     Raises:
-        DamageError: it is no safetensors file, or not as long as its header says.
+        DamageError: it is not a safetensors file, or not as long as its header says.
         OSError: it cannot be read at all.
     """
     size = file.stat().st_size
@@ -63,7 +63,7 @@ def read_header(file: Path) -> dict[str, TensorHeader]:
         tensors = {name: _tensor(entry) for name, entry in data.items() if name != "__metadata__"}
         end = max((int(entry["data_offsets"][1]) for name, entry in data.items() if name != "__metadata__"), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise DamageError("is no safetensors file: its header cannot be read") from error
+        raise DamageError("is not a safetensors file: its header cannot be read") from error
     _check_length(size, _LENGTH_BYTES + length + end)
     return tensors
 
@@ -85,14 +85,14 @@ def main_dtype(tensors: Mapping[str, TensorHeader]) -> str:
 
 
 def _check_start(start: bytes, size: int, length: int) -> None:
-    """Refuse what is no safetensors file, and one whose header is cut off."""
+    """Refuse what is not a safetensors file, and one whose header is cut off."""
     if not start.strip(b"\0"):
         raise DamageError("holds nothing but zeros" if start else "is empty", truncated=True)
     for mark, meaning in _STRANGERS.items():
         if start.lower().startswith(mark.lower()):
             raise DamageError(f"is {meaning}")
     if start[_LENGTH_BYTES : _LENGTH_BYTES + 1] != b"{" or length > _LONGEST_HEADER:
-        raise DamageError("is no safetensors file")
+        raise DamageError("is not a safetensors file")
     if _LENGTH_BYTES + length > size:
         raise DamageError(f"is cut off within its header, after {format_size(size)}", truncated=True)
 
@@ -101,7 +101,7 @@ def _check_length(size: int, wanted: int) -> None:
     if size < wanted:
         raise DamageError(f"is cut off: it has {format_size(size)} of {format_size(wanted)}", truncated=True)
     if size > wanted:
-        raise DamageError(f"has {format_size(size - wanted)} more than its header tells of")
+        raise DamageError(f"has {format_size(size - wanted)} more than its header says")
 
 
 def _tensor(entry: dict[str, Any]) -> TensorHeader:

@@ -77,7 +77,7 @@ def check_base_file(path: Path, tensors: Mapping[str, TensorHeader]) -> None:
             raise _wrong_base(path, kind)
     if any(name.startswith(_SIZE_EMBEDDING) for name in tensors):
         raise CheckpointError(f"{path} lacks its text encoders; give the whole checkpoint, not the UNet alone.")
-    kind = "another UNet" if any(name.startswith(_UNET) for name in tensors) else "no single-file SDXL checkpoint"
+    kind = "another UNet" if any(name.startswith(_UNET) for name in tensors) else "not a single-file SDXL checkpoint"
     raise _wrong_base(path, kind)
 
 

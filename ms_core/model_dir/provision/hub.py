@@ -147,7 +147,7 @@ class Hub:
                     )
                 )
             if path.stat().st_size != file.size:
-                raise DownloadError(f"{path} in the cache is not whole; delete it and run the same command again.")
+                raise DownloadError(f"{path} in the cache is incomplete; delete it and run the same command again.")
             self._remember(file)
         if file.sha256 is None:
             on_bytes(file.missing)
@@ -210,22 +210,24 @@ class Hub:
             raise DownloadError(_refusal(error, repository, revision)) from error
         except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
             raise DownloadError(
-                f"A file of {repository} is not in the cache, and the hub cannot be asked. Run the same command with the "
+                f"A file of {repository} is not in the cache, and the hub cannot be asked. Run the same command with "
+                "the "
                 "network once."
             ) from error
         except (ValueError, KeyError) as error:
             raise DownloadError(
-                f"{self.endpoint} does not answer as a hub does ({error}); look at HF_ENDPOINT."
+                f"{self.endpoint} does not answer like a model hub ({error}); check HF_ENDPOINT."
             ) from error
         except httpx2.TransportError as error:
             raise DownloadError(
-                f"{self.endpoint} cannot be reached ({error}). Look at the connection, the proxy and HF_ENDPOINT, and run "
+                f"{self.endpoint} cannot be reached ({error}). Check the connection, the proxy and HF_ENDPOINT, and "
+                "run "
                 "the same command again: what has been fetched is kept."
             ) from error
         except OSError as error:
             raise DownloadError(
-                f"The cache {self.cache} cannot be written ({error.strerror or error}). Make room or rights there, or set "
-                "HF_HOME to another disk, and run the same command again: what has been fetched is kept."
+                f"The cache {self.cache} cannot be written ({error.strerror or error}). Free some space or fix its "
+                "rights, or set HF_HOME to another disk, and run the same command again: what has been fetched is kept."
             ) from error
 
 
@@ -254,10 +256,11 @@ def _refusal(error: HfHubHTTPError, repository: str, revision: str) -> str:
         return f"The hub refuses {repository} (status {status}): the token in HF_TOKEN is wrong or may not read it."
     if status in PASSING_STATUSES:
         return (
-            f"The hub answers with status {status} for {repository}. Run the same command again in a while: what has been "
+            f"The hub answers with status {status} for {repository}. Run the same command again in a while: what has "
+            "been "
             "fetched is kept."
         )
-    return f"The hub answers with status {status} for {repository}; look at HF_ENDPOINT and the proxy."
+    return f"The hub answers with status {status} for {repository}; check HF_ENDPOINT and the proxy."
 
 
 @contextmanager

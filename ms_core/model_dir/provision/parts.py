@@ -65,7 +65,8 @@ def put_vae(source: Path, target: Path, bases_own: Path) -> list[str]:
         found, wanted = config.get(key, default), own.get(key, default)
         if found != wanted:
             raise CheckpointError(
-                f"{source} is not SDXL's kind of VAE: its {key} is {found}, the base needs {wanted}. Give another with --vae."
+                f"{source} is not SDXL's kind of VAE: its {key} is {found}, the base needs {wanted}. Give another "
+                "with --vae."
             )
     put_component(source, target, with_weights=True)
     # A VAE of our own stands in the index of the model it comes from.
@@ -83,7 +84,7 @@ def put_image_encoder(source: Path, target: Path, resampler: ResamplerConfig) ->
     is_whole_clip = config.get("model_type") == "clip"
     vision = cast("dict[str, Any]", config["vision_config"]) if is_whole_clip else config
     if not is_whole_clip and config.get("model_type") != "clip_vision_model":
-        raise CheckpointError(f"{source} holds no CLIP that looks at pictures; give one with --image-encoder.")
+        raise CheckpointError(f"{source} contains no CLIP vision tower; give one with --image-encoder.")
     width = int(vision.get("hidden_size", 0))
     if width != resampler.feature_dim:
         raise WrongImageEncoderError(
@@ -111,7 +112,7 @@ def put_extra(source: Path, target: Path) -> None:
         put_component(source, target, with_weights=True)
     else:
         if source.suffix != ".safetensors":
-            raise CheckpointError(f"{source} is no safetensors file; only those are taken beside a model.")
+            raise CheckpointError(f"{source} is not a safetensors file; only those are taken beside a model.")
         read_tensor_headers(source)
         put_file(source, target)
 

@@ -1,4 +1,5 @@
-"""Where a model directory is made: beside its place, so that a half-made one is never found, and only if there is room."""
+"""Where a model directory is made: beside its place, so that a half-made one is never found, and only if there is "
+"room."""
 
 from __future__ import annotations
 
@@ -41,8 +42,8 @@ class Room:
     def describe(self, what: str) -> str:
         """The sentence that refuses ``what``, for it does not fit."""
         return (
-            f"There is too little room for {what}: {self.path} has {format_size(self.free)} free and needs "
-            f"{format_size(self.needed + _RESERVE_BYTES)}. Make room, or choose another disk."
+            f"There is too little space for {what}: {self.path} has {format_size(self.free)} free and needs "
+            f"{format_size(self.needed + _RESERVE_BYTES)}. Free some space, or choose another disk."
         )
 
 
@@ -61,17 +62,18 @@ def check_target(target: Path, force: bool) -> None:
     standing = real if real.exists() else _stranded_model(real) or real
     if os.path.ismount(real):
         raise ModelTargetError(
-            f"{target} is where a disk is mounted, and that cannot be replaced; choose a folder inside it with --out."
+            f"{target} is a mount point, which cannot be replaced; choose a folder inside it with --out."
         )
     if standing.is_dir() and any(standing.iterdir()):
         if not force:
             raise ModelTargetError(
-                f"{target} exists already. Choose another place with --out, or make it anew with --force (what is in the "
+                f"{target} exists already. Choose another place with --out, or make it again with --force (what is "
+                "in the "
                 "hub's cache is not fetched again; LoRAs, ControlNets and embeddings are kept)."
             )
         if not (standing / CARD_FILE).is_file():
             raise ModelTargetError(
-                f"{target} is no model directory, and only those are replaced; choose another place."
+                f"{target} is not a model directory, and only those are replaced; choose another place."
             )
     elif standing.exists() and not standing.is_dir():
         raise ModelTargetError(f"{target} is a file; choose another place with --out.")
@@ -107,7 +109,8 @@ def new_directory(target: Path) -> Generator[Path]:
     except (OSError, SafetensorError) as error:
         reason = (isinstance(error, OSError) and error.filename is None and error.strerror) or error
         raise ModelTargetError(
-            f"{target} cannot be written ({reason}). Make room or rights there, or choose another place with --out."
+            f"{target} cannot be written ({reason}). Free some space or fix its rights, or choose another place with "
+            "--out."
         ) from error
 
 

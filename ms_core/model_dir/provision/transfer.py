@@ -84,8 +84,8 @@ def fetch_blob(blob: Blob, whole: Path, on_bytes: OnBytes) -> None:
             on_bytes(-content.seek(0, os.SEEK_END))
         partial.unlink()
     raise DownloadError(
-        f"{blob.name} did not arrive as it was published (its SHA-256 differs). Run the same command again; if that does "
-        "not help, look at the proxy or the mirror in between."
+        f"{blob.name} did not arrive as it was published (its SHA-256 differs). Run the same command again; if that "
+        "does not help, check the proxy or the mirror in between."
     )
 
 
@@ -102,7 +102,7 @@ def _complete(blob: Blob, content: BufferedRandom, on_bytes: OnBytes) -> str:
                 _stream(blob, content, on_bytes)
             if content.seek(0, os.SEEK_END) < blob.size:
                 # Where a server or a proxy tells no length, the end of a broken connection looks like that of the file.
-                raise httpx2.RemoteProtocolError(f"{blob.name} ended before it was whole")
+                raise httpx2.RemoteProtocolError(f"{blob.name} ended before it was complete")
             content.seek(0)
             return hashlib.file_digest(content, "sha256").hexdigest()
         except (httpx2.TransportError, HfHubHTTPError) as error:

@@ -56,7 +56,8 @@ class WeightFiles:
         return {name: info for file in self.files for name, info in read_tensor_headers(file).items()}
 
     def load(self) -> dict[str, Tensor]:
-        """All tensors by name, on the CPU, mapped from the files where that is possible; errors as ``read_tensor_headers``."""
+        """All tensors by name, on the CPU, mapped from the files where that is possible; errors as "
+        "``read_tensor_headers``."""
         return {name: tensor for file in self.files for name, tensor in load_tensors(file).items()}
 
 
@@ -105,7 +106,8 @@ def read_tensor_headers(path: Path) -> dict[str, TensorHeader]:
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file by name, on the CPU, mapped from it where that is possible; errors as ``read_tensor_headers``."""
+    """All tensors of a file by name, on the CPU, mapped from it where that is possible; errors as "
+    "``read_tensor_headers``."""
     if path.suffix in _PICKLES:
         return _unpickle(path)
     read_tensor_headers(path)
@@ -154,7 +156,7 @@ def _find_shards(index: Path) -> WeightFiles:
         data: Any = json.loads(index.read_text(encoding="utf-8"))
         names = sorted(set(cast("dict[str, str]", data["weight_map"]).values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index} is no index of weights ({error}); fetch it again.") from error
+        raise CheckpointError(f"{index} is not an index of weights ({error}); fetch it again.") from error
     files = tuple(index.with_name(Path(name).name) for name in names)
     missing = [file.name for file in files if not file.is_file()]
     if missing:
@@ -165,7 +167,7 @@ def _find_shards(index: Path) -> WeightFiles:
 def _unpickle(path: Path) -> dict[str, Tensor]:
     """The tensors of a ``torch.save`` file; nothing but plain weights is ever unpickled."""
     if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path} is no archive of torch.save; perhaps its download broke off. Fetch it again.")
+        raise CheckpointError(f"{path} is not a torch.save archive; perhaps its download broke off. Fetch it again.")
     try:
         data: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError) as error:

@@ -140,7 +140,7 @@ class LoraFile:
         """
         try:
             if file_stamp(self.path) != self.stamp:
-                raise UnfitLoraError(f"The file of the LoRA {self.path.stem!r} has just been changed; ask again.")
+                raise UnfitLoraError(f"The file of the LoRA {self.path.stem!r} has just been changed; try again.")
             with _open(self.path) as content:
                 return {layer.target: _load_layer(content, layer) for layer in self.layers}
         except (OSError, SafetensorError) as error:
@@ -174,12 +174,12 @@ def _group_tensors(header: Mapping[str, TensorHeader], name: str) -> dict[str, d
         else:
             layers.setdefault(key.removesuffix(ending), {})[_ROLES[ending]] = key
     if not any(DOWN in roles for roles in layers.values()):
-        raise UnfitLoraError(f"The file {name}.safetensors holds no LoRA.")
+        raise UnfitLoraError(f"The file {name}.safetensors contains no LoRA.")
     if strangers:
-        raise UnfitLoraError(f"The LoRA {name!r} holds more than a LoRA, such as {strangers[0]!r}.")
+        raise UnfitLoraError(f"The LoRA {name!r} contains more than a LoRA, such as {strangers[0]!r}.")
     for layer, roles in layers.items():
         if not {DOWN, UP} <= set(roles):
-            raise UnfitLoraError(f"The LoRA {name!r} is not whole: it has only one half of {layer!r}.")
+            raise UnfitLoraError(f"The LoRA {name!r} is incomplete: it has only one half of {layer!r}.")
     return layers
 
 
@@ -221,7 +221,8 @@ def _check_layers(
         size = _layer_size(header[roles[DOWN]].shape, header[roles[UP]].shape)
         if size != _without_ones(targets[layer].shape):
             raise UnfitLoraError(
-                f"The LoRA {name!r} was made for another base: its layer {layer!r} has the size {size}, the model's has "
+                f"The LoRA {name!r} was made for another base: its layer {layer!r} has the size {size}, the model's "
+                "has "
                 f"{_without_ones(targets[layer].shape)}."
             )
 

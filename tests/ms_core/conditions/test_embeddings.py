@@ -178,8 +178,8 @@ def test_the_trainers_other_names_are_read_too(components: Any, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("tensors", "sentence"),
     [
-        ({"emb_params": torch.zeros(1, 768)}, "no embedding for SDXL"),
-        ({"clip_l": torch.zeros(1, 24)}, "no embedding for SDXL"),
+        ({"emb_params": torch.zeros(1, 768)}, "not an embedding for SDXL"),
+        ({"clip_l": torch.zeros(1, 24)}, "not an embedding for SDXL"),
         ({"clip_l": torch.zeros(1, 24), "clip_g": torch.zeros(1, 1280)}, "another base: its clip_g"),
         ({"clip_l": torch.zeros(1, 1, 24), "clip_g": torch.zeros(1, 40)}, "another base: its clip_l"),
         ({"clip_l": torch.zeros(2, 24), "clip_g": torch.zeros(3, 40)}, "2 and 3 vectors"),

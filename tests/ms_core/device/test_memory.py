@@ -148,7 +148,8 @@ def test_a_device_that_someone_else_uses_is_refused_with_a_sentence(golden_model
     with pytest.raises(InsufficientMemoryError) as caught:
         choose_mode(golden_model_directory, CUDA, torch.bfloat16)
     assert caught.value.detail == (
-        "The model needs about 1.0 GB in memory mode 8gb; the device has 500.0 MB free of 24.0 GB, and 23.0 GB are used by "
+        "The model needs about 1.0 GB in memory mode 8gb; the device has 500.0 MB free of 24.0 GB, and 23.0 GB are "
+        "used by "
         "other processes. Close some of them, or choose another device."
     )
 
@@ -160,7 +161,7 @@ def test_a_device_that_someone_else_uses_is_refused_with_a_sentence(golden_model
         ("24gb", 8, 1, "Choose a smaller memory mode, such as 12gb."),
         ("8gb", 4, 1, "Choose a device with more memory, or the memory mode cpu, which is far slower."),
         ("cpu", 20, 12, "Close some of them."),
-        ("cpu", 20, 1, "Take a machine with more memory."),
+        ("cpu", 20, 1, "Use a machine with more memory."),
     ],
 )
 def test_the_remedy_fits_the_case(mode: MemoryMode, free: int, others: int, remedy: str) -> None:

@@ -1,4 +1,5 @@
-"""What is found in model directories: nothing in healthy ones, one plain error with its remedy for each kind of damage."""
+"""What is found in model directories: nothing in healthy ones, one plain error with its remedy for each kind of "
+"damage."""
 
 from __future__ import annotations
 
@@ -181,8 +182,8 @@ def test_a_truncated_file(model: Path, path: str, size: int) -> None:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n", "Git LFS pointer"),
         (b"<!DOCTYPE html><html>Sign in</html>", "a web page"),
         (b"PK\x03\x04" + b"\0" * 100, "torch.save"),
-        (b"what is this, it is no weights at all", "no safetensors file"),
-        (b"\x02\0\0\0\0\0\0\0{}and more", "8 bytes more than its header tells of"),
+        (b"what is this, it is no weights at all", "not a safetensors file"),
+        (b"\x02\0\0\0\0\0\0\0{}and more", "8 bytes more than its header says"),
         (b"\x05\0\0\0\0\0\0\0{bad}", "header cannot be read"),
         (b'\x15\0\0\0\0\0\0\0{"a": {"shape": [1]}}', "header cannot be read"),
     ],
@@ -355,7 +356,7 @@ def test_a_card_of_another_adapter(model: Path) -> None:
 
 def test_a_broken_card(model: Path) -> None:
     edit_json(model / "ms_adapter.json", colour="red")
-    assert "is no model card: colour" in the_error(model).sentence
+    assert "is not a model card: colour" in the_error(model).sentence
 
 
 @pytest.mark.parametrize("path", ["model_index.json", "unet/config.json", "scheduler/scheduler_config.json"])
@@ -391,7 +392,7 @@ def test_half_a_download(model: Path, recorded: bool) -> None:
     shutil.rmtree(model / "image_encoder")
     error = the_error(model)
     assert error.code == "half_download"
-    assert "The download broke off: 1 files are half there" in error.sentence
+    assert "The download was interrupted: 1 files are incomplete" in error.sentence
     assert "msd download" in error.remedy
 
 

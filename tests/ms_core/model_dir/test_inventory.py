@@ -125,7 +125,7 @@ def test_a_file_that_may_not_be_read_is_told(model: Path) -> None:
 def test_an_inventory_that_is_none_is_told(model: Path, text: str) -> None:
     (model / INVENTORY_FILE).write_text(text, encoding="latin-1")
     [sentence] = check_inventory(model, hashes=False)
-    assert sentence.startswith("files.json is no inventory")
+    assert sentence.startswith("files.json is not an inventory")
 
 
 def test_a_directory_without_inventory_has_nothing_to_compare(tmp_path: Path) -> None:

@@ -337,7 +337,7 @@ UNFIT: dict[str, tuple[dict[str, torch.Tensor], str]] = {
     "no LoRA": ({"down_blocks.1.weight": torch.zeros(3)}, "holds no LoRA"),
     "nothing": ({}, "holds no LoRA"),
     "one half": ({f"{QUERY}.lora_A.weight": torch.zeros(4, 16)}, "only one half"),
-    "more": (pair(QUERY) | {"emb_params": torch.zeros(1, 768)}, "holds more than a LoRA, such as 'emb_params'"),
+    "more": (pair(QUERY) | {"emb_params": torch.zeros(1, 768)}, "contains more than a LoRA, such as 'emb_params'"),
     "DoRA": (pair(QUERY) | {f"{QUERY}.lora_magnitude_vector": torch.zeros(16)}, "is a DoRA"),
     "LoHa": ({"lora_unet_x.hada_w1_a": torch.zeros(4, 4)}, "is a LoHa"),
     "LoKr": ({"lora_unet_x.lokr_w1": torch.zeros(4, 4)}, "is a LoKr"),

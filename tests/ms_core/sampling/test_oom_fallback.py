@@ -147,7 +147,7 @@ def test_after_a_second_failure_only_this_job_fails(pipeline, spec, fail) -> Non
     expected = latents(large, spec)
     shapes = fail(large.unet, 1, 2)
     with pytest.raises(
-        DeviceOutOfMemoryError, match=r"too little free memory.*second time in memory mode 12gb"
+        DeviceOutOfMemoryError, match=r"too little free memory.*second try in memory mode 12gb"
     ) as caught:
         large.run(spec)
     assert caught.value.__cause__ is None

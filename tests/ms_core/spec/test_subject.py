@@ -82,7 +82,7 @@ def test_a_mask_is_turned_by_its_exif_tag() -> None:
     ids=["black", "black in colour", "all transparent", "all transparent grey", "no pixel"],
 )
 def test_an_empty_mask_is_refused(mask: Image.Image) -> None:
-    with pytest.raises(LayoutError, match="paint white where the subject shall stand") as caught:
+    with pytest.raises(LayoutError, match="paint white where the subject should stand") as caught:
         Subject("cat", PICTURE, mask=mask)
     assert caught.value.pointer == "/mask"
 

@@ -98,7 +98,7 @@ def test_a_missing_or_broken_config_is_named(folder: Path, name: str) -> None:
         (["unet.down_blocks.0.to_q.lora_A.weight"], "a LoRA, which goes with --lora"),
         (["control_model.input_blocks.0.0.weight"], "a ControlNet"),
         (["model.diffusion_model.x.weight"], "another UNet"),
-        (["x.weight"], "no single-file SDXL checkpoint"),
+        (["x.weight"], "not a single-file SDXL checkpoint"),
     ],
 )
 def test_other_files_are_named(names: list[str], kind: str) -> None:

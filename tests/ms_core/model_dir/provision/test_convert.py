@@ -272,7 +272,7 @@ def test_a_wrong_encoder_is_named_with_the_right_one(sources, build, tmp_path: P
 def test_another_kind_of_encoder_is_named(sources, build, tmp_path: Path) -> None:
     encoder = shutil.copytree(sources.image_encoder, tmp_path / "encoder")
     change(encoder / "config.json", model_type="siglip_vision_model")
-    with pytest.raises(CheckpointError, match="holds no CLIP that looks at pictures"):
+    with pytest.raises(CheckpointError, match="contains no CLIP vision tower"):
         build(replace(sources, image_encoder=encoder))
 
 
@@ -348,7 +348,7 @@ def test_missing_sources_are_named(sources, build, tmp_path: Path) -> None:
         build(replace(sources, image_encoder=nothing))
     with pytest.raises(ModelNotFoundError, match="There is no file .*nothing"):
         build(replace(sources, adapter=nothing))
-    with pytest.raises(ModelNotFoundError, match="is no model directory"):
+    with pytest.raises(ModelNotFoundError, match="is not a model directory"):
         sources_from(nothing, sources.base, "msd convert")
 
 
@@ -360,7 +360,7 @@ def test_a_single_file_needs_configs(sources, build, tmp_path: Path) -> None:
 
 def test_extras_are_safetensors_only(sources, build, tmp_path: Path) -> None:
     torch.save({}, tmp_path / "style.bin")
-    with pytest.raises(CheckpointError, match="is no safetensors file"):
+    with pytest.raises(CheckpointError, match="is not a safetensors file"):
         build(replace(sources, extras={"loras/style.bin": tmp_path / "style.bin"}))
 
 
@@ -375,7 +375,7 @@ def test_a_disk_that_is_too_small_is_refused_beforehand(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=10**6))
-    with pytest.raises(ModelTargetError, match="too little room for the model directory: .* has 1.0 MB free"):
+    with pytest.raises(ModelTargetError, match="too little space for the model directory: .* has 1.0 MB free"):
         build(sources)
     assert list(tmp_path.iterdir()) == []
 

@@ -115,9 +115,9 @@ def test_too_little_room_is_refused_before_the_first_byte(
 ) -> None:
     set_free(monkeypatch, 10**6)
     plan = plan_download(wanted, Hub())
-    with pytest.raises(DownloadError, match="too little room for this download: .* has 1.0 MB free and needs"):
+    with pytest.raises(DownloadError, match="too little space for this download: .* has 1.0 MB free and needs"):
         check_rooms(plan)
-    with pytest.raises(DownloadError, match="too little room"):
+    with pytest.raises(DownloadError, match="too little space"):
         fetch_model(plan, Hub(), lambda file, count: None)
     assert [request.path for request in repositories.log if "/api/" not in request.path] == []
 

@@ -200,7 +200,7 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(
         (403, "GatedRepo", "someone/model asks for consent: accept its terms"),
         (403, "", r"The hub refuses someone/model \(status 403\): the token"),
         (500, "", "status 500 for someone/model. Run the same command again"),
-        (418, "", "status 418 for someone/model; look at HF_ENDPOINT"),
+        (418, "", "status 418 for someone/model; check HF_ENDPOINT"),
     ],
 )
 def test_a_refusal_says_what_to_do(repositories: Repositories, status: int, code: str, sentence: str) -> None:

@@ -58,7 +58,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
     with (
-        pytest.raises(ModelTargetError, match=r"new cannot be written \(No space left on device\)\. Make room"),
+        pytest.raises(ModelTargetError, match=r"new cannot be written \(No space left on device\)\. Free some space"),
         new_directory(tmp_path / "new"),
         open("/dev/full", "wb", buffering=0) as file,
     ):
@@ -178,7 +178,7 @@ def test_what_another_process_makes_now_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_model_that_exists_is_replaced_only_by_force(model: Path) -> None:
     with pytest.raises(
-        ModelTargetError, match="exists already. Choose another place with --out, or make it anew with --force"
+        ModelTargetError, match="exists already. Choose another place with --out, or make it again with --force"
     ):
         check_target(model, force=False)
     check_target(model, force=True)
@@ -186,7 +186,7 @@ def test_a_model_that_exists_is_replaced_only_by_force(model: Path) -> None:
 
 def test_what_is_no_model_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
-    with pytest.raises(ModelTargetError, match="is no model directory"):
+    with pytest.raises(ModelTargetError, match="is not a model directory"):
         check_target(tmp_path, force=True)
 
 
@@ -227,7 +227,7 @@ def test_a_model_in_a_read_only_place_is_refused_beforehand(model: Path, monkeyp
 def test_where_a_disk_is_mounted_no_model_can_be(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(OTHER_DISK)
     for place in (OTHER_DISK, tmp_path / "link"):
-        with pytest.raises(ModelTargetError, match=rf"{place} is where a disk is mounted.*choose a folder inside it"):
+        with pytest.raises(ModelTargetError, match=rf"{place} is a mount point.*choose a folder inside it"):
             check_target(place, force=True)
 
 
@@ -246,7 +246,7 @@ def test_what_fits_leaves_a_reserve(needed: int, free: int, fits: bool) -> None:
 
 def test_too_little_room_is_told_in_numbers() -> None:
     told = Room(Path("disk"), 5 * 10**9, 10**9).describe("this model")
-    assert told.startswith("There is too little room for this model: disk has 1.0 GB free and needs 5.1 GB.")
+    assert told.startswith("There is too little space for this model: disk has 1.0 GB free and needs 5.1 GB.")
 
 
 def test_room_is_that_of_the_nearest_folder(tmp_path: Path) -> None:

@@ -20,28 +20,31 @@ Part = Annotated[float, in_range(0, 1)]
 class Lora(Declared):
     """A LoRA that acts on this picture only."""
 
-    name: Annotated[LoraName, Field(description="As `GET /models` lists it.")]
+    name: Annotated[LoraName, Field(description="Name, as listed by `GET /models`.")]
     weight: Annotated[
         float,
         in_range(-MAX_LORA_WEIGHT, MAX_LORA_WEIGHT),
-        Field(description="How strongly it acts; 0 switches it off, negative turns its effect around."),
+        Field(description="Strength; 0 turns the LoRA off, a negative value reverses its effect."),
     ] = 1.0
 
 
 @declared()
 class Control(Declared):
-    """A ControlNet that follows a picture of edges, depth or a pose; it sees the prompt and never the subjects."""
+    """A ControlNet that follows a picture of edges, depth or a pose. It sees the prompt, not the subjects."""
 
-    name: Annotated[str, file_name(), Field(description="As `GET /models` lists it, such as `canny`.")]
+    name: Annotated[str, file_name(), Field(description="Name, as listed by `GET /models`, such as `canny`.")]
     image: Annotated[
         WholePicture,
-        Field(description="What to follow: a picture as a subject's `image`, exactly as large as the result."),
+        Field(
+            description="The picture to follow, sent like a subject's `image`; it must have exactly the size of "
+            "the result."
+        ),
     ]
     scale: Annotated[
-        float, in_range(0, MAX_CONTROL_SCALE), Field(description="How strongly it acts; 0 switches it off.")
+        float, in_range(0, MAX_CONTROL_SCALE), Field(description="Strength; 0 turns the ControlNet off.")
     ] = 1.0
-    start: Annotated[Part, Field(description="Where in the denoising it begins to act, from 0 to 1.")] = 0.0
-    end: Annotated[Part, Field(description="Where in the denoising it ceases to act; above `start`.")] = 1.0
+    start: Annotated[Part, Field(description="When it starts to act, as a fraction of the denoising.")] = 0.0
+    end: Annotated[Part, Field(description="When it stops acting; must be above `start`.")] = 1.0
 
     def conflicts(self) -> list[InvalidInputError]:
         """An end that is not above the start."""
@@ -55,8 +58,8 @@ class Control(Declared):
         if (own_width, own_height) == (width, height):
             return None
         return PictureError(
-            f"The control picture has {own_width} x {own_height} pixels and the result {width} x {height}; "
-            "they must be the same, so resize the picture or ask for its size.",
+            f"The control picture has {own_width} x {own_height} pixels, but the result has {width} x {height}; "
+            "resize the picture, or request its size.",
             "/image",
         )
 
@@ -66,18 +69,18 @@ class StartPicture(Declared):
     """A picture to start from instead of pure noise."""
 
     image: Annotated[
-        Picture, Field(description="A picture as a subject's `image`; stretched to the size of the result.")
+        Picture, Field(description="Sent like a subject's `image`; it is stretched to the size of the result.")
     ]
     strength: Annotated[
-        float, strength_of_start(), Field(description="How much of it may change: above 0, and 1 for everything.")
+        float, strength_of_start(), Field(description="How much of it may change: above 0, up to 1 for everything.")
     ] = 0.7
     redraw: Annotated[
         tuple[int, ...],
         count(0, MAX_SUBJECTS, "subjects to redraw"),
         Field(
             strict=False,
-            description="Positions of the subjects, counted from 0, whose places alone are drawn anew; empty for the "
-            "whole picture.",
+            description="Indexes of the subjects to redraw, counted from 0; the rest of the picture stays. If empty, "
+            "the whole picture may change.",
         ),
     ] = ()
 
@@ -91,8 +94,8 @@ class StartPicture(Declared):
         if kept == 0:
             least = math.ceil(100 / num_inference_steps) / 100
             raise InvalidInputError(
-                f"With {num_inference_steps} steps a strength of {self.strength:g} leaves none to do; "
-                f"take at least {least:g}, or more steps.",
+                f"With {num_inference_steps} steps, a strength of {self.strength:g} leaves no steps to run; use at "
+                f"least {least:g}, or more steps.",
                 "/strength",
             )
         return kept
