@@ -15,26 +15,26 @@ MEBIBYTE = 1024 * 1024
 
 def _check_model_name(name: str) -> str:
     if not is_model_name(name):
-        raise ValueError(f"{name!r} cannot name a model: use letters, digits, '.', '-' and '_'")
+        raise ValueError(f"{name!r} is not a model name: use letters, digits, '.', '-' and '_'")
     return name
 
 
 class Settings(BaseSettings):
-    """What one API process needs to know.
+    """Settings of one API process.
 
     Attributes:
-        redis_url: the Redis that carries the jobs; ``redis://``, ``rediss://`` or ``unix://``.
+        redis_url: Redis with the jobs; ``redis://``, ``rediss://`` or ``unix://``.
         data_dir: root of the artifact store, shared with the workers.
-        model: name of the model whose queue the API fills.
-        cors_origins: web origins that may call the API from a browser, parted by commas; ``*`` for any.
-        max_body_bytes: largest request body.
-        max_picture_pixels: largest reference picture, by its header.
-        max_picture_side: longer side, in pixels, to which larger reference pictures are reduced.
-        job_timeout_s: time after which a running job is given up, in seconds.
-        lifetime_s: how long a job may wait, and how long it and its files are kept after its end, in seconds.
-        min_free_disk_mb: free space of ``data_dir``, in MiB, below which no jobs are accepted.
-        redis_timeout_s: time after which a silent Redis counts as down, in seconds.
-        max_watchers: most clients of one API process that wait for changes of jobs at a time.
+        model: name of the model.
+        cors_origins: web origins that may call the API from a browser, separated by commas; ``*`` for all.
+        max_body_bytes: size limit of a request body.
+        max_picture_pixels: pixel limit of a reference picture.
+        max_picture_side: larger reference pictures are reduced to this longer side, in pixels.
+        job_timeout_s: time limit of a running job, in seconds.
+        lifetime_s: how long a job may wait in the queue, and how long it is kept after its end, in seconds.
+        min_free_disk_mb: jobs are refused while ``data_dir`` has less free space than this, in MiB.
+        redis_timeout_s: Redis counts as down when it has not answered for this long, in seconds.
+        max_watchers: how many clients of one API process may watch or wait for jobs at a time.
     """
 
     model_config = SettingsConfigDict(env_prefix="MSD_", frozen=True, extra="ignore")

@@ -1,6 +1,6 @@
-"""The parts of the OpenAPI document that FastAPI does not find by itself: the request's body, events and problems.
+"""Adds to the OpenAPI document what FastAPI cannot derive: the request body, events and problems.
 
-The body is read and checked in ``app.requests.body``, beside the event loop, so its schema is named here.
+``app.requests.body`` parses the body itself, so its schema is named here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ms_jobs.job_request import GenerateRequest
 
 
 def install_documentation(app: FastAPI) -> None:
-    """Complete the OpenAPI document of ``app`` when it is first asked for."""
+    """Complete the OpenAPI document of ``app`` on its first use."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -33,12 +33,12 @@ def install_documentation(app: FastAPI) -> None:
             schemas |= _schemas(GenerateRequest) | _schemas(Problem)
             schemas["GenerateRequest"]["examples"] = REQUEST_EXAMPLES
             for data in DATA_OF_EVENT.values():
-                # What the endpoints answer with is there already.
+                # Schemas of responses are already there.
                 schemas |= {} if data.__name__ in schemas else _schemas(data)
-            # FastAPI leaves nulls out, which here are values.
+            # FastAPI drops nulls, which are values here.
             schemas["JobResource"]["examples"] = [JOB_EXAMPLE]
             events = document["paths"]["/jobs/{job_id}/events"]["get"]["responses"]["200"]["content"]
-            # FastAPI writes the itemSchema of OpenAPI 3.2 there, which a document of 3.1 may hold as an extension only.
+            # FastAPI writes the itemSchema of OpenAPI 3.2, which is an extension in a 3.1 document.
             each = {"oneOf": [_event(*item) for item in DATA_OF_EVENT.items()]}
             events["text/event-stream"] = {"schema": {"type": "string"}, "x-itemSchema": each}
             app.openapi_schema = document
@@ -48,7 +48,7 @@ def install_documentation(app: FastAPI) -> None:
 
 
 def _event(name: str, data: type[BaseModel]) -> dict[str, Any]:
-    """The schema of a server-sent event, in the form of OpenAPI 3.2."""
+    """Make the schema of a server-sent event, in the form of OpenAPI 3.2."""
     schema = {"$ref": SCHEMA_REF.format(model=data.__name__)}
     properties = {
         "event": {"const": name},
@@ -59,7 +59,7 @@ def _event(name: str, data: type[BaseModel]) -> dict[str, Any]:
 
 
 def _schemas(model: type[Any]) -> dict[str, Any]:
-    """The JSON schemas of a model and of all that it refers to, by name."""
+    """Make the JSON schemas of a model and all that it refers to, by name."""
     schema = TypeAdapter(model).json_schema(ref_template=SCHEMA_REF)
     definitions = schema.pop("$defs", {})
     return {model.__name__: schema, **definitions}

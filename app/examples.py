@@ -1,4 +1,4 @@
-"""The examples of the API's documentation; the requests can be sent as they are."""
+"""Examples for the API's documentation; the requests can be sent as they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API as an ASGI application; ``uvicorn --factory app.main:create_app`` runs it."""
+"""Builds the API as an ASGI application; run it with ``uvicorn --factory app.main:create_app``."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from ms_jobs.connection import redis_client
 
 DESCRIPTION = (
     "Multi-subject, layout-guided image personalisation: your own subjects, each in its box, in one picture. "
-    "Ask with `POST /generate`, follow the job, fetch the picture. Every error is an RFC 9457 problem."
+    "Submit a job with `POST /generate`, follow it, fetch the picture. Every error is an RFC 9457 problem."
 )
 
 
 class State(TypedDict):
-    """What lives as long as the process: the lifespan yields it, and endpoints are given parts of it."""
+    """State of the process: yielded by the lifespan; endpoints get parts of it."""
 
     settings: Settings
     decoders: Decoders
@@ -57,7 +57,7 @@ class State(TypedDict):
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Build the API; nothing is connected before the first request.
+    """Build the API; it connects to Redis with the first request.
 
     Args:
         settings: by default from the environment (prefix ``MSD_``).
@@ -80,10 +80,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
-        # A redirect would name the host as a proxy in front writes it, and has no body that says what is wrong.
+        # A redirect would name the host as a proxy writes it, and has no problem body.
         redirect_slashes=False,
     )
-    # For who has the app and no request, such as ``cli.api``.
+    # For code that has the app but no request, such as ``cli.api``.
     app.state = AppState(dict(state))
     for part in (routes, watch, models, health, metrics):
         app.include_router(part.router)

@@ -1,4 +1,4 @@
-"""What goes out as JSON."""
+"""JSON resources that the API answers with."""
 
 from __future__ import annotations
 
@@ -13,134 +13,138 @@ from ms_jobs.records import JobState
 
 
 class SubjectScoreResource(BaseModel):
-    """How well one subject of a picture turned out, as the model's own scorer estimates it."""
+    """Score of one subject in a picture, estimated by the model's own scorer."""
 
     subject: int = Field(description="Position of the subject in the request, counted from 0.")
-    present: float = Field(description="Probability, from 0 to 1, that it stands in its box at all.")
+    present: float = Field(description="Probability, from 0 to 1, that the subject is in its box.")
     identity: float = Field(
-        description="Probability, from 0 to 1, that it is the one of the reference, and not one that only looks like it."
+        description="Probability, from 0 to 1, that it is the subject of the reference, not a lookalike."
     )
     box_iou: float = Field(
-        description="Estimated overlap of what stands there with what would fill the box: intersection over union, 0 to 1."
+        description="Estimated overlap of the subject drawn with the area it should fill: intersection over union, 0 to 1."
     )
 
 
 class ScoreResource(BaseModel):
-    """How well a picture turned out."""
+    """Score of one picture."""
 
-    draws: int = Field(description="How often it was drawn; the draw whose weakest subject is best was kept.")
-    subjects: list[SubjectScoreResource] = Field(description="Of all subjects but scenes, which fill the picture.")
+    draws: int = Field(description="Number of draws; the one whose weakest subject is best was kept.")
+    subjects: list[SubjectScoreResource] = Field(description="One for each subject; scenes have none.")
 
 
 class ImageResource(BaseModel):
-    """One finished picture."""
+    """A finished picture."""
 
-    index: int = Field(description="Counted from 0.")
-    url: str = Field(description="Where its PNG is, below the service's address.")
+    index: int = Field(description="Position in the job, counted from 0.")
+    url: str = Field(description="URL of its PNG, relative to the service's address.")
     width: int = Field(description="In pixels.")
     height: int = Field(description="In pixels.")
-    seed: int = Field(description="The seed that makes this very picture, in its first draw.")
-    sha256: str = Field(description="Of the PNG's bytes.")
+    seed: int = Field(description="The seed that gives this picture in its first draw.")
+    sha256: str = Field(description="SHA-256 of the PNG's bytes.")
     content_type: str = Field(description="`image/png`.")
-    score: ScoreResource | None = Field(description="Null unless `score` was asked for.")
+    score: ScoreResource | None = Field(description="Null unless the request has `score`.")
 
 
 class ProgressResource(BaseModel):
-    """How far a running job is."""
+    """Progress of a running job."""
 
-    phase: str | None = Field(description="What the worker is doing.")
+    phase: str | None = Field(description="Current phase.")
     step: int | None = Field(description="Denoising steps done.")
-    steps: int | None = Field(description="Denoising steps in all.")
-    fraction: float = Field(description="Part of the denoising that is done, from 0 to 1.")
+    steps: int | None = Field(description="Denoising steps in total.")
+    fraction: float = Field(description="Fraction of the denoising that is done, from 0 to 1.")
 
 
 class JobErrorResource(BaseModel):
-    """Why a job failed or expired, as a problem."""
+    """Why a job failed or expired."""
 
-    type: str = Field(description="Where this kind of problem is described.")
-    title: str = Field(description="The kind of problem.")
-    status: int = Field(description="The HTTP status that such a problem has as an answer.")
-    code: str = Field(description="Stable name of the error.")
+    type: str = Field(description="URL that describes this kind of problem.")
+    title: str = Field(description="Kind of problem.")
+    status: int = Field(description="HTTP status of this kind of problem.")
+    code: str = Field(description="Stable error code.")
     detail: str = Field(description="What went wrong and what to do.")
 
 
 class TimingsResource(BaseModel):
-    """Where the time went so far; what attempts took that were lost counts as waiting."""
+    """Durations so far; the time of lost attempts counts as queued."""
 
-    queued_s: float = Field(description="Seconds from its acceptance to the begin of the latest attempt.")
-    running_s: float | None = Field(description="Seconds since then, until its end; null before a worker has begun.")
+    queued_s: float = Field(description="Seconds from acceptance to the start of the latest attempt.")
+    running_s: float | None = Field(
+        description="Seconds from that start to the end; null until a worker starts the job."
+    )
 
 
 class ReferenceResource(BaseModel):
     """What the model sees of one subject."""
 
     subject: int = Field(description="Position of the subject in the request, counted from 0.")
-    url: str = Field(description="Where its PNG is, below the service's address.")
+    url: str = Field(description="URL of its PNG, relative to the service's address.")
 
 
 class JobUrls(BaseModel):
-    """Where to ask further, below the service's address."""
+    """URLs of a job, relative to the service's address."""
 
-    job: str = Field(serialization_alias="self", description="See it with GET, erase it with DELETE.")
-    events: str = Field(description="Watch it live.")
-    cancel: str = Field(description="End it, with POST.")
-    retry: str = Field(description="Run it once more when it has ended, with POST.")
+    job: str = Field(serialization_alias="self", description="GET shows the job, DELETE deletes it.")
+    events: str = Field(description="Live events.")
+    cancel: str = Field(description="POST cancels the job.")
+    retry: str = Field(description="POST runs the job again, once it has ended.")
 
 
 class JobResource(BaseModel):
-    """A job as it stands now."""
+    """A job."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]})
 
     id: str = Field(description="16 to 64 letters, digits, `-` and `_`.")
-    status: JobState = Field(description="The last four are ends: then it changes no more.")
+    status: JobState = Field(description="`succeeded`, `failed`, `canceled` and `expired` are final.")
     version: int = Field(description="Grows with every change.")
-    model: str = Field(description="Name of the model that makes it.")
-    position: int | None = Field(description="Jobs ahead of it in the queue; null unless it waits there.")
+    model: str = Field(description="Name of the model.")
+    position: int | None = Field(description="Jobs ahead of it in the queue; null if it is not in the queue.")
     eta_seconds: float | None = Field(
-        description="Until its end, as far as can be told from past jobs; null when it cannot, and after the end."
+        description="Estimated time until it ends, from past jobs; null if unknown, and after the end."
     )
-    cancel_requested: bool = Field(description="It will end as canceled.")
-    progress: ProgressResource | None = Field(description="Null before a worker has begun.")
-    seed: int = Field(description="Of the first picture.")
-    images: list[ImageResource] = Field(description="The finished pictures; empty unless it succeeded.")
+    cancel_requested: bool = Field(description="Whether it will end as canceled.")
+    progress: ProgressResource | None = Field(description="Null until a worker starts the job.")
+    seed: int = Field(description="Seed of the first picture.")
+    images: list[ImageResource] = Field(description="Finished pictures; empty unless the job succeeded.")
     references: list[ReferenceResource] = Field(
-        description="What the model sees of each subject that asked for a cut-out; known soon after a worker has begun."
+        description="What the model sees of each subject with `cutout`; available soon after the start."
     )
-    warnings: list[GenerationWarning] = Field(description="What to know about it although it was accepted.")
+    warnings: list[GenerationWarning] = Field(description="Warnings; the job still runs.")
     error: JobErrorResource | None = Field(description="Set if the job failed or expired.")
-    retried_from: str | None = Field(description="Id of the job that this one repeats.")
-    attempt: int = Field(description="How often a worker has begun it.")
-    device: str | None = Field(description="What it runs on.")
+    retried_from: str | None = Field(description="Id of the job that this one retries.")
+    attempt: int = Field(description="Number of attempts started.")
+    device: str | None = Field(description="Device it runs on, or ran on last.")
     created_at: datetime = Field(description="When it was accepted.")
-    started_at: datetime | None = Field(description="Of the latest attempt.")
-    ended_at: datetime | None = Field(description="Null until then.")
+    started_at: datetime | None = Field(description="When the latest attempt started.")
+    ended_at: datetime | None = Field(description="When it ended; null until then.")
     expires_at: datetime | None = Field(
-        description="When it is removed with all its pictures; known when it has ended."
+        description="When it is deleted with all its pictures; null until it has ended."
     )
     cancel_at: datetime | None = Field(description="It is canceled if it has not ended by then.")
-    start_before: datetime | None = Field(description="It expires if it has not begun by then.")
-    timings: TimingsResource = Field(description="Where the time went so far.")
-    urls: JobUrls = Field(description="Where to ask further.")
+    start_before: datetime | None = Field(description="It expires if it has not started by then.")
+    timings: TimingsResource = Field(description="Durations so far.")
+    urls: JobUrls = Field(description="URLs of the job.")
 
 
 class JobsPage(BaseModel):
-    """Some jobs, newest first."""
+    """A page of jobs, newest first."""
 
-    jobs: list[JobResource] = Field(description="At most `limit`.")
-    next_cursor: str | None = Field(description="For the parameter `cursor`; null on the last page.")
-    next: str | None = Field(description="Where the next page is, below the service's address.")
+    jobs: list[JobResource] = Field(description="At most `limit` jobs.")
+    next_cursor: str | None = Field(description="Value of `cursor` for the next page; null on the last page.")
+    next: str | None = Field(
+        description="URL of the next page, relative to the service's address; null on the last page."
+    )
 
 
 class SizeResource(BaseModel):
-    """The sides of a picture."""
+    """Size of a picture."""
 
     width: int = Field(description="In pixels.")
     height: int = Field(description="In pixels.")
 
 
 class DefaultsResource(BaseModel):
-    """What the model takes for fields that a request leaves out."""
+    """The model's defaults for fields that a request leaves out."""
 
     width: int = Field(description="In pixels.")
     height: int = Field(description="In pixels.")
@@ -159,11 +163,11 @@ class PresetLoraResource(BaseModel):
 
 
 class PresetResource(BaseModel):
-    """A named set of values; null where it leaves the model's default."""
+    """A named set of values; null means the model's default."""
 
-    name: str = Field(description="For the field `preset` of a request.")
+    name: str = Field(description="Value for the field `preset`.")
     description: str
-    available: bool = Field(description="Whether the model has all of its LoRAs.")
+    available: bool = Field(description="Whether the model has all its LoRAs.")
     num_inference_steps: int | None
     guidance_scale: float | None
     scale: float | None
@@ -173,26 +177,26 @@ class PresetResource(BaseModel):
 
 
 class AbilitiesResource(BaseModel):
-    """What a model can do, as its workers tell."""
+    """What a model can do, as reported by its workers."""
 
     defaults: DefaultsResource
     max_width: int = Field(description="In pixels.")
     max_height: int = Field(description="In pixels.")
     max_subjects: int = Field(description="Most subjects seen in training; more run with a warning.")
-    sizes: list[SizeResource] = Field(description="Usual sizes; far from all of them the model draws worse.")
+    sizes: list[SizeResource] = Field(description="Recommended sizes; pictures far from all of them are worse.")
     presets: list[PresetResource]
     loras: list[str] = Field(description="Names for the field `loras`.")
     controls: list[str] = Field(description="Names of ControlNets for the field `controls`.")
-    embeddings: list[str] = Field(description="Words that the prompt may use beside all others.")
-    scores: bool = Field(description="Whether the model can score its pictures, for the fields `score` and `retries`.")
-    licence: str = Field(description="Of the weights.")
+    embeddings: list[str] = Field(description="Extra words for the prompt, from textual inversions.")
+    scores: bool = Field(description="Whether the model can score its pictures; `score` and `retries` need it.")
+    licence: str = Field(description="Licence of the weights.")
 
 
 class ModelResource(BaseModel):
-    """A model that pictures can be asked of."""
+    """A model of this service."""
 
     name: str
-    ready: bool = Field(description="Whether a worker serves it now. Jobs are queued all the same.")
+    ready: bool = Field(description="Whether a worker serves it now; jobs are accepted either way.")
     abilities: AbilitiesResource | None = Field(description="Null until a worker has loaded the model.")
 
 
@@ -203,7 +207,7 @@ class ModelsResource(BaseModel):
 
 
 class CheckResource(BaseModel):
-    """One thing the service needs."""
+    """One readiness check."""
 
     ok: bool
     detail: str
@@ -213,18 +217,18 @@ class ReadinessResource(BaseModel):
     """Whether the service can make pictures."""
 
     status: Literal["ready", "degraded", "starting", "unavailable"]
-    phase: str | None = Field(description="What the service waits for while it is starting.")
+    phase: str | None = Field(description="What the service waits for while it starts.")
     checks: dict[str, CheckResource]
 
 
 class LivenessResource(BaseModel):
-    """The process answers."""
+    """The process is alive."""
 
     status: Literal["alive"] = "alive"
 
 
 class ProblemTypeResource(BaseModel):
-    """What a kind of problem means."""
+    """A kind of problem."""
 
     code: str
     status: int

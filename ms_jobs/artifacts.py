@@ -78,7 +78,7 @@ class RequestFolder:
         """
         sha256 = hashlib.sha256(png).hexdigest()
         shared = self._shared_pictures / _picture_name(sha256)
-        with _missing_means("This job was removed while it was handed in; send the request again."):
+        with _missing_means("This job was deleted while it was submitted; send the request again."):
             if not shared.is_file():
                 # The job needs its own name only, which is synced with the request.
                 write_file(shared, png, sync_name=False)
@@ -88,7 +88,7 @@ class RequestFolder:
     def save_request(self, request: JobRequest, pictures: Pictures) -> None:
         """Keep what was asked; ``pictures`` names its pictures, which are kept already."""
         document = job_document(request, pictures)
-        with _missing_means("This job was removed while it was handed in; send the request again."):
+        with _missing_means("This job was deleted while it was submitted; send the request again."):
             sync_folder(self._path / "pictures")
             write_file(self._path / "request.json", json.dumps(document, indent=1, ensure_ascii=False).encode())
             sync_folder(self._path.parent)
@@ -130,7 +130,7 @@ class ArtifactStore:
 
     def __init__(self, root: Path, owner: str = LOCAL_OWNER) -> None:
         if not re.fullmatch(OWNER_PATTERN, owner):
-            raise StorageError("The owner's name has the wrong form.")
+            raise StorageError("Invalid owner name.")
         self._root = root
         self._pictures = root / owner / "pictures"
         self._jobs = root / owner / "jobs"
@@ -353,7 +353,7 @@ class ArtifactStore:
 
     def _folder(self, name: str) -> Path:
         if not _is_folder(name):
-            raise JobNotFoundError("A job's folder has the wrong name.")
+            raise JobNotFoundError("Invalid folder name of a job.")
         return self._jobs / name
 
 

@@ -127,4 +127,4 @@ class AttemptFolders:
 
 
 def _over() -> AttemptOverError:
-    return AttemptOverError("A later attempt at this job has begun, or the job was removed.")
+    return AttemptOverError("A later attempt at this job has started, or the job was deleted.")

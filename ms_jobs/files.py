@@ -185,6 +185,4 @@ def _told(done: str) -> Iterator[None]:
 
 def storage_full() -> StorageFullError:
     """There is no room left."""
-    return StorageFullError(
-        "The storage is full. Try again when there is room: jobs that were deleted or expired free it."
-    )
+    return StorageFullError("The storage is full. Delete jobs, or try again when some have expired.")

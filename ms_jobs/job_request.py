@@ -1,5 +1,4 @@
-"""What a job asks for: the picture, and what belongs to the job; on the wire, in memory, and as the artifact store "
-"keeps it."""
+"""The request of a job: the spec of its pictures and the job's own fields; as sent, in memory, and as stored."""
 
 from __future__ import annotations
 
@@ -20,41 +19,40 @@ if TYPE_CHECKING:
 
 @declared()
 class GenerateRequest(GenerationSpec):
-    """A picture to make. Fields that are left out take the model's defaults."""
+    """A request for pictures. Fields left out take the model's defaults."""
 
-    # A request without a seed gets one when it is accepted; a spec has one always.
+    # A request gets a seed when it is accepted; a spec always has one.
     seed: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
         Annotated[int, in_range(0, MAX_SEED)] | None,
         Field(
-            description="The same seed and request give the same picture. If left out, a seed is drawn and "
-            "reported in the job."
+            description="The same request and seed give the same picture. Left out: random, and reported in the job."
         ),
     ] = None
     num_images: Annotated[
         int,
         in_range(1, MAX_IMAGES),
-        Field(description="How many pictures; each uses the next seed."),
+        Field(description="Number of pictures; the seed grows by 1 from one to the next."),
     ] = 1
     previews: Annotated[
         bool,
-        Field(description="Whether to make small previews of the first picture, for clients that watch the job live."),
+        Field(description="Whether to make small previews of the first picture, for clients that watch the job."),
     ] = False
 
 
 @declared()
 class JobRequest(GenerateRequest):
-    """A request that was accepted: its seed is drawn, and its model named."""
+    """An accepted request: with a seed and a model."""
 
     model: Annotated[str, Field(pattern=rf"^{MODEL_NAME_PATTERN}$")] = field(kw_only=True)
 
     @classmethod
     def of(cls, request: GenerateRequest, seed: int, model: str) -> JobRequest:
-        """The request of a job, of checked values."""
+        """Make the request of a job from a checked request."""
         values: dict[str, Any] = {item.name: getattr(request, item.name) for item in fields(GenerateRequest)}
         return cls(**values | {"seed": seed, "model": model})
 
     def specs(self) -> list[GenerationSpec]:
-        """One spec for each picture: the seed counts up, wrapping at 2**53.
+        """Make one spec for each picture: the seed counts up, wrapping at 2**53.
 
         Raises:
             InvalidInputError: the values do not fit each other.
@@ -69,18 +67,18 @@ _JOB_REQUEST: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
 
 
 def read_job_request(text: bytes, pictures: Pictures) -> JobRequest:
-    """What ``job_document`` wrote, in this version or an earlier one.
+    """Read what ``job_document`` wrote, in this version or an earlier one.
 
     Raises:
         pydantic.ValidationError: it cannot be read.
     """
     document = from_json(text)
     if isinstance(document, dict) and isinstance(document.get("layout"), dict):
-        # Stored layouts are automatic ones always, and do not say so.
+        # Stored layouts are always automatic, and hold no mode.
         document = cast("dict[str, Any]", document) | {"layout": document["layout"] | {"mode": "auto"}}
     return _JOB_REQUEST.validate_python(document, strict=False, context=pictures)
 
 
 def job_document(request: JobRequest, pictures: Pictures) -> dict[str, Any]:
-    """The request as JSON-ready data: pictures by their SHA-256, everything else as it was asked."""
+    """Dump the request as JSON-ready data: pictures by their SHA-256."""
     return _JOB_REQUEST.dump_python(request, mode="json", by_alias=True, context=pictures, exclude={"layout": {"mode"}})

@@ -14,7 +14,7 @@ from ms_jobs.job_store import DEFAULT_LIFETIME_S
 
 SETUP_FAILED_EXIT_CODE = 3
 DEVICE_LOST_EXIT_CODE = 4
-# By this code the supervisor knows that a job may be left, which is to be handed back.
+# Tells the supervisor that a job may be left over, to be requeued.
 STOPPED_LATE_EXIT_CODE = 5
 # The part of the grace time in which the supervisor requeues what its workers left.
 HAND_BACK_S = 1.0
@@ -23,30 +23,30 @@ Seconds = Annotated[float, Field(gt=0)]
 
 
 class WorkerSettings(BaseSettings):
-    """What one supervisor and its workers need to know; times in seconds.
+    """Settings of one supervisor and its workers; times in seconds.
 
     Attributes:
-        redis_url: the Redis that carries the jobs; ``redis://``, ``rediss://`` or ``unix://``.
+        redis_url: Redis with the jobs; ``redis://``, ``rediss://`` or ``unix://``.
         data_dir: root of the artifact store, shared with the API.
         model: a name below ``models_dir``, or the path of a model directory.
-        models_dir: where models are looked for by name; by default the bundled ones.
-        device: ``auto`` takes every CUDA device, or the CPU where there is none.
-        memory_mode: which parts of the model stay on a CUDA device, see ``ms_core.device.modes``; ``auto`` goes by what is free
-            when the model loads.
-        job_timeout_s: time after which a running job is given up.
-        load_budget_s: longest silence while the model loads; a worker that is silent for longer counts as hung.
-        step_budget_s: longest silence within encoding, and within one denoising step.
-        finish_budget_s: longest silence while a job's files are read, and while pictures are decoded, scored and stored.
-        lifetime_s: how long a job may wait, and how long it and its files are kept after its end.
-        min_free_disk_mb: free space of ``data_dir``, in MiB, below which no jobs are accepted.
-        heartbeat_s: time between two beats.
-        heartbeat_ttl_s: time after the last beat at which a worker counts as dead.
-        recovery_grace_s: how long a job must look abandoned before it is taken up again.
-        stop_grace_s: time that workers have to hand back their jobs when the supervisor stops.
-        cpu_threads: threads of a worker on the CPU; by default torch decides.
-        runtime: the class that makes the pictures, ``module:Class``; others than the default are for tests and benchmarks.
-        worker_name: given by the supervisor to each worker it starts.
-        phase_clock_fd: the same; the file descriptor of a ``worker.phase_clock.PhaseClock``.
+        models_dir: directory of models by name; by default the bundled ones.
+        device: ``auto`` uses every CUDA device, or the CPU if there is none.
+        memory_mode: which parts of the model stay on a CUDA device, see ``ms_core.device.modes``; ``auto`` chooses by the free
+            memory when the model loads.
+        job_timeout_s: time limit of a running job.
+        load_budget_s: time limit for loading the model; a worker that exceeds a limit counts as hung.
+        step_budget_s: time limit for encoding, and for one denoising step.
+        finish_budget_s: time limit for reading a job's files, and for decoding, scoring and storing its pictures.
+        lifetime_s: how long a job may wait in the queue, and how long it is kept after its end.
+        min_free_disk_mb: jobs are refused while ``data_dir`` has less free space than this, in MiB.
+        heartbeat_s: time between two heartbeats.
+        heartbeat_ttl_s: a worker counts as dead this long after its last heartbeat.
+        recovery_grace_s: how long a job must look abandoned before it is requeued.
+        stop_grace_s: time in which workers must hand back their jobs when the supervisor stops.
+        cpu_threads: threads of a worker on the CPU; by default as torch chooses.
+        runtime: class that makes the pictures, as ``module:Class``; change it only for tests and benchmarks.
+        worker_name: set by the supervisor for each worker.
+        phase_clock_fd: set by the supervisor: file descriptor of a ``worker.phase_clock.PhaseClock``.
     """
 
     model_config = SettingsConfigDict(env_prefix="MSD_", frozen=True, extra="ignore")
@@ -74,10 +74,10 @@ class WorkerSettings(BaseSettings):
 
     @classmethod
     def load(cls, **values: Any) -> Self:
-        """The settings of the environment, but for ``values``.
+        """Read the settings from the environment; ``values`` override it.
 
         Raises:
-            StartupError: one of them makes no sense.
+            StartupError: a setting is invalid.
         """
         try:
             return cls(**values)
@@ -85,17 +85,17 @@ class WorkerSettings(BaseSettings):
             raise settings_error(error) from error
 
     def to_environment(self) -> dict[str, str]:
-        """The environment from which a child process reads these very settings."""
+        """Make the environment from which a child process reads the same settings."""
         values = self.model_dump(mode="json", exclude_none=True)
         return {f"MSD_{name.upper()}": str(value) for name, value in values.items()}
 
     @property
     def drain_s(self) -> float:
-        """How much of the grace time is the workers' own; in the rest the supervisor hands back what they left."""
+        """The workers' part of the grace time; in the rest the supervisor requeues what they left."""
         return self.stop_grace_s - min(HAND_BACK_S, self.stop_grace_s / 4)
 
     def budget(self, phase: str) -> float | None:
-        """Longest time, in seconds, that a phase may last without a sign of progress; ``None`` for no limit."""
+        """Time limit of a phase without progress, in seconds; ``None``: no limit."""
         budgets = {
             "load": self.load_budget_s,
             "open": self.finish_budget_s,
@@ -109,7 +109,7 @@ class WorkerSettings(BaseSettings):
 
 
 def settings_error(error: ValidationError) -> StartupError:
-    """What the user is told of settings that make no sense: the first one, by the name of its variable."""
+    """Make the error of invalid settings: it names the variable of the first one."""
     first = error.errors()[0]
     name = f"MSD_{str(first['loc'][0]).upper()}"
     return StartupError(f"{name} cannot be {first['input']!r}: {first['msg']}.")

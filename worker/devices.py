@@ -46,7 +46,7 @@ def find_devices(wanted: Literal["auto", "cpu", "cuda"]) -> list[Device]:
         return [Device()]
     uuids = _visible(_nvml_uuids(), os.environ.get("CUDA_VISIBLE_DEVICES"))
     if not uuids and wanted == "cuda":
-        raise StartupError("MSD_DEVICE=cuda, but this machine shows no CUDA device. Check nvidia-smi, or use cpu.")
+        raise StartupError("MSD_DEVICE=cuda, but this machine has no CUDA device. Check nvidia-smi, or use cpu.")
     return [Device(uuid) for uuid in uuids] or [Device()]
 
 
@@ -74,8 +74,8 @@ class DeviceLock:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StartupError(
-                f"The lock of device {device.uuid} cannot be made in {folder} ({error.strerror}); set TMPDIR to a folder of "
-                "your own, the same for all workers."
+                f"The lock of device {device.uuid} cannot be created in {folder} ({error.strerror}); set TMPDIR to a folder "
+                "that you own, the same for all workers."
             ) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -83,7 +83,7 @@ class DeviceLock:
             holder = os.pread(self._file, 32, 0).decode(errors="replace").strip() or "unknown"
             self.release()
             raise StartupError(
-                f"Device {device.uuid} is taken by the workers of process {holder}; one model at a time has a device. "
+                f"Device {device.uuid} is taken by the workers of process {holder}; a device runs one model at a time. "
                 "Stop them, or choose other devices with CUDA_VISIBLE_DEVICES."
             ) from error
         os.ftruncate(self._file, 0)

@@ -217,7 +217,7 @@ class JobRun:
             return self._fail(JobError(code=error.code, detail=error.detail))
         except Exception:  # the job boundary: whatever it is, the worker lives on
             log.exception("job broke the service's own code")
-            detail = "Something went wrong inside the service; its log tells more. Other requests still work."
+            detail = "Internal error; see the worker's log. Other requests still work."
             return self._fail(JobError(code="internal", detail=detail))
         else:
             return self._succeed(manifest)
@@ -235,8 +235,8 @@ class JobRun:
 
     def _timeout_detail(self) -> str:
         return (
-            f"The job took longer than {self._context.job_timeout_s:g} s. Ask for fewer steps, images or retries, or a "
-            "smaller picture, or let the service have more time (MSD_JOB_TIMEOUT_S)."
+            f"The job took longer than {self._context.job_timeout_s:g} s. Use fewer steps, images or retries, or a smaller "
+            "picture, or raise MSD_JOB_TIMEOUT_S."
         )
 
     def _make(self) -> Manifest:
@@ -368,8 +368,8 @@ class JobRun:
 def device_lost_error() -> JobError:
     """Why a job failed that broke the device at its every attempt."""
     detail = (
-        f"The device failed while it made this picture, {MAX_ATTEMPTS} times in a row. Try a smaller picture or fewer "
-        "images; the worker's log may tell more."
+        f"The device failed in {MAX_ATTEMPTS} attempts at this job. Try a smaller picture or fewer images, and see the "
+        "worker's log."
     )
     return JobError(code=DeviceLostError.code, detail=detail)
 

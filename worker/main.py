@@ -101,7 +101,7 @@ def find_runtime(name: str) -> type[LoadedRuntime]:
     try:
         return getattr(import_module(module), class_name)
     except (ModuleNotFoundError, AttributeError) as error:
-        raise StartupError(f"MSD_RUNTIME names {name}, which is not there ({error}). Unset it.") from error
+        raise StartupError(f"MSD_RUNTIME names {name}, which cannot be found ({error}). Unset it.") from error
 
 
 def _set_up(

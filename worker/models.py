@@ -34,11 +34,11 @@ def find_model(name_or_path: str, models_dir: Path | None = None) -> FoundModel:
     if not directory.is_dir():
         known = ", ".join(_names(root)) or "none"
         raise ModelNotFoundError(
-            f"There is no model {name_or_path!r}. Models by name: {known}. Give one of them, or the path of a directory."
+            f"There is no model {name_or_path!r}. Models by name: {known}. Use one of them, or the path of a directory."
         )
     if not is_model_name(directory.name):
         raise ModelNotFoundError(
-            f"The directory's name {directory.name!r} cannot name a model; use letters, digits, '.', '-' and '_'."
+            f"The directory's name {directory.name!r} is not a model name; use letters, digits, '.', '-' and '_'."
         )
     ModelCard.load(directory)
     return FoundModel(directory.name, directory)

@@ -123,7 +123,7 @@ class Recovery:
 WORKER_DIED = JobError(
     code="worker_died",
     detail=(
-        f"The worker ended without a word while it made this picture, {MAX_ATTEMPTS} times in a row. "
-        "Try a smaller picture or fewer images; the worker's log may tell more."
+        f"The worker died in {MAX_ATTEMPTS} attempts at this job. Try a smaller picture or fewer images, and see the worker's "
+        "log."
     ),
 )

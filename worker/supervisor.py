@@ -192,9 +192,9 @@ class Supervisor:
         if slot.killed_for is not None:
             return
         if slot.is_hung:
-            slot.killed_for = f"made no progress in phase {slot.clock.phase} for longer than it may"
+            slot.killed_for = f"made no progress in phase {slot.clock.phase} within its time limit"
         elif slot.worker_name in self._watch.silent:
-            slot.killed_for = "gave no sign of life"
+            slot.killed_for = "sent no heartbeat"
         elif slot.clock.has_worked:
             slot.process.note_work()
         if slot.killed_for is not None:
@@ -209,7 +209,7 @@ class Supervisor:
         if code in (0, STOPPED_LATE_EXIT_CODE):
             self._watch.record_exit(WorkerExit(worker, None, Requeue.WORKER_STOPPING))
         else:
-            cause = f"The worker on {slot.device.label} {slot.killed_for or _describe(code)}; another is started."
+            cause = f"The worker on {slot.device.label} {slot.killed_for or _describe(code)}; a new one is starting."
             self._watch.record_exit(WorkerExit(worker, cause))
 
     def _last_record(self, slot: _Slot) -> WorkerRecord:
@@ -272,4 +272,4 @@ def _describe(code: int) -> str:
         return "lost its device"
     if code < 0:
         return f"was ended by signal {-code} ({signal.Signals(-code).name})"
-    return f"ended by itself with code {code}"
+    return f"exited with code {code}"

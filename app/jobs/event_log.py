@@ -110,7 +110,7 @@ class EventLog:
             HTTPProblem: there are as many as there may be.
         """
         if self._watchers >= self._max_watchers:
-            detail = "Too many clients watch jobs just now; ask with GET /jobs/{id} and no wait, or try again later."
+            detail = "Too many clients are watching jobs; use GET /jobs/{id} without wait, or try again later."
             raise HTTPProblem(TOO_MANY_WATCHERS, detail)
         self._watchers += 1
         try:

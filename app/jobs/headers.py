@@ -1,4 +1,4 @@
-"""What request headers of this API say, and what is wrong with them."""
+"""Parses and checks the request headers of the API."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _ENTITY_TAG = re.compile(r'(?:W/)?"([^"]*)"')
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """How a client wants to be answered, as RFC 7240 writes it.
+    """How a client wants to be answered: ``Prefer`` of RFC 7240.
 
     Attributes:
-        wait_s: for how long the answer may wait for the end of the job, in seconds.
-        applied: what was heeded, for ``Preference-Applied``; ``None``: nothing.
+        wait_s: how long the answer may wait for the job to end, in seconds.
+        applied: the preference applied, for ``Preference-Applied``; ``None``: none.
     """
 
     wait_s: int = 0
@@ -34,7 +34,7 @@ class Preference:
 
 
 def parse_preference(value: str | None) -> Preference:
-    """Read ``Prefer``. What it holds beside ``wait`` and ``respond-async`` is ignored, as the RFC wants it."""
+    """Parse ``Prefer``; all but ``wait`` and ``respond-async`` is ignored, as the RFC asks."""
     tokens = [part.partition(";")[0].strip() for part in (value or "").split(",")]
     for token in tokens:
         match = _WAIT.fullmatch(token)
@@ -47,10 +47,10 @@ def parse_preference(value: str | None) -> Preference:
 
 
 def parse_duration(name: str, value: str | None) -> int | None:
-    """Seconds of a header such as ``Cancel-After: 5m``; ``None`` if it is not there.
+    """Parse a header such as ``Cancel-After: 5m`` into seconds; ``None`` if it is missing.
 
     Raises:
-        HTTPProblem: it is no duration, or out of range.
+        HTTPProblem: it is not a duration, or out of range.
     """
     if value is None:
         return None
@@ -58,28 +58,28 @@ def parse_duration(name: str, value: str | None) -> int | None:
     seconds = int(match[1]) * _SECONDS_OF_UNIT[match[2]] if match else 0
     if not 1 <= seconds <= MAX_DURATION_S:
         detail = (
-            f"{name} takes a whole number of seconds, minutes or hours such as 30, 30s, 5m or 1h: at least 1 second"
+            f"{name} must be a whole number of seconds, minutes or hours, such as 30, 30s, 5m or 1h: at least 1 second"
         )
         raise HTTPProblem(INVALID_HEADER, f"{detail} and at most 30 days.")
     return seconds
 
 
 def parse_idempotency_key(value: str | None) -> str | None:
-    """The form in which an ``Idempotency-Key`` is kept: its SHA-256, in hexadecimal; ``None`` if it is not there.
+    """Hash an ``Idempotency-Key`` as it is stored: SHA-256 in hexadecimal; ``None`` if it is missing.
 
     Raises:
-        HTTPProblem: it is empty, too long, or holds something else than visible ASCII.
+        HTTPProblem: it is empty, too long, or not all visible ASCII.
     """
     if value is None:
         return None
     if not _IDEMPOTENCY_KEY.fullmatch(value):
-        detail = "Idempotency-Key takes 1 to 255 visible ASCII characters without spaces, such as a UUID."
+        detail = "Idempotency-Key must be 1 to 255 visible ASCII characters without spaces, such as a UUID."
         raise HTTPProblem(INVALID_HEADER, detail)
     return hashlib.sha256(value.encode()).hexdigest()
 
 
 def is_match(if_none_match: str | None, etag: str) -> bool:
-    """Whether ``If-None-Match`` names this weak entity tag; compared weakly, as RFC 9110 wants it."""
+    """Whether ``If-None-Match`` names this entity tag, by the weak comparison of RFC 9110."""
     if if_none_match is None:
         return False
     return if_none_match.strip() == "*" or etag.removeprefix("W/").strip('"') in _ENTITY_TAG.findall(if_none_match)

@@ -1,4 +1,4 @@
-"""All jobs of an owner, page by page."""
+"""Lists the jobs of an owner, in pages."""
 
 from __future__ import annotations
 
@@ -127,4 +127,6 @@ JobListDependency = Annotated[JobList, given("job_list")]
 
 
 def _unknown_cursor() -> HTTPProblem:
-    return HTTPProblem(INVALID_PARAMETER, "This cursor is not one that GET /jobs gave; leave it out to begin anew.")
+    return HTTPProblem(
+        INVALID_PARAMETER, "This cursor is not from GET /jobs; leave it out to start from the first page."
+    )

@@ -17,8 +17,8 @@ from ms_jobs.queue import JobQueue
 from ms_jobs.records import JobRecord, JobState, StoredImage, is_job_id
 
 _GONE = {
-    Gone.DELETED: "This job was deleted, and all its pictures with it.",
-    Gone.EXPIRED: "This job is over its lifetime, and all its pictures are removed; ask for it again.",
+    Gone.DELETED: "This job was deleted with all its pictures.",
+    Gone.EXPIRED: "This job has expired and its pictures are deleted; send the request again.",
 }
 
 
@@ -76,7 +76,7 @@ class Jobs:
         """
         record = self.find(job_id)
         if subject not in shown_references(record):
-            raise ImageNotFoundError("The job shows no such reference; only subjects that ask for a cut-out have one.")
+            raise ImageNotFoundError("The job has no such reference; only subjects with a cutout have one.")
         return self._artifacts.load_reference(record.folder, record.files_attempt, subject)
 
     def cancel(self, job_id: str) -> JobRecord:
@@ -89,7 +89,7 @@ class Jobs:
         outcome = self._store.request_cancel(job_id)
         record = self.find(job_id)
         if outcome is CancelOutcome.ENDED:
-            raise JobConflictError(f"The job has already {record.state}; there is nothing left to cancel.")
+            raise JobConflictError(f"The job has already ended: {record.state}.")
         if outcome is CancelOutcome.CANCELED:
             self._leave_queue(record)
         return record
@@ -128,7 +128,7 @@ class Jobs:
         """Why there is no such job."""
         reason = self._store.gone(job_id) if is_job_id(job_id) else None
         if reason is None:
-            return JobNotFoundError("There is no job with this id; GET /jobs lists all that there are.")
+            return JobNotFoundError("There is no job with this id; GET /jobs lists all jobs.")
         return JobGoneError(_GONE[reason])
 
 

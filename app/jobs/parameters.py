@@ -1,4 +1,4 @@
-"""What endpoints take beside a body: parts of the path, of the query, and headers."""
+"""Parameters of the endpoints: path, query and headers."""
 
 from __future__ import annotations
 
@@ -18,33 +18,36 @@ from ms_jobs.records import JOB_ID_PATTERN, JobState, is_job_id
 CANCEL_AFTER = "Cancel-After"
 IDEMPOTENCY_KEY = "Idempotency-Key"
 START_DEADLINE = "X-Start-Deadline"
-# Those that browsers may send only if they are told so.
+# Browsers may send these only if CORS allows them.
 REQUEST_HEADERS = (CANCEL_AFTER, IDEMPOTENCY_KEY, "If-None-Match", "Last-Event-ID", "Prefer", START_DEADLINE)
 
 DEFAULT_PAGE = 20
 
-JobId = Annotated[str, Path(description="As the answer that accepted the job gave it.")]
-ImageIndex = Annotated[int, Path(ge=0, description="Counted from 0.")]
+JobId = Annotated[str, Path(description="Id of the job.")]
+ImageIndex = Annotated[int, Path(ge=0, description="Position of the picture in the job, counted from 0.")]
 SubjectIndex = Annotated[int, Path(ge=0, description="Position of the subject in the request, counted from 0.")]
 
 WaitSeconds = Annotated[
     int,
-    Query(ge=0, description=f"Wait so many seconds for the end of the job before answering; at most {MAX_WAIT_S}."),
+    Query(ge=0, description=f"Seconds to wait for the job to end before answering; at most {MAX_WAIT_S}."),
 ]
 IfNoneMatch = Annotated[
-    str | None, Header(alias="If-None-Match", description="The `ETag` of an earlier answer: 304 if nothing is new.")
+    str | None,
+    Header(
+        alias="If-None-Match", description="The `ETag` of an earlier answer; the answer is 304 if nothing has changed."
+    ),
 ]
 States = Annotated[
-    list[JobState] | None, Query(alias="status", description="Only jobs with this status; may be given several times.")
+    list[JobState] | None, Query(alias="status", description="Only jobs with this status; can be repeated.")
 ]
-Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most jobs on the page.")]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Maximum number of jobs on the page.")]
 
-_CursorText = Annotated[str | None, Query(alias="cursor", description="The `next_cursor` of the page before.")]
+_CursorText = Annotated[str | None, Query(alias="cursor", description="The `next_cursor` of the previous page.")]
 _CancelAfter = Annotated[
     str | None,
     Header(
         alias=CANCEL_AFTER,
-        description="Cancel the job when it has not ended after this time: seconds, or with a unit.",
+        description="Cancel the job if it has not ended after this time; in seconds, or with a unit.",
         examples=["30", "30s", "5m", "1h"],
     ),
 ]
@@ -52,7 +55,7 @@ _StartDeadline = Annotated[
     str | None,
     Header(
         alias=START_DEADLINE,
-        description="Let the job expire when it has not begun after this time: seconds, or with a unit.",
+        description="Let the job expire if it has not started after this time; in seconds, or with a unit.",
         examples=["30", "30s", "5m", "1h"],
     ),
 ]
@@ -60,20 +63,21 @@ _IdempotencyKey = Annotated[
     str | None,
     Header(
         alias=IDEMPOTENCY_KEY,
-        description="1 to 255 visible ASCII characters, such as a UUID. However often a request is sent with it, there is "
-        "one job; the key is kept for as long as the job.",
+        description="1 to 255 visible ASCII characters, such as a UUID. Requests with the same key make one job; the key is "
+        "kept as long as the job.",
     ),
 ]
 _Prefer = Annotated[
     str | None,
     Header(
         alias="Prefer",
-        description=f"`wait=N` waits up to N seconds, at most {MAX_WAIT_S}, for the end of the job; `respond-async` does not.",
+        description=f"`wait=N` waits up to N seconds (at most {MAX_WAIT_S}) for the job to end; `respond-async` does not wait.",
         examples=["wait=30", "respond-async"],
     ),
 ]
 _ChosenId = Annotated[
-    str, Path(description="An id of your choice, such as a UUID.", json_schema_extra={"pattern": f"^{JOB_ID_PATTERN}$"})
+    str,
+    Path(description="An id that you choose, such as a UUID.", json_schema_extra={"pattern": f"^{JOB_ID_PATTERN}$"}),
 ]
 
 

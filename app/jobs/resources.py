@@ -1,4 +1,4 @@
-"""From a job's record to what the API shows of it, and how that is answered."""
+"""Turns job records into resources and responses."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from ms_jobs.records import JobError, JobRecord, JobState, PictureScore, StoredI
 POLL_AFTER_S = "1"
 REPLAYED = "Idempotency-Replayed"
 PREFERENCE_APPLIED = "Preference-Applied"
-# Those that scripts in browsers may read only if they are told so.
+# Scripts in browsers may read these only if CORS allows them.
 RESPONSE_HEADERS = ("ETag", REPLAYED, "Location", PREFERENCE_APPLIED, "Retry-After")
 
 
 def job_url(job_id: str, root_path: str = "") -> str:
-    """Where the job is found; ``root_path`` is what a proxy in front has cut off."""
+    """Make the URL of a job; ``root_path`` is the prefix that a proxy removed."""
     return f"{root_path}/jobs/{job_id}"
 
 
 def job_resource(record: JobRecord, outlook: Outlook | None = None, root_path: str = "") -> JobResource:
-    """The job as the API shows it; ``outlook`` is needed until it has ended."""
+    """Make the resource of a job; ``outlook`` is needed until it has ended."""
     url = job_url(record.id, root_path)
     outlook = outlook or Outlook()
     error = _why_expired(record) if record.state is JobState.EXPIRED else record.error
@@ -109,9 +109,9 @@ def _reference(subject: int, job_address: str) -> ReferenceResource:
 def _why_expired(record: JobRecord) -> JobError:
     start_before, ended_at = record.start_before, record.ended_at
     if record.attempt == 0 and start_before is not None and ended_at is not None and ended_at >= start_before:
-        detail = "No worker was free before the deadline of X-Start-Deadline; send it again with more time, or later."
+        detail = "No worker was free before X-Start-Deadline; send it again later, or with more time."
         return JobError(code=START_DEADLINE_PASSED.code, detail=detail)
-    detail = "No worker took the job for as long as jobs are kept; send it again when a worker is ready."
+    detail = "No worker took the job within its lifetime; send it again when a worker is ready."
     return JobError(code=WAITED_TOO_LONG.code, detail=detail)
 
 
@@ -123,7 +123,7 @@ def _error(error: JobError) -> JobErrorResource:
 
 
 def _timings(record: JobRecord) -> TimingsResource:
-    """Seconds in the queue and at work, until now or until the job's end."""
+    """Seconds in the queue and running, until now or the job's end."""
     until = time.time() if record.ended_at is None else record.ended_at
     began = until if record.started_at is None else record.started_at
     running_s = None if record.started_at is None else _seconds(record.started_at, until)
@@ -131,7 +131,7 @@ def _timings(record: JobRecord) -> TimingsResource:
 
 
 def _seconds(start: float, end: float) -> float:
-    # Clocks of two hosts may differ a little.
+    # The clocks of two hosts may differ a little.
     return round(max(0.0, end - start), 3)
 
 
@@ -142,30 +142,30 @@ def _moment(unix_s: float | None) -> datetime | None:
 def job_answer(
     view: JobView, request: Request, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None
 ) -> Response:
-    """A job as the API shows it."""
+    """Answer with a job."""
     resource = job_resource(view.record, view.outlook, root_path(request))
-    # Written here, for FastAPI would check our own data once more.
+    # Serialized here, since FastAPI would validate our own data again.
     body = resource.model_dump_json(by_alias=True)
     return Response(body, status, {**_headers(view), **(headers or {})}, media_type="application/json")
 
 
 def unchanged_answer(view: JobView) -> Response:
-    """What the client has is still right."""
+    """Answer 304: nothing has changed."""
     return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=_headers(view))
 
 
 def own_url(view: JobView, request: Request) -> str:
-    """Where the job is found."""
+    """Make the URL of a viewed job."""
     return job_url(view.record.id, root_path(request))
 
 
 def root_path(request: Request) -> str:
-    """What a proxy in front has cut off of the path."""
+    """Get the path prefix that a proxy removed."""
     return request.scope.get("root_path", "")
 
 
 def job_response(description: str, *headers: str) -> dict[str, Any]:
-    """The OpenAPI response of an endpoint that answers with a job."""
+    """Make the OpenAPI response of an endpoint that answers with a job."""
     return {"model": JobResource, "description": description, "headers": {name: HEADERS[name] for name in headers}}
 
 
@@ -174,15 +174,15 @@ def _header(description: str, kind: str = "string") -> dict[str, Any]:
 
 
 HEADERS = {
-    "ETag": _header("Weak; changes with the job and with its place in the queue."),
-    "Location": _header("Where the job is."),
-    "Retry-After": _header("Until the job has ended: when to ask again, in seconds.", "integer"),
-    REPLAYED: _header("`true` if the job had been asked for before, and this answer is about that one."),
-    PREFERENCE_APPLIED: _header("What of `Prefer` was heeded."),
+    "ETag": _header("Weak; changes with the job and its position in the queue."),
+    "Location": _header("URL of the job."),
+    "Retry-After": _header("Seconds after which to ask again; absent once the job has ended.", "integer"),
+    REPLAYED: _header("`true` if this request was sent before; the answer is that job."),
+    PREFERENCE_APPLIED: _header("The preference that was applied."),
 }
 
 
 def _headers(view: JobView) -> dict[str, str]:
-    # A browser may keep it, and asks each time whether it is still right: that is what the entity tag is for.
+    # A browser may cache it but must revalidate, with the entity tag.
     always = {"Cache-Control": "private, no-cache", "ETag": view.etag}
     return always if view.record.state.ended else {**always, "Retry-After": POLL_AFTER_S}

@@ -1,4 +1,4 @@
-"""What can be asked of jobs: submit one, see it, list all, fetch the pictures, cancel, delete."""
+"""Job endpoints: submit, read, list, fetch pictures, cancel, retry, delete."""
 
 from __future__ import annotations
 
@@ -52,8 +52,10 @@ _HEADERS = ("Location", "ETag", PREFERENCE_APPLIED, REPLAYED)
 
 def _responses(*problems: int) -> dict[int | str, dict[str, Any]]:
     return {
-        200: job_response("It has ended: within `Prefer: wait`, or earlier if this is a repeat.", *_HEADERS),
-        202: job_response("It is accepted.", *_HEADERS, "Retry-After"),
+        200: job_response(
+            "The job has ended: within `Prefer: wait`, or before, if the request is a repeat.", *_HEADERS
+        ),
+        202: job_response("The job is accepted.", *_HEADERS, "Retry-After"),
         **problem_responses(*problems),
     }
 
@@ -62,7 +64,7 @@ def _responses(*problems: int) -> dict[int | str, dict[str, Any]]:
     "/generate",
     status_code=HTTPStatus.ACCEPTED,
     operation_id="generate",
-    summary="Ask for a picture",
+    summary="Submit a job",
     response_model=JobResource,
     responses=_responses(400, 413, 415, 422, 503),
     openapi_extra={"requestBody": REQUEST_BODY},
@@ -75,10 +77,10 @@ async def generate(  # noqa: PLR0913 - each argument is a part of the request
     reader: ReaderDependency,
     request: Request,
 ) -> Response:
-    """Queue a picture to be made. The answer comes at once, unless `Prefer: wait=N` says that it may wait for the end.
+    """Queue a job that makes pictures. Answers at once, or with `Prefer: wait=N` when the job ends or N seconds have passed.
 
-    Follow the job at the address in `Location`. With an `Idempotency-Key` a request that was sent twice makes one job:
-    the second answer has `Idempotency-Replayed: true`, and another request with the same key is refused with 422.
+    `Location` is the URL of the job. With an `Idempotency-Key`, a request sent twice makes one job: the second answer has
+    `Idempotency-Replayed: true`. A different request with the same key gets 422.
     """
     submitted = await run_in_threadpool(submissions.submit, sent, options)
     return await _answer(submitted, preference, reader, request)
@@ -88,7 +90,7 @@ async def generate(  # noqa: PLR0913 - each argument is a part of the request
     "/jobs/{job_id}",
     status_code=HTTPStatus.ACCEPTED,
     operation_id="put_job",
-    summary="Ask for a picture, under an id of your choice",
+    summary="Submit a job under an id that you choose",
     response_model=JobResource,
     responses=_responses(400, 410, 413, 415, 422, 503),
     openapi_extra={"requestBody": REQUEST_BODY},
@@ -101,11 +103,11 @@ async def put_job(  # noqa: PLR0913 - each argument is a part of the request
     reader: ReaderDependency,
     request: Request,
 ) -> Response:
-    """As `POST /generate`, and safe to repeat: however often and by how many at once, there is one job of this id.
+    """Like `POST /generate`, but safe to repeat: there is one job per id, however often the request is sent.
 
-    A repeat is answered with the job as it stands and `Idempotency-Replayed: true`: 202 until it has ended, then 200.
-    Its other headers change nothing. Another request under the same id is refused with 422; the id of a job that was
-    deleted or is over its lifetime with 410.
+    A repeat is answered with the current job and `Idempotency-Replayed: true`: 202 until the job has ended, then 200. Other
+    headers of a repeat have no effect. A different request with the same id gets 422, and the id of a deleted or expired
+    job 410.
     """
     submitted = await run_in_threadpool(submissions.submit, sent, options)
     return await _answer(submitted, preference, reader, request)
@@ -115,7 +117,7 @@ async def put_job(  # noqa: PLR0913 - each argument is a part of the request
     "/jobs/{job_id}/retry",
     status_code=HTTPStatus.ACCEPTED,
     operation_id="retry_job",
-    summary="Run a job once more",
+    summary="Retry a job",
     response_model=JobResource,
     responses=_responses(400, 404, 409, 410, 422, 503),
 )
@@ -127,9 +129,9 @@ async def retry_job(  # noqa: PLR0913 - each argument is a part of the request
     reader: ReaderDependency,
     request: Request,
 ) -> Response:
-    """A new job with the same request and the same seed, whatever became of the old one; 409 until that has ended.
+    """Make a new job with the same request and seed; 409 until the old job has ended.
 
-    The new job keeps pictures of its own: the old one can be deleted.
+    The new job has its own copies of the pictures, so the old one can be deleted.
     """
     submitted = await run_in_threadpool(submissions.retry, job_id, options)
     return await _answer(submitted, preference, reader, request)
@@ -138,7 +140,7 @@ async def retry_job(  # noqa: PLR0913 - each argument is a part of the request
 @router.get(
     "/jobs",
     operation_id="list_jobs",
-    summary="List all jobs",
+    summary="List jobs",
     responses=problem_responses(400, 503),
 )
 def list_jobs(  # noqa: PLR0913 - each argument is a part of the request
@@ -149,9 +151,9 @@ def list_jobs(  # noqa: PLR0913 - each argument is a part of the request
     status: States = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> JobsPage:
-    """Newest first, a page at a time. Jobs that are added while one goes from page to page do not move the others.
+    """Newest first, in pages. Jobs added while you page through do not shift the others.
 
-    With `status` a page may hold fewer jobs than `limit`, even none, and yet not be the last: go on until `next` is null.
+    With `status`, a page may hold fewer jobs than `limit`, even none, and not be the last: continue until `next` is null.
     """
     states = status or []
     page = job_list.page(states, limit, cursor)
@@ -168,12 +170,12 @@ def list_jobs(  # noqa: PLR0913 - each argument is a part of the request
 @router.get(
     "/jobs/{job_id}",
     operation_id="get_job",
-    summary="See how a job stands",
+    summary="Get a job",
     response_model=JobResource,
     responses={
         200: job_response("The job.", "ETag", "Retry-After"),
         304: {
-            "description": "It is as the `ETag` in `If-None-Match` says.",
+            "description": "Nothing has changed since the `ETag` in `If-None-Match`.",
             "headers": {name: HEADERS[name] for name in ("ETag", "Retry-After")},
         },
         **problem_responses(400, 404, 410, 503),
@@ -186,10 +188,10 @@ async def get_job(  # noqa: PLR0913 - each argument is a part of the request
     wait: WaitSeconds = 0,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Status 200 for every known job, whatever became of it. `Retry-After` says when to ask again.
+    """200 for every known job, failed ones included. `Retry-After` says when to ask again.
 
-    With `wait` the answer comes when the job has ended, at the latest after so many seconds; with `wait` and
-    `If-None-Match` as soon as anything about it is new.
+    With `wait`, answers when the job ends, or after that many seconds; with `wait` and `If-None-Match`, as soon as the job
+    changes.
     """
     view = await reader.view(job_id)
     wait_s = min(wait, MAX_WAIT_S)
@@ -202,24 +204,24 @@ async def get_job(  # noqa: PLR0913 - each argument is a part of the request
 @router.get(
     "/jobs/{job_id}/images/{index}",
     operation_id="get_image",
-    summary="Fetch a finished picture",
+    summary="Get a finished picture",
     response_class=Response,
     responses={200: {"content": _PNG, "description": "The PNG."}, **problem_responses(404, 410, 503)},
 )
 def get_image(job_id: JobId, index: ImageIndex, jobs: JobsDependency) -> Response:
-    """The PNG carries the complete recipe of the picture as text metadata under the key `msd`."""
+    """The PNG holds the complete recipe of the picture, as text metadata under the key `msd`."""
     return _png(jobs.image(job_id, index), f"{job_id}-{index}.png")
 
 
 @router.get(
     "/jobs/{job_id}/references/{subject}",
     operation_id="get_reference",
-    summary="See what the model sees of a subject",
+    summary="Get what the model sees of a subject",
     response_class=Response,
     responses={200: {"content": _PNG, "description": "The PNG."}, **problem_responses(404, 410, 503)},
 )
 def get_reference(job_id: JobId, subject: SubjectIndex, jobs: JobsDependency) -> Response:
-    """The subject as it was cut out of its pictures; for subjects with `cutout` only."""
+    """The subject, cut out of its pictures; only for subjects with `cutout`."""
     return _png(jobs.reference(job_id, subject), f"{job_id}-reference-{subject}.png")
 
 
@@ -229,13 +231,13 @@ def get_reference(job_id: JobId, subject: SubjectIndex, jobs: JobsDependency) ->
     summary="Cancel a job",
     response_model=JobResource,
     responses={
-        200: job_response("It is canceled.", "ETag"),
-        202: job_response("It is running, and will end as canceled.", "ETag", "Retry-After"),
+        200: job_response("The job is canceled.", "ETag"),
+        202: job_response("The job is running and will end as canceled.", "ETag", "Retry-After"),
         **problem_responses(404, 409, 410, 503),
     },
 )
 async def cancel_job(job_id: JobId, jobs: JobsDependency, reader: ReaderDependency, request: Request) -> Response:
-    """200 if it is canceled now, 202 if it is running and will be, 409 if it had ended otherwise."""
+    """200 if the job is canceled, 202 if it is running and will be, 409 if it ended in another way."""
     record = await run_in_threadpool(jobs.cancel, job_id)
     status = HTTPStatus.OK if record.state is JobState.CANCELED else HTTPStatus.ACCEPTED
     return job_answer(await reader.view_of(record), request, status)
@@ -249,23 +251,22 @@ async def cancel_job(job_id: JobId, jobs: JobsDependency, reader: ReaderDependen
     responses=problem_responses(404, 503),
 )
 def delete_job(job_id: JobId, jobs: JobsDependency) -> None:
-    """Cancel the job, also in mid-run, and erase its request, its pictures and all that is known of it.
+    """Cancel the job, even while it runs, and delete its request, its pictures and its record.
 
-    204 for a job that is gone already, too: deleting twice is no error. Every other question about it is answered with
-    410 for a week, then with 404.
+    Deleting a deleted job gives 204 again. Other requests for it get 410 for a week, then 404.
     """
     jobs.delete(job_id)
 
 
 async def _answer(submitted: Submitted, preference: Preference, reader: Reader, request: Request) -> Response:
-    """The job, as soon as it has ended or the client wants to wait no longer."""
+    """Answer with the job once it has ended, or after the wait that the client asked for."""
     view = await reader.wait_for_accepted(submitted.record, preference.wait_s, request.is_disconnected)
     headers = {"Location": own_url(view, request)}
     if submitted.replayed:
         headers[REPLAYED] = "true"
     if preference.applied is not None:
         headers[PREFERENCE_APPLIED] = preference.applied
-    # A client that did not ask to wait need not expect 200, however fast the job was.
+    # A client that did not ask to wait gets 202, however fast the job was.
     is_awaited = submitted.replayed or preference.wait_s > 0
     status = HTTPStatus.OK if is_awaited and view.record.state.ended else HTTPStatus.ACCEPTED
     return job_answer(view, request, status, headers)

@@ -129,7 +129,7 @@ class Submissions:
             return known
         old = self._jobs.find(job_id)
         if not old.state.ended:
-            raise JobConflictError(f"The job is still {old.state}; cancel it first, or wait for its end.")
+            raise JobConflictError(f"The job is still {old.state}; cancel it, or wait until it ends.")
         self._artifacts.require_room(self._min_free_bytes)
         new_id = new_job_id()
         try:
@@ -200,7 +200,7 @@ SubmissionsDependency = Annotated[Submissions, given("submissions")]
 
 def _replayed(record: JobRecord, asked: str) -> Submitted:
     if record.request_hash != asked:
-        detail = "This id or key stands for another request already; send that one unchanged, or choose another."
+        detail = "This id or key is already used for another request; send that request unchanged, or choose another."
         raise RequestMismatchError(detail)
     return Submitted(record, replayed=True)
 

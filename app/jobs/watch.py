@@ -1,4 +1,4 @@
-"""A job's log as server-sent events. The id of an event is the version of the job that it tells of."""
+"""Streams a job's log as server-sent events; the id of an event is the job's version."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from app.service.problems import problem_responses
 from ms_core.errors import JobGoneError, JobNotFoundError
 from ms_jobs.records import JobRecord, JobState
 
-# A client that lost its connection comes back after this time.
+# A client that lost its connection reconnects after this time.
 RECONNECT_MS = 1000
-# A wait ends at the latest then, and begins anew; clients hear nothing of it.
+# Longest single wait for a change; then the next one starts, unseen by clients.
 WAIT_S = 60.0
 PREVIEW_TYPE = "image/webp"
 
@@ -38,42 +38,42 @@ router = APIRouter(tags=["jobs"])
 
 
 class StatusEvent(BaseModel):
-    """Data of the event `status`: one step of the job's life that is not its end."""
+    """Data of the event `status`: a change of the job other than its end."""
 
-    version: int = Field(description="Of the job after this step; the id of the event.")
-    status: JobState = Field(description="Where the job stands then.")
-    attempt: int = Field(description="How often a worker has begun it.")
-    event: str = Field(description="What happened, such as `running`, `abandoned` or `cancel_requested`.")
-    at: datetime = Field(description="When it happened.")
-    cancel_requested: bool = Field(description="It will end as canceled.")
+    version: int = Field(description="Version of the job after this change; the id of the event.")
+    status: JobState = Field(description="Status after this change.")
+    attempt: int = Field(description="Number of attempts started.")
+    event: str = Field(description="Kind of change, such as `running`, `abandoned` or `cancel_requested`.")
+    at: datetime = Field(description="Time of the change.")
+    cancel_requested: bool = Field(description="Whether the job will end as canceled.")
 
 
 class ProgressEvent(BaseModel):
     """Data of the event `progress`."""
 
-    phase: str | None = Field(description="What the worker is doing.")
+    phase: str | None = Field(description="Current phase.")
     step: int | None = Field(description="Denoising steps done.")
-    steps: int | None = Field(description="Denoising steps in all.")
-    fraction: float = Field(description="Part of the denoising that is done, from 0 to 1.")
+    steps: int | None = Field(description="Denoising steps in total.")
+    fraction: float = Field(description="Fraction of the denoising that is done, from 0 to 1.")
 
 
 class PreviewEvent(BaseModel):
-    """Data of the event `preview`: a small picture of how far the first image is."""
+    """Data of the event `preview`: a small preview of the first picture."""
 
-    index: int = Field(description="Of the image, counted from 0.")
-    step: int | None = Field(description="Denoising steps done by then.")
+    index: int = Field(description="Position of the picture in the job, counted from 0.")
+    step: int | None = Field(description="Denoising steps done so far.")
     content_type: str = Field(description="`image/webp`.")
-    data: str = Field(description="The picture's bytes, in base64.")
+    data: str = Field(description="The preview's bytes, in base64.")
 
 
 class GoneEvent(BaseModel):
-    """Data of the event `gone`: the job was deleted, or its lifetime is over."""
+    """Data of the event `gone`: the job was deleted or has expired."""
 
-    code: str = Field(description="Stable name of the problem that asking for the job has.")
-    detail: str = Field(description="What became of it.")
+    code: str = Field(description="Stable error code, as `GET /jobs/{id}` gives it.")
+    detail: str = Field(description="Why it is gone.")
 
 
-# What the data of each event is; the last events are called as the states in which jobs end.
+# Data type of each event; the last event is named after the state in which the job ended.
 DATA_OF_EVENT: Mapping[str, type[BaseModel]] = {
     "status": StatusEvent,
     "progress": ProgressEvent,
@@ -85,13 +85,13 @@ DATA_OF_EVENT: Mapping[str, type[BaseModel]] = {
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What one client wants to see of one job.
+    """One client's subscription to one job.
 
     Attributes:
-        after: the version that it has seen already.
-        is_over: that version was the last one.
-        find: the job's record; raises ``JobGoneError`` or ``JobNotFoundError``.
-        show: the job as the API shows it.
+        after: the last version it has seen.
+        is_over: that version was the final one.
+        find: reads the job's record; raises ``JobGoneError`` or ``JobNotFoundError``.
+        show: makes the job's resource.
     """
 
     log: EventLog
@@ -103,7 +103,7 @@ class Watch:
     show: Callable[[JobRecord], JobResource]
 
     async def events(self) -> AsyncIterator[ServerSentEvent]:
-        """All that happened after ``after``, then what happens; ends when the job does, or when Redis goes away."""
+        """Yield all events after ``after``, past and future; ends with the job, or when Redis is down."""
         if self.is_over:
             return
         try:
@@ -111,8 +111,8 @@ class Watch:
             async for event in self._follow():
                 yield event
         except redis.RedisError as error:
-            # The client comes back by itself, and goes on where it was.
-            log.warning("job %s can be watched no longer: %s", self.job_id, error)
+            # The client reconnects by itself and resumes.
+            log.warning("job %s can no longer be watched: %s", self.job_id, error)
 
     async def _follow(self) -> AsyncIterator[ServerSentEvent]:
         after, has_changed = self.after, False
@@ -129,33 +129,33 @@ class Watch:
                 yield await run_in_threadpool(self._last_event, None)
                 return
             if self.log.is_stopping:
-                # The client comes back, to the next process.
+                # The client reconnects, to the next process.
                 return
             has_changed = await self.log.next_change(self.job_id, after, WAIT_S)
 
     def _last_event(self, end: Transition | None) -> ServerSentEvent:
-        """The whole job after its end, or that the job is gone."""
+        """Make the last event: the whole job, or ``gone``."""
         try:
             record = self.find(self.job_id)
         except (JobGoneError, JobNotFoundError) as error:
             return ServerSentEvent(event="gone", data=GoneEvent(code=error.code, detail=error.detail))
         if end is None:
-            # Its log was emptied and it lives: Redis lost something. The client comes back and begins anew.
+            # The log is empty and the job exists: Redis lost data. The client reconnects and starts over.
             return ServerSentEvent(comment="lost")
-        # FastAPI would write the data of an event by the names of fields, not by their aliases.
+        # FastAPI would serialize by field names, not by aliases.
         job = self.show(record).model_dump_json(by_alias=True)
         return ServerSentEvent(event=end.state.value, id=str(end.version), raw_data=job)
 
 
 def seen_version(last_event_id: str | None, record: JobRecord) -> int:
-    """The version that a client has seen, by the id of its last event; 0 if that is none of this job's."""
+    """Parse the id of a client's last event into a version; 0 if it cannot be one of this job's."""
     version = int(last_event_id) if last_event_id and re.fullmatch(r"[0-9]{1,15}", last_event_id) else 0
-    # Redis may have lost its newest changes in a crash: a version that is not reached yet was another's.
+    # Redis may have lost its newest changes in a crash: a version above the current one cannot be trusted.
     return version if version <= record.version else 0
 
 
 def _events(entry: Transition | Advance, news: News) -> Iterator[ServerSentEvent]:
-    """What a client is told of an entry that is not the end."""
+    """Make the events of a log entry other than the last."""
     if isinstance(entry, Transition):
         yield _event("status", entry.version, _status(entry))
         return
@@ -191,22 +191,22 @@ def _progress(entry: Advance) -> ProgressEvent:
 
 
 LastEventId = Annotated[
-    str | None, Header(alias="Last-Event-ID", description="Of the last event seen; browsers send it by themselves.")
+    str | None, Header(alias="Last-Event-ID", description="Id of the last event seen; browsers send it by themselves.")
 ]
 LastEventIdParameter = Annotated[
-    str | None, Query(alias="last_event_id", description="The same, for clients that cannot send headers.")
+    str | None, Query(alias="last_event_id", description="Like `Last-Event-ID`, for clients that cannot send headers.")
 ]
-Preview = Annotated[bool, Query(description="Whether to send small pictures, of jobs that asked for `previews`.")]
+Preview = Annotated[bool, Query(description="Whether to send previews; the job must have `previews`.")]
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Events until the end of the job."},
-    204: {"description": "The last event was seen already; do not come back."},
+    200: {"description": "Events until the job ends."},
+    204: {"description": "The last event was already seen; do not reconnect."},
     **problem_responses(404, 410, 503),
 }
 
 
 def _record(job_id: JobId, jobs: JobsDependency) -> JobRecord:
-    """A plain function, so that Redis is asked beside the event loop."""
+    """Read the record; a plain function, so FastAPI runs it in a thread."""
     return jobs.find(job_id)
 
 
@@ -239,17 +239,17 @@ async def _watch(  # noqa: PLR0913 - each argument is a part of the request
 @router.get(
     "/jobs/{job_id}/events",
     operation_id="watch_job",
-    summary="Watch a job live",
+    summary="Watch a job",
     response_class=EventSourceResponse,
     responses=_RESPONSES,
 )
 async def watch_job(watch: Annotated[Watch, Depends(_watch)]) -> AsyncIterator[ServerSentEvent]:
-    """Server-sent events, the id of each being the job's `version`.
+    """Server-sent events; the id of each is the job's `version`.
 
-    `status` tells of each step of the job's life, `progress` of how far the worker is, `preview` shows it (only with
-    `?preview=true`). The last event is called as the state in which the job ended, `succeeded`, `failed`, `canceled` or
-    `expired`, and carries the whole job; or it is `gone`, if the job was deleted meanwhile. Coming back with
-    `Last-Event-ID` misses nothing but old progress and previews. After the last event the answer is 204.
+    `status` reports a change of the job, `progress` the steps done, and `preview` a small picture (only with
+    `?preview=true`). The last event is named after the final status, `succeeded`, `failed`, `canceled` or `expired`, and
+    holds the whole job; it is `gone` if the job was deleted. A client that reconnects with `Last-Event-ID` misses only old
+    progress and previews. After the last event the answer is 204.
     """
     async for event in watch.events():
         yield event

@@ -64,9 +64,7 @@ async def _json_body(request: Request, settings: SettingsDependency) -> bytes:
     if media_type != "application/json":
         raise HTTPProblem(NOT_JSON, "Send the request as JSON, with the header Content-Type: application/json.")
     limit = settings.max_body_bytes
-    too_large = HTTPProblem(
-        BODY_TOO_LARGE, f"The body is above the limit of {limit} bytes; send smaller or fewer pictures."
-    )
+    too_large = HTTPProblem(BODY_TOO_LARGE, f"The body is larger than {limit} bytes; send smaller or fewer pictures.")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise too_large

@@ -102,13 +102,13 @@ def _bytes_from_data_uri(data_uri: str) -> bytes:
     header, comma, payload = data_uri.partition(",")
     header = header.strip().lower()
     if not comma or not header.startswith("data:") or not header.endswith(";base64"):
-        raise PictureError('Send the picture as a data URI: "data:image/png;base64," and then its bytes in base64.')
+        raise PictureError('Send the picture as a data URI: "data:image/png;base64," followed by its bytes in base64.')
     try:
         encoded = base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise PictureError("What follows the comma of the data URI is not valid base64.") from error
+        raise PictureError("The data URI is not valid base64 after the comma.") from error
     if not encoded:
-        raise PictureError("The picture is empty: nothing follows the comma of the data URI.")
+        raise PictureError("The picture is empty: the data URI ends after the comma.")
     return encoded
 
 
@@ -120,7 +120,7 @@ def _decode(encoded: bytes, limits: PictureLimits) -> Image.Image:
         picture.load()
         _turn_upright(picture)
     except _DECODE_ERRORS as error:
-        raise PictureError("The picture is damaged or cut off and cannot be decoded; save it again.") from error
+        raise PictureError("The picture is damaged or incomplete and cannot be decoded; save it again.") from error
     picture = _to_rgb_or_rgba(picture)
     picture.thumbnail((limits.max_side, limits.max_side), Image.Resampling.LANCZOS)
     return picture
@@ -133,7 +133,9 @@ def _open(encoded: bytes, limits: PictureLimits) -> Image.Image:
     except _BOMB_ERRORS as error:
         raise _too_large(limits) from error
     except Image.UnidentifiedImageError as error:
-        raise PictureError(f"This is no complete picture of a known format; send {', '.join(FORMATS)}.") from error
+        raise PictureError(
+            f"This is not a complete picture in a supported format; send {', '.join(FORMATS)}."
+        ) from error
     if picture.width * picture.height > limits.max_pixels:
         raise _too_large(limits, picture.width, picture.height)
     # A camera's JPEG may carry previews as further frames; only PNG and WebP are animated.
@@ -144,7 +146,7 @@ def _open(encoded: bytes, limits: PictureLimits) -> Image.Image:
 
 def _too_large(limits: PictureLimits, width: int | None = None, height: int | None = None) -> PictureTooLargeError:
     size = "The picture" if width is None else f"The picture of {width} x {height} pixels"
-    return PictureTooLargeError(f"{size} is above the limit of {limits.max_pixels} pixels; reduce it.")
+    return PictureTooLargeError(f"{size} is larger than the limit of {limits.max_pixels} pixels; reduce it.")
 
 
 def _turn_upright(picture: Image.Image) -> None:

@@ -1,7 +1,7 @@
 """Answers every error with an RFC 9457 problem.
 
-The sentence of a problem comes from the project's own errors only; whatever else goes wrong gets a sentence written here,
-so no traceback, path or secret can leave.
+Only the project's own errors supply the ``detail``; for all others it is written here, so no traceback, path or secret can
+leak.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 class InvalidRequestError(Exception):
-    """A request with one or more values that cannot be used."""
+    """A request with one or more invalid values."""
 
     def __init__(self, errors: Sequence[InvalidInputError]) -> None:
         super().__init__("; ".join(error.detail for error in errors))
@@ -49,7 +49,7 @@ class InvalidRequestError(Exception):
 
 
 class HTTPProblem(Exception):
-    """What is wrong with a request as HTTP, before its content is looked at."""
+    """A problem with the HTTP request itself."""
 
     def __init__(self, problem: ProblemType, detail: str) -> None:
         super().__init__(detail)
@@ -107,7 +107,7 @@ def problem_response(
         request_id=request_id(request.scope),
         errors=list(items),
     )
-    # An unexpected error is answered outside of the middleware that puts the id on responses.
+    # An unexpected error is answered outside the middleware that adds the id.
     all_headers = {**(headers or {}), REQUEST_ID_HEADER: body.request_id, "Cache-Control": "no-store"}
     if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
         all_headers["Retry-After"] = str(RETRY_AFTER_S)
@@ -115,28 +115,28 @@ def problem_response(
 
 
 async def _answer_redis_down(request: Request, error: Exception) -> Response:
-    detail = "The queue cannot be reached at the moment; try again in a few seconds."
+    detail = "The queue is unavailable at the moment; try again in a few seconds."
     return problem_response(request, PROBLEMS[QueueUnavailableError], detail)
 
 
 async def _answer_unexpected(request: Request, error: Exception) -> Response:
     logger.error("request %s failed: %s", request_id(request.scope), type(error).__name__)
-    detail = "The service made a mistake; it is logged under this request's id."
+    detail = "Internal error; it is logged under this request's id."
     return problem_response(request, INTERNAL_ERROR, detail)
 
 
 def _answer_invalid_input(request: Request, errors: Sequence[InvalidInputError]) -> Response:
     kinds = {problem_of(error) for error in errors}
-    # So a request gets 413 only where the size of its pictures is all that is wrong.
+    # So the answer is 413 only if picture sizes are the only errors.
     problem = kinds.pop() if len(kinds) == 1 else PROBLEMS[InvalidInputError]
     items = [ProblemItem(pointer=error.pointer, detail=error.detail, code=error.code) for error in errors[:MAX_ERRORS]]
     first = items[0]
-    detail = first.detail if len(errors) == 1 else f"{len(errors)} things are wrong. {first.pointer}: {first.detail}"
+    detail = first.detail if len(errors) == 1 else f"{len(errors)} errors. {first.pointer}: {first.detail}"
     return problem_response(request, problem, detail, items)
 
 
 def _methods_of(request: Request) -> list[str]:
-    """What does work at the request's path; Starlette would tell of one route only."""
+    """List the methods that the request's path allows; Starlette lists those of one route only."""
     routes = request.app.router.routes
 
     def works(method: str) -> bool:
@@ -152,15 +152,15 @@ def _answer_bad_address(request: Request, error: RequestValidationError) -> Resp
         f"{item['loc'][1]}: {item['msg'].rstrip('.')}." for item in error.errors() if item["loc"][0] == "query"
     ]
     if not sentences:
-        return problem_response(request, NOT_FOUND, "There is nothing at this path.")
-    return problem_response(request, INVALID_PARAMETER, f"The query cannot be used. {' '.join(sentences)}")
+        return problem_response(request, NOT_FOUND, "There is no resource at this path.")
+    return problem_response(request, INVALID_PARAMETER, f"Invalid query. {' '.join(sentences)}")
 
 
 def _answer_http_exception(request: Request, error: HTTPException) -> Response:
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return problem_response(request, NOT_FOUND, "There is nothing at this path; /docs lists what there is.")
+        return problem_response(request, NOT_FOUND, "There is no resource at this path; /docs lists all paths.")
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = ", ".join(_methods_of(request))
-        detail = f"{request.method} does not work here; use {allowed}."
+        detail = f"{request.method} is not allowed here; use {allowed}."
         return problem_response(request, METHOD_NOT_ALLOWED, detail, headers={"Allow": allowed})
-    return problem_response(request, BAD_REQUEST, "The request cannot be read.", headers=error.headers)
+    return problem_response(request, BAD_REQUEST, "The request is malformed.", headers=error.headers)

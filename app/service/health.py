@@ -1,4 +1,4 @@
-"""Whether the service can make pictures: Redis, storage, workers; and what its problems mean."""
+"""Health endpoints (Redis, storage, workers) and the pages of problem types."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ router = APIRouter(tags=["service"])
 
 
 class Health:
-    """Looks at everything that the jobs of one model need."""
+    """Checks everything that the jobs of one model need."""
 
     def __init__(self, client: redis.Redis, data_dir: Path, model: str, min_free_disk_mb: int = 0) -> None:
         self._registry = Registry(client)
@@ -39,7 +39,7 @@ class Health:
         self._model = model
 
     def readiness(self) -> ReadinessResource:
-        """The state of the service; never raises for a part that is away."""
+        """Check Redis, storage and workers; a part that is down raises nothing."""
         storage = self._check_storage()
         try:
             workers = self._registry.workers(self._model)
@@ -59,22 +59,22 @@ class Health:
         return ReadinessResource(status=status, phase=phase, checks=checks)
 
     def _check_storage(self) -> CheckResource:
-        # The store makes its folder when it is first needed.
+        # The store makes its folder on first use.
         folder = next(path for path in (self._data_dir, *self._data_dir.resolve().parents) if path.exists())
         if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-            return CheckResource(ok=False, detail="The storage cannot be written.")
+            return CheckResource(ok=False, detail="The storage is not writable.")
         try:
             ArtifactStore(folder).require_room(self._min_free_disk_mb * MEBIBYTE)
         except StorageError as error:
             return CheckResource(ok=False, detail=error.detail)
-        return CheckResource(ok=True, detail="The storage can be written.")
+        return CheckResource(ok=True, detail="The storage is writable.")
 
 
 HealthDependency = Annotated[Health, given("health")]
 
 
 def _judge(workers: list[WorkerRecord]) -> tuple[Readiness, str | None]:
-    """The state that the workers bring the service to, and what a start waits for."""
+    """Derive the service's state from its workers, and what a start waits for."""
     serving = [worker for worker in workers if worker.state.serves]
     starting = [worker for worker in workers if worker.state is WorkerState.STARTING]
     if serving:
@@ -87,7 +87,7 @@ def _judge(workers: list[WorkerRecord]) -> tuple[Readiness, str | None]:
 def _check_workers(workers: list[WorkerRecord], model: str) -> CheckResource:
     serving = any(worker.state.serves for worker in workers)
     if not workers:
-        return CheckResource(ok=False, detail=f"No worker of the model {model} is alive.")
+        return CheckResource(ok=False, detail=f"No worker of model {model} is alive.")
     counts = Counter(worker.state.value for worker in workers)
     detail = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     modes = sorted({worker.memory_mode for worker in workers if worker.memory_mode is not None})
@@ -96,22 +96,22 @@ def _check_workers(workers: list[WorkerRecord], model: str) -> CheckResource:
     return CheckResource(ok=serving, detail=" ".join([f"Workers: {detail}.", *more]))
 
 
-@router.get("/livez", operation_id="live", summary="Does the process answer?")
+@router.get("/livez", operation_id="live", summary="Check that the process is alive")
 def live() -> LivenessResource:
-    """Asks nothing else: a process that answers is alive."""
+    """Checks nothing else."""
     return LivenessResource()
 
 
 @router.get(
     "/readyz",
     operation_id="ready",
-    summary="Can pictures be made?",
-    responses={503: {"model": ReadinessResource, "description": "Starting, or unavailable; see Retry-After."}},
+    summary="Check that pictures can be made",
+    responses={503: {"model": ReadinessResource, "description": "Starting or unavailable; see `Retry-After`."}},
 )
 def ready(health: HealthDependency, response: Response) -> ReadinessResource:
-    """`ready` and `degraded` (not every worker serves) come with 200, `starting` and `unavailable` with 503.
+    """200 for `ready` and `degraded` (not all workers serve), 503 for `starting` and `unavailable`.
 
-    Jobs are accepted while workers start, as long as Redis and the storage work.
+    Jobs are accepted while workers start, if Redis and the storage work.
     """
     readiness = health.readiness()
     response.headers["Cache-Control"] = "no-store"
@@ -124,14 +124,14 @@ def ready(health: HealthDependency, response: Response) -> ReadinessResource:
 @router.get(
     "/problems/{code}",
     operation_id="get_problem_type",
-    summary="What does a kind of problem mean?",
+    summary="Get a problem type",
     responses=problem_responses(404),
 )
 def get_problem_type(
     code: Annotated[str, PathParameter(description="The `code` of a problem.", examples=["invalid_box"])],
 ) -> ProblemTypeResource:
-    """Where the `type` of every problem leads."""
+    """The `type` of every problem links here."""
     kind = problem_of_code(code)
     if kind is None:
-        raise HTTPProblem(NOT_FOUND, "There is no kind of problem with this code.")
+        raise HTTPProblem(NOT_FOUND, "There is no problem type with this code.")
     return ProblemTypeResource(code=kind.code, status=kind.status, title=kind.title)

@@ -47,11 +47,11 @@ class HttpMeter:
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("method", "route", "status")
         self._requests = prometheus_client.Counter(
-            "msd_http_requests", "HTTP requests that this process answered.", labels, registry=registry
+            "msd_http_requests", "HTTP requests answered by this process.", labels, registry=registry
         )
         self._seconds = prometheus_client.Histogram(
             "msd_http_request_seconds",
-            "Seconds until an HTTP request was answered to its end, event streams and long polls included.",
+            "Duration of HTTP requests, event streams and long polls included.",
             labels[:2],
             buckets=HTTP_BUCKETS,
             registry=registry,
@@ -156,10 +156,10 @@ class ServiceCollector(Collector):
         )
 
     def _jobs(self, snapshot: _Snapshot) -> Iterator[Family]:
-        yield self._gauge("msd_queue_depth", "Entries of the queue: jobs that no worker has taken.", snapshot.depth)
+        yield self._gauge("msd_queue_depth", "Entries in the queue: jobs that no worker has taken.", snapshot.depth)
         yield self._gauge(
             "msd_queue_oldest_age_seconds",
-            "Seconds for which the job has waited that has waited the longest.",
+            "Seconds that the oldest queued job has waited.",
             snapshot.oldest_s,
         )
         active = GaugeMetricFamily("msd_jobs_active", "Jobs that have not ended.", labels=["model", "state"])
@@ -167,31 +167,31 @@ class ServiceCollector(Collector):
         active.add_metric([self._model, JobState.RUNNING], snapshot.running)
         yield active
         counts = snapshot.counts
-        yield self._counter("msd_job_events", "Changes of jobs, by what they came to.", "event", EVENTS, counts)
-        attempts = CounterMetricFamily("msd_job_attempts", "Times that a worker began a job.", labels=["model"])
+        yield self._counter("msd_job_events", "State changes of jobs, by event.", "event", EVENTS, counts)
+        attempts = CounterMetricFamily("msd_job_attempts", "Attempts started.", labels=["model"])
         attempts.add_metric([self._model], counts.get("running", 0))
         yield attempts
         yield self._counter(
             "msd_job_attempts_lost",
-            "Attempts that ended without an end of their job: the worker died, broke its device, or was told to stop.",
+            "Attempts that ended before their job: the worker died, lost its device, or was told to stop.",
             "reason",
             LOST_ATTEMPTS,
             counts,
         )
         erased = {reason: counts.get(f"erased_{reason}", 0) for reason in ERASED}
-        yield self._counter("msd_jobs_erased", "Jobs removed with all their files.", "reason", ERASED, erased)
+        yield self._counter("msd_jobs_erased", "Jobs deleted with all their files.", "reason", ERASED, erased)
 
     def _durations(self, snapshot: _Snapshot) -> Iterator[Family]:
         known = snapshot.histograms
         yield self._histogram(
-            "msd_job_wait_seconds", "From a job's last entry into the queue to its begin.", known, "wait"
+            "msd_job_wait_seconds", "From a job's last entry into the queue to the start of its attempt.", known, "wait"
         )
         yield self._histogram(
-            "msd_job_run_seconds", "From the begin of a job's last attempt to its end.", known, "run", "state", ENDED
+            "msd_job_run_seconds", "From the start of a job's last attempt to its end.", known, "run", "state", ENDED
         )
         yield self._histogram(
             "msd_job_duration_seconds",
-            "From the acceptance of a job to its end.",
+            "From a job's acceptance to its end.",
             known,
             "total",
             "state",
@@ -199,7 +199,7 @@ class ServiceCollector(Collector):
         )
         yield self._histogram(
             "msd_job_phase_seconds",
-            "Phases of jobs that succeeded, and the loading of models.",
+            "Phases of succeeded jobs, and model loading.",
             known,
             "phase",
             "phase",
@@ -211,10 +211,10 @@ class ServiceCollector(Collector):
 
     def _workers(self, snapshot: _Snapshot) -> Iterator[Family]:
         labels = ["model", "worker", "host", "device"]
-        state = GaugeMetricFamily("msd_worker_state", "1 for the state that a worker is in.", labels=[*labels, "state"])
-        up = GaugeMetricFamily("msd_worker_uptime_seconds", "Seconds since a worker's start.", labels=labels)
-        done = CounterMetricFamily("msd_worker_jobs", "Jobs that came to an end in a worker.", labels=labels)
-        resident = GaugeMetricFamily("msd_worker_resident_memory_bytes", "A worker's memory in RAM.", labels=labels)
+        state = GaugeMetricFamily("msd_worker_state", "1 for the current state of a worker.", labels=[*labels, "state"])
+        up = GaugeMetricFamily("msd_worker_uptime_seconds", "Seconds since a worker started.", labels=labels)
+        done = CounterMetricFamily("msd_worker_jobs", "Jobs that a worker ended.", labels=labels)
+        resident = GaugeMetricFamily("msd_worker_resident_memory_bytes", "Resident memory of a worker.", labels=labels)
         for worker in snapshot.workers:
             values = [self._model, worker.name, worker.host, worker.device]
             for possible in WorkerState:
@@ -259,12 +259,10 @@ class ServiceCollector(Collector):
 def _devices(workers: Iterable[WorkerRecord]) -> Iterator[Family]:
     labels = ["uuid", "host"]
     used = GaugeMetricFamily(
-        "msd_device_memory_used_bytes", "Memory of a CUDA device in use, by anyone.", labels=labels
+        "msd_device_memory_used_bytes", "Memory of a CUDA device in use, by all processes.", labels=labels
     )
     total = GaugeMetricFamily("msd_device_memory_total_bytes", "Memory of a CUDA device.", labels=labels)
-    busy = GaugeMetricFamily(
-        "msd_device_utilization_ratio", "Share of the time a CUDA device works, 0 to 1.", labels=labels
-    )
+    busy = GaugeMetricFamily("msd_device_utilization_ratio", "Utilization of a CUDA device, 0 to 1.", labels=labels)
     # A worker that was just replaced may still be known: one of each device.
     by_uuid = {worker.usage.device_uuid: worker for worker in sorted(workers, key=lambda worker: worker.started_at)}
     for uuid, worker in sorted((uuid, worker) for uuid, worker in by_uuid.items() if uuid is not None):

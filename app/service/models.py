@@ -1,4 +1,4 @@
-"""The models that pictures can be asked of."""
+"""The models of the service, and the endpoint that lists them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ router = APIRouter(tags=["models"])
 
 
 class Models:
-    """What is known of the models; one service has one.
+    """Lists the models; a service has one.
 
     Args:
-        client: of the Redis in which workers publish their model's card.
-        model: whose queue the service fills.
+        client: of the Redis where workers publish the model's card.
+        model: its name.
     """
 
     def __init__(self, client: redis.Redis, model: str) -> None:
@@ -37,7 +37,7 @@ class Models:
         self._model = model
 
     def all(self) -> ModelsResource:
-        """Every model as it stands now.
+        """List every model.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be reached.
@@ -49,15 +49,15 @@ class Models:
 ModelsDependency = Annotated[Models, given("models")]
 
 
-@router.get("/models", operation_id="list_models", summary="What can be asked for?", responses=problem_responses(503))
+@router.get("/models", operation_id="list_models", summary="List the models", responses=problem_responses(503))
 def list_models(models: ModelsDependency, response: Response) -> ModelsResource:
-    """Each model with its sizes, presets, LoRAs and ControlNets, and whether a worker is ready for it."""
+    """Each model with its sizes, presets, LoRAs and ControlNets, and whether a worker is ready."""
     response.headers["Cache-Control"] = "no-store"
     return models.all()
 
 
 def _model(name: str, ready: bool, card: ModelCard | None) -> ModelResource:
-    """A model as the API shows it; ``ready`` is whether a worker serves it."""
+    """Make the resource of a model; ``ready``: a worker serves it."""
     return ModelResource(name=name, ready=ready, abilities=None if card is None else _abilities(card))
 
 

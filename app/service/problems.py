@@ -1,4 +1,4 @@
-"""Which error gets which status, code and title; free of everything that answers a request.
+"""Maps each error to its problem type: status, code and title.
 
 ``PROBLEMS`` holds a row for each class of ``ms_core.errors``; a test fails when one is missing.
 """
@@ -27,7 +27,7 @@ _INTERNAL = HTTPStatus.INTERNAL_SERVER_ERROR
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """One kind of problem: its stable code, its HTTP status, and what it means in general."""
+    """A kind of problem: its stable code, HTTP status and title."""
 
     code: str
     status: HTTPStatus
@@ -35,86 +35,86 @@ class ProblemType:
 
 
 class ProblemItem(BaseModel):
-    """One thing that is wrong in a request."""
+    """One error in a request."""
 
-    pointer: str = Field(description="RFC 6901 pointer to the value in the request.", examples=["/subjects/0/box"])
-    detail: str = Field(description="What is wrong with it and what to do.")
-    code: str = Field(description="Stable name of the error.", examples=["invalid_box"])
+    pointer: str = Field(description="RFC 6901 pointer to the value.", examples=["/subjects/0/box"])
+    detail: str = Field(description="What is wrong and what to do.")
+    code: str = Field(description="Stable error code.", examples=["invalid_box"])
 
 
 class Problem(BaseModel):
-    """An error, as RFC 9457 writes it."""
+    """An error, in the form of RFC 9457."""
 
-    type: str = Field(description="Where this kind of problem is described.", examples=["/problems/invalid_box"])
-    title: str = Field(description="The kind of problem.", examples=["A box or a mask cannot be used"])
-    status: int = Field(description="The HTTP status.", examples=[422])
+    type: str = Field(description="URL that describes this kind of problem.", examples=["/problems/invalid_box"])
+    title: str = Field(description="Kind of problem.", examples=["Invalid box or mask"])
+    status: int = Field(description="HTTP status.", examples=[422])
     detail: str = Field(
-        description="What is wrong here and what to do.",
-        examples=["This subject has no box; give one, or ask for the auto layout."],
+        description="What is wrong and what to do.",
+        examples=["This subject has no box; give one, or use the auto layout."],
     )
-    instance: str = Field(description="The path that was asked for.", examples=["/generate"])
-    code: str = Field(description="Stable name of the error.", examples=["invalid_box"])
-    request_id: str = Field(description="The X-Request-Id of this response.", examples=["5f0c2b1e8a7d4c0f"])
-    errors: list[ProblemItem] = Field(default=[], description="Everything that is wrong in the request.")
+    instance: str = Field(description="Path of the request.", examples=["/generate"])
+    code: str = Field(description="Stable error code.", examples=["invalid_box"])
+    request_id: str = Field(description="`X-Request-Id` of this response.", examples=["5f0c2b1e8a7d4c0f"])
+    errors: list[ProblemItem] = Field(default=[], description="All errors in the request.")
 
 
 _STATUS_AND_TITLE: Mapping[type[core.MSDiffusionError], tuple[HTTPStatus, str]] = {
-    core.MSDiffusionError: (_INTERNAL, "Something failed"),
-    core.InvalidInputError: (_UNPROCESSABLE, "The request cannot be used"),
-    core.LayoutError: (_UNPROCESSABLE, "A box or a mask cannot be used"),
-    core.PhraseNotFoundError: (_UNPROCESSABLE, "A phrase is not in the prompt"),
-    core.PictureError: (_UNPROCESSABLE, "A picture cannot be used"),
-    core.PictureTooLargeError: (_TOO_LARGE, "A picture has too many pixels"),
-    core.UnsupportedSchedulerError: (_UNPROCESSABLE, "No such scheduler"),
-    core.UnknownNameError: (_UNPROCESSABLE, "The model has nothing of this name"),
-    core.NoScorerError: (_UNPROCESSABLE, "The model cannot score its pictures"),
-    core.UnfitLoraError: (_UNPROCESSABLE, "A LoRA does not fit the model"),
-    core.BatchMismatchError: (_UNPROCESSABLE, "The requests do not fit into one batch"),
-    core.ModelError: (_INTERNAL, "The model cannot be used"),
-    core.ModelNotFoundError: (_INTERNAL, "The model is missing or incomplete"),
-    core.CheckpointError: (_INTERNAL, "The weights do not fit the model"),
-    core.WrongImageEncoderError: (_INTERNAL, "The image encoder does not fit the adapter"),
-    core.DownloadError: (_INTERNAL, "Files of the model cannot be fetched"),
-    core.ModelTargetError: (_INTERNAL, "The model directory cannot be written"),
-    core.UnknownAttentionDataError: (_INTERNAL, "The model was called wrongly"),
-    core.DeviceError: (_UNAVAILABLE, "A device failed"),
-    core.DeviceOutOfMemoryError: (_UNAVAILABLE, "A device has too little memory"),
-    core.InsufficientMemoryError: (_UNAVAILABLE, "The model does not fit into the memory that is free"),
-    core.DeviceLostError: (_UNAVAILABLE, "A device was lost"),
-    core.ServiceError: (_INTERNAL, "A part of the service failed"),
-    core.QueueUnavailableError: (_UNAVAILABLE, "The queue cannot be reached"),
-    core.StorageError: (_UNAVAILABLE, "The storage cannot be used"),
-    core.StorageFullError: (_UNAVAILABLE, "The storage is full"),
-    core.AttemptOverError: (_INTERNAL, "An attempt came too late"),
-    core.JobNotFoundError: (HTTPStatus.NOT_FOUND, "No such job"),
-    core.JobGoneError: (HTTPStatus.GONE, "The job is no longer kept"),
-    core.ImageNotFoundError: (HTTPStatus.NOT_FOUND, "No such image"),
-    core.JobConflictError: (HTTPStatus.CONFLICT, "The job's state forbids this"),
-    core.RequestMismatchError: (_UNPROCESSABLE, "The id or key stands for another request"),
-    core.StartupError: (_INTERNAL, "The service cannot start"),
+    core.MSDiffusionError: (_INTERNAL, "Internal error"),
+    core.InvalidInputError: (_UNPROCESSABLE, "Invalid request"),
+    core.LayoutError: (_UNPROCESSABLE, "Invalid box or mask"),
+    core.PhraseNotFoundError: (_UNPROCESSABLE, "Phrase not in the prompt"),
+    core.PictureError: (_UNPROCESSABLE, "Invalid picture"),
+    core.PictureTooLargeError: (_TOO_LARGE, "Picture too large"),
+    core.UnsupportedSchedulerError: (_UNPROCESSABLE, "Unknown scheduler"),
+    core.UnknownNameError: (_UNPROCESSABLE, "Unknown name"),
+    core.NoScorerError: (_UNPROCESSABLE, "The model has no scorer"),
+    core.UnfitLoraError: (_UNPROCESSABLE, "LoRA does not fit the model"),
+    core.BatchMismatchError: (_UNPROCESSABLE, "Requests do not fit in one batch"),
+    core.ModelError: (_INTERNAL, "Model error"),
+    core.ModelNotFoundError: (_INTERNAL, "Model missing or incomplete"),
+    core.CheckpointError: (_INTERNAL, "Weights do not fit the model"),
+    core.WrongImageEncoderError: (_INTERNAL, "Image encoder does not fit the adapter"),
+    core.DownloadError: (_INTERNAL, "Model download failed"),
+    core.ModelTargetError: (_INTERNAL, "Model directory cannot be written"),
+    core.UnknownAttentionDataError: (_INTERNAL, "Model called with wrong data"),
+    core.DeviceError: (_UNAVAILABLE, "Device failed"),
+    core.DeviceOutOfMemoryError: (_UNAVAILABLE, "Device out of memory"),
+    core.InsufficientMemoryError: (_UNAVAILABLE, "Not enough free memory for the model"),
+    core.DeviceLostError: (_UNAVAILABLE, "Device lost"),
+    core.ServiceError: (_INTERNAL, "Service error"),
+    core.QueueUnavailableError: (_UNAVAILABLE, "Queue unavailable"),
+    core.StorageError: (_UNAVAILABLE, "Storage error"),
+    core.StorageFullError: (_UNAVAILABLE, "Storage full"),
+    core.AttemptOverError: (_INTERNAL, "Attempt is over"),
+    core.JobNotFoundError: (HTTPStatus.NOT_FOUND, "Job not found"),
+    core.JobGoneError: (HTTPStatus.GONE, "Job deleted or expired"),
+    core.ImageNotFoundError: (HTTPStatus.NOT_FOUND, "Image not found"),
+    core.JobConflictError: (HTTPStatus.CONFLICT, "Not possible in the job's state"),
+    core.RequestMismatchError: (_UNPROCESSABLE, "Id or key used for another request"),
+    core.StartupError: (_INTERNAL, "Service cannot start"),
 }
 
 PROBLEMS: Mapping[type[core.MSDiffusionError], ProblemType] = {
     error: ProblemType(error.code, status, title) for error, (status, title) in _STATUS_AND_TITLE.items()
 }
 
-# What can be wrong with a request as HTTP, whatever it asks for.
-MALFORMED_JSON = ProblemType("malformed_json", HTTPStatus.BAD_REQUEST, "The body is not JSON")
-BODY_TOO_LARGE = ProblemType("body_too_large", _TOO_LARGE, "The body is too large")
-NOT_JSON = ProblemType("unsupported_media_type", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The content type is not JSON")
-NOT_FOUND = ProblemType("not_found", HTTPStatus.NOT_FOUND, "Nothing is here")
-METHOD_NOT_ALLOWED = ProblemType("method_not_allowed", HTTPStatus.METHOD_NOT_ALLOWED, "Another method is needed here")
-BAD_REQUEST = ProblemType("bad_request", HTTPStatus.BAD_REQUEST, "The request cannot be read")
-TOO_MANY_WATCHERS = ProblemType("too_many_watchers", _UNAVAILABLE, "Too many clients watch jobs")
-INVALID_HEADER = ProblemType("invalid_header", HTTPStatus.BAD_REQUEST, "A header cannot be used")
-INVALID_PARAMETER = ProblemType("invalid_parameter", HTTPStatus.BAD_REQUEST, "A part of the address cannot be used")
-INTERNAL_ERROR = ProblemType("internal_error", _INTERNAL, "The service made a mistake")
+# Problems of the HTTP request itself, and unexpected ones.
+MALFORMED_JSON = ProblemType("malformed_json", HTTPStatus.BAD_REQUEST, "Body is not valid JSON")
+BODY_TOO_LARGE = ProblemType("body_too_large", _TOO_LARGE, "Body too large")
+NOT_JSON = ProblemType("unsupported_media_type", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content type is not JSON")
+NOT_FOUND = ProblemType("not_found", HTTPStatus.NOT_FOUND, "Not found")
+METHOD_NOT_ALLOWED = ProblemType("method_not_allowed", HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
+BAD_REQUEST = ProblemType("bad_request", HTTPStatus.BAD_REQUEST, "Bad request")
+TOO_MANY_WATCHERS = ProblemType("too_many_watchers", _UNAVAILABLE, "Too many watchers")
+INVALID_HEADER = ProblemType("invalid_header", HTTPStatus.BAD_REQUEST, "Invalid header")
+INVALID_PARAMETER = ProblemType("invalid_parameter", HTTPStatus.BAD_REQUEST, "Invalid parameter")
+INTERNAL_ERROR = ProblemType("internal_error", _INTERNAL, "Internal error")
 
-# Why jobs end without a picture, beside the errors above.
-START_DEADLINE_PASSED = ProblemType("start_deadline_passed", _TIMEOUT, "The job did not begin in time")
+# Further reasons for which jobs fail or expire.
+START_DEADLINE_PASSED = ProblemType("start_deadline_passed", _TIMEOUT, "Job not started in time")
 WAITED_TOO_LONG = ProblemType("waited_too_long", _TIMEOUT, "No worker took the job")
-TIMED_OUT = ProblemType("timed_out", _TIMEOUT, "The job took too long")
-WORKER_DIED = ProblemType("worker_died", _UNAVAILABLE, "The worker died")
+TIMED_OUT = ProblemType("timed_out", _TIMEOUT, "Job timed out")
+WORKER_DIED = ProblemType("worker_died", _UNAVAILABLE, "Worker died")
 
 HTTP_PROBLEMS = (
     MALFORMED_JSON,
@@ -137,17 +137,17 @@ _PROBLEM_OF_CODE = {problem.code: problem for problem in (*PROBLEMS.values(), *H
 
 
 def problem_of(error: core.MSDiffusionError) -> ProblemType:
-    """The kind of problem an error is; a class without a row of its own takes its nearest base's."""
+    """Find the problem type of an error; a class that has no row gets its nearest base's."""
     return next(PROBLEMS[base] for base in type(error).__mro__ if base in PROBLEMS)
 
 
 def problem_of_code(code: str) -> ProblemType | None:
-    """The kind of problem with a code, such as the one a failed job carries; ``None`` if there is none."""
+    """Find the problem type of a code, such as a failed job carries; ``None`` if unknown."""
     return _PROBLEM_OF_CODE.get(code)
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI responses of an endpoint that answers with these problems, or with an unexpected one."""
+    """Make the OpenAPI responses of an endpoint that answers with these problems, or an unexpected one."""
     content = {PROBLEM_JSON: {"schema": {"$ref": SCHEMA_REF.format(model="Problem")}}}
     known = {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
     return {**known, "default": {"description": "Any other problem", "content": content}}

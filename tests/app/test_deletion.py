@@ -102,7 +102,7 @@ def test_an_expired_job_is_gone_and_says_so(client: TestClient, worker: PlayedWo
     later.erase(job["id"], Gone.EXPIRED)
     response = client.get(job["urls"]["self"])
     assert (response.status_code, response.json()["code"]) == (410, "job_gone")
-    assert "over its lifetime" in response.json()["detail"]
+    assert "has expired" in response.json()["detail"]
 
 
 def test_deleting_twice_is_no_error(client: TestClient) -> None:

@@ -49,7 +49,7 @@ def test_durations(text: str, seconds: int) -> None:
     "text", ["", "0", "0s", "-5", "1.5", "5 m", "1d", "s", "m5", "721h", "9" * 400, "٣", "1e3", "inf"]
 )
 def test_what_is_no_duration_is_told_with_the_header(text: str) -> None:
-    with pytest.raises(HTTPProblem, match=r"X-Start-Deadline takes a whole number .* such as 30, 30s, 5m or 1h"):
+    with pytest.raises(HTTPProblem, match=r"X-Start-Deadline must be a whole number .* such as 30, 30s, 5m or 1h"):
         parse_duration("X-Start-Deadline", text)
 
 

@@ -176,7 +176,7 @@ def test_a_failed_job_says_why(client: TestClient, worker: PlayedWorker) -> None
     assert response.status_code == 200
     assert response.json()["error"] == {
         "type": "/problems/device_out_of_memory",
-        "title": "A device has too little memory",
+        "title": "Device out of memory",
         "status": 503,
         "code": "device_out_of_memory",
         "detail": "Ask for a smaller picture.",

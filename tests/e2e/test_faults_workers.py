@@ -130,7 +130,7 @@ def test_a_lost_device_replaces_the_worker_and_fails_only_the_job_that_breaks_it
     other = real.submit()
     told = wait_until(lambda: {status: told for status, told in [readiness(real)] if "defunct" in told}, "defunct")
     assert "ready" not in told
-    wait_until(lambda: "lost its device; another is started" in readiness(real)[1], "the reason")
+    wait_until(lambda: "lost its device; a new one is starting" in readiness(real)[1], "the reason")
     record = real.wait_for_end(breaking)
     assert record.error is not None
     assert (record.state, record.error.code, record.attempt) == (FAILED, "device_lost", 2)
@@ -150,7 +150,7 @@ def test_a_job_that_kills_two_workers_fails_and_says_so(quick: FaultService) -> 
     quick.wait_for_end(job_id)
     answer = quick.http.get(f"/jobs/{job_id}").json()
     assert (answer["status"], answer["error"]["code"], answer["attempt"]) == ("failed", "worker_died", 2)
-    assert "2 times in a row" in answer["error"]["detail"]
+    assert "in 2 attempts" in answer["error"]["detail"]
     assert quick.http.get(f"/jobs/{job_id}/images/0").status_code == 404
     assert quick.wait_for_end(quick.submit()).state is SUCCEEDED
 

@@ -57,7 +57,7 @@ def first_subject(**changes: Any) -> dict[str, Any]:
 RED = picture_uri(Image.new("RGB", (8, 8), "red"))
 BLACK = picture_uri(Image.new("L", (8, 8)))
 BLACK_64 = picture_uri(Image.new("L", (64, 64)))
-NOT_AN_IMAGE = "no complete picture of a known format"
+NOT_AN_IMAGE = "not a complete picture in a supported format"
 
 BAD_VALUES = [
     pytest.param({"steps": 20}, "/steps", "Unknown field", id="unknown field"),
@@ -84,7 +84,7 @@ BAD_VALUES = [
     pytest.param(
         first_subject(image=data_uri(encoded(Image.effect_noise((64, 64), 90))[:1000])),
         "/subjects/0/image",
-        "damaged or cut off",
+        "damaged or incomplete",
         id="truncated picture",
     ),
     pytest.param(
@@ -165,7 +165,7 @@ def test_huge_picture_is_never_decoded(live: HttpService) -> None:
     uri = data_uri(png_with_header(30_000, 30_000, rows))
     before = memory_peak_mib(live.api_pid)
     response = live.client.post("/generate", json=good_request(**QUICK) | first_subject(image=uri))
-    problem = assert_problem(response, 413, "above the limit of 50000000 pixels")
+    problem = assert_problem(response, 413, "larger than the limit of 50000000 pixels")
     assert problem["errors"][0]["pointer"] == "/subjects/0/image"
     assert memory_peak_mib(live.api_pid) - before < 100
 

@@ -167,7 +167,7 @@ def test_what_is_gone_is_not_copied(store: ArtifactStore, folder: str, root: Pat
 
 
 def test_a_job_that_is_removed_while_it_is_filled_is_told(store: ArtifactStore) -> None:
-    with pytest.raises(StorageError, match="removed while it was handed in"), store.new_folder(new_job_id()) as folder:  # noqa: PT012 - this is the point
+    with pytest.raises(StorageError, match="deleted while it was submitted"), store.new_folder(new_job_id()) as folder:  # noqa: PT012 - this is the point
         store.remove(folder.name)
         folder.save_picture(RED)
 
@@ -607,7 +607,7 @@ def test_a_full_volume_is_told_and_leaves_nothing(
     before = files(root)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", failing_with(number))
-        with pytest.raises(StorageFullError, match="when there is room") as caught:
+        with pytest.raises(StorageFullError, match="try again when some have expired") as caught:
             write(store, folder, 1)
     assert str(root) not in caught.value.detail
     assert files(root) == before

@@ -204,7 +204,7 @@ def test_a_job_that_loses_two_devices_fails_and_says_so(desk: Desk, run: Run, ru
     record = run(job_id)
     assert (record.state, record.attempt) == (JobState.FAILED, 2)
     assert record.error is not None
-    assert "2 times in a row" in record.error.detail
+    assert "in 2 attempts" in record.error.detail
 
 
 def test_a_job_that_takes_too_long_fails(desk: Desk, run: Run, runtime: FlatRuntime, context: WorkerContext) -> None:

@@ -51,7 +51,7 @@ def test_a_directory_without_card_is_no_model(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_name_a_queue_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a model").mkdir()
     ModelCard().save(tmp_path / "a model")
-    with pytest.raises(ModelNotFoundError, match="cannot name a model"):
+    with pytest.raises(ModelNotFoundError, match="is not a model name"):
         find_model(str(tmp_path / "a model"))
 
 
