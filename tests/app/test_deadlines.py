@@ -107,7 +107,7 @@ def test_a_job_past_its_lifetime_is_gone_when_read(settings: Settings, redis_cli
         gone = client.get(job["urls"]["self"])
         again = client.get(job["urls"]["self"])
     assert [(answer.status_code, answer.json()["code"]) for answer in (gone, again)] == [(410, "job_gone")] * 2
-    assert "over its lifetime" in gone.json()["detail"]
+    assert "has expired" in gone.json()["detail"]
     assert list((settings.data_dir / "local" / "jobs").iterdir()) == []
 
 
