@@ -1,4 +1,4 @@
-"""What the endpoints are given."""
+"""Makes FastAPI dependencies of the process's state."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from fastapi import Depends, Request
 
 
 def given(name: str) -> Any:
-    """What ``app.main.State`` holds under this name, as a dependency."""
+    """Make the dependency that reads this name from ``app.main.State``."""
 
-    # A coroutine, for FastAPI runs plain functions in threads, and this only looks something up.
+    # A coroutine, since FastAPI runs plain functions in threads.
     async def get(request: Request) -> Any:
         return getattr(request.state, name)
 

@@ -1,1 +1,1 @@
-"""What a job is and where it lives: its record, its state machine in Redis, its files, its queue. No torch, no HTTP."""
+"""Jobs and where they are stored: record, state machine in Redis, files, queue. No torch, no HTTP."""

@@ -1,17 +1,17 @@
-"""Pictures, requests and results on the shared volume; the one place that knows their paths.
+"""Stores pictures, requests and results on the shared volume; only this module knows their paths.
 
 Layout below the root, for each owner::
 
     <owner>/pictures/<sha256>.png                pictures of requests, by the SHA-256 of these bytes
-    <owner>/jobs/<folder>/request.json           what was asked; <folder> is <job id>.<random>
-    <owner>/jobs/<folder>/pictures/<sha256>.png  its pictures: hard links, so that each is kept while some job needs it
-    <owner>/jobs/<folder>/attempts/<number>/     what one attempt made, see ``ms_jobs.attempt_folders``:
+    <owner>/jobs/<folder>/request.json           the request; <folder> is <job id>.<random>
+    <owner>/jobs/<folder>/pictures/<sha256>.png  its pictures: hard links, so that each is kept while a job needs it
+    <owner>/jobs/<folder>/attempts/<number>/     files of one attempt, see ``ms_jobs.attempt_folders``:
         reference-<subject>.png                    what the model sees of a subject
-        image-<index>.png                          a picture; carries its recipe
+        image-<index>.png                          a picture, with its recipe
         manifest.json                              written last: a job with a manifest is done
 
-Every file appears at once or not at all: it is written under a temporary name, synced, and renamed. An attempt writes
-below its own folder only, and a later one takes that folder away first: what comes late finds no place to be written.
+Every file appears whole or not at all: it is written under a temporary name, synced, and renamed. An attempt writes only
+below its own folder, and a later attempt renames that folder first, so late writes fail.
 """
 
 from __future__ import annotations
@@ -54,39 +54,39 @@ __all__ = ["ArtifactStore", "Manifest", "RequestFolder", "StoredPictures"]
 
 
 class RequestFolder:
-    """The folder of a new job while it is filled: the pictures first, the request last.
+    """The folder of a new job while it is filled: pictures first, the request last.
 
     Raises (every method):
         StorageError: the volume cannot be written.
     """
 
     def __init__(self, path: Path, shared_pictures: Path) -> None:
-        """``ArtifactStore.new_folder`` makes it."""
+        """Made by ``ArtifactStore.new_folder``."""
         self._path = path
         self._shared_pictures = shared_pictures
 
     @property
     def name(self) -> str:
-        """The folder's name, for the job's record."""
+        """Name of the folder, for the job's record."""
         return self._path.name
 
     def save_picture(self, png: bytes) -> str:
-        """Keep a picture of the request; returns the SHA-256 it is found under.
+        """Store a picture of the request; returns its SHA-256.
 
-        All jobs with this picture share its bytes. When another job removes the shared name in this very moment, this
-        folder has bytes of its own.
+        Jobs with the same picture share its bytes, unless another job removes the shared name at this moment: then this
+        folder gets its own copy.
         """
         sha256 = hashlib.sha256(png).hexdigest()
         shared = self._shared_pictures / _picture_name(sha256)
         with _missing_means("This job was deleted while it was submitted; send the request again."):
             if not shared.is_file():
-                # The job needs its own name only, which is synced with the request.
+                # Only the job's own name matters; it is synced with the request.
                 write_file(shared, png, sync_name=False)
             share_file(shared, self._path / "pictures" / shared.name, png)
         return sha256
 
     def save_request(self, request: JobRequest, pictures: Pictures) -> None:
-        """Keep what was asked; ``pictures`` names its pictures, which are kept already."""
+        """Store the request; ``pictures`` names its pictures, which are stored already."""
         document = job_document(request, pictures)
         with _missing_means("This job was deleted while it was submitted; send the request again."):
             sync_folder(self._path / "pictures")
@@ -95,14 +95,14 @@ class RequestFolder:
 
 
 class StoredPictures:
-    """The pictures of one stored request, as ``ms_core.spec.Pictures``: read by their SHA-256 and decoded.
+    """The pictures of one stored request, as ``ms_core.spec.Pictures``: loaded by their SHA-256.
 
     Attributes:
-        names: SHA-256 of those that were read.
+        names: SHA-256 of the pictures read so far.
     """
 
     def __init__(self, load: Callable[[str], Image.Image]) -> None:
-        """``load`` gives the picture of a SHA-256."""
+        """``load`` loads the picture of a SHA-256."""
         self._load = load
         self._pictures: list[tuple[Image.Image, str]] = []
 
@@ -111,13 +111,13 @@ class StoredPictures:
         return frozenset(name for _, name in self._pictures)
 
     def read(self, text: str, whole: bool) -> Image.Image:
-        """The picture with this SHA-256; errors as ``ArtifactStore.load_picture``."""
+        """Load the picture with this SHA-256; errors as ``ArtifactStore.load_picture``."""
         picture = self._load(text)
         self._pictures.append((picture, text))
         return picture
 
     def name(self, picture: Image.Image) -> str:
-        """The SHA-256 of a picture that was read."""
+        """Get the SHA-256 of a picture that was read."""
         return next(name for known, name in self._pictures if known is picture)
 
 
@@ -125,7 +125,7 @@ class ArtifactStore:
     """The files of one owner.
 
     Raises (every method):
-        StorageError: the volume cannot be read or written, or an id or index has the wrong form.
+        StorageError: the volume cannot be read or written, or an id or index is malformed.
     """
 
     def __init__(self, root: Path, owner: str = LOCAL_OWNER) -> None:
@@ -136,14 +136,14 @@ class ArtifactStore:
         self._jobs = root / owner / "jobs"
 
     def for_owner(self, owner: str) -> ArtifactStore:
-        """The same store for another owner's files."""
+        """Get the store of another owner's files."""
         return ArtifactStore(self._root, owner)
 
     @contextmanager
     def new_folder(self, job_id: str) -> Iterator[RequestFolder]:
-        """A folder of its own for a new job, to be filled; removed again when that fails.
+        """Make the folder of a new job, to be filled; it is removed if that fails.
 
-        Two folders for one job may be made: which of them is the job's, its record tells.
+        One job may get two folders; its record names the one that counts.
         """
         if not is_job_id(job_id):
             raise JobNotFoundError("A job's id is 16 to 64 letters, digits, '-' and '_'.")
@@ -158,7 +158,7 @@ class ArtifactStore:
             raise
 
     def copy_request(self, folder: str, job_id: str) -> str:
-        """A folder for a new job that asks for the same as another; returns its name.
+        """Make the folder of a new job with another job's request; returns its name.
 
         Raises:
             JobNotFoundError: nothing is stored for the other job.
@@ -172,14 +172,14 @@ class ArtifactStore:
         return copy.name
 
     def pictures_of(self, folder: str) -> StoredPictures:
-        """The pictures of a request, by their SHA-256."""
+        """Get the pictures of a request, by their SHA-256."""
         return StoredPictures(partial(self.load_picture, folder))
 
     def load_request(self, folder: str, pictures: StoredPictures | None = None) -> JobRequest:
-        """What was asked, with its pictures.
+        """Load a request with its pictures.
 
         Args:
-            pictures: of the same folder, for who wants to know their SHA-256 afterwards.
+            pictures: of the same folder, if the caller needs their SHA-256 afterwards.
 
         Raises:
             JobNotFoundError: nothing is stored for this job.
@@ -200,7 +200,7 @@ class ArtifactStore:
             raise StorageError("The stored request of this job cannot be read; send it again.") from error
 
     def load_picture(self, folder: str, sha256: str) -> Image.Image:
-        """A picture of a request, decoded."""
+        """Load and decode a picture of a request."""
         png = self._read_picture(folder, sha256)
         try:
             image = Image.open(io.BytesIO(png))
@@ -210,22 +210,22 @@ class ArtifactStore:
         return image
 
     def open_attempt(self, folder: str, attempt: int) -> Manifest | None:
-        """Make a place for what an attempt makes, and leave none to those before it.
+        """Make the folder of an attempt, and end the earlier attempts.
 
         Returns:
-            The manifest of an attempt that was done, whose files stay as they are.
+            The manifest of a finished attempt, whose files stay unchanged.
 
         Raises:
             JobNotFoundError: nothing is stored for this job.
-            AttemptOverError: this attempt is over, or a later one has begun.
+            AttemptOverError: this attempt is over, or a later one has started.
         """
         return self._attempts(folder).open(attempt)
 
     def end_attempts(self, folder: str, latest: int) -> Manifest | None:
-        """Leave no place to the attempts up to this one: from now on they write nothing.
+        """End the attempts up to this one: from now on they cannot write.
 
         Returns:
-            The manifest of one that was done, whose files stay as they are.
+            The manifest of a finished attempt, whose files stay unchanged.
 
         Raises:
             JobNotFoundError: nothing is stored for this job.
@@ -233,16 +233,16 @@ class ArtifactStore:
         return self._attempts(folder).end(latest)
 
     def save_image(self, folder: str, attempt: int, index: int, png: bytes) -> str:
-        """Keep a finished picture; returns its SHA-256.
+        """Store a finished picture; returns its SHA-256.
 
         Raises:
-            AttemptOverError: a later attempt has begun, or the job was removed.
+            AttemptOverError: a later attempt has started, or the job was deleted.
         """
         self._attempts(folder).write(attempt, _image_name(index), png)
         return hashlib.sha256(png).hexdigest()
 
     def load_image(self, folder: str, attempt: int, index: int) -> bytes:
-        """The bytes of a finished picture.
+        """Load the bytes of a finished picture.
 
         Raises:
             ImageNotFoundError: the job has no picture with this index.
@@ -253,18 +253,18 @@ class ArtifactStore:
             raise ImageNotFoundError(f"The job has no image {index}.") from error
 
     def save_reference(self, folder: str, attempt: int, subject: int, png: bytes) -> None:
-        """Keep what the model sees of a subject.
+        """Store what the model sees of a subject.
 
         Raises:
-            AttemptOverError: a later attempt has begun, or the job was removed.
+            AttemptOverError: a later attempt has started, or the job was deleted.
         """
         self._attempts(folder).write(attempt, _reference_name(subject), png)
 
     def load_reference(self, folder: str, attempt: int, subject: int) -> bytes:
-        """What the model sees of a subject, as PNG.
+        """Load what the model sees of a subject, as PNG.
 
         Raises:
-            ImageNotFoundError: nothing is kept for this subject.
+            ImageNotFoundError: nothing is stored for this subject.
         """
         try:
             return self._attempts(folder).read(attempt, _reference_name(subject))
@@ -272,28 +272,28 @@ class ArtifactStore:
             raise ImageNotFoundError(f"The job has no reference {subject}.") from error
 
     def save_manifest(self, folder: str, manifest: Manifest) -> None:
-        """Mark the job as done; only after all its pictures are kept.
+        """Mark the job as done, after all its pictures are stored.
 
         Raises:
-            AttemptOverError: a later attempt has begun, or the job was removed.
+            AttemptOverError: a later attempt has started, or the job was deleted.
         """
         self._attempts(folder).write(manifest.attempt, MANIFEST, manifest.model_dump_json(indent=1).encode())
 
     def load_manifest(self, folder: str, attempt: int) -> Manifest | None:
-        """The manifest of an attempt, or ``None`` if it is not done."""
+        """Load the manifest of an attempt; ``None`` if it is not done."""
         return self._attempts(folder).manifest(attempt)
 
     def remove(self, folder: str) -> None:
-        """Remove everything of a job, and those of its pictures that no other job needs."""
+        """Remove a job's folder, and its pictures that no other job needs."""
         path = self._folder(folder)
-        # Renamed first, so that no attempt finds the folder half empty.
+        # Renamed first, so that no attempt finds a half-empty folder.
         doomed = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         with suppress(FileNotFoundError):
             move(path, doomed)
             self._remove_tree(doomed)
 
     def free_bytes(self) -> int:
-        """How much the volume can still take."""
+        """Get the free space of the volume, in bytes."""
         return free_bytes(self._root)
 
     def require_room(self, min_free_bytes: int) -> None:
@@ -302,26 +302,26 @@ class ArtifactStore:
             raise storage_full()
 
     def owners(self) -> list[str]:
-        """All who have jobs here, whoever's files these are."""
+        """List all owners with jobs on the volume."""
         names = (path.parent.name for path in self._root.glob("*/jobs"))
         return [name for name in names if re.fullmatch(OWNER_PATTERN, name)]
 
     def has_result(self, folder: str) -> bool:
-        """Whether some attempt at the job is done."""
+        """Whether an attempt at the job is done."""
         return any(True for _ in (self._folder(folder) / "attempts").glob(f"*/{MANIFEST}"))
 
     def clear_leftovers(self, is_kept: Callable[[str, float], bool], age_s: float) -> Iterator[str | None]:
-        """Remove what processes that died left behind, one file or folder at each step.
+        """Remove leftovers of dead processes, one file or folder per step.
 
         Args:
             is_kept: whether the folder with this name, last changed so many seconds ago, belongs to a job.
-            age_s: what was changed in the last ``age_s`` seconds may be on its way, and stays.
+            age_s: what changed in the last ``age_s`` seconds may be in use, and stays.
 
         Yields:
-            The name of what was removed, or ``None``.
+            The name removed, or ``None``.
         """
         for path, age in entries(self._jobs):
-            # Renamed before it was to be removed.
+            # Renamed by ``remove``, which then died.
             is_doomed = path.name.startswith(".")
             if not is_doomed and (age < age_s or not _is_folder(path.name) or is_kept(path.name, age)):
                 yield None
@@ -382,7 +382,7 @@ def _reference_name(subject: int) -> str:
 
 @contextmanager
 def _missing_means(detail: str) -> Iterator[None]:
-    """Tell of a missing file in the user's words."""
+    """Turn a missing file into a ``StorageError`` with this detail."""
     try:
         yield
     except FileNotFoundError as error:

@@ -1,12 +1,11 @@
-"""The files of a job's attempts: each attempt writes into a folder of its own, and only until a later one has begun.
+"""Folders of a job's attempts: each attempt writes into its own, until a later attempt starts.
 
 Layout::
 
     attempts/<number>/       of an attempt that may write
-    attempts/<number>.over/  of one that may not: what it made if it was done, else empty
+    attempts/<number>.over/  of one that may not: its files if it was done, else empty
 
-A folder goes from the first name to the second in one step, and never back. Writing makes no folder, so what comes late
-finds no place.
+A folder is renamed from the first to the second in one step, never back. Writing makes no folder, so late writes fail.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ MANIFEST = "manifest.json"
 
 
 class Manifest(BaseModel):
-    """The end of a job that succeeded: its pictures and the warnings that came with them.
+    """The result of a finished attempt: its pictures and warnings.
 
     Attributes:
-        attempt: that made the pictures.
+        attempt: number of the attempt.
         references: as in ``JobRecord``.
     """
 
@@ -42,30 +41,30 @@ class Manifest(BaseModel):
 
 
 class AttemptFolders:
-    """The attempts at one job, counted from 1; ``ArtifactStore`` tells what each method raises."""
+    """The attempt folders of one job, counted from 1; ``ArtifactStore`` lists the errors of each method."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def open(self, attempt: int) -> Manifest | None:
-        """Make a place for an attempt, and leave none to those before it; the manifest of one that was done."""
+        """Make the folder of an attempt and end the earlier ones; returns the manifest of a finished one."""
         try:
-            make_subfolder(self._place(attempt))
-            # Made before this look: of two attempts that open at once, one sees the other.
+            make_subfolder(self._folder_of(attempt))
+            # Made before this check: of two attempts that open at once, one sees the other.
             latest = max(self._numbers())
             sync_folder(self._folder)
         except FileNotFoundError as error:
             raise JobNotFoundError("The request of this job is no longer stored; send it again.") from error
-        if latest > attempt or self._place_after_end(attempt).exists():
+        if latest > attempt or self._ended_folder_of(attempt).exists():
             with suppress(OSError):
-                self._place(attempt).rmdir()
+                self._folder_of(attempt).rmdir()
             raise _over()
         return self.end(attempt - 1) or self.manifest(attempt)
 
     def end(self, latest: int) -> Manifest | None:
-        """Leave no place to the attempts up to this one; the manifest of one that was done."""
+        """End the attempts up to this one; returns the manifest of a finished one."""
         try:
-            # The latest may have no folder yet, and must find that it is over when it comes.
+            # The latest may have no folder yet, and must find that it is over when it opens.
             numbers = {number for number in (*self._numbers(), latest) if 0 < number <= latest}
             manifests = [self._end(number) for number in sorted(numbers)]
         except FileNotFoundError as error:
@@ -73,29 +72,29 @@ class AttemptFolders:
         return next((manifest for manifest in manifests if manifest is not None), None)
 
     def write(self, attempt: int, name: str, data: bytes) -> None:
-        """Keep a file of an attempt that is not over."""
+        """Write a file of an attempt that is not over."""
         try:
-            # The manifest is the last: with its name those of all others are kept.
-            write_file(self._place(attempt) / name, data, sync_name=name == MANIFEST)
+            # The manifest is written last: syncing its name syncs all others.
+            write_file(self._folder_of(attempt) / name, data, sync_name=name == MANIFEST)
         except FileNotFoundError as error:
-            # It may have had its name already when the folder was moved: then it is kept, and who moved it finds it.
+            # The manifest may have been in place when the folder was renamed: then it counts.
             if name != MANIFEST or self.manifest(attempt) is None:
                 raise _over() from error
 
     def read(self, attempt: int, name: str) -> bytes:
-        """A file of an attempt.
+        """Read a file of an attempt.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: it does not exist.
         """
         try:
-            return read_file(self._place(attempt) / name)
+            return read_file(self._folder_of(attempt) / name)
         except FileNotFoundError:
-            # In this order, for folders are renamed in this direction.
-            return read_file(self._place_after_end(attempt) / name)
+            # In this order, since folders are renamed in this direction.
+            return read_file(self._ended_folder_of(attempt) / name)
 
     def manifest(self, attempt: int) -> Manifest | None:
-        """The manifest of an attempt, or ``None`` if it is not done."""
+        """Read the manifest of an attempt; ``None`` if it is not done."""
         try:
             return Manifest.model_validate_json(self.read(attempt, MANIFEST))
         except FileNotFoundError:
@@ -104,25 +103,25 @@ class AttemptFolders:
             raise StorageError("The stored result of this job cannot be read.") from error
 
     def _end(self, number: int) -> Manifest | None:
-        place, after_end = self._place(number), self._place_after_end(number)
-        # Stays behind if only as an empty folder: so an attempt that opens late finds that it is over.
-        make_subfolder(after_end)
+        current, ended = self._folder_of(number), self._ended_folder_of(number)
+        # Stays even if empty, so that an attempt that opens late finds that it is over.
+        make_subfolder(ended)
         with suppress(FileNotFoundError):
-            replace_empty(place, after_end)
+            replace_empty(current, ended)
         manifest = self.manifest(number)
         if manifest is None:
-            clear_folder(after_end)
+            clear_folder(ended)
         return manifest
 
     def _numbers(self) -> set[int]:
-        """Of all attempts that have a place, or had one."""
+        """Get the numbers of all attempts that have or had a folder."""
         names = (re.fullmatch(r"(\d+)(\.over)?", name) for name in names_in(self._folder))
         return {int(name[1]) for name in names if name is not None}
 
-    def _place(self, attempt: int) -> Path:
+    def _folder_of(self, attempt: int) -> Path:
         return self._folder / str(attempt)
 
-    def _place_after_end(self, attempt: int) -> Path:
+    def _ended_folder_of(self, attempt: int) -> Path:
         return self._folder / f"{attempt}.over"
 
 

@@ -1,7 +1,7 @@
-"""Files on the shared volume: each appears whole or not at all, and stays after a power cut.
+"""File operations on the shared volume: files appear whole or not at all, and survive a power cut.
 
-Paths are the caller's business. ``FileNotFoundError`` passes through, for only the caller knows what a missing file means;
-any other error of the operating system becomes ``StorageError``, without the path.
+Callers choose the paths. ``FileNotFoundError`` passes through, since only the caller knows what a missing file means; other
+errors of the operating system become ``StorageError``, without the path.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ PART_SUFFIX = ".part"
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, unless they are there."""
-    with _told("written"):
+    """Make a folder and its parents, if missing."""
+    with _storage_errors("written"):
         path.mkdir(parents=True, exist_ok=True)
 
 
 def make_subfolder(path: Path) -> None:
-    """Make a folder in one that exists, unless it is there.
+    """Make a folder, if missing, in an existing one.
 
     Raises:
-        FileNotFoundError: the folder above does not exist.
+        FileNotFoundError: the parent folder does not exist.
     """
-    with _told("written"):
+    with _storage_errors("written"):
         path.mkdir(exist_ok=True)
 
 
 def write_file(path: Path, data: bytes, sync_name: bool = True) -> None:
-    """Write a file into a folder that exists.
+    """Write a file into an existing folder.
 
     Args:
-        sync_name: let its name outlast a power cut too; without it, whoever writes the last file of a folder does that.
+        sync_name: let its name survive a power cut too; pass ``False`` if a later file of the folder does that.
 
     Raises:
-        FileNotFoundError: the folder does not exist, or was taken away in this moment.
+        FileNotFoundError: the folder does not exist, or was just renamed.
     """
-    with _told("written"):
+    with _storage_errors("written"):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=PART_SUFFIX)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -61,19 +61,19 @@ def write_file(path: Path, data: bytes, sync_name: bool = True) -> None:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a file.
+    """Read the bytes of a file.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
     """
-    with _told("read"):
+    with _storage_errors("read"):
         return path.read_bytes()
 
 
 def share_file(source: Path, target: Path, data: bytes) -> None:
-    """Give the file at ``source`` a second name; write ``data``, which it holds, where that cannot be done.
+    """Hard-link ``source`` to ``target``; if that fails, write ``data``, the content of ``source``.
 
-    It cannot where the volume knows no such thing, where a file has its most names, and when ``source`` is gone.
+    Linking fails if the volume has no hard links, the file has too many, or ``source`` is gone.
     """
     try:
         os.link(source, target)
@@ -84,12 +84,12 @@ def share_file(source: Path, target: Path, data: bytes) -> None:
 
 
 def names_in(folder: Path) -> list[str]:
-    """The names in a folder.
+    """List the names in a folder.
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: the folder does not exist.
     """
-    with _told("read"):
+    with _storage_errors("read"):
         return os.listdir(folder)
 
 
@@ -97,19 +97,19 @@ def move(source: Path, target: Path) -> None:
     """Rename a file or a folder, in one step.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
     """
-    with _told("written"):
+    with _storage_errors("written"):
         source.rename(target)
 
 
 def replace_empty(source: Path, target: Path) -> None:
-    """Rename a folder, in one step, to the name of an empty one; a target that is not empty stays, and so does the source.
+    """Rename a folder, in one step, over an empty one; if the target is not empty, nothing changes.
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: the folder does not exist.
     """
-    with _told("written"):
+    with _storage_errors("written"):
         try:
             source.rename(target)
         except OSError as error:
@@ -118,12 +118,12 @@ def replace_empty(source: Path, target: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder as far as it can be removed."""
+    """Remove a folder, ignoring errors."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def clear_folder(folder: Path) -> None:
-    """Remove the files in a folder as far as they can be removed."""
+    """Remove the files in a folder, ignoring errors."""
     with suppress(OSError):
         for name in os.listdir(folder):
             with suppress(OSError):
@@ -131,7 +131,7 @@ def clear_folder(folder: Path) -> None:
 
 
 def remove_last_name(path: Path) -> bool:
-    """Remove a file that has no second name; whether it was removed."""
+    """Remove a file unless it has other hard links; returns whether it was removed."""
     with suppress(OSError):
         if path.stat().st_nlink == 1:
             path.unlink()
@@ -140,29 +140,29 @@ def remove_last_name(path: Path) -> bool:
 
 
 def entries(folder: Path) -> Iterator[tuple[Path, float]]:
-    """What is in a folder, and how many seconds ago it was changed; nothing if there is no such folder."""
+    """List a folder's entries with the seconds since their last change; nothing if it does not exist."""
     with suppress(FileNotFoundError):
         for name in names_in(folder):
             path = folder / name
-            with suppress(FileNotFoundError), _told("read"):
+            with suppress(FileNotFoundError), _storage_errors("read"):
                 yield path, time.time() - path.stat().st_mtime
 
 
 def free_bytes(folder: Path) -> int:
-    """How much the volume of a folder, which need not exist yet, can still take."""
+    """Get the free space, in bytes, of the volume of a folder, which need not exist yet."""
     existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
-    with _told("read"):
+    with _storage_errors("read"):
         volume = os.statvfs(existing)
     return volume.f_bavail * volume.f_frsize
 
 
 def sync_folder(folder: Path) -> None:
-    """Let the names in a folder outlast a power cut.
+    """Let the names in a folder survive a power cut.
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: the folder does not exist.
     """
-    with _told("written"):
+    with _storage_errors("written"):
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -171,8 +171,8 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _told(done: str) -> Iterator[None]:
-    """Errors of the operating system in the user's words."""
+def _storage_errors(done: str) -> Iterator[None]:
+    """Turn errors of the operating system into ``StorageError``."""
     try:
         yield
     except FileNotFoundError:
@@ -184,5 +184,5 @@ def _told(done: str) -> Iterator[None]:
 
 
 def storage_full() -> StorageFullError:
-    """There is no room left."""
+    """Make the error of a full volume."""
     return StorageFullError("The storage is full. Delete jobs, or try again when some have expired.")

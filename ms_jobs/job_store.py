@@ -1,4 +1,4 @@
-"""Job records in Redis. Every change of a job is one script, so one step; ``docs/architecture/job-life.md`` draws them.
+"""Job records in Redis. Every change of a job is one script, so atomic; ``docs/architecture/job-life.md`` draws them.
 
 ``ms_jobs.keys`` lists the keys.
 """
@@ -29,16 +29,16 @@ _PRELUDE = f"{_BUCKETS}\n{(_LUA / 'prelude.lua').read_text()}"
 _SCRIPTS = {name: f"{_PRELUDE}\n{(_LUA / f'{name}.lua').read_text()}" for name in _SCRIPT_NAMES}
 
 
-# Small numbers, of which Redis keeps one copy for all.
+# Small numbers, which Redis stores as shared objects.
 _GONE_OF_MARK = {"1": Gone.EXPIRED, "2": Gone.DELETED}
 _MARK_OF_GONE = {reason: mark for mark, reason in _GONE_OF_MARK.items()}
 
 
 class JobStore:
-    """Reads and changes what Redis knows of the jobs of one owner.
+    """Reads and changes the job records of one owner.
 
-    Whatever a worker writes carries the number of its attempt, and nothing is written unless the job is running in this
-    very attempt. The errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
+    A worker passes the number of its attempt; its changes apply only while that attempt runs. Errors of the client, such as
+    ``redis.exceptions.ConnectionError``, pass through unchanged.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class JobStore:
         lifetime_s: float = DEFAULT_LIFETIME_S,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        """Nothing is asked of Redis yet.
+        """Send nothing to Redis yet.
 
         Args:
             lifetime_s: how long a job may wait, and how long it is kept after its end.
-            clock: gives Unix seconds; by default the clock of Redis, which all hosts share.
+            clock: returns Unix seconds; by default the clock of Redis, which all hosts share.
         """
         self._client = client
         self._owner = owner
@@ -61,7 +61,7 @@ class JobStore:
         self._scripts = {name: client.register_script(text) for name, text in _SCRIPTS.items()}
 
     def for_owner(self, owner: str) -> JobStore:
-        """The same store for another owner's jobs."""
+        """Get the store of another owner's jobs."""
         if owner == self._owner:
             return self
         return JobStore(self._client, owner, self._lifetime_s, self._clock)
@@ -74,16 +74,16 @@ class JobStore:
         start_within_s: float | None = None,
         entry: Sequence[Sequence[Any]] = (),
     ) -> tuple[CreateOutcome, str]:
-        """Write a new record, unless its id is or was in use, or its idempotency key stands for another job.
+        """Write a new record, unless its id is or was in use, or its idempotency key names another job.
 
         Args:
-            idempotency_key: of letters, digits, '-' and '_'; remembered for as long as the job.
-            cancel_after_s: the job is canceled when it has not ended by then.
-            start_within_s: the job expires when it has not begun by then.
-            entry: commands that put the job into the queue; run in the same step, if the record is written.
+            idempotency_key: of letters, digits, '-' and '_'; kept as long as the job.
+            cancel_after_s: the job is canceled if it has not ended after so many seconds.
+            start_within_s: the job expires if it has not started after so many seconds.
+            entry: commands that put the job into the queue, run in the same step if the record is written.
 
         Returns:
-            What was done, and the id of the job that the caller gets.
+            The outcome, and the id of the job that the caller gets.
         """
         record = record.model_copy(update={"owner": self._owner, "idempotency_key": idempotency_key})
         limits = ["" if limit is None else limit for limit in (cancel_after_s, start_within_s)]
@@ -94,75 +94,75 @@ class JobStore:
         return CreateOutcome(as_text(outcome)), as_text(job_id)
 
     def get(self, job_id: str) -> JobRecord | None:
-        """The job's record, or ``None`` if there is no such job."""
+        """Read a job's record; ``None`` if there is no such job."""
         fields = self._client.hgetall(self._key(job_id))
         return JobRecord.from_hash(fields) if fields else None
 
     def get_many(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
-        """The records of several jobs, asked for at once; ``None`` where there is no such job."""
+        """Read the records of several jobs in one round trip; ``None`` for missing ones."""
         with self._client.pipeline(transaction=False) as pipeline:
             for job_id in job_ids:
                 pipeline.hgetall(self._key(job_id))
             return [JobRecord.from_hash(fields) if fields else None for fields in pipeline.execute()]
 
     def by_key(self, idempotency_key: str) -> str | None:
-        """The id of the job that an idempotency key stands for, or ``None`` if it stands for none."""
+        """Find the job of an idempotency key; ``None`` if there is none."""
         job_id = self._client.get(keys.idempotency(self._owner, idempotency_key))
         return None if job_id is None else as_text(job_id)
 
     def gone(self, job_id: str) -> Gone | None:
-        """Why a job's record is no more; ``None`` if it is there, never was, or went more than seven days ago."""
+        """Get why a job was erased; ``None`` if it was not, or more than seven days ago."""
         mark = self._client.get(keys.gone(JobKey(self._owner, job_id)))
         return None if mark is None else _GONE_OF_MARK[as_text(mark)]
 
     def active(self, model: str) -> set[JobKey]:
-        """The jobs of a model, of all owners, that have not ended."""
+        """List the jobs of a model, of all owners, that have not ended."""
         return {JobKey.parse(as_text(member)) for member in self._client.smembers(keys.active(model))}
 
     def due(self, model: str, now: float, limit: int = 100) -> list[JobKey]:
-        """The jobs of a model, of all owners, to which time alone should have done something by ``now``."""
+        """List the jobs of a model, of all owners, with a deadline that has passed at ``now``."""
         members: list[Any] = self._client.zrangebyscore(keys.due(model), "-inf", now, start=0, num=limit)
         return [JobKey.parse(as_text(member)) for member in members]
 
     def forget(self, key: JobKey, model: str) -> None:
-        """Look after a job no longer, for its record is gone."""
+        """Drop a job without a record from the model's sets."""
         self._client.srem(keys.active(model), str(key))
         self._client.srem(keys.running(model), str(key))
         self._client.zrem(keys.due(model), str(key))
 
     def begin(self, job_id: str, worker: str, device: str) -> JobRecord | None:
-        """Begin a queued job: one more attempt.
+        """Start a new attempt at a queued job.
 
         Returns:
-            The record with the attempt's number, or ``None`` if the job is not this worker's to run. A worker that asks
-            again for the job that it has begun is given it again.
+            The record with the attempt's number; ``None`` if the job is not queued. A worker that repeats the call for the
+            job it runs gets the same record again.
         """
         flat = self._run("begin", job_id, encode_field(worker), encode_field(device))
         return None if flat is None else _record(flat)
 
     def progress(self, job_id: str, attempt: int, preview: bytes = b"", **fields: Any) -> ProgressReply:
-        """Set ``phase``, ``step``, ``steps``, ``warnings`` and the like; a ``preview`` replaces the one before.
+        """Set fields such as ``phase``, ``step``, ``steps`` and ``warnings``; a ``preview`` replaces the last one.
 
         Returns:
-            Whether the worker is to go on.
+            What the worker must do.
         """
         reply = self._run("progress", job_id, attempt, preview, PROGRESS_ENTRIES, *_encode(fields))
         return ProgressReply(as_text(reply))
 
     def finish(self, job_id: str, attempt: int, state: JobState, **fields: Any) -> JobState | None:
-        """End a running job; a job whose cancel was promised ends ``canceled`` whatever ``state`` says.
+        """End a running job; it ends ``canceled``, whatever ``state`` says, if a cancel was requested.
 
         Returns:
-            The state it ended in, or ``None`` if it was not this attempt's to end.
+            The final state; ``None`` if this attempt does not run the job.
         """
         return _state(self._run("finish", job_id, attempt, state.value, *_encode(fields)))
 
     def requeue(self, job_id: str, attempt: int, reason: Requeue, error: JobError) -> JobState | None:
-        """Let a running job wait again; the caller puts it into the queue if the answer is ``queued``.
+        """Requeue a running job; the caller adds the queue entry if the result is ``queued``.
 
         Returns:
-            ``queued``; ``failed``, with ``error``, if it has had its attempts; ``canceled`` if that was promised; ``None``
-            if the attempt is not the latest, or if it was to be abandoned and its worker has it.
+            ``queued``; ``failed``, with ``error``, after the last attempt; ``canceled`` if a cancel was requested; ``None``
+            if the attempt is not the latest, or for ``ABANDONED`` if its worker still reports the job.
         """
         text = encode_field(error.model_dump(mode="json"))
         return _state(self._run("requeue", job_id, attempt, reason.value, MAX_ATTEMPTS, text))
@@ -172,10 +172,10 @@ class JobStore:
         return CancelOutcome(as_text(self._run("cancel", job_id)))
 
     def pass_time(self, job_id: str) -> tuple[JobState, bool] | None:
-        """Apply the deadlines of a job that has not ended.
+        """Apply the deadlines of a job.
 
         Returns:
-            Its state, and whether it has ended and outlived its lifetime; ``None`` if there is no such job.
+            Its state, and whether it has ended and is past its lifetime; ``None`` if there is no such job.
         """
         answer = self._run("pass_time", job_id)
         return None if answer is None else (JobState(as_text(answer[0])), answer[1] == 1)
@@ -184,11 +184,11 @@ class JobStore:
         """Remove a job's record.
 
         Args:
-            reason: is kept as a mark for seven days; ``EXPIRED`` removes only what has outlived its lifetime, and ``None``
-                leaves no mark: the job was never accepted.
+            reason: kept as a mark for seven days. ``EXPIRED`` removes only a job past its lifetime; ``None``, for a job that was
+                never accepted, leaves no mark.
 
         Returns:
-            The record as it was, or ``None`` if nothing was removed.
+            The erased record; ``None`` if nothing was removed.
         """
         only_expired = "1" if reason is Gone.EXPIRED else "0"
         mark = "" if reason is None else _MARK_OF_GONE[reason]
@@ -196,7 +196,7 @@ class JobStore:
         return None if flat is None else _record(flat)
 
     def ids(self, before: float | str = "+inf", limit: int = 100) -> list[tuple[str, float]]:
-        """The owner's jobs, newest first: id and time of creation, of those not younger than ``before`` (``"(t"``: older)."""
+        """List ids and creation times of the owner's jobs, newest first, up to ``before`` (``"(t"`` excludes ``t``)."""
         found: list[Any] = self._client.zrevrangebyscore(
             keys.jobs(self._owner), before, "-inf", start=0, num=limit, withscores=True
         )
@@ -213,7 +213,7 @@ class JobStore:
 
 
 def _record(flat: list[Any]) -> JobRecord:
-    """The record of a hash as scripts give it: names and values in turn."""
+    """Parse a hash as scripts return it: names and values in turn."""
     return JobRecord.from_hash(dict(zip(flat[::2], flat[1::2], strict=True)))
 
 
@@ -222,7 +222,11 @@ def _state(text: bytes | str | None) -> JobState | None:
 
 
 def _encode(changes: dict[str, Any]) -> list[str]:
-    """Field names and values for HSET; names that a record does not have are a programming error."""
+    """Encode fields for HSET.
+
+    Raises:
+        TypeError: a record has no such field.
+    """
     unknown = sorted(set(changes) - set(JobRecord.model_fields))
     if unknown:
         raise TypeError(f"A job record has no field {', '.join(unknown)}.")

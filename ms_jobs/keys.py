@@ -1,4 +1,4 @@
-"""Every name in Redis is made here: keys, streams, and those names of RQ's that the service reads itself.
+"""Makes every key in Redis, also those of RQ's that the service uses itself.
 
 ``<job>`` is ``<owner>:<id>``, and ``<entry>`` is ``<owner>_<id>_<attempts before>``::
 
@@ -6,27 +6,27 @@
     msd:events:<job>        stream  one entry for each transition; its id is the version that the transition made
     msd:progress:<job>      stream  progress and previews, the newest few; gone when the job has ended
     msd:preview:<job>       string  the newest preview; gone when the job has ended
-    msd:gone:<job>          string  why the record is no more, for seven days
+    msd:gone:<job>          string  why the record was erased, for seven days
     msd:jobs:<owner>        zset    ids of all records by their time of creation
-    msd:key:<owner>:<key>   string  id of the job that an idempotency key stands for
+    msd:key:<owner>:<key>   string  id of the job of an idempotency key
     msd:active:<model>      set     jobs that have not ended
-    msd:due:<model>         zset    jobs by when time alone changes something about them
-    msd:running:<model>     set     jobs that a worker works on
+    msd:due:<model>         zset    jobs by their next deadline
+    msd:running:<model>     set     jobs that a worker runs
     msd:counts:<model>      hash    how often each event happened
-    msd:histograms:<model>  hash    how often a duration fell into each bucket, and the sum of the durations
-    msd:pace:<model>        list    the newest jobs: shape and seconds at work; expires when no job succeeds for 30 days
+    msd:histograms:<model>  hash    counts of durations by bucket, and their sum
+    msd:pace:<model>        list    the newest jobs: shape and running seconds; expires when no job succeeds for 30 days
     msd:worker:<name>       string  JSON of a worker's record; expires when the worker stops beating
     msd:workers:<model>     set     names of the workers of a model
     msd:card:<model>        string  JSON of the model's card
-    msd:housekeeper:<model> string  who holds the housekeeper's lease
+    msd:housekeeper:<model> string  holder of the housekeeper's lease
     rq:queue:<queue>        list    RQ: entries of a queue
     rq:job:<entry>          hash    RQ: what an entry calls
     rq:executions:<entry>   zset    RQ: executions of an entry
     rq:execution:<entry>:<execution>  hash  RQ: one of them
 
-There is one exception: the scripts in ``ms_jobs/lua`` are given the key of the job's hash, and make all other keys that they
-need themselves, for only the hash says of which model the job is. A test holds them to the names made here. They also delete
-``msd:nothing``, which never exists.
+One exception: the scripts in ``ms_jobs/lua`` get the key of the job's hash and make all other keys themselves, since only
+the hash names the job's model. A test compares them with the names made here. They also delete ``msd:nothing``, which never
+exists.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ RQ_JOB_PREFIX = "rq:job:"
 
 
 class JobKey(NamedTuple):
-    """Names one job among those of all owners."""
+    """Owner and id of a job."""
 
     owner: str
     id: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The key of ``<owner>:<id>``."""
+        """Parse ``<owner>:<id>``."""
         owner, _, job_id = text.partition(":")
         return cls(owner, job_id)
 
     @classmethod
     def of_entry(cls, entry: str) -> Self:
-        """The key of the job that an entry of the queue is for."""
+        """Get the job of an entry in the queue."""
         owner, _, rest = entry.partition("_")
         return cls(owner, rest.rpartition("_")[0])
 
     def entry(self, attempt: int) -> str:
-        """RQ's id of the job's entry after so many attempts."""
+        """Make RQ's id of the job's entry after so many attempts."""
         return f"{self.owner}_{self.id}_{attempt}"
 
     def __str__(self) -> str:
@@ -93,7 +93,7 @@ def jobs(owner: str) -> str:
 
 
 def idempotency(owner: str, idempotency_key: str) -> str:
-    """Id of the job that an idempotency key stands for."""
+    """Id of the job of an idempotency key."""
     return f"msd:key:{owner}:{idempotency_key}"
 
 
@@ -103,17 +103,17 @@ def active(model: str) -> str:
 
 
 def due(model: str) -> str:
-    """Jobs of a model by when time alone changes them."""
+    """Jobs of a model by their next deadline."""
     return f"msd:due:{model}"
 
 
 def running(model: str) -> str:
-    """Jobs of a model that a worker works on."""
+    """Jobs of a model that a worker runs."""
     return f"msd:running:{model}"
 
 
 def counts(model: str) -> str:
-    """How often each event happened to a model's jobs."""
+    """Counts of the events of a model's jobs."""
     return f"msd:counts:{model}"
 
 
@@ -123,7 +123,7 @@ def histograms(model: str) -> str:
 
 
 def pace(model: str) -> str:
-    """What a model's newest jobs took."""
+    """Durations of a model's newest jobs, by shape."""
     return f"msd:pace:{model}"
 
 
@@ -148,7 +148,7 @@ def housekeeper(model: str) -> str:
 
 
 def queue_name(model: str) -> str:
-    """RQ's name of the one queue that all workers of a model share."""
+    """RQ's name of the queue that all workers of a model share."""
     return f"generate-{model}"
 
 

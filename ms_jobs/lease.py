@@ -1,4 +1,4 @@
-"""A lease in Redis: of all who ask for it, one holds it, and another soon after that one died or froze."""
+"""A lease in Redis: one contender holds it, and another takes it soon after that one dies or hangs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redis import Redis
 _HOLD = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
-redis.call('DEL', KEYS[1]) -- a Redis without memory lets a script write that has removed something
+redis.call('DEL', KEYS[1]) -- a full Redis accepts writes only after a DEL
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
@@ -20,16 +20,17 @@ _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS
 
 
 class Lease:
-    """One contender for the lease of this name: call ``hold`` again well before ``ttl_s`` seconds are over.
+    """One contender for the lease of this name: call ``hold`` again well within ``ttl_s`` seconds.
 
-    The errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
+    Errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged. Not ``redis.lock.Lock``,
+    which cannot be taken in a full Redis and has no monotonic ``held``.
     """
 
     def __init__(self, client: Redis, name: str, ttl_s: float) -> None:
-        """Nothing is asked of Redis yet."""
+        """Send nothing to Redis yet."""
         self._name = name
         self._ttl_s = ttl_s
-        # Who holds it is for people to see; the random part tells contenders of one process apart.
+        # Host and process are for people; the random part tells contenders of one process apart.
         self._token = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._held_until = 0.0
         self._hold = client.register_script(_HOLD)
@@ -37,23 +38,23 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether it is surely still held; false at once after this process was frozen for too long."""
+        """Whether it is certainly held; false right after this process was frozen for too long."""
         return time.monotonic() < self._held_until
 
     @property
     def needs_renewal(self) -> bool:
-        """Whether a third of its time is over."""
+        """Whether a third of its time has passed."""
         return time.monotonic() > self._held_until - self._ttl_s * 2 / 3
 
     def hold(self) -> bool:
-        """Take the lease, or keep it for ``ttl_s`` more seconds; whether that worked."""
-        # Counted from before the question, so never longer than Redis counts.
+        """Take or renew the lease for ``ttl_s`` seconds; returns whether it is held."""
+        # Counted from before the request, so never longer than in Redis.
         asked_at = time.monotonic()
         held = self._hold(keys=[self._name], args=[self._token, int(self._ttl_s * 1000)]) == 1
         self._held_until = asked_at + self._ttl_s if held else 0.0
         return held
 
     def release(self) -> None:
-        """Let another have it at once."""
+        """Release the lease, for another to take at once."""
         self._held_until = 0.0
         self._release(keys=[self._name], args=[self._token])

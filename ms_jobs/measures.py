@@ -1,7 +1,7 @@
-"""What is counted and timed of a model's jobs, in Redis, so that any process of the service can tell it.
+"""Counts and durations of a model's jobs, in Redis, so that every process can report them.
 
-Scripts count events, and the durations that they know of, in the step that makes them; workers add those of the phases.
-The hashes have a fixed set of fields. They begin at zero again only with an empty Redis.
+Scripts count events and their durations in the step of the event; workers add those of the phases. The hashes have a fixed
+set of fields, and restart at zero only with an empty Redis.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from redis import Redis
 from ms_jobs import keys
 from ms_jobs.records import as_text
 
-# Upper bounds in seconds; the last, without bound, is added to them.
+# Upper bounds in seconds; ``UNBOUNDED`` follows them.
 BUCKETS = (
     "0.01",
     "0.025",
@@ -42,8 +42,8 @@ class Histogram(NamedTuple):
     """Durations of one kind.
 
     Attributes:
-        counts: how many were within each of ``BUCKETS`` and of ``UNBOUNDED``: each includes those before it.
-        sum_s: of all durations, in seconds.
+        counts: for each of ``BUCKETS`` and ``UNBOUNDED``, how many were within it: cumulative.
+        sum_s: sum of all durations, in seconds.
     """
 
     counts: tuple[int, ...]
@@ -51,14 +51,14 @@ class Histogram(NamedTuple):
 
     @classmethod
     def empty(cls) -> Histogram:
-        """Without a duration."""
+        """Make a histogram without durations."""
         return cls((0,) * (len(BUCKETS) + 1), 0.0)
 
 
 class Measures:
     """Counts and durations of the jobs of one model.
 
-    The errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
+    Errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
     """
 
     def __init__(self, client: Redis, model: str) -> None:
@@ -67,7 +67,7 @@ class Measures:
         self._histograms_key = keys.histograms(model)
 
     def observe(self, kind: str, durations_s: Mapping[str, float]) -> None:
-        """Add durations, such as ``{"denoise": 3.2}`` of the kind ``phase``, in one round trip."""
+        """Add durations, such as ``{"denoise": 3.2}`` of kind ``phase``, in one round trip."""
         with self._client.pipeline(transaction=False) as pipeline:
             for label, seconds in durations_s.items():
                 name = f"{kind}{PARTED_BY}{label}{PARTED_BY}"
@@ -77,11 +77,11 @@ class Measures:
             pipeline.execute()
 
     def counts(self) -> dict[str, int]:
-        """How often each event happened; none that never did."""
+        """Read the counts of the events that have happened."""
         return {as_text(name): int(count) for name, count in self._client.hgetall(self._counts_key).items()}
 
     def histograms(self) -> dict[tuple[str, str], Histogram]:
-        """Durations by kind and label, such as ``("phase", "denoise")``; none that never were."""
+        """Read the histograms by kind and label, such as ``("phase", "denoise")``."""
         single: dict[tuple[str, str], dict[str, float]] = {}
         for name, value in self._client.hgetall(self._histograms_key).items():
             kind, label, field = as_text(name).split(PARTED_BY)

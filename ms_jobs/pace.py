@@ -1,6 +1,6 @@
-"""How long a job of each shape takes, learned from the jobs that succeeded.
+"""Estimates how long a job takes by its shape, from the jobs that succeeded.
 
-The list is short and read as a whole, so nothing needs to be kept in step: every reader draws its own conclusions.
+Redis holds only a short list of samples, which every reader reads whole and evaluates itself.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 REMEMBERED_JOBS = 200
 PACE_TTL_S = 30 * 24 * 3600
-# The newest jobs of a shape that count; fewer than the least say too little, for the first of a worker is slow.
+# The newest jobs of a shape that count; below the least a shape is unknown, since a worker's first job is slow.
 COUNTED_JOBS = 9
 LEAST_JOBS = 2
-# Every two of the newest shapes are compared: enough for a line, and done in a moment.
+# All pairs of the newest shapes are compared: enough for a line, and fast.
 COMPARED_SHAPES = 40
 _MEGAPIXEL = 1e6
 
 
 class Shape(NamedTuple):
-    """What of a request decides how long it takes.
+    """The parts of a request that decide how long it takes.
 
     Attributes:
         steps: calls of the UNet.
         height, width: of a picture, in pixels.
-        guided: whether each step is done with and without the prompt.
+        guided: whether each step runs with and without the prompt.
         redraws: how often its pictures may be redrawn; such jobs take longer, by an unknown amount.
     """
 
@@ -49,7 +49,7 @@ class Shape(NamedTuple):
 
     @classmethod
     def of(cls, request: JobRequest) -> Self | None:
-        """The shape of a request; ``None`` where it leaves the model's defaults to the worker."""
+        """Get the shape of a request; ``None`` if it leaves defaults to the worker."""
         steps, height, width = request.num_unet_calls, request.height, request.width
         if steps is None or height is None or width is None or request.guidance_scale is None:
             return None
@@ -66,14 +66,14 @@ class Shape(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The shape that ``str`` wrote.
+        """Parse what ``str`` wrote.
 
         Raises:
-            ValueError: the text is none.
+            ValueError: the text is not a shape.
         """
         steps, images, height, width, guided, *others = map(int, text.split("-"))
         if len(others) not in (2, 3):
-            raise ValueError(f"{text!r} is no shape")
+            raise ValueError(f"{text!r} is not a shape")
         return cls(steps, images, height, width, guided == 1, *others)
 
     @property
@@ -88,7 +88,7 @@ class Shape(NamedTuple):
 
 
 class Estimates:
-    """How long jobs will take, to the best of what the samples say."""
+    """Estimated durations of jobs, from samples."""
 
     def __init__(self, samples: Iterable[tuple[str, float]]) -> None:
         """``samples`` are shapes and seconds, newest first."""
@@ -96,7 +96,7 @@ class Estimates:
         for shape, seconds in samples:
             by_shape.setdefault(shape, []).append(seconds)
         newest = {shape: seconds[:COUNTED_JOBS] for shape, seconds in by_shape.items()}
-        # The lower of the middle two: what is out of the ordinary takes longer, never shorter.
+        # The lower of the middle two, since outliers are slow, never fast.
         self._by_shape = {shape: median_low(seconds) for shape, seconds in newest.items()}
         self._well_known = {shape for shape, seconds in newest.items() if len(seconds) >= LEAST_JOBS}
         self._usual = median(seconds for group in newest.values() for seconds in group) if newest else None
@@ -106,11 +106,11 @@ class Estimates:
 
     @property
     def usual_s(self) -> float | None:
-        """What a job takes of which nothing is known; ``None`` before the first job."""
+        """Estimate for a job of unknown shape; ``None`` before the first job."""
         return self._usual
 
     def seconds(self, shape: str) -> float | None:
-        """What a job takes of which ``str(shape)`` is known, or '' if nothing is; ``None`` before the first job."""
+        """Estimate for ``str(shape)``, or '' for an unknown shape; ``None`` before the first job."""
         if shape in self._well_known:
             return self._by_shape[shape]
         if not shape or self._s_per_work is None:
@@ -119,9 +119,9 @@ class Estimates:
 
 
 class Pace:
-    """Keeps how long the newest jobs of one model took.
+    """Stores how long the newest jobs of one model took.
 
-    The errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
+    Errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
     """
 
     def __init__(self, client: Redis, model: str) -> None:
@@ -129,7 +129,7 @@ class Pace:
         self.key = keys.pace(model)
 
     def learn(self, shape: str, seconds: float) -> None:
-        """Remember a job that succeeded: its shape, '' if it is not known, and how long a worker had it."""
+        """Store a succeeded job: its shape, '' if unknown, and its running time."""
         with self._client.pipeline(transaction=True) as pipeline:
             pipeline.lpush(self.key, f"{shape} {seconds:.3f}")
             pipeline.ltrim(self.key, 0, REMEMBERED_JOBS - 1)
@@ -137,21 +137,21 @@ class Pace:
             pipeline.execute()
 
     def estimates(self) -> Estimates:
-        """What the newest jobs say, in one round trip."""
+        """Read the estimates, in one round trip."""
         return read_estimates(self._client.lrange(self.key, 0, -1))
 
 
 def read_estimates(entries: Iterable[bytes | str]) -> Estimates:
-    """What the entries of the list say."""
+    """Make estimates of the entries of the list."""
     parted = (as_text(entry).rpartition(" ") for entry in entries)
     return Estimates((shape, float(seconds)) for shape, _, seconds in parted)
 
 
 def _line(points: list[tuple[float, float]]) -> tuple[float, float | None]:
-    """Seconds as a line over work, by the medians of Theil and Sen, which a few odd points do not move.
+    """Fit seconds as a line over work, by the Theil-Sen estimator, which is robust to outliers.
 
     Returns:
-        Seconds at no work, and seconds for each unit of work; ``None`` for the latter without a point.
+        Seconds at zero work, and seconds per unit of work; ``None`` for the latter without points.
     """
     if not points:
         return 0.0, None

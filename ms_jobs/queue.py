@@ -1,4 +1,4 @@
-"""The RQ side of a job: its entry in the queue, which carries nothing but the job's owner and id."""
+"""The RQ queue of a model; an entry holds only a job's owner and id."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ms_jobs.keys import JobKey
 from ms_jobs.records import GENERATE_JOB, JobRecord
 
 FAILURE_TTL_S = 60
-# One step, for what dies between two would leave the entry's hash behind for ever.
+# One step: a process that died between two would leave the entry's hash behind forever.
 _DROP = "if redis.call('LREM', KEYS[1], 1, ARGV[1]) > 0 then redis.call('DEL', KEYS[2]) end"
 
 
 class JobQueue:
     """The queue of one model.
 
-    The errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
+    Errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
     """
 
     def __init__(self, client: Redis, model: str, timeout_s: int | None = None) -> None:
-        """Nothing is asked of Redis yet.
+        """Send nothing to Redis yet.
 
         Args:
-            timeout_s: the limit that RQ writes into new entries, in seconds; by default RQ's own. Workers keep one of theirs.
+            timeout_s: the time limit that RQ writes into new entries, in seconds; by default RQ's. Workers use their own.
         """
         self._client = client
         self._model = model
@@ -35,26 +35,26 @@ class JobQueue:
         self._queue = Queue(keys.queue_name(model), connection=client, serializer="json")
 
     def entry(self, record: JobRecord) -> list[tuple[Any, ...]]:
-        """The commands of Redis that put a job at the end of the queue."""
-        # Nothing is sent: the pipeline only gathers them.
+        """Make the Redis commands that append a job to the queue."""
+        # The pipeline only collects the commands; nothing is sent.
         with self._client.pipeline() as pipeline:
             self._enqueue(record, at_front=False, pipeline=pipeline)
             return [arguments for arguments, _ in pipeline.command_stack]
 
     def put_first(self, record: JobRecord) -> None:
-        """Put a job at the head of the queue; a second entry of the same attempt does no harm."""
+        """Put a job at the head of the queue; a second entry for the same attempt does no harm."""
         self._enqueue(record, at_front=True)
 
     def drop(self, entry: str) -> None:
-        """Take an entry out of the queue; one that a worker holds already is skipped by the worker."""
+        """Remove an entry from the queue; if a worker has taken it already, the worker skips it."""
         self._client.eval(_DROP, 2, keys.queue(self._model), keys.rq_job(entry), entry)
 
     def waiting(self) -> set[JobKey]:
-        """All jobs that have an entry."""
+        """List all jobs with an entry."""
         return {JobKey.of_entry(entry) for entry in self._queue.job_ids}
 
     def _enqueue(self, record: JobRecord, at_front: bool, pipeline: Pipeline | None = None) -> None:
-        # RQ's own result and failure records are not used: the job's record tells the truth.
+        # RQ's own result and failure records are not used; the job's record counts.
         self._queue.enqueue_call(
             GENERATE_JOB,
             args=(record.owner, record.id),

@@ -1,4 +1,4 @@
-"""The small data that the API and the workers exchange through Redis: job records and worker records."""
+"""Job records and worker records, as the API and the workers exchange them through Redis."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Sha256 = Annotated[str, Field(pattern=rf"^{SHA256_PATTERN}$")]
 
 
 class JobState(StrEnum):
-    """Where a job stands."""
+    """State of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -40,14 +40,14 @@ class JobState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether the job can change no more."""
+        """Whether the state is final."""
         return self not in (JobState.QUEUED, JobState.RUNNING)
 
 
 class WorkerState(StrEnum):
-    """Where a worker stands; it takes jobs while ``idle`` and works on one while ``busy``.
+    """State of a worker; it takes jobs while ``idle`` and runs one while ``busy``.
 
-    ``failed`` could not set up; ``defunct`` could once work and cannot any more, and is about to be replaced.
+    ``failed``: its setup failed; ``defunct``: it broke after its setup and will be replaced.
     """
 
     STARTING = "starting"
@@ -58,12 +58,12 @@ class WorkerState(StrEnum):
 
     @property
     def serves(self) -> bool:
-        """Whether the worker takes jobs, now or when the one it works on has ended."""
+        """Whether the worker takes jobs, now or after its current one."""
         return self in (WorkerState.IDLE, WorkerState.BUSY)
 
 
 def new_job_id() -> str:
-    """A fresh id of 22 url-safe characters (128 random bits)."""
+    """Make an id of 22 url-safe characters (128 random bits)."""
     return secrets.token_urlsafe(16)
 
 
@@ -78,24 +78,24 @@ def is_model_name(text: str) -> bool:
 
 
 class FrozenModel(BaseModel):
-    """Data that is never changed and has no unknown fields."""
+    """Immutable data without unknown fields."""
 
-    # Values are ids and the like, each seen a few times and then never again: not worth a place in a cache.
+    # Values are mostly ids, seen a few times each: not worth caching.
     model_config = ConfigDict(extra="forbid", frozen=True, cache_strings="keys")
 
 
 class JobError(FrozenModel):
-    """Why a job failed: a stable code and one sentence."""
+    """Why a job failed: a stable code and a sentence."""
 
     code: str
     detail: str
 
 
 class PictureScore(NamedTuple):
-    """How well a picture turned out; in Redis a list of two, and each subject's score a list of three numbers.
+    """Score of a picture; in Redis a list of two, with a list of three numbers for each subject.
 
     Attributes:
-        draws: how often it was drawn; the best draw was kept.
+        draws: number of draws; the best was kept.
         subjects: in the order of the request; ``None`` for scenes.
     """
 
@@ -104,11 +104,11 @@ class PictureScore(NamedTuple):
 
 
 class StoredImage(FrozenModel):
-    """One finished picture of a job; its bytes lie in the artifact store.
+    """A finished picture of a job; its bytes are in the artifact store.
 
     Attributes:
-        seed: of the draw that was kept.
-        score: only if it was asked for.
+        seed: seed of the kept draw.
+        score: only if the request has ``score``.
     """
 
     index: int
@@ -121,29 +121,29 @@ class StoredImage(FrozenModel):
 
 
 class JobRecord(FrozenModel):
-    """What Redis knows of a job. Times are Unix seconds.
+    """A job's record in Redis. Times are Unix seconds.
 
     Attributes:
-        owner: whose job it is; ids are per owner.
+        owner: the job's owner; ids are per owner.
         version: grows by one with every change.
-        folder: where the artifact store keeps what belongs to the job.
-        request_hash: SHA-256 of what was asked, to tell a repeated request from another one.
-        idempotency_key: by which the request may be repeated.
-        request_id: of the HTTP request that made the job, for the logs.
-        retried_from: id of the job that this one repeats.
-        queued_at: when it last began to wait.
-        expires_at: when it and all its files are removed; set when it ends.
-        cancel_at: when it is canceled if it has not ended by then.
-        start_before: when it expires if it has not begun by then.
-        attempt: how often a worker has begun the job; whatever a worker writes carries this number.
-        handed_back: how many of these attempts do not count, for the worker was told to end.
-        phase: what the worker is doing with it, such as ``encode`` or ``denoise``.
-        step, steps: denoising steps done, and in all.
+        folder: the job's folder in the artifact store.
+        request_hash: SHA-256 of the request, to tell a repeated request from a different one.
+        idempotency_key: hash of the key with which the request can be repeated.
+        request_id: id of the HTTP request that made the job, for the logs.
+        retried_from: id of the job that this one retries.
+        queued_at: when it last entered the queue.
+        expires_at: when it is erased with all its files; set when it ends.
+        cancel_at: it is canceled if it has not ended by then.
+        start_before: it expires if it has not started by then.
+        attempt: number of attempts started; workers pass it with every change.
+        handed_back: number of attempts that do not count, since the worker was told to stop.
+        phase: current phase, such as ``encode`` or ``denoise``.
+        step, steps: denoising steps done, and in total.
         result_attempt: the attempt that made the pictures, once the job succeeded.
-        references: positions of the subjects of which it is stored what the model sees.
-        error: set only with the state ``failed``.
-        device, worker: who runs it or ran it last.
-        shape: what decides how long it takes, see ``ms_jobs.pace``; empty if that is not known.
+        references: positions of the subjects whose reference, as the model sees it, is stored.
+        error: set only in the state ``failed``.
+        device, worker: which run it or ran it last.
+        shape: see ``ms_jobs.pace``; empty if unknown.
     """
 
     id: Annotated[str, Field(pattern=rf"^{JOB_ID_PATTERN}$")]
@@ -183,49 +183,49 @@ class JobRecord(FrozenModel):
 
     @property
     def entry(self) -> str:
-        """RQ's id of the job's entry in the queue; each attempt has its own, so that none can remove another's."""
+        """RQ's id of the job's entry; it differs for each attempt, so that none removes another's."""
         return JobKey(self.owner, self.id).entry(self.attempt)
 
     @property
     def files_attempt(self) -> int:
-        """The attempt whose files are shown: the one that made the pictures, else the latest."""
+        """The attempt whose files are served: the one that made the pictures, else the latest."""
         return self.attempt if self.result_attempt is None else self.result_attempt
 
     def to_hash(self) -> dict[str, str]:
-        """The record as the fields of a Redis hash; what is not known yet takes no place there."""
+        """Encode the record as the fields of a Redis hash, without ``None`` values."""
         return {name: encode_field(value) for name, value in self.model_dump(mode="json", exclude_none=True).items()}
 
     @classmethod
     def from_hash(cls, fields: Mapping[Any, bytes | str]) -> Self:
-        """The record of a Redis hash, as redis-py gives it with or without ``decode_responses``."""
-        # The values are JSON already; to read them as one text takes a fifth of the time.
+        """Parse the record of a Redis hash, read with or without ``decode_responses``."""
+        # The values are JSON already; parsing them as one text takes a fifth of the time.
         parts = (f'"{as_text(name)}":{as_text(value)}' for name, value in fields.items())
-        # A newer version of the service, beside this one while hosts are brought up to date, may know of more.
+        # During an upgrade, a newer version on another host may write more fields.
         return cls.model_validate_json(f"{{{','.join(parts)}}}", extra="ignore")
 
 
 def encode_field(value: Any) -> str:
-    """One field of a job's hash: compact JSON of JSON-ready data."""
+    """Encode one field of a job's hash as compact JSON."""
     return _encode(value)
 
 
-# One encoder for all: json.dumps makes a new one for each call that is not as usual.
+# One encoder for all: json.dumps makes a new one for each call with options.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def as_text(value: bytes | str) -> str:
-    """What Redis gave, with or without ``decode_responses``."""
+    """Decode a reply of Redis, read with or without ``decode_responses``."""
     return value.decode() if isinstance(value, bytes) else value
 
 
 class Usage(FrozenModel):
-    """What a worker uses; ``None`` where that cannot be known.
+    """Resources that a worker uses; ``None`` if unknown.
 
     Attributes:
-        device_uuid: NVML's, of a CUDA device.
-        memory_used_bytes, memory_total_bytes: of the device, by all processes.
-        utilisation: share of the last moment in which the device worked, 0 to 1.
-        rss_bytes: memory of the worker's process.
+        device_uuid: UUID of the CUDA device, as NVML gives it.
+        memory_used_bytes, memory_total_bytes: memory of the device, used by all processes.
+        utilisation: recent utilisation of the device, 0 to 1.
+        rss_bytes: resident memory of the worker's process.
     """
 
     device_uuid: str | None = None
@@ -236,17 +236,17 @@ class Usage(FrozenModel):
 
 
 class WorkerRecord(FrozenModel):
-    """What a worker says of itself with every beat.
+    """A worker's record, published with every heartbeat.
 
     Attributes:
-        phase: what it is doing, such as ``load`` or ``denoise``.
+        phase: current phase, such as ``load`` or ``denoise``.
         device: such as ``cpu`` or ``cuda GPU-<uuid>``.
         memory_mode: which parts of the model stay on the device, see ``ms_core.device.modes``; known once the model is loaded.
-        job_id: the job it works on.
+        job_id: the job it runs.
         started_at: Unix seconds.
-        error: why it cannot work, with the state ``failed``.
-        jobs_done: jobs that came to an end in this process.
-        usage: of its device and of its process, a few seconds ago.
+        error: why it cannot work, in the states ``failed`` and ``defunct``.
+        jobs_done: jobs that ended in this process.
+        usage: of its device and process, a few seconds ago.
     """
 
     name: str
@@ -265,5 +265,5 @@ class WorkerRecord(FrozenModel):
 
     @classmethod
     def from_beat(cls, text: bytes | str) -> Self:
-        """The record of a beat, of a newer version of the service too."""
+        """Parse the record of a heartbeat, also of a newer version of the service."""
         return cls.model_validate_json(text, extra="ignore")

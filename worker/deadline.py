@@ -1,4 +1,4 @@
-"""A time limit on a job: raised by a signal, and read as a flag at each step."""
+"""Time limit of a job: raised by a signal, and checked at each step."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Self
 
 
 class JobTimeout(BaseException):
-    """The job took too long. No ``Exception``, so that no library's ``except Exception`` swallows it."""
+    """The job took too long. Not an ``Exception``, so that no library's ``except Exception`` swallows it."""
 
 
 class Deadline:
     """Raises ``JobTimeout`` in the main thread once ``seconds`` have passed.
 
-    The signal arrives between two bytecodes only, and code that is called back from C may swallow what it raises; so
-    ``check`` belongs into every step as well. A kernel that never returns is the supervisor's business.
+    The signal arrives only between two bytecodes, and callbacks from C may swallow the exception, so every step must also
+    call ``check``. A kernel that never returns is left to the supervisor.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -36,7 +36,7 @@ class Deadline:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
     def check(self) -> None:
-        """Raise ``JobTimeout`` if the time is over."""
+        """Raise ``JobTimeout`` if the time has passed."""
         if time.monotonic() >= self._ends_at:
             raise JobTimeout
 

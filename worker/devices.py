@@ -1,4 +1,4 @@
-"""Which devices this machine has, without loading torch: NVML knows the CUDA devices by their UUID; and who has them."""
+"""Finds and locks the devices of this machine, by NVML's UUIDs and without loading torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device: ``uuid`` is NVML's, such as ``GPU-<uuid>`` or ``MIG-<uuid>``; ``None`` is the CPU."""
+    """A device: ``uuid`` is NVML's, such as ``GPU-<uuid>`` or ``MIG-<uuid>``; ``None`` is the CPU."""
 
     uuid: str | None = None
 
@@ -28,19 +28,19 @@ class Device:
         return "cpu" if self.uuid is None else f"cuda-{self.uuid.lower()[:12]}"
 
     def environment(self) -> dict[str, str]:
-        """What a worker's interpreter needs in its environment before it starts, so that torch sees one device."""
+        """Make the environment in which a worker's torch sees only this device."""
         if self.uuid is None:
             return {"MSD_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": ""}
         return {"MSD_DEVICE": "cuda", "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": self.uuid}
 
 
 def find_devices(wanted: Literal["auto", "cpu", "cuda"]) -> list[Device]:
-    """The devices to start a worker on: every CUDA device, else the CPU.
+    """Find the devices to start workers on: every CUDA device, else the CPU.
 
-    A ``CUDA_VISIBLE_DEVICES`` in this process's environment narrows the choice.
+    ``CUDA_VISIBLE_DEVICES`` in this process's environment narrows the choice.
 
     Raises:
-        StartupError: CUDA devices are wanted and there is none.
+        StartupError: CUDA is wanted and there is no CUDA device.
     """
     if wanted == "cpu" or (wanted == "auto" and _torch_is_for_cpu()):
         return [Device()]
@@ -51,21 +51,21 @@ def find_devices(wanted: Literal["auto", "cpu", "cuda"]) -> list[Device]:
 
 
 class DeviceLock:
-    """Keeps a CUDA device for one supervisor of this user on this host, from its making to ``release``.
+    """Locks a CUDA device for one supervisor of this user on this host, until ``release``.
 
-    The kernel frees it when the process ends, however it ends. MIG slices have UUIDs of their own, so one lock each;
-    the CPU is shared by all.
+    The kernel frees the lock when the process ends, however it ends. Each MIG slice has its own UUID and lock; the CPU is
+    shared.
     """
 
     def __init__(self, device: Device, folder: Path | None = None) -> None:
-        """Take a device.
+        """Lock a device.
 
         Args:
             device: with a UUID.
-            folder: of the lock files; ``None`` takes one of this user in the system's temporary folder.
+            folder: of the lock files; by default this user's in the system's temporary folder.
 
         Raises:
-            StartupError: another process has it, or the folder cannot be used.
+            StartupError: another process has the device, or the folder cannot be used.
         """
         folder = Path(tempfile.gettempdir()) / f"ms-diffusion-{os.getuid()}" if folder is None else folder
         path = folder / f"{device.uuid}.lock"
@@ -90,14 +90,14 @@ class DeviceLock:
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Let others have the device."""
+        """Release the device."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
 
 def lock_devices(devices: list[Device], folder: Path | None = None) -> list[DeviceLock]:
-    """Take all CUDA devices of a list, or none; arguments and errors as ``DeviceLock``."""
+    """Lock all CUDA devices of a list, or none; arguments and errors as ``DeviceLock``."""
     locks: list[DeviceLock] = []
     try:
         for device in devices:
@@ -118,7 +118,7 @@ def _torch_is_for_cpu() -> bool:
 
 
 def _visible(uuids: list[str], narrowed: str | None) -> list[str]:
-    """The devices that ``CUDA_VISIBLE_DEVICES`` leaves, by index or by the beginning of their UUID."""
+    """Select the devices in ``CUDA_VISIBLE_DEVICES``, given by index or by a prefix of their UUID."""
     if narrowed is None:
         return uuids
     chosen: list[str] = []
@@ -128,13 +128,13 @@ def _visible(uuids: list[str], narrowed: str | None) -> list[str]:
         else:
             matches = [uuid for uuid in uuids if entry and uuid.startswith(entry)][:1]
         if not matches:
-            break  # as CUDA itself: the first entry that names no device ends the list
+            break  # as in CUDA: the first unknown entry ends the list
         chosen += matches
     return chosen
 
 
 def _nvml_uuids() -> list[str]:
-    """UUIDs of all CUDA devices in the order of the PCI bus; MIG slices instead of the device they slice."""
+    """List the UUIDs of all CUDA devices in PCI bus order; MIG slices in place of the device they slice."""
     try:
         import pynvml
     except ImportError:
@@ -153,7 +153,7 @@ def _nvml_uuids() -> list[str]:
 
 
 def cuda_handles(nvml: Any) -> list[Any]:
-    """NVML's handles of all CUDA devices in the order of the PCI bus; MIG slices instead of the device they slice.
+    """List NVML's handles of all CUDA devices in PCI bus order; MIG slices in place of the device they slice.
 
     Args:
         nvml: the module ``pynvml``, initialised.
@@ -174,10 +174,10 @@ def _parts_of(nvml: Any, handle: Any) -> list[Any]:
         try:
             slices.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index))
         except nvml.NVMLError:
-            continue  # an unused place
+            continue  # an unused index
     return slices
 
 
 def as_text(value: str | bytes) -> str:
-    """A name from NVML, which older versions give as bytes."""
+    """Decode a name from NVML, which older versions return as bytes."""
     return value.decode() if isinstance(value, bytes) else value

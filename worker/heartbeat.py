@@ -1,4 +1,4 @@
-"""The worker's sign of life: it beats only while the current phase makes progress, so a hung kernel looks dead."""
+"""Sends a worker's heartbeats, only while its phase makes progress, so that a hung kernel looks dead."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """What the worker is doing; ``since`` is on the monotonic clock."""
+    """The worker's current activity; ``since`` is on the monotonic clock."""
 
     state: WorkerState
     phase: str
@@ -27,14 +27,14 @@ class _Moment:
 
 
 class Heartbeat:
-    """Tells Redis, from a thread of its own, what the worker is doing.
+    """Publishes the worker's record at intervals, from a separate thread.
 
     Args:
-        record: who the worker is; its state and phase are filled in with each beat.
+        record: the worker's record; state and phase are filled in with each beat.
         publish: writes one beat.
-        budget: longest time, in seconds, that a phase may last without a sign of progress.
+        budget: time limit of a phase without progress, in seconds.
         interval_s: time between two beats.
-        clock: where the supervisor reads how long the phase may last.
+        clock: shares the phase's deadline with the supervisor.
     """
 
     def __init__(
@@ -52,26 +52,26 @@ class Heartbeat:
         self._clock = clock
         self._moment = _Moment(WorkerState.STARTING, "start", None, time.monotonic())
         self._stopped = False
-        self._trouble: str | None = None
+        self._problem: str | None = None
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._beat_until_stopped, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Start beating."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Stop beating."""
         self._stopped = True
         self._wake.set()
         self._thread.join()
 
     def describe(self, **fields: str) -> None:
-        """Say more of the worker with every beat from now on: fields of its record."""
+        """Set fields of the record for all further beats."""
         self._record = self._record.model_copy(update=fields)
 
     def enter(self, phase: str, state: WorkerState, job_id: str | None = None) -> None:
-        """Say what the worker does from now on. Saying the same again, as each step does, is a sign of progress."""
+        """Set the worker's current activity. Setting the same again, as each step does, counts as progress."""
         if self._clock is not None:
             self._clock.enter(phase, self._budget(phase))
         changed = state is not self._moment.state
@@ -85,7 +85,7 @@ class Heartbeat:
         return self._moment.state is not WorkerState.BUSY
 
     def fail(self, error: JobError) -> None:
-        """Stop, and leave word of why the worker cannot work."""
+        """Stop, and publish why the worker cannot work."""
         self.stop()
         self._try_to_publish(self._record.model_copy(update={"state": WorkerState.FAILED, "error": error}))
 
@@ -96,7 +96,7 @@ class Heartbeat:
             if budget_s is None or time.monotonic() - moment.since <= budget_s:
                 self._try_to_publish(self._at(moment))
             else:
-                self._note(f"no progress in phase {moment.phase} for {budget_s:g} s, so no beats")
+                self._log_problem(f"no progress in phase {moment.phase} for {budget_s:g} s, so no heartbeats")
             self._wake.wait(self._interval_s)
             self._wake.clear()
 
@@ -108,12 +108,12 @@ class Heartbeat:
         try:
             self._publish(record)
         except RedisError as error:
-            self._note(f"no beat reaches Redis: {error}")
+            self._log_problem(f"heartbeats do not reach Redis: {error}")
         else:
-            self._note(None)
+            self._log_problem(None)
 
-    def _note(self, trouble: str | None) -> None:
-        """Log a trouble when it begins, not with every beat."""
-        if trouble is not None and trouble != self._trouble:
-            log.warning("%s", trouble)
-        self._trouble = trouble
+    def _log_problem(self, problem: str | None) -> None:
+        """Log a problem when it starts, not with every beat."""
+        if problem is not None and problem != self._problem:
+            log.warning("%s", problem)
+        self._problem = problem

@@ -1,7 +1,7 @@
-"""What is periodic: abandoned jobs, deadlines, expiry, and what processes that died left behind.
+"""Runs the periodic tasks: abandoned jobs, deadlines, expiry, and leftovers of dead processes.
 
-One housekeeper works at a time, by a lease in Redis; every supervisor has one that stands by. The lease saves work and no
-more: each change is a compare-and-set or harmless when done twice, so a holder that lost it in the midst breaks nothing.
+Every supervisor has a housekeeper; a lease in Redis lets one work at a time. The lease only saves work: each change is a
+compare-and-set or idempotent, so a holder that lost the lease midway breaks nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 LEASE_TTL_S = 5.0
-# Longest time that one tick spends on deadlines, and on each kind of leftovers.
+# Longest time in one tick for deadlines, and for each kind of leftovers.
 DEADLINES_BUDGET_S = 2.0
 LEFTOVERS_BUDGET_S = 0.2
 QUEUE_LEFTOVERS_EVERY_S = 60.0
@@ -46,7 +46,7 @@ class Housekeeper:
     """Looks after the jobs of one model: ``start`` and ``stop``, or call ``tick`` every second or so."""
 
     def __init__(self, client: Redis, artifacts: ArtifactStore, model: str, settings: WorkerSettings) -> None:
-        """``client`` should give up soon when Redis does not answer."""
+        """``client`` should have a short timeout."""
         self._client = client
         self._artifacts = artifacts
         self._model = model
@@ -65,28 +65,28 @@ class Housekeeper:
         self._thread = threading.Thread(target=self._tick_until_stopped, name="housekeeper", daemon=True)
 
     def start(self) -> None:
-        """Begin to tick, once, in a thread of its own: storage that hangs must not hang all that is watched."""
+        """Start ticking, in a separate thread: storage that hangs must not stop the supervisor. Idempotent."""
         if self._thread.ident is None:
             self._thread.start()
 
     def stop(self) -> None:
-        """Tick no more, and let another host take over at once."""
+        """Stop ticking, and let another host take over at once."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(timeout=2 * TICK_S)
         try:
             self._lease.release()
         except RedisError:
-            log.info("the housekeeper's lease runs out by itself, for Redis does not answer")
+            log.info("the housekeeper's lease will expire by itself: Redis does not answer")
 
     def tick(self) -> bool:
-        """Do what is due, if this is the housekeeper; returns whether it is."""
+        """Do what is due, if this housekeeper holds the lease; returns whether it does."""
         try:
             held_before = self._lease.held
             if not self._lease.hold():
                 return False
             if not held_before:
-                self._begin_anew()
+                self._start_over()
             if time.monotonic() >= self._blind_until:
                 self._sweep()
             self._pass_deadlines()
@@ -96,15 +96,15 @@ class Housekeeper:
         except RedisError as error:
             if time.monotonic() >= self._blind_until:
                 log.warning("Redis does not answer: %s", error)
-            # Every worker gets the time to be heard again before it is taken for dead.
+            # Workers get time for a heartbeat before they count as dead.
             self._blind_until = time.monotonic() + self._settings.heartbeat_ttl_s
-            self._begin_anew()
+            self._start_over()
         except StorageError as error:
             log.warning("%s", error.detail)
         return self._lease.held
 
     def clear_leftovers(self, age_s: float) -> list[str]:
-        """Remove at once all that belongs to no job and is ``age_s`` seconds old; returns the names of it.
+        """Remove at once all leftovers that are ``age_s`` seconds old; returns their names.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be reached.
@@ -117,17 +117,17 @@ class Housekeeper:
         while not self._stopped.wait(TICK_S):
             try:
                 self.tick()
-            except Exception:  # the thread's boundary: a mistake in one task must not end all others for good
-                log.exception("the housekeeper stumbled and goes on")
+            except Exception:  # the thread's boundary: a bug in one task must not end the others
+                log.exception("the housekeeper failed in one tick and goes on")
 
-    def _begin_anew(self) -> None:
-        """Trust no earlier look: much may have changed meanwhile."""
+    def _start_over(self) -> None:
+        """Discard earlier observations, since much may have changed meanwhile."""
         self._recovery.start_over()
         self._queue_pass.start_over()
         self._files_pass.start_over()
 
     def _may_go_on(self) -> bool:
-        """Whether this still is the housekeeper; keeps the lease while there is much to do."""
+        """Whether the lease is still held; renews it during long work."""
         if self._stopped.is_set() or not self._lease.held:
             return False
         return not self._lease.needs_renewal or self._lease.hold()
@@ -138,7 +138,7 @@ class Housekeeper:
         self._recovery.sweep(set(alive), alive, self._settings.heartbeat_ttl_s)
 
     def _pass_deadlines(self) -> None:
-        """Let time do to the jobs what it should, the longest overdue first."""
+        """Apply passed deadlines, the oldest first."""
         ends_at = time.monotonic() + DEADLINES_BUDGET_S
         before: list[JobKey] = []
         while True:
@@ -160,18 +160,18 @@ class Housekeeper:
             return
         state, is_over = passed
         if is_over:
-            # The record first: from then on the job is gone for all, and files that stay for a while are no one's.
+            # The record first: then the job is gone for all, and its files are leftovers.
             record = jobs.erase(key.id, Gone.EXPIRED)
             if record is not None:
                 self._artifacts.for_owner(key.owner).remove(record.folder)
         elif state.ended:
             record = jobs.get(key.id)
-            log.info("job %s: its time was over, now %s", key, state)
+            log.info("job %s: a deadline passed, now %s", key, state)
             if record is not None:
                 self._queue.drop(record.entry)
 
     def _watch_room(self) -> None:
-        """Tell when the storage becomes full; what is kept was promised, so only leftovers can make room."""
+        """Log when the storage becomes full; only leftovers can be removed, since jobs are promised to be kept."""
         is_full = self._artifacts.free_bytes() < self._settings.min_free_disk_mb * MEBIBYTE
         if is_full and not self._is_full:
             log.warning(
@@ -184,7 +184,7 @@ class Housekeeper:
     def _clear_queue(self, age_s: float) -> Iterator[str | None]:
         for name in self._queue_leftovers.clear(age_s):
             if name is not None:
-                log.info("%s was left over in the queue and is removed", name)
+                log.info("removed %s, left over in the queue", name)
             yield name
 
     def _clear_files(self, age_s: float) -> Iterator[str | None]:
@@ -221,12 +221,12 @@ class _Pass:
         self._next_start = 0.0
 
     def start_over(self) -> None:
-        """Begin anew with the next ``advance``."""
+        """Start over with the next ``advance``."""
         self._steps = None
         self._next_start = 0.0
 
     def advance(self, may_go_on: Callable[[], bool]) -> None:
-        """Go on for a while."""
+        """Continue for up to ``LEFTOVERS_BUDGET_S``."""
         if self._steps is None:
             if time.monotonic() < self._next_start:
                 return
@@ -239,7 +239,7 @@ class _Pass:
             self._steps = None
             self._next_start = time.monotonic() + self._every_s
         except BaseException:
-            # A generator that raised is at its end; the next pass is a new one.
+            # A generator that raised has ended; the next pass makes a new one.
             self._steps = None
             self._next_start = time.monotonic() + self._every_s
             raise

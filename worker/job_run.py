@@ -1,4 +1,4 @@
-"""One attempt at one job, from its record in Redis to its pictures on the shared volume and back."""
+"""Runs one attempt at one job: begins it, makes and stores its pictures, records its end."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ LONGEST_PAUSE_S = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How far a job is: ``step`` of ``steps`` denoising steps are done.
+    """Progress of a job: ``step`` of ``steps`` denoising steps are done.
 
     Attributes:
-        preview: draws the first picture as it is now, small, as WebP; to be called before the next report, if at all.
+        preview: draws a small WebP of the first picture as it is now; valid until the next report.
     """
 
     phase: str
@@ -65,11 +65,11 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One finished picture.
+    """A finished picture.
 
     Attributes:
-        seed: that makes it, where that is not its spec's own: of the draw that was kept.
-        score: if its spec asks for it.
+        seed: seed of the kept draw, if not the spec's.
+        score: only if the spec has ``score``.
     """
 
     image: Image.Image
@@ -79,29 +79,29 @@ class Picture:
 
 
 class Runtime(Protocol):
-    """What makes the pictures; ``worker.runtime.PipelineRuntime`` in earnest."""
+    """Makes the pictures; in production ``worker.runtime.PipelineRuntime``."""
 
     device: str
 
     def run(self, specs: list[GenerationSpec]) -> Generator[Report | list[Picture]]:
-        """Make one picture for each spec: reports on the way, the pictures last."""
+        """Make one picture for each spec; yields reports, then the pictures."""
         ...
 
     def preview(self, subject: Subject) -> Image.Image:
-        """What the model sees of a subject's pictures."""
+        """Draw what the model sees of a subject's pictures."""
         ...
 
     def recipe(self, spec: GenerationSpec) -> dict[str, Any]:
-        """What else a picture's recipe must say: the model, the values in force, versions."""
+        """Get the rest of a picture's recipe: the model, the values in force, versions."""
         ...
 
 
 class LoadedRuntime(Runtime, Protocol):
-    """A runtime as a worker process makes it: what ``MSD_RUNTIME`` names."""
+    """A runtime that loads itself: the class that ``MSD_RUNTIME`` names."""
 
     @classmethod
     def setup(cls, settings: WorkerSettings, directory: Path, device: str) -> Self:
-        """Load the model of ``directory``, once; ``device`` is what job records call the device."""
+        """Load the model of ``directory``; ``device`` is the device's name in job records."""
         ...
 
     @property
@@ -116,29 +116,29 @@ class LoadedRuntime(Runtime, Protocol):
 
 
 class JobCanceled(BaseException):
-    """Its owner wants the job no more."""
+    """The job's cancel was requested."""
 
 
 class JobTaken(BaseException):
-    """The job is no longer this worker's: its record says so."""
+    """Another attempt has the job, by its record."""
 
 
 class WorkerStopping(BaseException):
-    """The worker was told to end; the job goes back to the queue."""
+    """The worker was told to stop; the job is requeued."""
 
 
 @dataclass(slots=True)
 class WorkerContext:
-    """What every job of a worker process needs.
+    """State that all jobs of a worker process share.
 
     Attributes:
         job_timeout_s: longest time, in seconds, from the first encoding to the last pixel.
-        jobs: for progress; gives up soon when Redis is away.
-        blocking_jobs: for the beginning and the end of a job; waits until Redis answers.
-        telemetry: keeps how long jobs took; ``None`` keeps nothing.
-        stopping: the worker was told to end.
-        device_lost: the process can use its device no more.
-        jobs_done: jobs that came to an end in this process.
+        jobs: for progress; with a short timeout.
+        blocking_jobs: for the start and the end of a job; waits until Redis answers.
+        telemetry: stores how long jobs took; ``None``: nothing is stored.
+        stopping: the worker was told to stop.
+        device_lost: the process can no longer use its device.
+        jobs_done: jobs that ended in this process.
     """
 
     name: str
@@ -156,7 +156,7 @@ class WorkerContext:
 
 
 class JobRun:
-    """Runs one job once: ``run`` raises nothing, the job's record tells what became of it."""
+    """Runs one attempt at a job: ``run`` raises nothing, the result is in the job's record."""
 
     def __init__(self, context: WorkerContext, key: JobKey) -> None:
         self._context = context
@@ -173,12 +173,12 @@ class JobRun:
         self._times = PhaseTimes()
 
     def run(self) -> None:
-        """Begin the job if it still waits, do it, and record its end."""
+        """Begin the job if it is still queued, run it, and record its end."""
         begun = time.monotonic()
         context = self._context
         record = persist(lambda: self._blocking_jobs.begin(self._key.id, context.name, context.runtime.device))
         if record is None:
-            log.info("job %s waits no more; left alone", self._key)
+            log.info("job %s is no longer queued; skipped", self._key)
             return
         self._record = record
         self._warnings = record.warnings
@@ -190,7 +190,7 @@ class JobRun:
             self._account(ended, time.monotonic() - begun)
 
     def _work(self) -> JobState | None:
-        """Do the job, and record its end or put it back; returns the state it ended in, if it did."""
+        """Run the job, and record its end or requeue it; returns its new state, if this attempt changed it."""
         record = self._record
         self._context.heartbeat.enter("open", WorkerState.BUSY, self._key.id)
         try:
@@ -199,23 +199,23 @@ class JobRun:
             log.warning("job is no longer this worker's")
         except AttemptOverError:
             log.warning("job's files are no longer this worker's")
-            # Whoever took them away may have died before the record said so.
-            return self._put_back(Requeue.ATTEMPT_FAILED, WORKER_DIED)
+            # The process that ended the attempt may have died before it changed the record.
+            return self._requeue(Requeue.ATTEMPT_FAILED, WORKER_DIED)
         except JobCanceled:
             return self._end(JobState.CANCELED)
         except WorkerStopping:
-            return self._put_back(Requeue.WORKER_STOPPING, device_lost_error())
+            return self._requeue(Requeue.WORKER_STOPPING, device_lost_error())
         except DeviceLostError as error:
             log.critical("device lost", extra=error_fields(error))
             self._context.device_lost = True
             self._context.heartbeat.enter("record", WorkerState.DEFUNCT, self._key.id)
-            return self._put_back(Requeue.ATTEMPT_FAILED, device_lost_error())
+            return self._requeue(Requeue.ATTEMPT_FAILED, device_lost_error())
         except JobTimeout:
             return self._fail(JobError(code="timed_out", detail=self._timeout_detail()))
         except MSDiffusionError as error:
-            log.warning("job cannot be done", extra=error_fields(error))
+            log.warning("job failed", extra=error_fields(error))
             return self._fail(JobError(code=error.code, detail=error.detail))
-        except Exception:  # the job boundary: whatever it is, the worker lives on
+        except Exception:  # the job boundary: the worker goes on after any error
             log.exception("job broke the service's own code")
             detail = "Internal error; see the worker's log. Other requests still work."
             return self._fail(JobError(code="internal", detail=detail))
@@ -227,7 +227,7 @@ class JobRun:
         return None
 
     def _account(self, ended: JobState | None, seconds: float) -> None:
-        """Keep how long the job took, for estimates and measures."""
+        """Store how long the job took, for estimates and metrics."""
         context = self._context
         context.jobs_done += ended is not None and ended.ended
         if context.telemetry is not None and ended is JobState.SUCCEEDED and self._times.seconds:
@@ -240,7 +240,7 @@ class JobRun:
         )
 
     def _make(self) -> Manifest:
-        """Make the pictures and store them, the manifest last."""
+        """Make and store the pictures, the manifest last."""
         folder = self._record.folder
         stored = self._artifacts.pictures_of(folder)
         request = self._artifacts.load_request(folder, stored)
@@ -274,7 +274,7 @@ class JobRun:
         raise RuntimeError("The pipeline ended without pictures.")
 
     def _keep_references(self, subjects: Sequence[Subject]) -> None:
-        """Store what the model sees of the subjects that ask for a cut-out; once encoded, it is at hand."""
+        """Store what the model sees of the subjects with ``cutout``, available once they are encoded."""
         wanted = tuple(index for index, subject in enumerate(subjects) if subject.cutout)
         for index in wanted if self._references != wanted else ():
             png = png_of(self._context.runtime.preview(subjects[index]))
@@ -301,13 +301,13 @@ class JobRun:
         )
 
     def _report(self, report: Report) -> None:
-        """Tell Redis how far the job is, and look whether to go on."""
+        """Report progress to Redis, and raise if the job must stop."""
         context = self._context
         context.heartbeat.enter(report.phase, WorkerState.BUSY, self._key.id)
         self._times.enter(report.phase)
         if report.step is not None:
             log.debug("step", extra={"phase": report.phase, "step": report.step, "steps": report.steps})
-        # What is done but for storing it is stored.
+        # Finished pictures are stored even when stopping.
         if context.stopping and report.phase != "store":
             raise WorkerStopping
         self._warnings = _joined(self._warnings, report.warnings)
@@ -325,8 +325,8 @@ class JobRun:
             reply = self._jobs.progress(self._key.id, self._record.attempt, preview, **fields)
         except RedisError as error:
             if not self._pause_s:
-                log.warning("job goes on while Redis does not answer: %s", error)
-            # So that a Redis that says nothing, and must be waited for, takes a small part of the job's time.
+                log.warning("job goes on without Redis, which does not answer: %s", error)
+            # So that waiting for a silent Redis takes a small part of the job's time.
             self._pause_s = min(2 * self._pause_s or FIRST_PAUSE_S, LONGEST_PAUSE_S)
             self._silent_until = time.monotonic() + self._pause_s
             return
@@ -354,8 +354,8 @@ class JobRun:
             log.info("job ended", extra={"state": ended.value})
         return ended
 
-    def _put_back(self, reason: Requeue, error: JobError) -> JobState | None:
-        """Let the job wait again, at the head of the queue; ``error`` is why it fails if it has had its attempts."""
+    def _requeue(self, reason: Requeue, error: JobError) -> JobState | None:
+        """Requeue the job at the head of the queue; after the last attempt it fails with ``error``."""
         self._times.enter(None)
         record = self._record
         state = persist(lambda: self._blocking_jobs.requeue(record.id, record.attempt, reason, error))
@@ -366,7 +366,7 @@ class JobRun:
 
 
 def device_lost_error() -> JobError:
-    """Why a job failed that broke the device at its every attempt."""
+    """Make the error of a job that lost the device in every attempt."""
     detail = (
         f"The device failed in {MAX_ATTEMPTS} attempts at this job. Try a smaller picture or fewer images, and see the "
         "worker's log."
@@ -375,7 +375,7 @@ def device_lost_error() -> JobError:
 
 
 def _joined(known: tuple[GenerationWarning, ...], new: Iterable[GenerationWarning]) -> tuple[GenerationWarning, ...]:
-    """The warnings, each once: pictures of one batch share theirs, and the API may have given some already."""
+    """Join warnings, each once: pictures of a batch share theirs, and the API may have added some."""
     joined = {(warning.code, warning.pointer): warning for warning in (*new, *known)}
     order = dict.fromkeys((warning.code, warning.pointer) for warning in (*known, *new))
     return tuple(joined[key] for key in order)

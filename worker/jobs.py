@@ -1,4 +1,4 @@
-"""The one function that may be enqueued: ``ms_jobs.records.GENERATE_JOB`` names it."""
+"""The only function that RQ may call; ``ms_jobs.records.GENERATE_JOB`` is its name."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _context: WorkerContext | None = None
 
 
 def bind(context: WorkerContext) -> None:
-    """Give the process's jobs what they need; once, before the first."""
+    """Set the context of this process's jobs; call it once, before the first job."""
     global _context
     _context = context
 
 
 def generate(owner: str, job_id: str) -> None:
-    """Make the pictures of a job; the job's record tells what became of it."""
+    """Make the pictures of a job; the result is in the job's record."""
     if _context is None:
-        raise RuntimeError("Jobs run inside a worker process only; start one with `msd worker`.")
+        raise RuntimeError("Jobs run only in a worker process; start one with `msd worker`.")
     JobRun(_context, JobKey(owner, job_id)).run()

@@ -1,4 +1,4 @@
-"""The end of a process that was asked to end and cannot: a step takes long, or Redis is away and is waited for."""
+"""Ends a process that was told to stop but cannot: a step takes long, or it waits for Redis."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LOOK_EVERY_S = 0.1
 
 
 class LastCall:
-    """Ends the process ``grace_s`` seconds after ``begin``, or sooner if there is no job to wait for."""
+    """Ends the process ``grace_s`` seconds after ``begin``, or sooner if it has no job."""
 
     def __init__(self, grace_s: float, is_idle: Callable[[], bool]) -> None:
-        """Start to wait, in a thread of its own.
+        """Start waiting, in a separate thread.
 
         Args:
             is_idle: whether the process has no job.
@@ -31,7 +31,7 @@ class LastCall:
         threading.Thread(target=self._wait, name="last-call", daemon=True).start()
 
     def begin(self) -> None:
-        """Count from now on; may be called from a signal handler, once."""
+        """Start the countdown; safe in a signal handler."""
         self._begun.set()
 
     def _wait(self) -> None:
@@ -44,6 +44,6 @@ class LastCall:
             if now - begun_at >= self._grace_s or now - busy_at >= IDLE_PATIENCE_S:
                 break
             time.sleep(LOOK_EVERY_S)
-        log.warning("ends without more ado: it was asked to end %.1f s ago", time.monotonic() - begun_at)
+        log.warning("exiting now: the process was told to stop %.1f s ago", time.monotonic() - begun_at)
         logging.shutdown()
         os._exit(STOPPED_LATE_EXIT_CODE)

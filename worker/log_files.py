@@ -1,4 +1,4 @@
-"""Log files that cannot grow without bound, though other programs hold them open."""
+"""Rotates log files that other programs hold open."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-# A log and the one before it are kept, each of about this size at most.
+# The current and the previous log are kept, each of about this size at most.
 LOG_FILE_BYTES = 20_000_000
 _CHUNK = 1 << 20
 
 
 def roll(path: Path, limit: int = LOG_FILE_BYTES) -> bool:
-    """Move what a log holds to ``<name>.1`` and empty it, if it is larger than ``limit`` bytes.
+    """Copy a log to ``<name>.1`` and truncate it, if it is larger than ``limit`` bytes.
 
-    Whoever writes must append (``O_APPEND``), and may go on writing: Redis and Python's own last words go to these files,
-    so no handler can roll them. A line that is written in the moment between copying and emptying is lost.
+    Writers must append (``O_APPEND``) and may keep writing: Redis and crashing interpreters write to these files, so no
+    logging handler can rotate them. Lines written between copying and truncating are lost.
 
     Returns:
-        Whether it was done.
+        Whether the log was rotated.
     """
     try:
         if path.stat().st_size <= limit:
             return False
     except FileNotFoundError:
         return False
-    # A full disk may forbid the copy; then emptying without one is better than growing on.
+    # On a full disk the copy may fail; truncating without it is better than growing on.
     with suppress(OSError):
         _copy(path, path.with_name(f"{path.name}.1"))
     with suppress(OSError):
@@ -34,7 +34,7 @@ def roll(path: Path, limit: int = LOG_FILE_BYTES) -> bool:
 
 
 def _copy(path: Path, older: Path) -> None:
-    """Copy to the very end, so that the moment in which lines are lost is short."""
+    """Copy to the end, so that few lines are lost."""
     with path.open("rb") as log, older.open("wb") as copy:
         os.fchmod(copy.fileno(), 0o600)
         while chunk := log.read(_CHUNK):

@@ -1,8 +1,8 @@
-"""How every process of the service writes its log: one JSON object a line, or readable lines on a terminal.
+"""Configures the log of every process: one JSON object per line, or readable lines on a terminal.
 
-All code logs through the standard library: a sentence that says what happened, and values in ``extra``. What is bound with
-``structlog.contextvars`` (``request_id``, ``job_id``, ``attempt``, ``worker``) is on every line of its thread or task.
-Prompts, phrases and pictures are never logged: errors about a request are logged by their code.
+All code logs through the standard library: a sentence for the event, and values in ``extra``. Values bound with
+``structlog.contextvars`` (``request_id``, ``job_id``, ``attempt``, ``worker``) are on every line of their thread or task.
+Prompts, phrases and pictures are never logged: errors of a request are logged by their code.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from worker.log_files import LOG_FILE_BYTES
 LogFormat = Literal["auto", "json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-# These bring handlers of their own, and warn of prompts that are too long by quoting them; we tell that in the job.
+# These have their own handlers, and quote prompts that are too long; the job carries that warning.
 LIBRARIES = ("diffusers", "transformers", "huggingface_hub")
 
-# These tell of every request or of every job's entry what our own lines tell better.
+# These log each request or queue entry, as our own lines do better.
 QUIET_LOGGERS = ("uvicorn.access", "rq.worker", "httpx", "httpx2")
 
 
 class LogSettings(BaseSettings):
-    """How a process logs, from the environment (prefix ``MSD_``).
+    """Log settings of a process, from the environment (prefix ``MSD_``).
 
     Attributes:
         log_format: ``json``, ``console``, or ``auto``: ``console`` on a terminal, else ``json``.
-        log_level: the least level that is written; ``debug`` tells of every step and every poll.
+        log_level: lowest level that is logged; ``debug`` includes every step and every poll.
     """
 
     model_config = SettingsConfigDict(env_prefix="MSD_", frozen=True, extra="ignore")
@@ -49,10 +49,10 @@ class LogSettings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """The settings of the environment.
+        """Read the settings from the environment.
 
         Raises:
-            StartupError: one of them makes no sense.
+            StartupError: a setting is invalid.
         """
         try:
             return cls()
@@ -61,17 +61,17 @@ class LogSettings(BaseSettings):
 
 
 def set_up_logs(log_file: Path | None = None) -> None:
-    """Send the log of this process where ``logging_config`` says, as the environment wants it.
+    """Configure the log of this process, by the settings of the environment.
 
     Raises:
-        StartupError: the environment's settings make no sense.
+        StartupError: a setting is invalid.
     """
     logging.config.dictConfig(logging_config(LogSettings.load(), log_file))
     logging.captureWarnings(True)
 
 
 def adopt_libraries() -> None:
-    """Let the libraries of the model write where we write, and only errors; call it when they are imported."""
+    """Redirect the model libraries' logs to ours, errors only; call it after importing them."""
     for name in LIBRARIES:
         logger = logging.getLogger(name)
         logger.handlers.clear()
@@ -80,10 +80,10 @@ def adopt_libraries() -> None:
 
 
 def logging_config(settings: LogSettings, log_file: Path | None = None) -> dict[str, Any]:
-    """The configuration for ``logging.config.dictConfig``, and for uvicorn's ``log_config``.
+    """Make the configuration for ``logging.config.dictConfig`` and uvicorn's ``log_config``.
 
     Args:
-        log_file: takes all, and only warnings go to standard error; ``None`` sends all there.
+        log_file: gets everything, and standard error only warnings; ``None``: standard error gets everything.
     """
     level = settings.log_level.upper()
     handlers: dict[str, Any] = {
@@ -115,7 +115,7 @@ def logging_config(settings: LogSettings, log_file: Path | None = None) -> dict[
 
 
 def formatter(as_json: bool, in_colour: bool) -> structlog.stdlib.ProcessorFormatter:
-    """Turns each record of ``logging`` into one line; colours are for terminals only."""
+    """Make the formatter that turns each log record into one line; colours only on terminals."""
     in_colour = in_colour and sys.stderr.isatty()
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
@@ -138,14 +138,14 @@ def _is_json(settings: LogSettings, on_terminal: bool) -> bool:
 
 
 def error_fields(error: MSDiffusionError) -> dict[str, str]:
-    """What the log may tell of an error: one about a request can quote its words, so only its code."""
+    """Get the loggable fields of an error: only the code if it may quote a request."""
     return (
         {"code": error.code} if isinstance(error, InvalidInputError) else {"code": error.code, "detail": error.detail}
     )
 
 
 def _add_traceback(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Write the exception of a record as plain text, without the values of variables and of refused input."""
+    """Format a record's exception as plain text, without values of variables or of invalid input."""
     info = event.pop("exc_info", None)
     error = info[1] if isinstance(info, tuple) else None
     if error is not None:
@@ -154,7 +154,7 @@ def _add_traceback(logger: Any, method: str, event: MutableMapping[str, Any]) ->
 
 
 def _without_input(text: str, error: BaseException) -> str:
-    """pydantic quotes the input that it refuses, and that may be a prompt."""
+    """Remove quoted input from a traceback: pydantic quotes invalid input, which may be a prompt."""
     seen: set[int] = set()
     chain: list[BaseException | None] = [error]
     while chain:
@@ -165,7 +165,7 @@ def _without_input(text: str, error: BaseException) -> str:
         chain += [link.__cause__, link.__context__]
         if isinstance(link, ValidationError):
             fields = ", ".join(".".join(map(str, item["loc"])) for item in link.errors(include_input=False))
-            text = text.replace(str(link), f"{link.error_count()} values are refused: {fields}")
+            text = text.replace(str(link), f"{link.error_count()} invalid values: {fields}")
         elif isinstance(link, InvalidInputError):
             text = text.replace(str(link), link.code)
     return text

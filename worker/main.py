@@ -1,4 +1,4 @@
-"""A worker process: one device, one warm pipeline. The supervisor starts it with the device in its environment."""
+"""Entry point of a worker process: one device, one warm pipeline. The supervisor sets the device in its environment."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CARD_EVERY_S = 30.0
 
 
 class Announcer:
-    """Publishes each beat and, from the time the model is loaded, its card now and then."""
+    """Publishes heartbeats and, once the model is loaded, its card every ``CARD_EVERY_S`` seconds."""
 
     def __init__(self, registry: Registry, ttl_s: int, probe: UsageProbe) -> None:
         self._registry = registry
@@ -49,7 +49,7 @@ class Announcer:
         self.context: WorkerContext | None = None
 
     def __call__(self, record: WorkerRecord) -> None:
-        """Publish one beat; the card goes first, so that a worker seen ready has one."""
+        """Publish one heartbeat; the card first, so that a worker seen ready has one."""
         if self.card is not None and time.monotonic() >= self._next_card:
             self._registry.publish_card(record.model, self.card)
             self._next_card = time.monotonic() + CARD_EVERY_S
@@ -59,7 +59,7 @@ class Announcer:
 
 
 def main() -> int:
-    """Load the model and take jobs until told to stop; returns the exit code."""
+    """Load the model and run jobs until told to stop; returns the exit code."""
     set_up_logs()
     settings = WorkerSettings()
     record = _record(settings)
@@ -87,12 +87,12 @@ def main() -> int:
         heartbeat.stop()
     if context.device_lost:
         return DEVICE_LOST_EXIT_CODE
-    # The supervisor takes 0 for a worker that did as it was told, whose job costs no attempt.
+    # 0 tells the supervisor that the worker was told to stop, so its job costs no attempt.
     return 0 if context.stopping else 1
 
 
 def find_runtime(name: str) -> type[LoadedRuntime]:
-    """The class that ``module:Class`` names; ``worker.runtime.PipelineRuntime`` in earnest.
+    """Import the class that ``module:Class`` names; in production ``worker.runtime.PipelineRuntime``.
 
     Raises:
         StartupError: there is no such module or class.
@@ -107,7 +107,7 @@ def find_runtime(name: str) -> type[LoadedRuntime]:
 def _set_up(
     settings: WorkerSettings, record: WorkerRecord, heartbeat: Heartbeat, blocking: Redis
 ) -> tuple[WorkerContext, ModelCard]:
-    """Load the model; everything before this is done in a moment, so that the worker is seen from the start."""
+    """Load the model; all steps before this are fast, so that the worker is visible from the start."""
     heartbeat.enter("load", WorkerState.STARTING)
     begun = time.monotonic()
     # Imports torch, which takes seconds.
@@ -149,5 +149,5 @@ def _record(settings: WorkerSettings) -> WorkerRecord:
 if __name__ == "__main__":
     code = main()
     logging.shutdown()
-    # A broken CUDA context can hang the interpreter's own ending; everything of worth is stored by now.
+    # A broken CUDA context can hang the interpreter's exit; all results are stored by now.
     os._exit(code)

@@ -1,4 +1,4 @@
-"""Finding a model directory by name or path; free of torch."""
+"""Finds a model directory by name or path, without torch."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ BUNDLED_MODELS = Path(__file__).resolve().parent.parent / "models"
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
-    """A model directory, and the name of its queue and keys."""
+    """A model directory, and its name in the queue and keys."""
 
     name: str
     directory: Path
 
 
 def find_model(name_or_path: str, models_dir: Path | None = None) -> FoundModel:
-    """The model of a name below ``models_dir`` (by default the bundled models), or of a path.
+    """Find the model of a name below ``models_dir`` (by default the bundled models), or of a path.
 
     Raises:
-        ModelNotFoundError: there is no such directory, it holds no model card, or its name cannot name a queue.
+        ModelNotFoundError: there is no such directory, it has no model card, or its name is not a model name.
         CheckpointError: the model card is not valid.
     """
     root = BUNDLED_MODELS if models_dir is None else models_dir

@@ -1,7 +1,6 @@
-"""How long the worker's current phase may last, told to the supervisor through shared memory.
+"""Shares a worker's current phase and its deadline with the supervisor, through shared memory.
 
-A call that hangs may hold Python's lock, and then no thread of the worker can say anything; what stands here already says
-enough.
+A call that hangs may hold the GIL, so that no thread of the worker can report; the deadline is already here.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ _CELLS = struct.Struct("qq")
 
 
 class PhaseClock:
-    """16 bytes that the worker writes and the supervisor reads: which phase it is, and when its budget ends.
+    """16 bytes that the worker writes and the supervisor reads: the phase, and when its budget ends.
 
-    Moments are seconds on the monotonic clock, which all processes of a host share.
+    Times are seconds on the monotonic clock, which all processes of a host share.
     """
 
     def __init__(self, descriptor: int) -> None:
-        """Use the memory behind a file descriptor, which is this object's from now on."""
+        """Map the memory of a file descriptor; this object owns it from now on."""
         self.descriptor = descriptor
         self._memory = mmap.mmap(descriptor, _CELLS.size)
         # Through a typed view each number is written in one piece.
@@ -34,13 +33,13 @@ class PhaseClock:
 
     @classmethod
     def create(cls) -> PhaseClock:
-        """New memory, in phase ``start`` without an end; a child gets it when it inherits ``descriptor``."""
+        """Make new memory, in phase ``start`` without a limit; a child that inherits ``descriptor`` shares it."""
         descriptor = os.memfd_create("phase-clock") if sys.platform == "linux" else _unnamed_file()
         os.ftruncate(descriptor, _CELLS.size)
         return cls(descriptor)
 
     def enter(self, phase: str, budget_s: float | None) -> None:
-        """Say that a phase begins, or goes on, and may last ``budget_s`` more seconds; ``None`` for no limit."""
+        """Enter or continue a phase, which may last ``budget_s`` more seconds; ``None``: no limit."""
         ends_at = 0 if budget_s is None else time.monotonic_ns() + int(budget_s * 1e9)
         self._cells[0] = ends_at
         self._cells[1] = PHASES.index(phase if phase in PHASES else "other")
@@ -57,12 +56,12 @@ class PhaseClock:
 
     @property
     def ends_at(self) -> float | None:
-        """The moment at which the phase's budget ends; ``None`` for no limit."""
+        """When the phase's budget ends; ``None``: no limit."""
         ends_at = self._cells[0]
         return ends_at / 1e9 if ends_at else None
 
     def close(self) -> None:
-        """Give the memory back; nothing else may be called any more."""
+        """Release the memory; the object cannot be used afterwards."""
         self._cells.release()
         self._memory.close()
         os.close(self.descriptor)

@@ -1,4 +1,4 @@
-"""A child process that cannot outlive its parent, and that is started again, with back-off, when it ends."""
+"""Runs child processes that die with their parent, and restarts them with back-off."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ log = logging.getLogger(__name__)
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 HEALTHY_AFTER_S = 60.0
-# A killed process is gone in a moment, unless it hangs in the kernel, as with a broken device.
+# A killed process ends at once, unless it hangs in the kernel, as with a broken device.
 KILL_PATIENCE_S = 2.0
 PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run.
+    """A command to run.
 
     Attributes:
         name: for the log.
         argv: program and arguments.
-        env: set on top of this process's own environment.
-        log_file: where output goes; ``None`` shares this process's own.
-        descriptors: open files that the child inherits, under the same numbers.
-        orphan_signal: what the kernel sends the child when its parent dies (Linux).
+        env: added to this process's environment.
+        log_file: of the output; ``None``: this process's output.
+        descriptors: open file descriptors that the child inherits.
+        orphan_signal: sent to the child by the kernel when its parent dies (Linux).
     """
 
     name: str
@@ -49,14 +49,13 @@ class Command:
 
 
 class ManagedProcess:
-    """Keeps one child running: call ``tick`` often, and ``stop`` in the end.
+    """Keeps one child running: call ``tick`` often, and ``stop`` at the end.
 
-    Must be used from one thread that lives as long as the process, for the kernel ties a child to the thread that
-    started it.
+    Use it from one thread that lives as long as the process, since the kernel ties a child to the thread that started it.
     """
 
     def __init__(self, make_command: Callable[[], Command]) -> None:
-        """``make_command`` is asked before each start, so that each start can have its own environment."""
+        """``make_command`` is called before each start, so that the environment can differ."""
         self._make_command = make_command
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
@@ -78,7 +77,7 @@ class ManagedProcess:
         return time.monotonic() - self._started_at
 
     def tick(self) -> int | None:
-        """Start the child when that is due; returns its exit code once after it ended, else ``None``."""
+        """Start the child if due; returns its exit code once after it ended, else ``None``."""
         if self._process is None:
             if time.monotonic() >= self._next_start:
                 self._start()
@@ -91,24 +90,24 @@ class ManagedProcess:
         return code
 
     def note_work(self) -> None:
-        """The child proved to work: should it be killed, the next is started without delay."""
+        """Note that the child works: if it is killed, the next one starts without delay."""
         self._has_worked = True
 
     def kill(self) -> None:
-        """End the child at once; ``tick`` sees it end and starts another."""
+        """Kill the child; ``tick`` starts another."""
         if self._process is not None:
             self._process.kill()
 
     def terminate(self) -> None:
-        """Ask the child to end."""
+        """Send the child SIGTERM."""
         if self._process is not None:
             self._process.terminate()
 
     def stop(self, grace_s: float) -> int | None:
-        """Ask the child to end, wait up to ``grace_s`` seconds, then kill it; it is not started again.
+        """Send the child SIGTERM, wait up to ``grace_s`` seconds, then kill it; it is not restarted.
 
         Returns:
-            Its exit code, negative for the signal that ended it; ``None`` if it did not run.
+            Its exit code, or minus the signal that ended it; ``None`` if it was not running.
         """
         if self._process is None:
             return None
@@ -126,7 +125,7 @@ class ManagedProcess:
         try:
             return process.wait(timeout=KILL_PATIENCE_S)
         except subprocess.TimeoutExpired:
-            log.error("%s, pid %d, was killed and hangs in the kernel; it is left alone", self.name, process.pid)
+            log.error("%s, pid %d, was killed but hangs in the kernel; giving up on it", self.name, process.pid)
             return -signal.SIGKILL
 
     def _start(self) -> None:
@@ -140,7 +139,7 @@ class ManagedProcess:
         except OSError as error:
             if not self._was_started:
                 raise
-            # As without memory: it may be over soon, and nothing else must end for it.
+            # Perhaps out of memory, which may pass; it must not end this process.
             log.warning("%s cannot be started: %s; trying again in %.1f s", command.name, error, self._backoff_s)
             self._put_off_start()
             return
@@ -148,11 +147,11 @@ class ManagedProcess:
         log.info("started %s, pid %d", command.name, self._process.pid)
 
     def _note_end(self, code: int) -> None:
-        # One that ends by itself again and again, as with a broken device, is started ever more slowly.
+        # A child that keeps exiting by itself, as with a broken device, is restarted ever more slowly.
         was_well = self._has_worked and code <= 0
         if was_well or self.age_s > HEALTHY_AFTER_S:
             self._backoff_s = FIRST_BACKOFF_S
-        log.warning("%s ended with code %d; starting it again in %.1f s", self.name, code, self._backoff_s)
+        log.warning("%s ended with code %d; restarting it in %.1f s", self.name, code, self._backoff_s)
         self._process = None
         self._put_off_start()
 
@@ -162,7 +161,7 @@ class ManagedProcess:
 
 
 class StopSignal:
-    """Whether this process was asked to end, by SIGTERM or Ctrl-C."""
+    """Records whether this process got SIGTERM or Ctrl-C."""
 
     def __init__(self) -> None:
         self.received = False
@@ -174,7 +173,7 @@ class StopSignal:
 
 
 def start_process(command: Command) -> subprocess.Popen[bytes]:
-    """Start a child in a session of its own, so that Ctrl-C reaches only its parent, which stops all in order."""
+    """Start a child in a new session, so that Ctrl-C reaches only its parent, which stops all in order."""
     output = None if command.log_file is None else _open_log(command.log_file)
     try:
         return subprocess.Popen(  # noqa: S603 - the arguments are our own
@@ -193,7 +192,7 @@ def start_process(command: Command) -> subprocess.Popen[bytes]:
 
 
 def end_process(process: subprocess.Popen[bytes], grace_s: float) -> None:
-    """Ask a process to end, wait up to ``grace_s`` seconds, then kill it."""
+    """Send a process SIGTERM, wait up to ``grace_s`` seconds, then kill it."""
     process.terminate()
     try:
         process.wait(grace_s)
@@ -203,7 +202,7 @@ def end_process(process: subprocess.Popen[bytes], grace_s: float) -> None:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nothing listens on just now."""
+    """Find a free port of the loopback address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -215,7 +214,7 @@ def _open_log(path: Path) -> int:
 
 
 def _die_with_parent(orphan_signal: signal.Signals) -> Callable[[], None] | None:
-    """What a child runs before its program: ask the kernel for ``orphan_signal`` when the parent dies."""
+    """Make what a child runs before its program: ask the kernel for ``orphan_signal`` when the parent dies."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -223,7 +222,7 @@ def _die_with_parent(orphan_signal: signal.Signals) -> Callable[[], None] | None
 
     def ask_kernel() -> None:
         prctl(PR_SET_PDEATHSIG, int(orphan_signal))
-        # The parent may have died before the kernel was asked.
+        # The parent may have died before this request.
         if os.getppid() != parent:
             os._exit(1)
 

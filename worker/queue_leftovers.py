@@ -1,4 +1,4 @@
-"""What workers and API processes that died leave of RQ's own in Redis: entries, hashes and registries."""
+"""Removes what dead workers and API processes left of RQ's in Redis: entries, hashes, registries."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ HASH = "hash"
 
 
 class QueueLeftovers:
-    """Finds and removes them for one model: each must look left over for ``age_s`` seconds without a break.
+    """Finds and removes leftovers of one model, each only after it looked left over for ``age_s`` seconds.
 
-    The errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
+    Errors of the client, such as ``redis.exceptions.ConnectionError``, pass through unchanged.
     """
 
     def __init__(self, client: Redis, jobs: JobStore, model: str) -> None:
-        """Nothing is asked of Redis yet."""
+        """Send nothing to Redis yet."""
         self._client = client
         self._jobs = jobs
         self._queue = Queue(keys.queue_name(model), connection=client, serializer="json")
@@ -36,7 +36,7 @@ class QueueLeftovers:
         self._seen_since: dict[str, float] = {}
 
     def clear(self, age_s: float) -> Iterator[str | None]:
-        """Look at everything once, one thing at each step; yields what was removed, or ``None``."""
+        """Check everything once, one item per step; yields what was removed, or ``None``."""
         seen: set[str] = set()
         for suspect in self._suspects():
             if suspect is None:
@@ -50,14 +50,14 @@ class QueueLeftovers:
         clean_worker_registry(self._queue)
 
     def _suspects(self) -> Iterator[str | None]:
-        """Of each list its name and an entry that is of no use, as one text; ``None`` for one that is."""
+        """Yield name and entry of a list, as one text, for each useless entry; ``None`` for a needed one."""
         intermediate = self._queue.intermediate_queue_key
         for entry in map(as_text, self._client.lrange(intermediate, 0, -1)):
-            # A worker that lives takes it out in a moment.
+            # A live worker removes it at once.
             yield f"{intermediate} {entry}"
         for entry, execution in self._started.get_job_and_execution_ids(cleanup=False):
             yield None if self._is_needed(entry) else f"{self._started.key} {entry}:{execution}"
-        # From the end, so that what is removed moves nothing that is still to be looked at.
+        # From the end, so that removals do not shift entries still to be checked.
         end = self._client.llen(self._queue.key)
         while end > 0:
             start = max(end - PAGE, 0)
@@ -68,7 +68,7 @@ class QueueLeftovers:
         yield from self._lone_hashes()
 
     def _lone_hashes(self) -> Iterator[str | None]:
-        """Hashes of entries that are in no list: RQ notes a heartbeat also where another worker has removed the entry."""
+        """Yield hashes of entries in no list: RQ writes a heartbeat even after another worker removed the entry."""
         prefix = keys.RQ_JOB_PREFIX
         cursor = -1
         while cursor != 0:
@@ -94,7 +94,7 @@ class QueueLeftovers:
         return bool(removed) and removed[0] > 0
 
     def _are_waiting(self, entries: list[str]) -> list[bool]:
-        """Whether the jobs wait for the attempts that these entries are for; asked in one go, for a queue may be long."""
+        """Whether the jobs wait for these entries' attempts; in one round trip, since queues may be long."""
         with self._client.pipeline(transaction=False) as pipeline:
             for entry in entries:
                 pipeline.hmget(keys.job(JobKey.of_entry(entry)), "state", "attempt")
@@ -103,11 +103,11 @@ class QueueLeftovers:
         return [[as_text(text or "") for text in texts] == want for texts, want in zip(found, wanted, strict=True)]
 
     def _is_needed(self, entry: str) -> bool:
-        """Whether the job waits for the attempt that the entry is for, or is in it."""
+        """Whether the job waits for this entry's attempt, or runs it."""
         key = JobKey.of_entry(entry)
         record = self._jobs.for_owner(key.owner).get(key.id)
         if record is None or record.state.ended:
             return False
-        # Its entry is named after the attempts before it.
+        # The entry is named by the number of earlier attempts.
         attempts = record.attempt - 1 if record.state is JobState.RUNNING else record.attempt
         return entry.rpartition("_")[2] == str(attempts)

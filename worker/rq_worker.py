@@ -1,4 +1,4 @@
-"""RQ's ``SimpleWorker``, made fit for a warm model: see ``docs/decisions/`` for why each change is there."""
+"""RQ's ``SimpleWorker``, adapted to a warm model; ``docs/decisions/`` explains each change."""
 
 from __future__ import annotations
 
@@ -20,62 +20,62 @@ from ms_jobs.records import GENERATE_JOB
 from worker.job_run import WorkerContext
 from worker.jobs import generate
 
-# RQ waits for a job for this time less 15 s, and then looks whether it is to stop.
+# RQ waits for a job for this time minus 15 s, then checks whether to stop.
 WORKER_TTL_S = 16
 
 
 class FunctionNotAllowedError(MSDiffusionError):
-    """A job in the queue names a function that is not ours."""
+    """An entry of the queue names another function than ours."""
 
     code = "function_not_allowed"
 
 
 class GuardedJob(Job):
-    """A job that can call ``worker.jobs.generate`` and nothing else, whatever its hash in Redis says."""
+    """An entry that can call only ``worker.jobs.generate``, whatever its hash in Redis says."""
 
     @property
     def func(self) -> Any:
-        """The one allowed function.
+        """The allowed function.
 
         Raises:
-            FunctionNotAllowedError: the job names another.
+            FunctionNotAllowedError: the entry names another.
         """
         if self.func_name != GENERATE_JOB or self.instance is not None:
             raise FunctionNotAllowedError(f"Only {GENERATE_JOB} may be enqueued; this job is refused.")
         return generate
 
     def restore(self, raw_data: Mapping[Any, Any]) -> None:
-        """Read the hash, but nothing of it that would import or call something else."""
+        """Read the hash without callbacks and webhooks, which would import or call other code."""
         super().restore(dict(raw_data))
         self._success_callback_name = self._failure_callback_name = self._stopped_callback_name = None
         self.webhooks = []
 
 
 class NoDeathPenalty(BaseDeathPenalty):
-    """RQ's own alarm is off: its exception is an ``Exception``, and ``worker.deadline`` limits the part that counts."""
+    """Switches RQ's alarm off: it raises an ``Exception``, and ``worker.deadline`` limits the part that counts."""
 
     def setup_death_penalty(self) -> None:
-        """Arm nothing."""
+        """Do nothing."""
 
     def cancel_death_penalty(self) -> None:
-        """There is nothing to take back."""
+        """Do nothing."""
 
 
 class DeviceWorker(SimpleWorker):
-    """Takes jobs from the one queue of one model and runs them in this very process.
+    """Takes jobs from one model's queue and runs them in this process.
 
-    One queue only: with two, RQ leaves the reliable move, and a job in flight would live in memory alone.
+    Only one queue: with two, RQ does not use the reliable move, and a job in flight would exist only in memory.
     """
 
     job_class = GuardedJob
     death_penalty_class = NoDeathPenalty
 
     def __init__(self, context: WorkerContext, client: Redis, model: str, on_stop: Callable[[], None]) -> None:
-        """Nothing is asked of Redis yet.
+        """Send nothing to Redis yet.
 
         Args:
-            client: should wait for Redis for as long as it takes: RQ ends a worker whose Redis is away.
-            on_stop: is called, from a signal handler, at the first SIGTERM or SIGINT.
+            client: should wait until Redis answers, since RQ ends a worker without Redis.
+            on_stop: called, from a signal handler, at the first SIGTERM or SIGINT.
         """
         queue = Queue(queue_name(model), connection=client, serializer="json", job_class=GuardedJob)
         super().__init__(
@@ -92,17 +92,17 @@ class DeviceWorker(SimpleWorker):
 
     @property
     def connection_timeout(self) -> int:
-        """How long, in seconds, an answer of Redis is waited for."""
+        """Socket timeout of Redis, in seconds."""
         return int(BLOCKING_TIMEOUT_S)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run the job; end the process if the device cannot be used any more."""
+        """Run the job; end the process if the device is lost."""
         super().execute_job(job, queue)
         if self._context.device_lost:
             raise StopRequested
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """As RQ's own, with one question to Redis in place of three: it comes between a job's end and the next start."""
+        """Send RQ's heartbeat in one round trip in place of three: it delays the next job."""
         if pipeline is not None:
             super().heartbeat(timeout, pipeline)
             return
@@ -113,7 +113,7 @@ class DeviceWorker(SimpleWorker):
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
-        """Wait for a job; ends the worker, between two looks and never in one, when it was told to end."""
+        """Wait for a job; ends the worker, only between two requests, when it was told to stop."""
         if timeout is None:
             return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
         while not self._context.stopping:
@@ -123,9 +123,9 @@ class DeviceWorker(SimpleWorker):
         raise StopRequested
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """At the first SIGTERM or SIGINT: the job's next step hands it back to the queue. More of them change nothing.
+        """Handle the first SIGTERM or SIGINT: the job's next step requeues it. Further signals do nothing.
 
-        RQ's own handler asks Redis, perhaps in the midst of another question, and for as long as Redis is away.
+        RQ's own handler calls Redis, perhaps in the middle of another command, and blocks while Redis is away.
         """
         if self._context.stopping:
             return
@@ -133,7 +133,7 @@ class DeviceWorker(SimpleWorker):
         self._on_stop()
 
     def subscribe(self) -> None:
-        """Listen to no RQ commands: cancel is a flag in the job's record, which cannot get lost."""
+        """Ignore RQ commands: cancel is a flag in the job's record, which cannot get lost."""
 
     def unsubscribe(self) -> None:
-        """There is nothing to leave."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""The process's one loaded pipeline, in the terms of the service."""
+"""Adapts the process's loaded pipeline to the worker."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class PipelineRuntime:
         """Load the model onto the process's device, in the memory mode of the settings.
 
         Args:
-            device: what to call it in job records.
+            device: its name in job records.
 
         Raises:
-            StartupError: torch cannot use the CUDA device that the process was started for.
-            ModelError: the model directory is not complete, or its weights do not fit.
+            StartupError: torch cannot use the process's CUDA device.
+            ModelError: the model directory is incomplete, or its weights do not fit.
             InsufficientMemoryError: the device has too little free memory for the model.
         """
         on_cuda = settings.device == "cuda"
@@ -66,21 +66,21 @@ class PipelineRuntime:
         return self._pipeline.memory_mode
 
     def run(self, specs: list[GenerationSpec]) -> Generator[Report | list[Picture]]:
-        """Make one picture for each spec, in one batch: reports on the way, the pictures last.
+        """Make one picture for each spec, in one batch; yields reports, then the pictures.
 
         Raises:
-            InvalidInputError: the model cannot do what a spec asks for.
+            InvalidInputError: the model cannot do what a spec asks.
             DeviceError: the device failed.
         """
         for event in self._pipeline.generate(specs):
             yield _pictures(event) if isinstance(event, Finished) else _report(event)
 
     def preview(self, subject: Subject) -> Image.Image:
-        """What the image encoder sees of a subject's pictures, one beside the other."""
+        """Draw what the image encoder sees of a subject's pictures, side by side."""
         return self._pipeline.conditioner.preview(subject)
 
     def recipe(self, spec: GenerationSpec) -> dict[str, Any]:
-        """What else a picture's recipe must say: the model, the values in force, versions."""
+        """Get the rest of a picture's recipe: the model, the values in force, versions."""
         resolved = ResolvedSpec.of(spec, self.card)
         return {
             "model": {"name": self._model, "card": self.card.name},
@@ -128,7 +128,7 @@ def _picture(generation: Generation) -> Picture:
 
 
 def _picture_score(generation: Generation) -> PictureScore:
-    """Rounded: no estimate is better than a hundredth, and Redis keeps them all."""
+    """Convert scores, rounded: no estimate is better than a hundredth, and Redis stores them all."""
     subjects = (
         None if score is None else SubjectScore(*(round(value, 2) for value in score)) for score in generation.scores
     )

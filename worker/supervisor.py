@@ -1,6 +1,6 @@
-"""One supervisor per host: a fresh interpreter for each device, started again when it ends or hangs.
+"""Supervises a host's workers: a fresh interpreter for each device, restarted when it ends or hangs.
 
-The public face of this room for commands. It also runs the housekeeper, see ``worker.housekeeper``.
+Commands use this module. It also runs the housekeeper, see ``worker.housekeeper``.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from worker.watch import WorkerExit, WorkerWatch, handle_exit
 log = logging.getLogger(__name__)
 
 TICK_S = 0.2
-# A longer pause between two ticks was none of ours: this process was stopped, or its host.
+# A longer pause between two ticks means that this process or its host was suspended.
 LONGEST_PAUSE_S = 2.0
 START_BUDGET_S = 60.0
 
 
 def supervise(settings: WorkerSettings) -> None:
-    """Run the workers of this host until SIGTERM or Ctrl-C; what ``msd worker`` does.
+    """Run the workers of this host until SIGTERM or Ctrl-C, as ``msd worker`` does.
 
     Raises:
         QueueUnavailableError: Redis does not answer.
         ModelNotFoundError: there is no such model.
-        StartupError: the wanted device, or torch itself, is missing, or other workers have the device.
+        StartupError: the device or torch is missing, or other workers have the device.
     """
     stop = StopSignal()
     check_redis(settings.redis_url)
@@ -70,7 +70,7 @@ class _Slot:
 
     Attributes:
         clock: of the worker's phases.
-        excused_s: how long this process stood still while the worker was in the phase that ends at ``excused_end``.
+        excused_s: how long this process was suspended during the phase that ends at ``excused_end``.
         killed_for: why the worker was killed, for people.
     """
 
@@ -83,7 +83,7 @@ class _Slot:
     killed_for: str | None = None
 
     def excuse(self, pause_s: float) -> None:
-        """Do not count a pause as time of the worker's phase."""
+        """Do not count a pause of this process as time of the worker's phase."""
         ends_at = self.clock.ends_at
         self.excused_s = pause_s + (self.excused_s if ends_at == self.excused_end else 0.0)
         self.excused_end = ends_at
@@ -98,20 +98,20 @@ class _Slot:
 
 
 class Supervisor:
-    """Keeps one worker running on each device: call ``tick`` often, and ``stop`` in the end.
+    """Keeps one worker running on each device: call ``tick`` often, and ``stop`` at the end.
 
-    ``tick`` looks at processes only and never waits; what goes by way of Redis has threads of its own.
+    ``tick`` checks only processes and never waits; all that needs Redis runs in other threads.
     """
 
     def __init__(self, settings: WorkerSettings, log_dir: Path | None = None) -> None:
-        """Find the model and the devices; starts nothing yet.
+        """Find the model and the devices; start nothing yet.
 
         Args:
-            log_dir: where the workers' output goes; ``None`` shares this process's own.
+            log_dir: of the workers' output; ``None``: this process's output.
 
         Raises:
             ModelNotFoundError: there is no such model.
-            StartupError: the wanted device, or torch itself, is missing, or other workers have the device.
+            StartupError: the device or torch is missing, or other workers have the device.
         """
         if find_spec("torch") is None:
             raise StartupError("Workers need torch and more: pip install 'ms-diffusion-service[worker]'.")
@@ -136,11 +136,11 @@ class Supervisor:
 
     @property
     def worker_pids(self) -> list[int]:
-        """Process ids of the workers that run."""
+        """Process ids of the running workers."""
         return [slot.process.pid for slot in self._slots if slot.process.pid is not None]
 
     def tick(self) -> None:
-        """Start what is due, and end what hangs."""
+        """Start workers that are due, and kill those that hang."""
         self._note_tick()
         for slot in self._slots:
             code = slot.process.tick()
@@ -150,12 +150,12 @@ class Supervisor:
                 self._look_at(slot)
 
     def stop(self) -> None:
-        """End all workers within the grace time; each finishes its job or hands it back, or has it handed back."""
+        """Stop all workers within the grace time; each ends or requeues its job, or the supervisor requeues it."""
         begun = time.monotonic()
         ends_at = begun + self._settings.drain_s
         for slot in self._slots:
             slot.process.terminate()
-        # It may wait for Redis meanwhile.
+        # In a thread, since it may wait for Redis.
         ending = threading.Thread(target=self._end_housekeeping, name="end-housekeeping", daemon=True)
         ending.start()
         exits: list[WorkerExit] = []
@@ -166,7 +166,7 @@ class Supervisor:
                 reason = Requeue.ABANDONED if code == DEVICE_LOST_EXIT_CODE else Requeue.WORKER_STOPPING
                 exits.append(WorkerExit(worker, None, reason))
             slot.clock.close()
-        self._sign_off([*self._watch.stop(patience_s=0.1), *exits])
+        self._sign_off([*self._watch.stop(timeout_s=0.1), *exits])
         for lock in self._locks:
             lock.release()
         ending.join(max(0.0, begun + self._settings.stop_grace_s - time.monotonic()))
@@ -181,14 +181,14 @@ class Supervisor:
             self._watch.start()
             self._housekeeper.start()
         elif now - self._last_tick > LONGEST_PAUSE_S:
-            log.warning("stood still for %.1f s", now - self._last_tick)
+            log.warning("this process was suspended for %.1f s", now - self._last_tick)
             self._watch.start_over()
             for slot in self._slots:
                 slot.excuse(now - self._last_tick)
         self._last_tick = now
 
     def _look_at(self, slot: _Slot) -> None:
-        """Kill a worker that hangs; note of the others that they work."""
+        """Kill a worker that hangs; note that it works otherwise."""
         if slot.killed_for is not None:
             return
         if slot.is_hung:
@@ -204,7 +204,7 @@ class Supervisor:
     def _note_end(self, slot: _Slot, code: int) -> None:
         worker = self._last_record(slot)
         if code == SETUP_FAILED_EXIT_CODE:
-            # It has left word itself.
+            # It has published the reason itself.
             return
         if code in (0, STOPPED_LATE_EXIT_CODE):
             self._watch.record_exit(WorkerExit(worker, None, Requeue.WORKER_STOPPING))
@@ -213,7 +213,7 @@ class Supervisor:
             self._watch.record_exit(WorkerExit(worker, cause))
 
     def _last_record(self, slot: _Slot) -> WorkerRecord:
-        """What the worker said last of itself, or at least who it was."""
+        """Get the worker's last record, or make one of what is known."""
         return self._watch.last_record(slot.worker_name) or WorkerRecord(
             name=slot.worker_name,
             model=self.model.name,
@@ -226,13 +226,13 @@ class Supervisor:
         )
 
     def _sign_off(self, exits: list[WorkerExit]) -> None:
-        """Settle what the dead workers left; with Redis away, whoever finds the jobs abandoned does so."""
+        """Handle the exits; without Redis, another housekeeper finds the jobs abandoned."""
         client = quick_client(self._settings.redis_url)
         try:
             for worker_exit in exits:
                 handle_exit(worker_exit, Registry(client), self._recovery(client), self._settings.heartbeat_ttl_s)
         except RedisError as error:
-            log.warning("the workers could not be signed off: %s", error)
+            log.warning("the exits of the workers could not be recorded: %s", error)
         finally:
             client.close()
 
@@ -267,7 +267,7 @@ class Supervisor:
 
 
 def _describe(code: int) -> str:
-    """How a worker ended, for people."""
+    """Describe how a worker ended, for people."""
     if code == DEVICE_LOST_EXIT_CODE:
         return "lost its device"
     if code < 0:

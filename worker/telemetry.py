@@ -1,4 +1,4 @@
-"""What a worker tells of itself besides its jobs' records: how long phases take, and what it uses."""
+"""Measures a worker: how long phases take, and which resources it uses."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ USAGE_EVERY_S = 5.0
 
 
 class PhaseTimes:
-    """How long a job is in each of its phases, by the monotonic clock.
+    """Times the phases of a job, by the monotonic clock.
 
     Attributes:
-        seconds: of each phase that is over; a phase that came several times counts them all.
+        seconds: of each finished phase; repeated phases are summed.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class PhaseTimes:
         self._since = 0.0
 
     def enter(self, phase: str | None) -> None:
-        """Say which phase it is in from now on, ``None`` when the last is over; saying the same again changes nothing."""
+        """Enter a phase, ``None`` after the last; entering the current phase again changes nothing."""
         if phase == self._phase:
             return
         now = time.monotonic()
@@ -51,39 +51,39 @@ class PhaseTimes:
 
 
 class Telemetry:
-    """Keeps in Redis how long jobs took. It may fail: no job waits for it or fails by it."""
+    """Stores in Redis how long jobs took. Failures are only logged."""
 
     def __init__(self, measures: Measures, pace: Pace) -> None:
-        """Their clients should give up soon."""
+        """Their clients should have a short timeout."""
         self._measures = measures
         self._pace = pace
 
     def keep(self, shape: str, seconds: float, phases_s: Mapping[str, float]) -> None:
-        """Keep a job that succeeded.
+        """Store the times of a succeeded job.
 
         Args:
             shape: see ``ms_jobs.pace``.
-            seconds: from its beginning to its end.
+            seconds: from its start to its end.
             phases_s: seconds in each phase.
         """
         try:
             self._pace.learn(shape, seconds)
             self._measures.observe("phase", phases_s)
         except RedisError as error:
-            log.warning("how long the job took is not kept: %s", error)
+            log.warning("the times of this job are not stored: %s", error)
 
     def keep_load(self, seconds: float) -> None:
-        """Keep how long the model took to load."""
+        """Store how long the model took to load."""
         try:
             self._measures.observe("phase", {"load": seconds})
         except RedisError as error:
-            log.warning("how long the model took to load is not kept: %s", error)
+            log.warning("the load time of the model is not stored: %s", error)
 
 
 class UsageProbe:
-    """Looks every few seconds at what this process and its device use, from a thread of its own.
+    """Samples the resources of this process and its device every few seconds, in a separate thread.
 
-    NVML can hang with a broken device; the worker's beats must not wait for it.
+    NVML can hang with a broken device; heartbeats must not wait for it.
     """
 
     def __init__(self, device_uuid: str | None) -> None:
@@ -93,7 +93,7 @@ class UsageProbe:
         self._thread = threading.Thread(target=self._look_forever, name="usage", daemon=True)
 
     def start(self) -> None:
-        """Begin to look; the thread ends with the process."""
+        """Start sampling; the thread ends with the process."""
         self._thread.start()
 
     def _look_forever(self) -> None:
@@ -105,14 +105,14 @@ class UsageProbe:
 
 
 def resident_bytes() -> int | None:
-    """Memory of this process that is in RAM; ``None`` where Linux is not."""
+    """Get the resident memory of this process, in bytes; ``None`` outside Linux."""
     if sys.platform != "linux":
         return None
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def open_device(uuid: str | None) -> tuple[Any, Any]:
-    """The module ``pynvml`` and NVML's handle of the device; ``None`` for the latter if it cannot be had."""
+    """Get the module ``pynvml`` and NVML's handle of the device; ``None`` if unavailable."""
     if uuid is None:
         return None, None
     try:
@@ -124,12 +124,12 @@ def open_device(uuid: str | None) -> tuple[Any, Any]:
         handles = cuda_handles(pynvml)
         return pynvml, next((h for h in handles if as_text(pynvml.nvmlDeviceGetUUID(h)) == uuid), None)
     except pynvml.NVMLError as error:
-        log.warning("what device %s uses cannot be known: %s", uuid, error)
+        log.warning("the usage of device %s is unknown: %s", uuid, error)
         return pynvml, None
 
 
 def device_usage(nvml: Any, handle: Any) -> dict[str, Any]:
-    """Memory and utilisation of a device; slices of one have no utilisation of their own."""
+    """Get memory and utilisation of a device; MIG slices have no utilisation."""
     usage: dict[str, Any] = {}
     with suppress(nvml.NVMLError):
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)

@@ -1,6 +1,6 @@
-"""What a supervisor hears and tells of its workers by way of Redis.
+"""Watches a supervisor's workers through Redis, and records their exits there.
 
-All of it happens in a thread of its own: a Redis that hangs must not hang who watches over processes.
+It runs in a separate thread: a Redis that hangs must not stop the supervisor.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from worker.recovery import Recovery
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 1.0
-# A longer pause between two looks was none of ours: this process, or its whole host, stood still.
+# A longer pause between two looks means that this process or its host was suspended.
 LONGEST_PAUSE_S = 3.0
 
 
@@ -31,9 +31,9 @@ class WorkerExit:
     """The end of a worker process, as its parent saw it.
 
     Attributes:
-        worker: its record, as far as it is known.
-        cause: one sentence for people; ``None`` if it was told to end.
-        reason: what that means for the job it left, if it left one.
+        worker: its last known record.
+        cause: one sentence for people; ``None`` if it was told to stop.
+        reason: with which a job that it left is requeued.
     """
 
     worker: WorkerRecord
@@ -42,15 +42,15 @@ class WorkerExit:
 
 
 class WorkerWatch:
-    """Hears the workers of one supervisor, and settles what those leave behind that died: ``start`` and ``stop``."""
+    """Reads the heartbeats of one supervisor's workers, and handles their exits: ``start`` and ``stop``."""
 
     def __init__(self, client: Redis, recovery: Recovery, model: str, ttl_s: int, grace_s: float) -> None:
-        """Nothing is asked of Redis yet.
+        """Send nothing to Redis yet.
 
         Args:
-            client: should give up soon when Redis does not answer.
-            ttl_s: time after its last beat at which a worker is forgotten by Redis.
-            grace_s: how long it may then still keep silent.
+            client: should have a short timeout.
+            ttl_s: how long Redis keeps a worker's record after a heartbeat.
+            grace_s: how long a worker may stay silent after that.
         """
         self._client = client
         self._registry = Registry(client)
@@ -71,40 +71,40 @@ class WorkerWatch:
         self._thread = threading.Thread(target=self._look_until_stopped, name="watch", daemon=True)
 
     def start(self) -> None:
-        """Begin to look, about once a second."""
+        """Start looking, about once a second."""
         self._thread.start()
 
-    def stop(self, patience_s: float) -> list[WorkerExit]:
-        """Look no more; returns the exits that are not settled. Waits for at most ``patience_s`` seconds."""
+    def stop(self, timeout_s: float) -> list[WorkerExit]:
+        """Stop looking, wait at most ``timeout_s`` seconds for the thread, and return the exits not handled yet."""
         self._stopped = True
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join(patience_s)
+            self._thread.join(timeout_s)
         return list(self._exits)
 
     def watch(self, names: frozenset[str]) -> None:
-        """Which workers are to be heard."""
+        """Set the workers to watch."""
         with self._lock:
             self._watched = names
             self._silent &= names
 
     @property
     def silent(self) -> frozenset[str]:
-        """The workers that were heard, and are not heard any more."""
+        """The workers whose heartbeats have stopped."""
         return self._silent
 
     def last_record(self, name: str) -> WorkerRecord | None:
-        """What a worker said last of itself."""
+        """Get a worker's last record; ``None`` if it never had one."""
         heard = self._heard.get(name)
         return None if heard is None else heard[0]
 
     def record_exit(self, worker_exit: WorkerExit) -> None:
-        """Settle what a dead worker leaves behind: now, or when Redis answers again."""
+        """Record a worker's exit, to be handled now, or when Redis answers again."""
         self._exits.append(worker_exit)
         self._wake.set()
 
     def start_over(self) -> None:
-        """Trust no earlier look: every worker gets the time to be heard again before it is taken for dead."""
+        """Discard earlier observations: workers get time for a heartbeat before they count as silent."""
         with self._lock:
             self._start_over()
 
@@ -124,12 +124,12 @@ class WorkerWatch:
                     log.warning("Redis does not answer: %s", error)
                 is_away = True
                 self.start_over()
-            except Exception:  # the thread's boundary: one mistake must not end the watch for good
-                log.exception("the watch over the workers stumbled and goes on")
+            except Exception:  # the thread's boundary: one bug must not end the watch
+                log.exception("the watch over the workers failed once and goes on")
             self._wake.wait(LOOK_EVERY_S)
 
     def look(self) -> None:
-        """Settle exits, and hear who lives."""
+        """Handle exits, and read heartbeats."""
         while self._exits:
             self._handle_first()
         began = self._note_look()
@@ -137,7 +137,7 @@ class WorkerWatch:
         with self._lock:
             now = time.monotonic()
             if now - began > LONGEST_PAUSE_S:
-                # What was read is old by now.
+                # The records read are outdated by now.
                 self._start_over()
                 return
             heard = {name: (records[name], now) for name in self._watched & records.keys()}
@@ -157,25 +157,25 @@ class WorkerWatch:
         self._handled.append(worker_exit.worker.name)
 
     def _note_look(self) -> float:
-        """The time now; starts over if the last look is too long ago, by this host's clock or by that of Redis."""
+        """Get the time; starts over if the last look is too long ago, by the clock of this host or of Redis."""
         seconds, microseconds = self._client.time()
         now, redis_now = time.monotonic(), seconds + microseconds / 1e6
         if self._last_look is not None:
             paused = max(now - self._last_look[0], redis_now - self._last_look[1])
             if paused > LOOK_EVERY_S + LONGEST_PAUSE_S:
-                log.warning("stood still for %.0f s; the workers get time to be heard again", paused)
+                log.warning("suspended for %.0f s; the workers get time for new heartbeats", paused)
                 self.start_over()
         self._last_look = now, redis_now
         return now
 
     def _is_silent(self, name: str, now: float) -> bool:
         record, heard_at = self._heard[name]
-        # While it loads, a library may hold Python's lock for long; then only the phase clock counts.
+        # While it loads, a library may hold the GIL for long; then only the phase clock counts.
         is_loading = record.state is WorkerState.STARTING
         return not is_loading and now - max(heard_at, self._trusted_from) > self._grace_s
 
     def _retire_handled(self, known: set[str]) -> None:
-        """Their successors serve: nobody needs to be told of them any more."""
+        """Remove dead workers' records once a replacement is serving."""
         for name in self._handled:
             if name in known:
                 self._registry.retire_worker(name, self._model)
@@ -183,10 +183,10 @@ class WorkerWatch:
 
 
 def handle_exit(worker_exit: WorkerExit, registry: Registry, recovery: Recovery, ttl_s: int) -> None:
-    """Say of a dead worker that it is defunct, and see to the job it left.
+    """Publish that a worker is defunct, and requeue the job it left.
 
     Raises:
-        redis.exceptions.RedisError: Redis cannot be reached; it may be done again.
+        redis.exceptions.RedisError: Redis cannot be reached; the call can be repeated.
     """
     worker = worker_exit.worker
     if worker_exit.cause is None:

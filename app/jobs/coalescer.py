@@ -1,4 +1,4 @@
-"""Many questions answered at the price of one: what is asked while an answer is on its way is asked together, next."""
+"""Coalesces concurrent lookups: questions that arrive during one call are answered by the next, together."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Generic, NamedTuple, TypeVar
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
-# So that one answer does not get too long, for whoever comes next waits for it.
+# Bounds the time of one call, for which the next questions wait.
 LARGEST_BATCH = 64
 
 
 class _Asked(NamedTuple, Generic[Question, Answer]):
-    """A question, and who waits for its answer where."""
+    """A question, and the future and event loop that wait for its answer."""
 
     question: Question
     loop: asyncio.AbstractEventLoop
@@ -26,18 +26,18 @@ class _Asked(NamedTuple, Generic[Question, Answer]):
 
 
 class Coalescer(Generic[Question, Answer]):
-    """Puts questions that come one by one, from event loops, to a function that may block and answers many at once.
+    """Passes single questions from event loops to a blocking function that answers many at once.
 
-    One thread does it. It works on what came while it worked before, so the batches grow with the load.
+    One thread calls the function, with all questions that arrived during the previous call: batches grow with the load.
     """
 
     def __init__(self, answer: Callable[[list[Question]], list[Answer | Exception]], name: str) -> None:
-        """Nothing runs before the first question.
+        """Start nothing; the first question starts the thread.
 
         Args:
-            answer: gives for each question an answer, or the error with which that question fails; an error raised fails
-                all of them, and those that came meanwhile: they would have to wait as long for the same.
-            name: of the thread.
+            answer: returns for each question an answer or the error that it fails with. An error that it raises fails all of
+                them, and those that arrived meanwhile, which would wait as long for the same.
+            name: name of the thread.
         """
         self._answer = answer
         self._name = name
@@ -46,7 +46,7 @@ class Coalescer(Generic[Question, Answer]):
         self._thread: threading.Thread | None = None
 
     async def ask(self, question: Question) -> Answer:
-        """The answer to one question; raises what ``answer`` gave or raised."""
+        """Get the answer to one question; raises the error that ``answer`` returned or raised."""
         loop = asyncio.get_running_loop()
         asked = _Asked[Question, Answer](question, loop, loop.create_future())
         self._require_thread()
@@ -54,7 +54,7 @@ class Coalescer(Generic[Question, Answer]):
         return await asked.future
 
     def close(self) -> None:
-        """Answer no more, but what was asked before."""
+        """Answer the questions asked so far, and stop the thread."""
         with self._lock:
             if self._thread is not None:
                 self._asked.put(None)
@@ -74,7 +74,7 @@ class Coalescer(Generic[Question, Answer]):
             is_last = self._gather(batch, LARGEST_BATCH)
             try:
                 answers = self._answer([asked.question for asked in batch])
-            except Exception as error:  # whatever it is, those who asked are told, and the thread lives on
+            except Exception as error:  # whatever it is, the askers get it, and the thread goes on
                 is_last = is_last or self._gather(batch, None)
                 answers = [error] * len(batch)
             _deliver(zip(batch, answers, strict=True))
@@ -82,7 +82,7 @@ class Coalescer(Generic[Question, Answer]):
                 return
 
     def _gather(self, batch: list[_Asked[Question, Answer]], most: int | None) -> bool:
-        """Add what has been asked by now; whether that was all that will ever be."""
+        """Add the questions waiting now to the batch; returns whether ``close`` was called after them."""
         with suppress(Empty):
             while most is None or len(batch) < most:
                 asked = self._asked.get_nowait()
@@ -93,10 +93,10 @@ class Coalescer(Generic[Question, Answer]):
 
 
 def _deliver(answered: Iterable[tuple[_Asked[Question, Answer], Answer | Exception]]) -> None:
-    """Wake up each event loop once."""
+    """Deliver the answers, waking each event loop once."""
     for _, group in groupby(answered, key=lambda pair: id(pair[0].loop)):
         pairs = list(group)
-        # A loop that was closed meanwhile has nobody left who waits.
+        # On a loop closed meanwhile, nobody waits.
         with suppress(RuntimeError):
             pairs[0][0].loop.call_soon_threadsafe(_set_results, pairs)
 

@@ -1,4 +1,4 @@
-"""When a job will have ended, from what past jobs took and from what is ahead of it."""
+"""Estimates when a job will end, from past durations and the queue ahead of it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ms_jobs.keys import JobKey
 from ms_jobs.pace import Estimates, read_estimates
 from ms_jobs.records import JobRecord, JobState, WorkerRecord
 
-# Entries of the queue that are looked up one by one; those behind them count as their mean.
+# Entries of the queue that are looked up singly; those behind count as their mean.
 HEAD = 50
-# A view of the queue serves all polls of this long.
+# Polls share a view of the queue for this long.
 VIEW_AGE_S = 0.5
 _WANTED = ("state", "shape", "started_at", "step", "steps", "worker")
 
 
 class Outlook(NamedTuple):
-    """What is ahead of a job.
+    """A job's position and estimated end.
 
     Attributes:
-        position: jobs before it in the queue; ``None`` if it is not there.
-        eta_s: seconds until its end; ``None`` if it has ended, if no worker serves, or before the first job is done.
+        position: jobs ahead of it in the queue; ``None`` if it is not in the queue.
+        eta_s: seconds until its end; ``None`` if it has ended, no worker serves, or no job was done yet.
     """
 
     position: int | None = None
@@ -42,13 +42,12 @@ class View:
 
     Attributes:
         taken_at: on the monotonic clock.
-        clock_offset_s: what the clock of Redis is ahead of this host's.
-        estimates: what jobs take.
+        clock_offset_s: how far the clock of Redis is ahead of this host's.
+        estimates: durations of jobs.
         serving: names of the workers that take jobs.
-        begins_s: when the first, second, ... entry of the queue begins, and the one after the last that was looked up; in
-            seconds from ``taken_at``.
-        places: of the entries that were looked up.
-        mean_s: what the entries that were not looked up take on average, shared by all workers.
+        begins_s: start times of the entries looked up and of the next one, in seconds from ``taken_at``.
+        places: positions of the entries looked up.
+        mean_s: mean duration of the other entries, divided by the number of workers.
     """
 
     taken_at: float
@@ -65,11 +64,11 @@ class View:
         return time.monotonic() - self.taken_at
 
     def knows(self, entry: str) -> bool:
-        """Whether an entry is among those looked up, or behind them."""
+        """Whether an entry was looked up, or may be behind those that were."""
         return entry in self.places or len(self.places) == HEAD
 
     def begins_in_s(self, entry: str, position: int) -> float:
-        """When a worker begins the job of an entry, in seconds from now."""
+        """Estimate when a worker starts an entry's job, in seconds from now."""
         place = self.places.get(entry, position)
         last = len(self.begins_s) - 1
         begin_s = self.begins_s[min(place, last)] + max(0, place - last) * self.mean_s
@@ -77,10 +76,10 @@ class View:
 
 
 class Forecast:
-    """Tells how long the jobs of one model will take.
+    """Estimates when the jobs of one model will end.
 
-    A job that has ended costs nothing. For one that waits Redis is asked once, and twice if the view of the queue is too
-    old; for one that runs not at all unless it is.
+    A queued job costs one request to Redis, two more if the view of the queue is too old; a running one only these two, an
+    ended one none.
 
     Raises (every method):
         redis.exceptions.RedisError: Redis cannot be reached.
@@ -96,20 +95,20 @@ class Forecast:
         self._view: View | None = None
 
     def outlook(self, record: JobRecord) -> Outlook:
-        """What is ahead of a job."""
+        """Estimate for one job."""
         return self.outlooks([record])[0]
 
     def outlooks(self, records: Sequence[JobRecord]) -> list[Outlook]:
-        """What is ahead of each of several jobs; as many questions as for one."""
+        """Estimate for several jobs, with as many requests as for one."""
         if all(record.state.ended for record in records):
             return [Outlook()] * len(records)
         view, positions = self._look([record.entry for record in records if record.state is JobState.QUEUED])
         return [_outlook(record, view, positions.get(record.entry)) for record in records]
 
     def _look(self, entries: list[str]) -> tuple[View, dict[str, int | None]]:
-        """A view that is young enough, and the positions of entries."""
+        """Get a recent view, and the positions of entries."""
         view = self._view
-        # One thread at a time takes a view; the others make do with the last one.
+        # One thread at a time takes a view; the others use the last one.
         is_enough = view is not None and (view.age_s < VIEW_AGE_S or self._lock.locked())
         if view is not None and is_enough and all(map(view.knows, entries)):
             return view, self._positions(entries, view)
@@ -122,7 +121,7 @@ class Forecast:
             return {}
         with self._client.pipeline(transaction=False) as pipeline:
             for entry in entries:
-                # Redis goes through the queue: what was at its head is found from there, what is new from the other end.
+                # LPOS scans: start at the end that is nearer, the head for known entries, the tail for new ones.
                 pipeline.lpos(self._queue_key, entry, rank=1 if entry in view.places else -1)
             return dict(zip(entries, pipeline.execute(), strict=True))
 
@@ -161,20 +160,20 @@ def _outlook(record: JobRecord, view: View, position: int | None) -> Outlook:
     own_s = view.estimates.seconds(record.shape)
     if own_s is None or not view.serving:
         return Outlook(position)
-    # Without an entry it is on its way to a worker.
+    # Without an entry, a worker is taking it.
     begin_s = 0.0 if position is None else view.begins_in_s(record.entry, position)
     return Outlook(position, begin_s + own_s)
 
 
 def rounded(seconds: float | None) -> float | None:
-    """As exact as an estimate deserves: tenths of a second below ten seconds, else whole seconds."""
+    """Round an estimate: to tenths of a second below ten seconds, else to seconds."""
     if seconds is None:
         return None
     return round(seconds, 1) if seconds < 10 else float(round(seconds))
 
 
 def remaining_s(estimate_s: float, elapsed_s: float, step: int | None, steps: int | None) -> float:
-    """What is left of a running job: by the clock, and while it denoises by its steps as well."""
+    """Estimate the remaining time of a running job: by the clock, and while it denoises also by its steps."""
     by_clock = max(0.0, estimate_s - elapsed_s)
     if not step or not steps or step >= steps:
         return by_clock
@@ -197,14 +196,14 @@ def _make_view(
     running: Iterable[dict[str, Any]],
     now: float,
 ) -> View:
-    """Let the workers take one job after the other, each the first that is free."""
+    """Simulate the workers: each job goes to the first that is free."""
     serving = frozenset(worker.name for worker in workers if worker.state.serves)
     free_s = dict.fromkeys(serving, 0.0)
     abandoned: list[float] = []
     for job in running:
         estimate_s = _estimate(estimates, job)
         if job["worker"] not in serving or job["started_at"] is None:
-            abandoned.append(estimate_s)  # it will run again, before the others
+            abandoned.append(estimate_s)  # it will be requeued, ahead of the others
             continue
         left_s = remaining_s(estimate_s, now - job["started_at"], job["step"], job["steps"])
         free_s[job["worker"]] = max(free_s[job["worker"]], left_s)
@@ -212,7 +211,7 @@ def _make_view(
     heapq.heapify(heap)
     for seconds in abandoned:
         heapq.heappush(heap, heapq.heappop(heap) + seconds)
-    # A job that was canceled may still have its entry.
+    # A canceled job may still have its entry.
     takes_s = [_estimate(estimates, job) if job["state"] == "queued" else 0.0 for job in waiting]
     begins_s: list[float] = []
     for seconds in takes_s:
@@ -236,5 +235,5 @@ def _estimate(estimates: Estimates, job: dict[str, Any]) -> float:
 
 
 def _fields(values: Iterable[bytes | None]) -> dict[str, Any]:
-    """Some fields of a job's hash, whose values are JSON texts; ``None`` where there is none."""
+    """Decode the ``_WANTED`` fields of a job's hash; ``None`` for missing ones."""
     return {name: None if text is None else json.loads(text) for name, text in zip(_WANTED, values, strict=True)}

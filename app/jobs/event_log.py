@@ -1,4 +1,4 @@
-"""What happened to a job, read from its streams in Redis, and waiting for what happens next.
+"""Reads a job's event log from its streams in Redis, and waits for new entries.
 
 ``ms_jobs.keys`` lists the streams. Both are numbered by the job's version, so they merge into one log.
 """
@@ -24,13 +24,13 @@ from ms_jobs import keys
 from ms_jobs.keys import JobKey
 from ms_jobs.records import LOCAL_OWNER, JobState
 
-# How long one blocking read may last: a job that was deleted under its watchers is noticed then.
+# Longest blocking read; after it, the deletion of a watched job is noticed.
 BLOCK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """The job changed its state, its attempt, or was asked to end; ``at`` is in Unix seconds."""
+    """A change of the job's state or attempt, or a cancel request; ``at`` is in Unix seconds."""
 
     version: int
     event: str
@@ -41,7 +41,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """The worker came further; ``has_preview``: it left a picture of how far."""
+    """Progress of the worker; ``has_preview``: with a new preview."""
 
     version: int
     phase: str | None
@@ -54,26 +54,26 @@ Entry = Transition | Advance
 
 
 class News(NamedTuple):
-    """Entries of a log, oldest first, and the newest preview as it stood at that moment."""
+    """Entries of a log, oldest first, and the newest preview at that moment."""
 
     entries: list[Entry]
     preview: bytes | None
 
 
 class EventLog:
-    """The logs of one owner's jobs.
+    """Event logs of one owner's jobs.
 
-    Every watcher holds at most one connection at a time, and there are at most ``max_watchers``.
+    A watcher holds at most one connection, and there are at most ``max_watchers``.
 
     Attributes:
-        is_stopping: the process was told to end: waits end soon, as if their time were over.
+        is_stopping: the process was told to stop, so waits end soon, as if timed out.
 
     Raises (every method):
         redis.exceptions.RedisError: Redis cannot be reached.
     """
 
     def __init__(self, client: Redis, max_watchers: int, owner: str = LOCAL_OWNER) -> None:
-        # Its types are those of a client that may be blocking too.
+        # redis-py types it as blocking or asynchronous.
         self._client: Any = client
         self._max_watchers = max_watchers
         self._owner = owner
@@ -82,10 +82,10 @@ class EventLog:
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
-        """A log with connections of its own, made when they are needed; ``close`` it in the end."""
+        """Make a log with its own connections, opened when needed; ``close`` it at the end."""
         client = Redis.from_url(
             settings.redis_url,
-            # A blocking read is silent for as long as it blocks.
+            # A blocking read gets no answer while it blocks.
             socket_timeout=BLOCK_S + settings.redis_timeout_s,
             socket_connect_timeout=settings.redis_timeout_s,
             retry=Retry(ConstantBackoff(0.05), retries=1),
@@ -99,15 +99,15 @@ class EventLog:
 
     @property
     def watchers(self) -> int:
-        """How many are watching now."""
+        """Number of current watchers."""
         return self._watchers
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """A place among the watchers, for as long as the block runs.
+        """Count as a watcher while the block runs.
 
         Raises:
-            HTTPProblem: there are as many as there may be.
+            HTTPProblem: there are ``max_watchers`` already.
         """
         if self._watchers >= self._max_watchers:
             detail = "Too many clients are watching jobs; use GET /jobs/{id} without wait, or try again later."
@@ -119,9 +119,9 @@ class EventLog:
             self._watchers -= 1
 
     async def read(self, job_id: str, after: int, with_preview: bool = False) -> News:
-        """What is in the log above the version ``after``; nothing if the job is no more."""
+        """Read the entries above version ``after``; none if the job is gone."""
         events, progress = self._streams(job_id)
-        # One command reads both streams, and one transaction the preview too: nothing can come in between.
+        # One command reads both streams, and one transaction also the preview: nothing comes in between.
         async with self._client.pipeline(transaction=with_preview) as pipeline:
             pipeline.xread({events: f"{after}-0", progress: f"{after}-0"})
             if with_preview:
@@ -131,10 +131,10 @@ class EventLog:
         return News(entries, preview)
 
     async def wait_for_change(self, job_id: str, after: int, timeout_s: float) -> bool:
-        """Wait until the job's version is above ``after``, or the job is no more.
+        """Wait until the job's version is above ``after``, or the job is gone.
 
         Returns:
-            Whether it is; ``False``: the time is over.
+            Whether that happened; ``False``: timed out.
 
         Raises:
             HTTPProblem: as ``watching``.
@@ -143,7 +143,7 @@ class EventLog:
             return await self.next_change(job_id, after, timeout_s)
 
     async def next_change(self, job_id: str, after: int, timeout_s: float) -> bool:
-        """``wait_for_change`` for one who is ``watching`` already."""
+        """Do what ``wait_for_change`` does, for a caller inside ``watching``."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while True:
@@ -156,18 +156,18 @@ class EventLog:
             _raise_lost_cancellation()
 
     async def next_transition(self, job_id: str, after: int, timeout_s: float) -> None:
-        """Return when the log gets a transition above ``after``, progress aside, or a little before the time is over."""
+        """Return when a transition above ``after`` is logged, progress aside, or after at most ``BLOCK_S``."""
         events, _ = self._streams(job_id)
         block_ms = max(1, round(min(timeout_s, BLOCK_S) * 1000))
         await self._client.xread({events: f"{after}-0"}, count=1, block=block_ms)
 
     async def _has_changed(self, job_id: str, after: int) -> bool:
-        # Asked of the record, for the log of progress is short and goes away.
+        # Read from the record, since the progress stream is short and is deleted.
         version = await self._client.hget(keys.job(self._key(job_id)), "version")
         return version is None or int(version) > after
 
     async def _block(self, job_id: str, after: int, timeout_s: float) -> None:
-        """Return when either stream gets an entry above ``after``, at the latest after ``timeout_s``."""
+        """Return when either stream gets an entry above ``after``, or after ``timeout_s``."""
         events, progress = self._streams(job_id)
         block_ms = max(1, round(timeout_s * 1000))
         await self._client.xread({events: f"{after}-0", progress: f"{after}-0"}, count=1, block=block_ms)
@@ -184,17 +184,17 @@ EventLogDependency = Annotated[EventLog, given("event_log")]
 
 
 def _raise_lost_cancellation() -> None:
-    """End a task that was told to end while redis-py sent a command: ``asyncio.wait_for`` of Python 3.11 can swallow that."""
+    """Raise a task's cancellation that ``asyncio.wait_for`` of Python 3.11 swallowed inside redis-py."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
 
 
 def _items(reply: Any) -> Iterator[tuple[bytes, Mapping[bytes, bytes]]]:
-    """All entries of a reply to XREAD, which names the streams in a dict or in a list, by the protocol's version."""
+    """Iterate over the entries of a reply to XREAD: a dict or a list of streams, by protocol version."""
     streams = reply.values() if isinstance(reply, dict) else (entries for _, entries in reply or ())
     for entries in streams:
-        # With the newer protocol redis-py wraps the entries of a stream once more.
+        # With the newer protocol, redis-py wraps the entries in one more list.
         yield from entries[0] if entries and isinstance(entries[0], list) else entries
 
 

@@ -22,12 +22,12 @@ from ms_jobs.job_store import JobStore
 from ms_jobs.records import JobRecord, JobState, is_job_id
 
 MAX_PAGE = 100
-# Most jobs looked at for one page, when few have the state that is asked for.
+# Most jobs read for one page, when few have the requested state.
 MAX_LOOKS = 500
 
 
 class Cursor(NamedTuple):
-    """The last job of a page: the next page begins with the first one that is older.
+    """The last job of a page; the next page starts with the first older one.
 
     Attributes:
         created_at: Unix seconds.
@@ -37,15 +37,15 @@ class Cursor(NamedTuple):
     job_id: str
 
     def encode(self) -> str:
-        """The cursor as clients see it."""
+        """Encode the cursor for clients."""
         return base64.urlsafe_b64encode(f"{self.created_at!r} {self.job_id}".encode()).decode().rstrip("=")
 
     @classmethod
     def decode(cls, text: str) -> Cursor:
-        """The cursor that ``encode`` wrote.
+        """Decode what ``encode`` wrote.
 
         Raises:
-            HTTPProblem: it wrote no such text.
+            HTTPProblem: the text is not a cursor.
         """
         try:
             decoded = base64.b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
@@ -59,14 +59,14 @@ class Cursor(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some jobs, newest first, and where the next page begins; ``None``: this is the last."""
+    """Some jobs, newest first, and the cursor of the next page; ``None``: this is the last."""
 
     views: list[JobView]
     next: Cursor | None
 
 
 class JobList:
-    """The jobs of one owner by their time of creation.
+    """Lists the jobs of one owner by time of creation.
 
     Raises (every method):
         redis.exceptions.RedisError: Redis cannot be reached.
@@ -79,10 +79,10 @@ class JobList:
         self._lifetime_s = settings.lifetime_s
 
     def page(self, states: Collection[JobState], limit: int, after: Cursor | None) -> Page:
-        """At most ``limit`` jobs that are older than ``after``; jobs that are added meanwhile change nothing.
+        """Get at most ``limit`` jobs older than ``after``; jobs added meanwhile shift nothing.
 
         Args:
-            states: only jobs in one of them; all, if empty. A page may then be short, and yet not the last.
+            states: only jobs in these states; empty: all. With states, a short page need not be the last.
         """
         found: list[JobRecord] = []
         last, more, looks = after, True, 0
@@ -99,9 +99,9 @@ class JobList:
         return Page(views, last if more else None)
 
     def _batch(self, after: Cursor | None, size: int) -> tuple[list[Cursor], bool]:
-        """The next jobs, at most ``size``, and whether there are more."""
+        """Get the next jobs, at most ``size``, and whether there are more."""
         before = "+inf" if after is None else repr(after.created_at)
-        # The first may be the cursor's own job; one more tells whether there are more.
+        # The first may be the cursor's own job; the last one shows whether there are more.
         asked = size + 2
         while True:
             pairs = self._store.ids(before, asked)
@@ -109,11 +109,11 @@ class JobList:
             older = [cursor for cursor in cursors if after is None or cursor < after]
             if len(older) > size or len(pairs) < asked:
                 return older[:size], len(older) > size
-            # After a clock was set back, many jobs may be of the cursor's moment.
+            # After a clock was set back, many jobs may share the cursor's time.
             asked *= 2
 
     def _now(self, record: JobRecord | None) -> Iterator[JobRecord]:
-        """The job as it stands now, if there still is one."""
+        """Yield the job after deadlines were applied, if it still exists."""
         if record is not None and is_due(record, self._lifetime_s):
             try:
                 yield self._jobs.find(record.id)

@@ -1,4 +1,4 @@
-"""The jobs of one model as they stand: finds, cancels and deletes them, and gives what they made."""
+"""Finds, cancels and deletes jobs, and loads their pictures."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Jobs:
     """The jobs of one owner.
 
     Args:
-        client: of the Redis that carries the jobs; gives bytes.
-        artifacts: where pictures, requests and results are kept.
+        client: of the Redis with the jobs; returns bytes.
+        artifacts: holds pictures, requests and results.
 
     Raises (every method):
         redis.exceptions.RedisError: Redis cannot be reached.
         StorageError: the artifact store cannot be read or written.
         JobNotFoundError: there is no such job.
-        JobGoneError: there was one, and it was deleted or is over its lifetime.
+        JobGoneError: the job was deleted or has expired.
     """
 
     def __init__(self, client: redis.Redis, artifacts: ArtifactStore, settings: Settings) -> None:
@@ -43,7 +43,7 @@ class Jobs:
         self._lifetime_s = settings.lifetime_s
 
     def find(self, job_id: str) -> JobRecord:
-        """The job as it stands now; what time alone has done to it is applied first."""
+        """Read the job's record, after applying its deadlines."""
         record = self._store.get(job_id) if is_job_id(job_id) else None
         if record is not None and is_due(record, self._lifetime_s):
             record = self._pass_time(record)
@@ -52,10 +52,10 @@ class Jobs:
         return record
 
     def image(self, job_id: str, index: int) -> bytes:
-        """The bytes of a finished picture.
+        """Load the bytes of a finished picture.
 
         Raises:
-            ImageNotFoundError: the job has no such picture, or not yet.
+            ImageNotFoundError: the job does not have this picture, or not yet.
         """
         record = self.find(job_id)
         count = len(shown_images(record))
@@ -64,15 +64,15 @@ class Jobs:
         try:
             return self._artifacts.load_image(record.folder, record.files_attempt, index)
         except ImageNotFoundError:
-            # The job may have been deleted in this moment.
+            # The job may just have been deleted.
             self.find(job_id)
             raise
 
     def reference(self, job_id: str, subject: int) -> bytes:
-        """What the model sees of a subject, as PNG.
+        """Load what the model sees of a subject, as PNG.
 
         Raises:
-            ImageNotFoundError: nothing is kept for this subject, or not yet.
+            ImageNotFoundError: nothing is stored for this subject, or not yet.
         """
         record = self.find(job_id)
         if subject not in shown_references(record):
@@ -83,7 +83,7 @@ class Jobs:
         """Cancel a queued job now, or ask the worker of a running one to stop.
 
         Raises:
-            JobConflictError: the job has ended otherwise.
+            JobConflictError: the job has ended in another way.
         """
         self.find(job_id)
         outcome = self._store.request_cancel(job_id)
@@ -95,7 +95,7 @@ class Jobs:
         return record
 
     def delete(self, job_id: str) -> None:
-        """Cancel a job and erase all that is kept of it; a job that was erased before stays so."""
+        """Cancel a job and erase its record and files; a no-op for an erased job."""
         record = self._store.erase(job_id, Gone.DELETED) if is_job_id(job_id) else None
         if record is not None:
             self._remove_rest(record)
@@ -103,7 +103,7 @@ class Jobs:
             raise error
 
     def _pass_time(self, record: JobRecord) -> JobRecord | None:
-        """The record after its deadlines were applied; ``None`` if it has outlived its lifetime."""
+        """Apply the deadlines and read the record; ``None`` if the job has expired and is erased."""
         answer = self._store.pass_time(record.id)
         if answer is None:
             return None
@@ -117,7 +117,7 @@ class Jobs:
         return self._store.get(record.id)
 
     def _remove_rest(self, record: JobRecord) -> None:
-        """Remove what an erased record named. When this process dies before, the housekeeper does it."""
+        """Remove the queue entry and files of an erased record; the housekeeper does it if this process dies."""
         self._leave_queue(record)
         self._artifacts.remove(record.folder)
 
@@ -125,7 +125,7 @@ class Jobs:
         JobQueue(self._client, record.model).drop(record.entry)
 
     def _missing(self, job_id: str) -> JobNotFoundError:
-        """Why there is no such job."""
+        """Make the error of a missing job."""
         reason = self._store.gone(job_id) if is_job_id(job_id) else None
         if reason is None:
             return JobNotFoundError("There is no job with this id; GET /jobs lists all jobs.")
@@ -136,7 +136,7 @@ JobsDependency = Annotated[Jobs, given("jobs")]
 
 
 def is_due(record: JobRecord, lifetime_s: float) -> bool:
-    """Whether time alone should have done something to the job by now, by this host's clock."""
+    """Whether a deadline of the job has passed, by this host's clock."""
     now = time.time()
     if record.state.ended:
         return record.expires_at is not None and now >= record.expires_at
@@ -149,10 +149,10 @@ def is_due(record: JobRecord, lifetime_s: float) -> bool:
 
 
 def shown_images(record: JobRecord) -> tuple[StoredImage, ...]:
-    """The pictures of a job that succeeded; no other shows any, whatever its record holds."""
+    """Get the pictures that may be served: those of a job that succeeded, none otherwise."""
     return record.images if record.state is JobState.SUCCEEDED else ()
 
 
 def shown_references(record: JobRecord) -> tuple[int, ...]:
-    """The subjects of which it is shown what the model sees; none once a job has ended without pictures."""
+    """Get the subjects whose references may be served; none once a job has ended without pictures."""
     return record.references if record.state in (JobState.RUNNING, JobState.SUCCEEDED) else ()

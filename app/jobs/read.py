@@ -1,4 +1,4 @@
-"""How a job stands, and waiting for it: no thread for each client, and one question to Redis for all that come at once."""
+"""Non-blocking reads of jobs, for polling and waiting clients."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from ms_jobs import keys
 from ms_jobs.keys import JobKey
 from ms_jobs.records import LOCAL_OWNER, JobRecord, is_job_id
 
-# Places in the queue change, deadlines pass and clients go away without an entry in the job's log.
+# Queue positions change, deadlines pass and clients leave without an entry in the job's log.
 LOOK_AGAIN_S = 2.0
 
 Left = Callable[[], Awaitable[bool]]
 
 
 class JobView(NamedTuple):
-    """A job and what is ahead of it."""
+    """A job with its position and estimated end."""
 
     record: JobRecord
     outlook: Outlook
 
     @property
     def etag(self) -> str:
-        """A weak entity tag: seconds spent so far and the like may differ under the same one."""
+        """Weak entity tag: durations may differ under the same one."""
         position = self.outlook.position
         place = "" if position is None else f"-{position}"
         return f'W/"{self.record.version}{place}"'
 
 
 class Reader:
-    """Reads the jobs of one owner, and waits for them, on the event loop: a hundred waiters take no thread.
+    """Reads and awaits the jobs of one owner on the event loop: waiters hold no thread.
 
-    ``left`` tells whether the client has gone away, such as ``Request.is_disconnected``: then nobody waits any more.
+    ``left`` returns whether the client has disconnected, as ``Request.is_disconnected`` does; then the wait ends.
 
     Raises (every method):
         redis.exceptions.RedisError: Redis cannot be reached.
@@ -60,36 +60,36 @@ class Reader:
         self._coalescer = Coalescer[str | JobRecord, JobView | None](self._look_up, "lookup")
 
     async def view(self, job_id: str) -> JobView:
-        """The job as it stands now.
+        """Read a job.
 
         Raises:
             JobNotFoundError: there is no such job.
-            JobGoneError: there was one, and it was deleted or is over its lifetime.
+            JobGoneError: the job was deleted or has expired.
         """
         view = await self._coalescer.ask(job_id) if is_job_id(job_id) else None
         if view is not None:
             return view
-        # Rare, and takes more than reading.
+        # Rare: missing, or a deadline must be applied.
         return await self.view_of(await run_in_threadpool(self._jobs.find, job_id))
 
     async def view_of(self, record: JobRecord) -> JobView:
-        """The job of a record just read."""
+        """Make the view of a record just read."""
         if record.state.ended:
             return JobView(record, Outlook())
         view = await self._coalescer.ask(record)
         return view or JobView(record, Outlook())
 
     async def wait_for_end(self, view: JobView, timeout_s: float, left: Left) -> JobView:
-        """The job when it has ended, at the latest after ``timeout_s``.
+        """Wait until the job has ended, for at most ``timeout_s``.
 
         Raises:
-            HTTPProblem: too many wait already.
+            HTTPProblem: too many clients are waiting.
             JobGoneError: the job was deleted meanwhile.
         """
         return await self._until(_has_ended, self._event_log.next_transition, view, timeout_s, left)
 
     async def wait_for_change(self, view: JobView, known: str, timeout_s: float, left: Left) -> JobView:
-        """The job when it has ended, or when none of the entity tags of an ``If-None-Match`` fits; else as ``wait_for_end``."""
+        """Wait until the job has ended or its tag is not in the ``If-None-Match`` of ``known``; else as ``wait_for_end``."""
 
         def is_news(view: JobView) -> bool:
             return _has_ended(view) or not is_match(known, view.etag)
@@ -97,7 +97,7 @@ class Reader:
         return await self._until(is_news, self._event_log.next_change, view, timeout_s, left)
 
     async def wait_for_accepted(self, record: JobRecord, timeout_s: float, left: Left) -> JobView:
-        """As ``wait_for_end``, for a job just accepted: the answer must name it, whatever comes between."""
+        """Wait like ``wait_for_end`` for a job just accepted; errors end the wait, since the answer must name the job."""
         view = JobView(record, Outlook())
         try:
             view = await self.view_of(record)
@@ -106,7 +106,7 @@ class Reader:
             return view
 
     def close(self) -> None:
-        """Look up no more."""
+        """Stop the lookups."""
         self._coalescer.close()
 
     async def _until(
@@ -130,7 +130,7 @@ class Reader:
         return view
 
     def _look_up(self, asked: list[str | JobRecord]) -> list[JobView | None | Exception]:
-        """The jobs of ids and of records just read; ``None`` for those that are not there or past a deadline."""
+        """Get the views of ids and of records just read; ``None`` for missing jobs and those past a deadline."""
         with self._client.pipeline(transaction=False) as pipeline:
             for item in asked:
                 if isinstance(item, str):
@@ -144,7 +144,7 @@ class Reader:
         try:
             record = JobRecord.from_hash(fields) if fields else None
         except ValueError as error:
-            # The others' records can be read.
+            # One broken record must not fail the whole batch.
             return error
         return None if record is None or is_due(record, self._lifetime_s) else record
 

@@ -38,11 +38,11 @@ class SubmitOptions:
     """Options of a submission: chosen id, idempotency key, deadlines.
 
     Attributes:
-        job_id: the id that the client has chosen.
-        idempotency_key: as ``app.jobs.headers.parse_idempotency_key`` gives it.
-        cancel_after_s: the job is canceled when it has not ended by then, in seconds.
-        start_within_s: the job expires when it has not begun by then, in seconds.
-        request_id: of the HTTP request, for the logs.
+        job_id: the id that the client chose.
+        idempotency_key: as returned by ``app.jobs.headers.parse_idempotency_key``.
+        cancel_after_s: the job is canceled if it has not ended after so many seconds.
+        start_within_s: the job expires if it has not started after so many seconds.
+        request_id: id of the HTTP request, for the logs.
     """
 
     job_id: str | None = None
@@ -53,7 +53,7 @@ class SubmitOptions:
 
 
 class Submitted(NamedTuple):
-    """A job that was asked for; ``replayed``: it had been asked for before."""
+    """The job of a submission; ``replayed``: an earlier submission made it."""
 
     record: JobRecord
     replayed: bool
@@ -63,11 +63,11 @@ class Submissions:
     """Accepts the jobs of one model.
 
     Raises (every method):
-        redis.exceptions.RedisError: Redis cannot be reached. What the files of the job need stays until the housekeeper
-            looks: whether the job was accepted is not known here.
-        StorageError: the artifact store cannot be written; nothing is left behind.
-        JobGoneError: the id is one of a job that was deleted or is over its lifetime.
-        RequestMismatchError: the id or key stands for another request.
+        redis.exceptions.RedisError: Redis cannot be reached. Whether the job was accepted is unknown, so its files stay for
+            the housekeeper.
+        StorageError: the artifact store cannot be written; no files are left.
+        JobGoneError: the id is that of a deleted or expired job.
+        RequestMismatchError: the id or key is used for another request.
     """
 
     def __init__(self, client: redis.Redis, artifacts: ArtifactStore, jobs: Jobs, settings: Settings) -> None:
@@ -81,12 +81,12 @@ class Submissions:
         self._min_free_bytes = settings.min_free_disk_mb * MEBIBYTE
 
     def submit(self, sent: SentRequest, options: SubmitOptions) -> Submitted:
-        """Keep the request and its pictures, and queue a job for it.
+        """Store the request and its pictures, and queue a job.
 
         Raises:
-            InvalidRequestError: values that do not fit each other or the model.
+            InvalidRequestError: values do not fit each other or the model.
         """
-        # Asked first: without Redis nothing is written to disk, and a repeat is answered whatever the model says now.
+        # First, so that without Redis nothing is written to disk, and a repeat does not depend on the model's card.
         request = sent.request
         asked = request_hash(request, sent.pictures)
         known = self._known(asked, options)
@@ -117,7 +117,7 @@ class Submissions:
         return self._create(draft, options)
 
     def retry(self, job_id: str, options: SubmitOptions) -> Submitted:
-        """Queue a job that asks for the same as one that has ended, with the same seed.
+        """Queue a new job with the request and seed of one that has ended.
 
         Raises:
             JobConflictError: the job has not ended.
@@ -164,13 +164,13 @@ class Submissions:
         except JobGoneError:
             if options.job_id is not None:
                 raise
-            # A key is kept for as long as its job.
+            # A key is kept as long as its job.
             return None
         except JobNotFoundError:
             return None
 
     def _create(self, draft: JobRecord, options: SubmitOptions) -> Submitted:
-        """Write the job's record and queue it in one step; of several at once, one is first."""
+        """Write the job's record and queue it in one step; of several at once, one wins."""
         while True:
             outcome, job_id = self._store.create(
                 draft,
@@ -183,11 +183,11 @@ class Submissions:
                 record = self._jobs.find(job_id)
             except JobNotFoundError:
                 if outcome is CreateOutcome.KEY_USED:
-                    # That job went in between, and its key with it.
+                    # That job was erased in between, and its key with it.
                     continue
                 self._artifacts.remove(draft.folder)
                 raise
-            # Not by the outcome: a command is sent again when the answer to it was lost.
+            # Not by the outcome: the command may have been sent twice, if an answer was lost.
             if record.folder == draft.folder:
                 log.info("job accepted", extra={"job_id": record.id})
                 return Submitted(record, replayed=False)
@@ -206,10 +206,10 @@ def _replayed(record: JobRecord, asked: str) -> Submitted:
 
 
 def request_hash(request: GenerateRequest, pictures: Pictures) -> str:
-    """SHA-256, in hexadecimal, of what was asked: the same for two bodies that ask for the same.
+    """Hash a request (SHA-256, hexadecimal): two bodies that mean the same have the same hash.
 
-    It is taken before the model's defaults are filled in, so that a worker that becomes ready does not change it, and
-    without values that are the API's own defaults, so that a new field does not change it either.
+    The model's defaults are not filled in, so that a worker that becomes ready does not change it, and values at the API's
+    own defaults are left out, so that a new field does not either.
     """
     text = json.dumps(_plain(request, pictures), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -221,7 +221,7 @@ def retry_hash(job_id: str) -> str:
 
 
 def _plain(value: Any, pictures: Pictures) -> Any:
-    """JSON-ready data: pictures by their SHA-256, of everything declared the fields that are not at their defaults."""
+    """Convert to JSON-ready data: pictures by their SHA-256, and only fields that are not at their defaults."""
     if isinstance(value, Image.Image):
         return pictures.name(value)
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The body of a request for a picture: read up to its limit, then parsed beside the event loop."""
+"""Reads the body of a request up to its limit, and parses it off the event loop."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from app.service.problems import BAD_REQUEST, BODY_TOO_LARGE, NOT_JSON, SCHEMA_R
 
 Result = TypeVar("Result")
 
-# As many as ``app.requests.pictures`` decodes at a time.
+# As many as ``app.requests.pictures`` decodes at once.
 THREADS = 2
-# Enough to let polls pass; not so much that a worker on the same CPU keeps requests out.
+# Lets polls go first, but does not starve requests behind a worker on the same CPU.
 NICENESS = 5
 
 REQUEST_BODY: dict[str, Any] = {
@@ -36,21 +36,21 @@ REQUEST_BODY: dict[str, Any] = {
 
 
 class Decoders:
-    """Threads that run what takes long and mostly computes; a poll in between does not wait for it.
+    """Threads for long computations, so that polls do not wait for them.
 
-    They are few, for a picture takes much memory while it is decoded, and they let all others go first.
+    They are few, since decoding a picture takes much memory, and they have low priority.
     """
 
     def __init__(self) -> None:
-        """No thread runs before the first piece of work."""
+        """Start no thread before the first work."""
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="decoder", initializer=_let_others_go_first)
 
     async def run(self, work: Callable[[], Result]) -> Result:
-        """What ``work`` returns or raises; its log lines carry the request's id."""
+        """Run ``work`` in a thread; its log lines carry the request's id."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, work)
 
     def close(self) -> None:
-        """Begin no more work."""
+        """Start no further work."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -59,7 +59,7 @@ SettingsDependency = Annotated[Settings, given("settings")]
 
 
 async def _json_body(request: Request, settings: SettingsDependency) -> bytes:
-    """The bytes of a JSON body, read no further than the limit."""
+    """Read a JSON body, no further than the limit."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise HTTPProblem(NOT_JSON, "Send the request as JSON, with the header Content-Type: application/json.")
@@ -82,7 +82,7 @@ async def _json_body(request: Request, settings: SettingsDependency) -> bytes:
 async def _sent_request(
     body: Annotated[bytes, Depends(_json_body)], decoders: DecodersDependency, settings: SettingsDependency
 ) -> SentRequest:
-    """The checked request; its pictures are decoded beside the event loop."""
+    """Check the request and decode its pictures, off the event loop."""
     limits = PictureLimits(settings.max_picture_pixels, settings.max_picture_side)
     return await decoders.run(lambda: parse_request(body, limits))
 
@@ -91,7 +91,7 @@ SentRequestDependency = Annotated[SentRequest, Depends(_sent_request)]
 
 
 def _let_others_go_first() -> None:
-    """Lower this thread's priority, where threads have their own."""
+    """Lower this thread's priority, where threads have one."""
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

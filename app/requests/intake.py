@@ -1,4 +1,4 @@
-"""From the bytes of a body to a checked request: every value for itself, so that all errors are reported in one pass."""
+"""Parses a body into a request, checking each value alone, so that one pass reports all errors."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ms_jobs.job_request import REQUEST, GenerateRequest
 
 @dataclass(frozen=True, slots=True)
 class SentRequest:
-    """A request as it was sent: its values, each checked for itself, and its pictures."""
+    """A request as sent: its values, each checked alone, and its pictures."""
 
     request: GenerateRequest
     pictures: SentPictures
 
 
 def parse_request(body: bytes, limits: PictureLimits) -> SentRequest:
-    """Check every value of a JSON body for itself, and decode its pictures.
+    """Check each value of a JSON body alone, and decode its pictures.
 
     Raises:
         HTTPProblem: the body is not JSON.
-        InvalidRequestError: with everything that is wrong.
+        InvalidRequestError: with all errors.
     """
     pictures = SentPictures(limits)
     try:

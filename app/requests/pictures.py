@@ -1,6 +1,6 @@
-"""Reference pictures: from a data URI to a small, clean PNG.
+"""Decodes pictures sent as data URIs, and re-encodes them as small, clean PNGs.
 
-Nothing is decoded before its header has passed the pixel limit, and nothing but PNG, JPEG and WebP is tried at all.
+Pixels are decoded only after the header has passed the pixel limit; only PNG, JPEG and WebP are tried.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ms_core.errors import PictureError, PictureTooLargeError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 
-# What Pillow's three decoders raise for damaged files.
+# Errors of Pillow's three decoders for damaged files.
 _DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -35,23 +35,23 @@ _DECODE_ERRORS = (
 )
 _BOMB_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
-# A WebP at the limit takes some 900 MB while it is decoded: two at a time bound the memory of the process.
+# Decoding a WebP at the limit takes some 900 MB: two at a time bound the process's memory.
 _DECODING = threading.BoundedSemaphore(2)
 
 
 @dataclass(frozen=True, slots=True)
 class PictureLimits:
-    """How large a reference picture may be, and to what longer side it is reduced; in pixels."""
+    """Limit of a reference picture, and the longer side it is reduced to; in pixels."""
 
     max_pixels: int = 50_000_000
     max_side: int = 2048
 
 
 class SentPictures:
-    """The pictures of one request that was sent as JSON, as ``ms_core.spec.Pictures``: data URIs, kept as clean PNGs.
+    """The pictures of one JSON request, as ``ms_core.spec.Pictures``: data URIs, kept as clean PNGs.
 
     Attributes:
-        pngs: by their SHA-256.
+        pngs: PNGs by their SHA-256.
     """
 
     def __init__(self, limits: PictureLimits) -> None:
@@ -60,7 +60,7 @@ class SentPictures:
         self._names: list[tuple[Image.Image, str]] = []
 
     def read(self, text: str, whole: bool) -> Image.Image:
-        """The picture of a data URI; errors as ``png_from_data_uri``. Its pixels are decoded again when they are needed."""
+        """Read a data URI; errors as ``png_from_data_uri``. The pixels are decoded again when needed."""
         limits = replace(self._limits, max_side=self._limits.max_pixels) if whole else self._limits
         png = png_from_data_uri(text, limits)
         sha256 = hashlib.sha256(png).hexdigest()
@@ -72,12 +72,12 @@ class SentPictures:
         return picture
 
     def name(self, picture: Image.Image) -> str:
-        """The SHA-256 of a picture that was read."""
+        """Get the SHA-256 of a picture that was read."""
         return next(sha256 for known, sha256 in self._names if known is picture)
 
 
 def png_from_data_uri(data_uri: str, limits: PictureLimits) -> bytes:
-    """Decode a reference picture and encode it again as a PNG without metadata.
+    """Decode a reference picture and re-encode it as a PNG without metadata.
 
     The EXIF turn is applied, transparency is kept, every colour mode becomes 8-bit RGB or RGBA, and a picture with a
     side above ``limits.max_side`` is reduced.
@@ -90,8 +90,8 @@ def png_from_data_uri(data_uri: str, limits: PictureLimits) -> bytes:
         the bytes of an RGB or RGBA PNG.
 
     Raises:
-        PictureError: no data URI, no base64, no picture, damaged, animated, or of another format.
-        PictureTooLargeError: more pixels than ``limits.max_pixels`` by its header.
+        PictureError: not a data URI, base64 or picture; damaged, animated, or in another format.
+        PictureTooLargeError: the header gives more than ``limits.max_pixels`` pixels.
     """
     encoded = _bytes_from_data_uri(data_uri)
     with _DECODING:
@@ -127,7 +127,7 @@ def _decode(encoded: bytes, limits: PictureLimits) -> Image.Image:
 
 
 def _open(encoded: bytes, limits: PictureLimits) -> Image.Image:
-    """The picture behind its header; no pixel is decoded yet."""
+    """Open a picture by its header, without decoding pixels."""
     try:
         picture = Image.open(io.BytesIO(encoded), formats=FORMATS)
     except _BOMB_ERRORS as error:
@@ -138,7 +138,7 @@ def _open(encoded: bytes, limits: PictureLimits) -> Image.Image:
         ) from error
     if picture.width * picture.height > limits.max_pixels:
         raise _too_large(limits, picture.width, picture.height)
-    # A camera's JPEG may carry previews as further frames; only PNG and WebP are animated.
+    # A camera's JPEG may hold previews as further frames; only PNG and WebP can be animated.
     if picture.format in ("PNG", "WEBP") and getattr(picture, "is_animated", False):
         raise PictureError("The picture is animated; send a single frame.")
     return picture
@@ -150,14 +150,14 @@ def _too_large(limits: PictureLimits, width: int | None = None, height: int | No
 
 
 def _turn_upright(picture: Image.Image) -> None:
-    """Turn the decoded picture as its EXIF says; a broken EXIF block turns nothing."""
+    """Apply the EXIF orientation to a decoded picture; ignore a broken EXIF block."""
     with suppress(*_DECODE_ERRORS):
         ImageOps.exif_transpose(picture, in_place=True)
 
 
 def _to_rgb_or_rgba(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16"):
-        # Pillow cuts 16-bit values off at 255 when it converts them.
+        # Pillow clips 16-bit values at 255 when it converts them.
         picture = picture.point(lambda value: value * (1 / 256)).convert("L")
     mode = "RGBA" if picture.has_transparency_data else "RGB"
     # Converting to the same mode would copy.
@@ -165,9 +165,9 @@ def _to_rgb_or_rgba(picture: Image.Image) -> Image.Image:
 
 
 def _encode_png(picture: Image.Image) -> bytes:
-    # Pillow would write the colour profile and other metadata it remembers.
+    # Pillow would write the colour profile and other metadata.
     picture.info.clear()
     buffer = io.BytesIO()
-    # Runs and Huffman codes only: on photographs and drawings smaller than level 3, and sooner done.
+    # Run lengths and Huffman codes: smaller than level 3 on photographs and drawings, and faster.
     picture.save(buffer, "PNG", compress_type=zlib.Z_RLE)
     return buffer.getvalue()

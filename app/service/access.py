@@ -1,4 +1,4 @@
-"""One line in the log, and one count, for each request; and the request's id on all that is logged meanwhile."""
+"""Logs and counts each request, and binds its id to all log lines in between."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from app.service.request_id import request_id
 
 log = logging.getLogger(__name__)
 
-# As nginx says it: the client went away before the answer began.
+# As in nginx: the client disconnected before the answer started.
 CLIENT_CLOSED_REQUEST = 499
 _QUIET_METHODS = ("GET", "HEAD")
 
 
 class AccessMiddleware:
-    """ASGI middleware around all others: counts, times and logs each request. Paths are logged as templates only."""
+    """Outermost ASGI middleware: counts, times and logs each request. Paths are logged as templates only."""
 
     def __init__(self, app: ASGIApp, meter: HttpMeter) -> None:
         self._app = app
@@ -45,7 +45,7 @@ class AccessMiddleware:
             await self._app(scope, receive, send_and_note)
         except Exception as error:
             if not _is_hang_up(error):
-                # Answered further out, as every unexpected error is.
+                # Answered further out, like every unexpected error.
                 status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
                 raise
         finally:
@@ -55,7 +55,7 @@ class AccessMiddleware:
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         method, route = scope["method"], getattr(scope.get("route"), "path", None)
         self._meter.note(method, route, status, seconds)
-        # Polls are most of all requests, and say nothing new.
+        # Most requests are polls, which are not worth a line.
         quiet = method in _QUIET_METHODS and status < HTTPStatus.BAD_REQUEST
         level = logging.DEBUG if quiet else logging.INFO
         if log.isEnabledFor(level):
@@ -64,5 +64,5 @@ class AccessMiddleware:
 
 
 def _is_hang_up(error: Exception) -> bool:
-    """Whether the client of an event stream went away amid the events: FastAPI's own writer fails then."""
+    """Whether the client of an event stream disconnected: FastAPI's own writer fails then."""
     return isinstance(error, ExceptionGroup) and error.split(BrokenResourceError)[1] is None

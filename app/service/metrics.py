@@ -1,8 +1,7 @@
-"""What Prometheus is told.
+"""Metrics for Prometheus.
 
-Everything about jobs, workers and devices is read from Redis at the time of the scrape, so every API process tells the
-same whole truth: over several of them take ``max``, not ``sum``. Counts of HTTP requests and what begins with ``process_``
-belong to the process that answers: of these take ``sum``.
+Metrics of jobs, workers and devices are read from Redis at each scrape, so all API processes report the same: aggregate
+them with ``max``, not ``sum``. HTTP metrics and ``process_*`` belong to the process that answers: aggregate them with ``sum``.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ LOST_ATTEMPTS = ("abandoned", "given_back", "handed_back")
 ERASED = ("expired", "deleted")
 PHASES = ("load", "encode", "denoise", "decode", "store")
 ENDED = ("succeeded", "failed", "canceled")
-# Jobs that were put back go to the head of the queue: the oldest is not always the first, but among the first.
+# Requeued jobs go to the head of the queue, so the oldest is among the first, not always the first.
 OLDEST_AMONG = 16
 HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 NO_ROUTE = "none"
@@ -42,7 +41,7 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"))
 
 
 class HttpMeter:
-    """Counts and times the requests that this process answers, by the template of their route."""
+    """Counts and times this process's requests, by route template."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("method", "route", "status")
@@ -56,11 +55,11 @@ class HttpMeter:
             buckets=HTTP_BUCKETS,
             registry=registry,
         )
-        # To look a series up by its labels costs more than to count.
+        # Looking up a series by its labels costs more than counting.
         self._series = cache(self._find)
 
     def note(self, method: str, route: str | None, status: int, seconds: float) -> None:
-        """Count a request; ``route`` is ``None`` where no route fits its path."""
+        """Count a request; ``route`` is ``None`` if no route matched."""
         method = method if method in METHODS else "OTHER"
         requests, durations = self._series(method, NO_ROUTE if route is None else route, status)
         requests.inc()
@@ -76,8 +75,8 @@ class Metrics:
     """All metrics of one API process."""
 
     def __init__(self, client: redis.Redis, model: str, version: str) -> None:
-        """``client`` should give up soon."""
-        # The times at which counters began would be a series more for each.
+        """``client`` should have a short timeout."""
+        # Creation times of counters would double the series.
         prometheus_client.disable_created_metrics()
         self.registry = CollectorRegistry(auto_describe=False)
         prometheus_client.ProcessCollector(registry=self.registry)
@@ -89,7 +88,7 @@ MetricsDependency = Annotated[Metrics, given("metrics")]
 
 
 class _Snapshot(NamedTuple):
-    """What Redis knows, at one moment."""
+    """What Redis holds at one moment."""
 
     now: float
     depth: int
@@ -102,7 +101,7 @@ class _Snapshot(NamedTuple):
 
 
 class ServiceCollector(Collector):
-    """Reads what Redis knows of one model with each scrape; with Redis away it says only that."""
+    """Reads the metrics of one model from Redis at each scrape; without Redis it reports only that."""
 
     def __init__(self, client: redis.Redis, model: str, version: str) -> None:
         self._client = client
@@ -111,7 +110,7 @@ class ServiceCollector(Collector):
         self._version = version
 
     def collect(self) -> Iterator[Family]:
-        """The families of metrics, always in the same order."""
+        """Yield the metric families, always in the same order."""
         info = GaugeMetricFamily("msd_info", "The version of the service, as a label.", labels=["version"])
         info.add_metric([self._version], 1)
         yield info
@@ -263,7 +262,7 @@ def _devices(workers: Iterable[WorkerRecord]) -> Iterator[Family]:
     )
     total = GaugeMetricFamily("msd_device_memory_total_bytes", "Memory of a CUDA device.", labels=labels)
     busy = GaugeMetricFamily("msd_device_utilization_ratio", "Utilization of a CUDA device, 0 to 1.", labels=labels)
-    # A worker that was just replaced may still be known: one of each device.
+    # A worker just replaced may still be listed: keep one per device.
     by_uuid = {worker.usage.device_uuid: worker for worker in sorted(workers, key=lambda worker: worker.started_at)}
     for uuid, worker in sorted((uuid, worker) for uuid, worker in by_uuid.items() if uuid is not None):
         usage, values = worker.usage, [uuid, worker.host]
@@ -279,6 +278,6 @@ def _devices(workers: Iterable[WorkerRecord]) -> Iterator[Family]:
 
 @router.get("/metrics", include_in_schema=False)
 def scrape(metrics: MetricsDependency, accept: Annotated[str, Header()] = "") -> Response:
-    """Plain text, or OpenMetrics for who asks for it; 200 with Redis away too, and then ``msd_redis_up 0``."""
+    """Plain text, or OpenMetrics if the client accepts it; 200 even without Redis, with ``msd_redis_up 0``."""
     encode, content_type = choose_encoder(accept)
     return Response(encode(metrics.registry), headers={"Cache-Control": "no-store"}, media_type=content_type)

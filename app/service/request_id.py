@@ -1,4 +1,4 @@
-"""The id that ties a response to the log: taken from the caller when sane, else made."""
+"""The request id, which links a response to the log: the caller's if well-formed, else a new one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def request_id(scope: Scope) -> str:
-    """The id of the request with this ASGI scope."""
+    """Get the id of the request with this ASGI scope."""
     state = scope.setdefault("state", {})
     if "request_id" not in state:
         given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
@@ -22,7 +22,7 @@ def request_id(scope: Scope) -> str:
 
 
 class RequestIdMiddleware:
-    """ASGI middleware that puts the request's id on every response."""
+    """ASGI middleware that adds the request's id to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

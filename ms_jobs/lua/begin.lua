@@ -1,7 +1,7 @@
 -- ARGV[5] worker, ARGV[6] device, both as JSON. Returns the record, or nil if the job is not this worker's to run.
 local worker = ARGV[5]
 if get('state') == 'running' and texts['worker'] == worker then
-  return redis.call('HGETALL', key) -- its answer was lost on the way, and it asks again
+  return redis.call('HGETALL', key) -- the answer was lost, and the worker repeats the call
 end
 if get('state') == 'queued' then apply_deadlines() end
 if get('state') ~= 'queued' then return nil end

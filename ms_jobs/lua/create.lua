@@ -1,6 +1,6 @@
 -- ARGV[5] idempotency key or '', ARGV[6] seconds until it is canceled or '', ARGV[7] seconds within which it must begin
 -- or '', ARGV[8] how many texts the record's fields take; then these, and then commands that put the job into the queue,
--- each after the number of its words. Returns what became of it and the id of the job that is meant.
+-- each after the number of its words. Returns the outcome and the id of the job.
 if redis.call('EXISTS', 'msd:gone:' .. name) == 1 then return {'gone', id} end
 if texts['state'] then return {'exists', id} end
 if ARGV[5] ~= '' then

@@ -1,4 +1,4 @@
--- ARGV[5] why ('' leaves no mark), ARGV[6] seconds for which the mark is kept that tells so, ARGV[7] '1' to erase only what has outlived its
+-- ARGV[5] why ('' leaves no mark), ARGV[6] seconds for which the mark is kept, ARGV[7] '1' to erase only a job past its
 -- lifetime, ARGV[8] the mark. Returns the record as it was, or nil if nothing was erased.
 if not texts['state'] then return nil end
 local expires_at = get('expires_at')

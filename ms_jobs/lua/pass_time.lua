@@ -1,4 +1,4 @@
--- What the passing of time does to a job. Returns its state and 1 if its lifetime is over, or nil if it is gone.
+-- Applies passed deadlines to a job. Returns its state and 1 if its lifetime is over, or nil if it is gone.
 if not texts['state'] then
   return nil
 end

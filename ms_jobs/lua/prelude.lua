@@ -54,7 +54,7 @@ local function observe(what, seconds)
   redis.call('HINCRBYFLOAT', histograms, what .. '|sum', json_number(math.max(seconds, 0)))
 end
 
--- When the next thing happens to the job by the mere passing of time; nil if nothing does.
+-- Time of the job's next deadline; nil if there is none.
 local function next_due()
   local state, cancel_at, start_before = get('state'), get('cancel_at'), get('start_before')
   if state == 'running' then return not get('cancel_requested') and cancel_at or nil end
@@ -73,8 +73,7 @@ local function append(stream, ...)
   end
 end
 
--- A Redis without memory lets a script write that has removed something. What leads a job to its end, and so makes room,
--- must not wait for room.
+-- A full Redis accepts writes only after a DEL. What ends jobs, and so makes room, must get through.
 local function write_though_full() redis.call('DEL', 'msd:nothing') end
 
 -- One transition: sets fields, grows the version, and writes one entry of the event log, whose id is the version.
@@ -111,7 +110,7 @@ local function finish(state, fields)
   change(state, all)
 end
 
--- What the passing of time does to a job that has not ended.
+-- Applies passed deadlines to a job that has not ended.
 local function apply_deadlines()
   local state, cancel_at, start_before = get('state'), get('cancel_at'), get('start_before')
   local cancel_is_due = cancel_at and now >= cancel_at and not get('cancel_requested')
@@ -128,5 +127,5 @@ local function apply_deadlines()
   end
 end
 
--- Whether the job is worked on by this very attempt.
+-- Whether this attempt runs the job.
 local function is_run_by(attempt) return get('state') == 'running' and get('attempt') == tonumber(attempt) end

@@ -1,8 +1,8 @@
 -- ARGV[5] attempt, ARGV[6] event: 'handed_back' does not count as an attempt, every other does; ARGV[7] most attempts,
 -- ARGV[8] the error, as JSON, of a job that has had them. Returns the new state, or nil if the attempt is not the latest.
--- 'abandoned' is what others say of a worker, so nil as well if the worker says at this very moment that it has the job.
+-- 'abandoned' comes from other processes, so nil also if the worker's heartbeat still reports the job.
 if get('state') == 'queued' and get('attempt') == tonumber(ARGV[5]) then
-  return 'queued' -- its answer was lost on the way, and it is told again
+  return 'queued' -- the answer was lost, and the caller repeats the call
 end
 if not is_run_by(ARGV[5]) then return nil end
 if ARGV[6] == 'abandoned' and get('worker') then

@@ -96,7 +96,7 @@ def no_place_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def no_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks for jobs that were left."""
-    monkeypatch.setattr("worker.recovery.Recovery._take_up", lambda *arguments: None)
+    monkeypatch.setattr("worker.recovery.Recovery._recover", lambda *arguments: None)
 
 
 def change_scripts(monkeypatch: pytest.MonkeyPatch, part: str, other: str) -> None:

@@ -66,7 +66,7 @@ def test_input_that_was_refused_is_not_logged() -> None:
 
 def test_the_fields_that_were_refused_are_logged() -> None:
     told = line("x", exc_info=exception_of(lambda: Asked.model_validate({"prompt": "a"})))["exception"]
-    assert told.endswith("1 values are refused: prompt")
+    assert told.endswith("1 invalid values: prompt")
 
 
 def test_an_error_about_a_request_is_told_by_its_code() -> None:
