@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Bool
@@ -33,7 +32,7 @@ class Drops:
         return Drops(self.text.to(device), self.image.to(device), self.grounding.to(device))
 
     @classmethod
-    def none(cls, rows: int) -> Self:
+    def none(cls, rows: int) -> Drops:
         """Nothing is dropped."""
         nothing = torch.zeros(rows, dtype=torch.bool)
         return cls(nothing, nothing, nothing)

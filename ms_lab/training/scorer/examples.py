@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Self
 
 import torch
 from jaxtyping import Float, Int
@@ -37,20 +36,20 @@ class ScorerExamples:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> ScorerExamples:
         """The same examples on a device."""
         return type(self)(*(tensor.to(device) for tensor in self._tensors()))
 
-    def rows(self, index: Tensor) -> Self:
+    def rows(self, index: Tensor) -> ScorerExamples:
         """The examples of these rows, or of those where a mask is true; float32."""
         return type(self)(*(_full(tensor[index]) for tensor in self._tensors()))
 
-    def mirrored(self) -> Self:
+    def mirrored(self) -> ScorerExamples:
         """The same examples, both views seen in a mirror."""
         return type(self)(self.pictures.flip(-1), self.references.flip(-1), self.answers, self.weights, self.numbers)
 
     @classmethod
-    def joined(cls, parts: Sequence[Self]) -> Self:
+    def joined(cls, parts: Sequence[ScorerExamples]) -> ScorerExamples:
         """All examples of several parts, in order."""
         columns = zip(*(part._tensors() for part in parts), strict=True)
         return cls(*(torch.cat(column) for column in columns))
@@ -65,7 +64,7 @@ class ScorerExamples:
         part.replace(path)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path) -> ScorerExamples:
         """Read examples; ``rows`` gives them in float32."""
         return cls(**load_file(path))
 
