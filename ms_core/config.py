@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ms_core.errors import CheckpointError, ModelNotFoundError
+from ms_core.errors import CheckpointError, not_a_model_directory
 
 CARD_FILE = "ms_adapter.json"
 WEIGHTS_FILE = "ms_adapter.safetensors"
@@ -273,7 +273,7 @@ class ModelCard:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise ModelNotFoundError(f"{directory.name} is not a model directory: it holds no {CARD_FILE}.") from error
+            raise not_a_model_directory(directory.name, CARD_FILE) from error
         except ValueError as error:
             raise CheckpointError(f"{CARD_FILE} is not valid JSON: {error}") from error
         return replace(cls.from_dict(data), extras=Extras.find(directory))

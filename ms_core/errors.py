@@ -283,3 +283,8 @@ def missing_lora(preset: str, lora: str, extra: str) -> UnknownNameError:
     return UnknownNameError(
         f"The preset {preset!r} needs the LoRA {lora!r}, which is not in this model; {remedy}", "/preset"
     )
+
+
+def not_a_model_directory(name: str, missing: str) -> ModelNotFoundError:
+    """Make the error for a directory that lacks a file of every model."""
+    return ModelNotFoundError(f"{name} is not a model directory: it holds no {missing}.")

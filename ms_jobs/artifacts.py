@@ -32,7 +32,7 @@ from pydantic import ValidationError
 from ms_core.errors import ImageNotFoundError, JobNotFoundError, StorageError
 from ms_core.spec import MAX_SUBJECTS, Pictures
 from ms_core.spec.declared import FieldError, invalid_inputs
-from ms_jobs.attempt_folders import MANIFEST, AttemptFolders, Manifest
+from ms_jobs.attempt_folders import MANIFEST, AttemptFolders, Manifest, request_gone
 from ms_jobs.files import (
     PART_SUFFIX,
     entries,
@@ -190,7 +190,7 @@ class ArtifactStore:
                 read_file(self._folder(folder) / "request.json"), pictures or self.pictures_of(folder)
             )
         except FileNotFoundError as error:
-            raise JobNotFoundError("The request of this job is no longer stored; send it again.") from error
+            raise request_gone() from error
         except ValidationError as error:
             for wrong in invalid_inputs(error):
                 if not isinstance(wrong, FieldError):

@@ -54,7 +54,7 @@ class AttemptFolders:
             latest = max(self._numbers())
             sync_folder(self._folder)
         except FileNotFoundError as error:
-            raise JobNotFoundError("The request of this job is no longer stored; send it again.") from error
+            raise request_gone() from error
         if latest > attempt or self._ended_folder_of(attempt).exists():
             with suppress(OSError):
                 self._folder_of(attempt).rmdir()
@@ -68,7 +68,7 @@ class AttemptFolders:
             numbers = {number for number in (*self._numbers(), latest) if 0 < number <= latest}
             manifests = [self._end(number) for number in sorted(numbers)]
         except FileNotFoundError as error:
-            raise JobNotFoundError("The request of this job is no longer stored; send it again.") from error
+            raise request_gone() from error
         return next((manifest for manifest in manifests if manifest is not None), None)
 
     def write(self, attempt: int, name: str, data: bytes) -> None:
@@ -127,3 +127,8 @@ class AttemptFolders:
 
 def _over() -> AttemptOverError:
     return AttemptOverError("A later attempt at this job has started, or the job was deleted.")
+
+
+def request_gone() -> JobNotFoundError:
+    """Make the error of a job whose folder was removed."""
+    return JobNotFoundError("The request of this job is no longer stored; send it again.")

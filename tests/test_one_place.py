@@ -23,11 +23,15 @@ def test_no_sentence_is_written_twice() -> None:
 
 
 def sentences(tree: ast.Module) -> Iterator[str]:
-    """The string literals of a module that are long enough, but for docstrings."""
+    """The string literals of a module that are long enough, but for docstrings and descriptions."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     statements = [node.body[0] for node in ast.walk(tree) if isinstance(node, documented) and node.body]
-    docstrings = {id(statement.value) for statement in statements if isinstance(statement, ast.Expr)}
+    skipped = {id(statement.value) for statement in statements if isinstance(statement, ast.Expr)}
+    # Fields of the API that mean the same are described by the same words.
+    skipped |= {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "description"
+    }
     for node in ast.walk(tree):
-        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
+        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped
         if is_text and len(node.value) >= LEAST_CHARACTERS:
             yield node.value

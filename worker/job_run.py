@@ -25,7 +25,6 @@ from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import ProgressReply, Requeue
 from ms_jobs.queue import JobQueue
 from ms_jobs.records import (
-    MAX_ATTEMPTS,
     JobError,
     JobRecord,
     JobState,
@@ -39,7 +38,7 @@ from worker.heartbeat import Heartbeat
 from worker.live_previews import LivePreviews
 from worker.logs import error_fields
 from worker.png_recipe import png_of, png_with_recipe
-from worker.recovery import WORKER_DIED
+from worker.recovery import WORKER_DIED, out_of_attempts
 from worker.telemetry import PhaseTimes, Telemetry
 
 log = logging.getLogger(__name__)
@@ -367,11 +366,7 @@ class JobRun:
 
 def device_lost_error() -> JobError:
     """Make the error of a job that lost the device in every attempt."""
-    detail = (
-        f"The device failed in {MAX_ATTEMPTS} attempts at this job. Try a smaller picture or fewer images, and see the "
-        "worker's log."
-    )
-    return JobError(code=DeviceLostError.code, detail=detail)
+    return out_of_attempts(DeviceLostError.code, "The device failed")
 
 
 def _joined(known: tuple[GenerationWarning, ...], new: Iterable[GenerationWarning]) -> tuple[GenerationWarning, ...]:

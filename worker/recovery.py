@@ -120,10 +120,10 @@ class Recovery:
             self._queue.put_first(record)
 
 
-WORKER_DIED = JobError(
-    code="worker_died",
-    detail=(
-        f"The worker died in {MAX_ATTEMPTS} attempts at this job. Try a smaller picture or fewer images, and see the worker's "
-        "log."
-    ),
-)
+def out_of_attempts(code: str, reason: str) -> JobError:
+    """Make the error of a job whose every attempt ended for the same reason, such as "The worker died"."""
+    remedy = "Try a smaller picture or fewer images, and see the worker's log."
+    return JobError(code=code, detail=f"{reason} in {MAX_ATTEMPTS} attempts at this job. {remedy}")
+
+
+WORKER_DIED = out_of_attempts("worker_died", "The worker died")

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
-from ms_core.errors import CheckpointError, ModelNotFoundError
+from ms_core.errors import CheckpointError, ModelNotFoundError, not_a_model_directory
 
 INDEX_FILE = "model_index.json"
 IMAGE_ENCODER = "image_encoder"
@@ -95,7 +95,7 @@ def _read_index(directory: Path) -> dict[str, Any]:
     try:
         index: Any = json.loads((directory / INDEX_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelNotFoundError(f"{directory.name} is not a model directory: it holds no {INDEX_FILE}.") from error
+        raise not_a_model_directory(directory.name, INDEX_FILE) from error
     except ValueError as error:
         raise CheckpointError(f"{INDEX_FILE} is not valid JSON: {error}") from error
     return index
