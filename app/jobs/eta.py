@@ -46,7 +46,7 @@ class View:
         estimates: durations of jobs.
         serving: names of the workers that take jobs.
         begins_s: start times of the entries looked up and of the next one, in seconds from ``taken_at``.
-        places: positions of the entries looked up.
+        positions: queue positions of the entries looked up.
         mean_s: mean duration of the other entries, divided by the number of workers.
     """
 
@@ -55,7 +55,7 @@ class View:
     estimates: Estimates
     serving: frozenset[str]
     begins_s: tuple[float, ...]
-    places: dict[str, int]
+    positions: dict[str, int]
     mean_s: float
 
     @property
@@ -65,13 +65,13 @@ class View:
 
     def knows(self, entry: str) -> bool:
         """Whether an entry was looked up, or may be behind those that were."""
-        return entry in self.places or len(self.places) == HEAD
+        return entry in self.positions or len(self.positions) == HEAD
 
     def begins_in_s(self, entry: str, position: int) -> float:
         """Estimate when a worker starts an entry's job, in seconds from now."""
-        place = self.places.get(entry, position)
+        position = self.positions.get(entry, position)
         last = len(self.begins_s) - 1
-        begin_s = self.begins_s[min(place, last)] + max(0, place - last) * self.mean_s
+        begin_s = self.begins_s[min(position, last)] + max(0, position - last) * self.mean_s
         return max(0.0, begin_s - self.age_s)
 
 
@@ -122,7 +122,7 @@ class Forecast:
         with self._client.pipeline(transaction=False) as pipeline:
             for entry in entries:
                 # LPOS scans: start at the end that is nearer, the head for known entries, the tail for new ones.
-                pipeline.lpos(self._queue_key, entry, rank=1 if entry in view.places else -1)
+                pipeline.lpos(self._queue_key, entry, rank=1 if entry in view.positions else -1)
             return dict(zip(entries, pipeline.execute(), strict=True))
 
     def _take_view(self, entries: list[str]) -> tuple[View, dict[str, int | None]]:
@@ -225,7 +225,7 @@ def _make_view(
         estimates=estimates,
         serving=serving,
         begins_s=tuple(begins_s),
-        places={entry: place for place, entry in enumerate(head)},
+        positions={entry: position for position, entry in enumerate(head)},
         mean_s=mean_s / len(heap),
     )
 
