@@ -1,4 +1,4 @@
-"""A wish that is sent many times, at once or one after the other, is done once."""
+"""A request that is sent many times, at once or one after the other, makes one job."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def test_previews_are_small_pictures_of_what_comes(service: HttpService) -> None
     assert [preview["step"] for preview in previews] == sorted(preview["step"] for preview in previews)
 
 
-def test_no_previews_without_a_wish_for_them(service: HttpService) -> None:
+def test_no_previews_unless_requested(service: HttpService) -> None:
     service.wait_until_ready()
     job = service.submit(good_request(**QUICK))
     events = watch(service.client, job["id"], preview="true")

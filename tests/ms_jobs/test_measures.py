@@ -88,7 +88,7 @@ def test_the_whole_is_timed_from_the_acceptance(timed: Desk, clock: Clock, measu
     assert measures.histograms()["total", "failed"].sum_s == 7
 
 
-def test_a_cancel_is_timed_from_the_wish(timed: Desk, clock: Clock, measures: Measures) -> None:
+def test_a_cancel_is_timed_from_the_request(timed: Desk, clock: Clock, measures: Measures) -> None:
     job_id = timed.submit()
     timed.begin(job_id)
     clock.now += 50

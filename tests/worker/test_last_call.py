@@ -22,7 +22,7 @@ def run(is_idle: bool, grace_s: float, then: str) -> subprocess.CompletedProcess
 def test_a_busy_process_ends_when_its_time_is_over() -> None:
     ended = run(False, 0.3, "call.begin(); time.sleep(600)")
     assert (ended.returncode, ended.stdout) == (STOPPED_LATE_EXIT_CODE, "")
-    assert "it was asked to end" in ended.stderr
+    assert "told to stop" in ended.stderr
 
 
 def test_an_idle_process_ends_sooner() -> None:
