@@ -23,7 +23,7 @@ def api(
     data: Data = Path("data"),
     allow_remote: AllowRemote = False,
 ) -> None:
-    """Serve HTTP only; needs MSD_REDIS_URL, and workers that share --data."""
+    """Run the HTTP API alone. Needs MSD_REDIS_URL, and workers that share --data."""
     import uvicorn
     from pydantic import ValidationError
 
@@ -33,7 +33,7 @@ def api(
     from worker.logs import LogSettings, logging_config
 
     if not allow_remote:
-        require_loopback(host, "Listen on 127.0.0.1, or say --allow-remote if a gateway with a login stands in front.")
+        require_loopback(host, "Listen on 127.0.0.1, or add --allow-remote if a gateway with a login stands in front.")
     require_free_port(host, port)
     # The queue goes by the model's name; the directory itself is the workers' business.
     os.environ["MSD_MODEL"] = Path(model).name

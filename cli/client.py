@@ -33,7 +33,7 @@ class ServiceClientError(Exception):
         detail: a plain sentence for the user.
         status: the HTTP status, or ``None`` if there was no answer.
         problems: "where: what" of every value that cannot be used.
-        is_lost: the request may have been heeded, only its answer was lost.
+        is_lost: the request may have been accepted; only the answer was lost.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Job:
         fraction: part of the denoising that is done, from 0 to 1.
         image_seeds: the seed of each finished picture.
         image_scores: the score of each; ``None`` unless it was asked for.
-        references: positions of the subjects of which it can be seen what the model sees.
+        references: positions of the subjects with a picture of what the model sees.
         warnings, error: sentences.
     """
 
@@ -180,7 +180,7 @@ class ServiceClient:
         try:
             self._client = httpx2.Client(base_url=self.url, timeout=timeout_s, trust_env=not is_local)
         except (httpx2.InvalidURL, ValueError) as error:
-            raise ServiceClientError(f"{url} is no address of a service, such as {DEFAULT_URL}.") from error
+            raise ServiceClientError(f"{url} is not the address of a service, such as {DEFAULT_URL}.") from error
 
     def __enter__(self) -> Self:
         return self
@@ -207,14 +207,14 @@ class ServiceClient:
             time.sleep(POLL_INTERVAL_S)
 
     def job(self, job_id: str) -> Job:
-        """How a job stands now."""
+        """Fetch the current state of a job."""
         return Job.from_json(self._ask("GET", f"/jobs/{job_id}").json())
 
     def wait(self, job_id: str, on_progress: Callable[[Job], None] | None = None) -> Job:
         """Follow a job to its end; ``on_progress`` sees whatever is new.
 
-        While it waits its turn it is looked at again and again, for its place in the queue; while it runs it is watched
-        live. Where that does not work, it is looked at all the time.
+        While the job is queued it is polled, for its position in the queue; while it runs it is watched
+        live. Where that does not work, it is polled all the time.
         """
         tell = on_progress or (lambda _: None)
         last_answer = time.monotonic()
@@ -259,7 +259,7 @@ class ServiceClient:
             return
 
     def image(self, job_id: str, index: int) -> bytes:
-        """The PNG of a finished picture."""
+        """Fetch the PNG of a finished picture."""
         return self._ask("GET", f"/jobs/{job_id}/images/{index}").content
 
     def reference_url(self, job_id: str, subject: int) -> str:
@@ -271,7 +271,7 @@ class ServiceClient:
         return Job.from_json(self._ask("POST", f"/jobs/{job_id}/cancel").json())
 
     def readiness(self) -> Readiness:
-        """Whether the service can make pictures now, and what it lacks."""
+        """Ask whether the service can make pictures now, and what it lacks."""
         response = self._send("GET", "/readyz")
         if response.status_code not in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
             raise _refusal(response)
@@ -299,9 +299,9 @@ class ServiceClient:
 
 
 def _refusal(response: httpx2.Response) -> ServiceClientError:
-    """The error behind a response that is no success."""
+    """The error behind a response that is not a success."""
     if response.headers.get("content-type", "").partition(";")[0] != "application/problem+json":
-        detail = f"What answers at {response.url.host} is not this service (HTTP status {response.status_code})."
+        detail = f"The program at {response.url.host} is not this service (HTTP status {response.status_code})."
         return ServiceClientError(detail, response.status_code)
     problem = response.json()
     problems = tuple(f"{item['pointer']}: {item['detail']}" for item in problem["errors"])

@@ -16,30 +16,32 @@ if TYPE_CHECKING:
 
 
 def convert(  # noqa: PLR0913 - each is an option of the command
-    base: Annotated[Path, typer.Option(help="SDXL or a fine-tune of it: a diffusers folder, or one checkpoint file.")],
+    base: Annotated[Path, typer.Option(help="SDXL or a fine-tune of it: a diffusers folder or a checkpoint file.")],
     out: Annotated[Path, typer.Option(help="Folder of the new model.")],
     image_encoder: Annotated[
-        Path | None, typer.Option(help="Folder with the CLIP-ViT-bigG-14 vision tower, or with the whole CLIP.")
+        Path | None, typer.Option(help="Folder of the CLIP-ViT-bigG-14 vision tower, or of the whole CLIP.")
     ] = None,
-    adapter: Annotated[Path | None, typer.Option(help="The authors' ms_adapter.bin, or a converted one.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="The authors' ms_adapter.bin, or a converted adapter.")] = None,
     model: Annotated[
-        Path | None, typer.Option("--from", help="Model directory to take all but the base from, its VAE included.")
+        Path | None,
+        typer.Option("--from", help="Model directory to take everything but the base from; its VAE is kept."),
     ] = None,
-    vae: Annotated[Path | None, typer.Option(help="Folder with a VAE, instead of the base's or the model's.")] = None,
-    lora: Annotated[list[Path] | None, typer.Option(help="LoRA to have beside the model; more than once.")] = None,
+    vae: Annotated[Path | None, typer.Option(help="Folder of a VAE to use instead.")] = None,
+    lora: Annotated[list[Path] | None, typer.Option(help="LoRA to add; may be repeated.")] = None,
     controlnet: Annotated[
-        list[Path] | None, typer.Option(help="Folder of a ControlNet to have beside the model; more than once.")
+        list[Path] | None, typer.Option(help="Folder of a ControlNet to add; may be repeated.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="Diffusers folder of any SDXL, for the configs and tokenizers one file lacks.")
+        Path | None,
+        typer.Option(help="Diffusers folder of any SDXL, for the configs and tokenizers that a checkpoint file lacks."),
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Take configs from the hub's cache alone.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Take configs from the hub's cache only.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a model directory at OUT.")] = False,
     resampler_heads: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
 ) -> None:
-    """Make a model directory from local files, or put another base into one.
+    """Make a model directory from local files, or a copy of one with another base.
 
-    A checkpoint file holds no configs and tokenizers: they come from --config, --from, or the hub (a few megabytes).
+    A checkpoint file has no configs or tokenizers: they come from --config, --from, or the hub (a few megabytes).
     """
     from dataclasses import replace
 
@@ -52,7 +54,7 @@ def convert(  # noqa: PLR0913 - each is an option of the command
     if model is not None:
         sources = sources_from(model, base, again_command())
     elif image_encoder is None or adapter is None:
-        raise ModelNotFoundError("Give --image-encoder and --adapter, or with --from a model directory that has both.")
+        raise ModelNotFoundError("Give --image-encoder and --adapter, or --from and a model directory that has both.")
     else:
         sources = ModelSources(base, image_encoder, adapter, sdxl_card(), again_command(), heads=resampler_heads)
     sources = replace(

@@ -1,4 +1,4 @@
-"""``msd demo``: the whole service, one real request, and a picture of what came of it."""
+"""``msd demo``: runs the whole service for one real request, and draws the result."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ POLL_INTERVAL_S = 0.1
 
 @dataclass(slots=True)
 class Laps:
-    """Tells how long each part took, as it ends."""
+    """Prints how long each part took."""
 
     begin: float = field(default_factory=time.monotonic)
 
@@ -49,7 +49,7 @@ class Laps:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service of our own."""
+    """A service that the demo started."""
 
     process: subprocess.Popen[bytes]
     url: str
@@ -61,14 +61,16 @@ def demo(
     subject: Annotated[
         list[str] | None,
         typer.Option(
-            "--subject", "-s", help="Instead of the bundled ones: phrase=picture.png@x_min,y_min,x_max,y_max."
+            "--subject",
+            "-s",
+            help="Your own instead of the bundled subjects: phrase=picture.png@x_min,y_min,x_max,y_max.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to save the picture.")] = Path("demo.png"),
-    seed: Annotated[int, typer.Option(help="Same seed, same picture.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same picture.")] = 0,
     model: Model = "mini",
 ) -> None:
-    """Start the service, make one picture with it, save that beside its references and boxes, and stop."""
+    """Start the service, make one picture, save it beside its references and boxes, and stop the service."""
     from cli.client import ServiceClientError
 
     # A demo that is told to end stops its service, as one that is interrupted.
@@ -87,9 +89,11 @@ def _make_demo(prompt: str, subjects: Sequence[SubjectOption], seed: int, model:
     from cli.client import ServiceClient
 
     if not all(subject.box for subject in subjects):
-        raise CommandError("The demo draws the boxes: give each subject one, such as cat=cat.png@0.05,0.35,0.47,0.8.")
+        raise CommandError(
+            "The demo draws the boxes, so give each subject one, such as cat=cat.png@0.05,0.35,0.47,0.8."
+        )
     if not out.parent.is_dir():
-        raise CommandError(f"There is no folder {out.parent} to save the picture in.")
+        raise CommandError(f"Cannot save the picture: there is no folder {out.parent}.")
     request = {"prompt": prompt, "subjects": [subject.to_json() for subject in subjects], "seed": seed}
     laps = Laps()
     with TemporaryDirectory(prefix="msd-demo-", ignore_cleanup_errors=True) as folder:
@@ -105,13 +109,13 @@ def _make_demo(prompt: str, subjects: Sequence[SubjectOption], seed: int, model:
 
 @contextmanager
 def _running_service(model: str, folder: Path) -> Generator[Service]:
-    """``msd up`` with a queue and data of its own, below ``folder``, for as long as the block runs."""
+    """Run ``msd up`` with its own queue and data below ``folder`` while the block runs."""
     from worker.process import Command, end_process, free_port, start_process
 
     port = free_port()
     log = folder / "up.log"
     argv = [sys.executable, "-m", "cli.main", "up", "--port", str(port), "--model", model, "--data", f"{folder}/data"]
-    # An empty address makes it start a Redis of its own.
+    # An empty address makes it start its own Redis.
     process = start_process(Command("service", argv, {"MSD_REDIS_URL": ""}, log))
     try:
         yield Service(process, f"http://127.0.0.1:{port}", log)
@@ -130,7 +134,7 @@ def _wait_until_ready(client: ServiceClient, service: Service) -> None:
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
         if service.process.poll() is not None:
-            raise CommandError(f"The service ended while starting. {_last_words(service.log)}")
+            raise CommandError(f"The service stopped while starting. {_last_words(service.log)}")
         try:
             readiness = client.readiness()
         except ServiceClientError:
@@ -146,7 +150,7 @@ def _wait_until_ready(client: ServiceClient, service: Service) -> None:
 
 def _last_words(log: Path) -> str:
     """The last line of a log, without the name that commands set before their sentence."""
-    lines = log.read_text(errors="replace").splitlines() or ["It said nothing."]
+    lines = log.read_text(errors="replace").splitlines() or ["Its log is empty."]
     return lines[-1].removeprefix("msd: ")
 
 

@@ -1,4 +1,4 @@
-"""``msd doctor``: what of this machine and its models works, what does not, and what to do about it."""
+"""``msd doctor``: checks what works on this machine and in its models, and says how to fix what does not."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _COLOURS = {"ok": "green", "warning": "yellow", "error": "bold red"}
 def doctor(
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", "-m", help="A model's name or directory; may be repeated. Without it: all of them."),
+        typer.Option("--model", "-m", help="A model's name or directory; may be repeated. All models if left out."),
     ] = None,
     data: Data = Path("data"),
     hashes: Annotated[
-        bool, typer.Option("--hashes", help="Also read every file of the models and compare its SHA-256.")
+        bool, typer.Option("--hashes", help="Also read every file of the models and check its SHA-256.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
     generate: Annotated[
         bool, typer.Option("--generate/--no-generate", help="Make one tiny picture on each device.")
     ] = True,
 ) -> None:
-    """Look at everything that a picture needs, and say what to do about what is wrong.
+    """Check everything that making a picture needs, and say how to fix what is wrong.
 
-    Ends with 1 if there is an error; warnings keep nothing from working.
+    Exits with 1 if there is an error. With warnings only, everything works.
     """
     from worker.config import WorkerSettings
 
@@ -123,7 +123,7 @@ class Checkup:
         return section
 
     def _redis_url(self) -> str | None:
-        """What ``msd up`` would use: nothing set means a Redis of its own."""
+        """What ``msd up`` would use: if nothing is set, it starts its own Redis."""
         import os
 
         return os.environ.get("MSD_REDIS_URL")
@@ -166,8 +166,8 @@ def _not_tried(reason: str) -> Section:
     from cli.checks.section import Section
     from ms_core.model_dir.inspection import Finding
 
-    sentence = f"No picture was tried, for {reason}."
-    return Section((Finding.warning("not_tried", sentence, "Mend that first, then run msd doctor again."),))
+    sentence = f"No picture was tried: {reason}."
+    return Section((Finding.warning("not_tried", sentence, "Fix that first, then run msd doctor again."),))
 
 
 def _print_json(checkup: Checkup) -> list[Section]:

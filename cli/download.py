@@ -41,12 +41,12 @@ class ExtraName(StrEnum):
     CONTROLNET_POSE = "controlnet-pose"
 
 
-download = typer.Typer(help="Fetch a model.", no_args_is_help=True)
+download = typer.Typer(help="Download a model.", no_args_is_help=True)
 
 
 @download.callback()
 def _group() -> None:
-    """Fetch a model."""
+    """Download a model."""
 
 
 @download.command()
@@ -54,25 +54,23 @@ def sdxl(  # noqa: PLR0913 - each is an option of the command
     out: Annotated[Path, typer.Option(help="Folder of the model.")] = Path("models/sdxl"),
     revision: Annotated[
         list[str] | None,
-        typer.Option(help="Branch, tag or commit of the base, or PART=REVISION for another part; more than once."),
+        typer.Option(help="Branch, tag or commit of the base, or PART=REVISION for another part; may be repeated."),
     ] = None,
     image_encoder: Annotated[
         ImageEncoder,
-        typer.Option(help="Repository of the vision tower; laion's is 10 GB to fetch for the same weights."),
+        typer.Option(help="Repository of the vision tower; laion has the same weights, but is a download of 10 GB."),
     ] = ImageEncoder.IP_ADAPTER,
     extras: Annotated[
-        list[ExtraName] | None, typer.Option("--with", help="A few-step LoRA or a ControlNet; more than once.")
+        list[ExtraName] | None, typer.Option("--with", help="A few-step LoRA or a ControlNet to add; may be repeated.")
     ] = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Use what is in the hub's cache, and nothing else.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched, and stop.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Use only what is in the hub's cache.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be downloaded, and stop.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a model directory at OUT.")] = False,
     resampler_heads: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
 ) -> None:
-    """Fetch SDXL, a VAE safe in float16, the vision tower and the released adapter: about 13 GB.
+    """Download SDXL, a VAE safe in float16, the vision tower and the released adapter: about 13 GB.
 
-    Started again after it was stopped, it goes on where it was. HF_TOKEN, HF_HOME and HF_ENDPOINT are honoured.
+    If it is interrupted, run it again to continue. HF_TOKEN, HF_HOME and HF_ENDPOINT are respected.
     """
     from rich.console import Console
 
@@ -90,7 +88,7 @@ def sdxl(  # noqa: PLR0913 - each is an option of the command
         force=force,
         heads=resampler_heads,
     )
-    with console.status("Asking the hub" if not hub.offline else "Looking into the cache"):
+    with console.status("Asking the hub" if not hub.offline else "Looking in the cache"):
         plan = plan_download(request, hub)
     _show(plan, hub, console)
     check_rooms(plan)
@@ -98,7 +96,7 @@ def sdxl(  # noqa: PLR0913 - each is an option of the command
         try:
             _run(plan, hub, console)
         except KeyboardInterrupt as error:
-            console.print("Stopped. The same command goes on where it was.")
+            console.print("Stopped. Run the same command again to continue.")
             raise typer.Exit(_INTERRUPTED) from error
         name = out.name if out.resolve().parent == BUNDLED_MODELS else out
         console.print(f"The model is in {out}; start it with: msd up --model {name}", highlight=False, soft_wrap=True)
@@ -109,7 +107,7 @@ def _revisions(given: Sequence[str]) -> dict[str, str]:
     for text in given:
         part, separator, revision = text.rpartition("=")
         if not revision or (separator and not part):
-            raise DownloadError(f"{text!r} is no revision; give REVISION for the base, or PART=REVISION.")
+            raise DownloadError(f"{text!r} is not a revision; give REVISION for the base, or PART=REVISION.")
         revisions[part or "base"] = revision
     return revisions
 
@@ -130,7 +128,7 @@ def _show(plan: DownloadPlan, hub: Hub, console: Console) -> None:
             there = "yes" if not file.missing else format_size(file.present) if file.present else "no"
             table.add_row(f"  {file.path}", format_size(file.size), there)
     console.print(table, highlight=False)
-    sums = f"Together {format_size(plan.size)}, of which {format_size(plan.missing)} must be fetched into {hub.cache}."
+    sums = f"{format_size(plan.size)} in all, of which {format_size(plan.missing)} must be downloaded into {hub.cache}."
     console.print(sums, highlight=False, soft_wrap=True)
     for room in plan.rooms:
         sums = f"{room.path} needs {format_size(room.needed)} and has {format_size(room.free)} free."

@@ -21,23 +21,23 @@ def _group() -> None:
 @evaluate.command()
 def mini(  # noqa: PLR0913 - one for each option
     model: Annotated[str, typer.Option(help="A bundled model's name, or the path of a model directory.")] = "mini",
-    out: Annotated[Path, typer.Option(help="Folder for pictures and numbers; taken up again, it goes on.")] = Path(
-        "runs/eval-mini"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for pictures and results; an interrupted run continues there.")
+    ] = Path("runs/eval-mini"),
     full: Annotated[bool, typer.Option("--full", help="All scenes, four times as many as the core.")] = False,
-    group: Annotated[
-        list[str] | None, typer.Option(help="Only this group of scenes; may be given several times.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures made at once.")] = 8,
+    group: Annotated[list[str] | None, typer.Option(help="Only this group of scenes; may be repeated.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per batch.")] = 8,
     preset: Annotated[str | None, typer.Option(help="One of the model's presets.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps, else the model's own.")] = None,
-    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale, else the model's own.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Throw away what is in OUT and begin anew.")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; the model's default if left out.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=0, help="Guidance scale; the model's default if left out.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Delete the pictures in OUT and start again.")] = False,
 ) -> None:
-    """Measure what mini-bench measures: identity, swap, layout, text, neglect and conflict, beside control columns.
+    """Run mini-bench: identity, swap, layout, text, neglect and conflict, with control columns for comparison.
 
-    The core takes about twelve minutes on two free cores; docs/mini-bench.md says what it asks. Ends with 0 whether or
-    not the goals are met: the numbers are the answer.
+    The core takes about twelve minutes on two free cores; docs/mini-bench.md explains it. Exits with 0 whether or
+    not the goals are met.
     """
     from functools import partial
 
@@ -65,7 +65,7 @@ def mini(  # noqa: PLR0913 - one for each option
         try:
             results = run_bench(find_model(model).directory, ASSETS, out, options, begin)
         except KeyboardInterrupt:
-            typer.echo("Interrupted; the same command goes on.", err=True)
+            typer.echo("Interrupted. Run the same command again to continue.", err=True)
             raise typer.Exit(130) from None
     for table in build_tables(results):
         console.print(table)
@@ -74,9 +74,11 @@ def mini(  # noqa: PLR0913 - one for each option
 
 @evaluate.command()
 def report(
-    run: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of msd eval mini.")],
-    html: Annotated[Path | None, typer.Option(help="The page; OUT/report.html unless a sheet is asked for.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="One picture of the first headline scenes.")] = None,
+    run: Annotated[Path, typer.Argument(metavar="OUT", help="The OUT folder of msd eval mini.")],
+    html: Annotated[
+        Path | None, typer.Option(help="File of the page; OUT/report.html by default, unless --sheet is given.")
+    ] = None,
+    sheet: Annotated[Path | None, typer.Option(help="File for one picture of the first headline scenes.")] = None,
 ) -> None:
     """Write a run as one HTML page with every picture, or the first headline scenes as one sheet."""
     from ms_lab.evaluation.report.report import build_report
@@ -98,9 +100,9 @@ def report(
 def photos(
     model: Annotated[str, typer.Option(help="A bundled model's name, or the path of a model directory.")] = "mini",
     out: Annotated[Path, typer.Option(help="Folder for photos.json and photos.png.")] = Path("runs/eval-photos"),
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures made at once.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per batch.")] = 8,
 ) -> None:
-    """Measure identity where references are photographs: fifty things, two in a scene, in about three minutes."""
+    """Measure identity with photographs as references: fifty things, two per scene, in about three minutes."""
     from functools import partial
 
     from rich.console import Console

@@ -31,35 +31,37 @@ WIDTH = 40
 def generate(  # noqa: PLR0913 - each argument is an option of the command
     prompt: Annotated[str, typer.Argument(help="What the picture shows.", show_default=False)],
     subject: Annotated[
-        list[str], typer.Option("--subject", "-s", help=f"Once for each: {SUBJECT_FORM}. {SUBJECT_MORE}.")
+        list[str], typer.Option("--subject", "-s", help=f"Once per subject: {SUBJECT_FORM}. {SUBJECT_MORE}.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to save the picture.")] = Path("out.png"),
     negative_prompt: Annotated[str | None, typer.Option(help="What the picture should not show.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(help="How strongly the picture follows the prompt.")] = None,
-    scale: Annotated[float | None, typer.Option(help="Strength of all subjects without their own.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same picture; drawn if left out.")] = None,
-    width: Annotated[int | None, typer.Option(help="In pixels.")] = None,
-    height: Annotated[int | None, typer.Option(help="In pixels.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Strength of the subjects that set none themselves.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same picture; random if left out.")] = None,
+    width: Annotated[int | None, typer.Option(help="In pixels, a multiple of 8.")] = None,
+    height: Annotated[int | None, typer.Option(help="In pixels, a multiple of 8.")] = None,
     num_images: Annotated[int, typer.Option(help="How many pictures.")] = 1,
-    preset: Annotated[str | None, typer.Option(help="A named set of values that the model has.")] = None,
-    lora: Annotated[list[str] | None, typer.Option(help=f"Once for each LoRA: {LORA_FORM}.")] = None,
-    control: Annotated[list[str] | None, typer.Option(help=f"Once for each ControlNet: {CONTROL_FORM}.")] = None,
+    preset: Annotated[str | None, typer.Option(help="A named set of values of the model, such as fast.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(help=f"Once per LoRA: {LORA_FORM}.")] = None,
+    control: Annotated[list[str] | None, typer.Option(help=f"Once per ControlNet: {CONTROL_FORM}.")] = None,
     start: Annotated[Path | None, typer.Option(help="A picture to start from.")] = None,
-    strength: Annotated[float | None, typer.Option(help="How much of it may change, up to 1.")] = None,
+    strength: Annotated[float | None, typer.Option(help="How much of the start picture may change, up to 1.")] = None,
     redraw: Annotated[
-        list[int] | None, typer.Option(help="Change only the place of this subject, counted from 0; once for each.")
+        list[int] | None, typer.Option(help="Change only this subject, counted from 0; may be repeated.")
     ] = None,
     scheduler: Annotated[str | None, typer.Option(help=f"The sampler: {', '.join(SCHEDULERS)}.")] = None,
-    timestep_spacing: Annotated[str | None, typer.Option(help=f"{', '.join(TIMESTEP_SPACINGS)}.")] = None,
-    auto_layout: Annotated[bool, typer.Option("--auto-layout", help="Let the model find the places.")] = False,
-    score: Annotated[bool, typer.Option("--score", help="Tell how well each subject turned out.")] = False,
+    timestep_spacing: Annotated[
+        str | None, typer.Option(help=f"How the sampler spaces its steps: {', '.join(TIMESTEP_SPACINGS)}.")
+    ] = None,
+    auto_layout: Annotated[bool, typer.Option("--auto-layout", help="Let the model place the subjects.")] = False,
+    score: Annotated[bool, typer.Option("--score", help="Score how well each subject turned out.")] = False,
     retries: Annotated[
-        int | None, typer.Option(help="With --score: how often at most to draw again a picture that fails.")
+        int | None, typer.Option(help="With --score: how often a picture that fails may be drawn again.")
     ] = None,
     url: Annotated[str, typer.Option(help="Where the service listens.", envvar="MSD_URL")] = "http://127.0.0.1:8000",
 ) -> None:
-    """Make a picture of your own subjects with a running service (see: msd up)."""
+    """Make a picture of your own subjects with a running service (start one with: msd up)."""
     from cli.client import ServiceClient, ServiceClientError
 
     optional = {
@@ -99,7 +101,7 @@ def generate(  # noqa: PLR0913 - each argument is an option of the command
 def _check_folder(out: Path) -> None:
     """Find out before the picture is made that it cannot be saved."""
     if not out.parent.is_dir():
-        raise CommandError(f"There is no folder {out.parent} to save the picture in.")
+        raise CommandError(f"Cannot save the picture: there is no folder {out.parent}.")
     if out.is_dir():
         raise CommandError(f"{out} is a folder; give the name of a file, such as {out / 'out.png'}.")
 
@@ -125,12 +127,12 @@ def _follow(client: ServiceClient, request: dict[str, Any]) -> Job:
     except ServiceClientError as error:
         if not error.may_pass:
             raise
-        raise CommandError(f"{error.detail} The job may go on: {client.url}/jobs/{job.id}") from error
+        raise CommandError(f"{error.detail} The job may still be running: {client.url}/jobs/{job.id}") from error
     return job
 
 
 def _cancel(client: ServiceClient, job: Job) -> str:
-    """Cancel the job, and say what came of it."""
+    """Cancel the job, and say whether that worked."""
     from cli.client import ServiceClientError
 
     try:

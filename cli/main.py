@@ -37,7 +37,7 @@ app.add_typer(evaluate, name="eval")
 
 def run() -> None:
     """Entry point of the console script: an error of ours is one sentence on stderr and exit code 1."""
-    # Importing diffusers makes transformers tell of optional packages that nothing here needs.
+    # Importing diffusers makes transformers warn about optional packages that nothing here needs.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # The model hub is told nothing of this machine.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

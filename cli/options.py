@@ -23,7 +23,8 @@ Data = Annotated[Path, typer.Option(envvar="MSD_DATA_DIR", help="Directory for p
 AllowRemote = Annotated[
     bool,
     typer.Option(
-        "--allow-remote", help="Listen beyond this machine. There are no keys yet: put a gateway with a login in front."
+        "--allow-remote",
+        help="Accept requests from other machines. There are no keys yet: put a gateway with a login in front.",
     ),
 ]
 
@@ -32,15 +33,16 @@ def require_loopback(host: str, remedy: str) -> None:
     """Refuse a host that other machines can reach.
 
     Raises:
-        StartupError: the host is no loopback address; ``remedy`` ends the sentence.
+        StartupError: the host is not a loopback address; ``remedy`` ends the sentence.
     """
     try:
         addresses = {item[4][0] for item in socket.getaddrinfo(host, None)}
     except OSError as error:
-        raise StartupError(f"The host {host!r} is no address of this machine: {error.strerror}.") from error
+        raise StartupError(f"The host {host!r} is not an address of this machine: {error.strerror}.") from error
     if not all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in addresses):
         raise StartupError(
-            f"With --host {host} anyone who reaches this machine could use the service, for there are no keys yet. {remedy}"
+            f"With --host {host}, anyone who can reach this machine could use the service: there are no keys yet. "
+            f"{remedy}"
         )
 
 
@@ -56,7 +58,7 @@ def require_free_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except PermissionError as error:
-            raise StartupError(f"Port {port} needs rights that you do not have; choose one above 1023.") from error
+            raise StartupError(f"You may not use port {port}; choose one above 1023.") from error
         except OSError as error:
             raise StartupError(
                 f"Port {port} on {host} cannot be used ({error.strerror}). Choose another with --port."
@@ -78,6 +80,6 @@ def make_writable(directory: Path) -> None:
 
 
 def again_command() -> str:
-    """The command that runs now, as it must be given to make the same model directory once more in its place."""
+    """The command that is running, with ``--force``: it makes the same model directory again."""
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--force", "--dry-run")]
     return shlex.join(["msd", *arguments, "--force"])

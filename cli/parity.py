@@ -10,14 +10,14 @@ import typer
 
 def parity(
     directory: Annotated[Path, typer.Argument(help="Folder laid out like tests/golden.")],
-    tolerance: Annotated[float, typer.Option(min=0.0, help="Largest absolute difference of the latents.")] = 1e-3,
+    tolerance: Annotated[float, typer.Option(min=0.0, help="Largest allowed difference of the latents.")] = 1e-3,
     resampler_heads: Annotated[
-        int, typer.Option(min=1, help="Heads of the resampler, which the official file does not tell.")
+        int, typer.Option(min=1, help="Attention heads of the resampler; the official file does not say.")
     ] = 4,
 ) -> None:
-    """Run every case of DIRECTORY through the pipeline (float32, CPU) and compare its latents with the stored ones.
+    """Run every case in DIRECTORY through the pipeline (float32, CPU) and compare its latents with the stored ones.
 
-    Prints each case and its largest absolute difference. Ends with 1 if any case fails.
+    Prints each case and its largest absolute difference. Exits with 1 if any case fails.
     """
     from ms_core.errors import MSDiffusionError
     from ms_lab.parity import run_parity
@@ -33,5 +33,5 @@ def parity(
         typer.echo(error.detail, err=True)
         raise typer.Exit(1) from error
     if failed:
-        typer.echo(f"{failed} of the cases failed (tolerance {tolerance:g}).", err=True)
+        typer.echo(f"Failed cases: {failed} (tolerance {tolerance:g}).", err=True)
         raise typer.Exit(1)

@@ -30,9 +30,9 @@ def reference(
         bool, typer.Option("--cutout", help="Cut the subject out, as a request with cutout does.")
     ] = False,
     model: Annotated[str, typer.Option(help="A model's name, or the path of a model directory.")] = "mini",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where to save what is seen, as a PNG.")] = Path("seen.png"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to save the picture, as a PNG.")] = Path("seen.png"),
 ) -> None:
-    """Save exactly the pixels that the model's image encoder gets, one picture beside the other; no weights are loaded."""
+    """Save exactly the pixels that the model's image encoder sees, side by side. Loads no weights."""
     from ms_core.conditions.references import ReferencePreprocessor, preview
     from ms_core.config import ModelCard
     from worker.models import find_model

@@ -23,12 +23,12 @@ _SUBJECT = re.compile(
 _CONTROL = re.compile(rf"(?P<name>[^=]+)=(?P<path>.+?)(?:\*(?P<scale>{_NUMBER}))?{_FLAGS}", re.IGNORECASE)
 _LORA = re.compile(rf"(?P<name>[^:]+)(?::(?P<weight>{_NUMBER}))?")
 
-SUBJECT_FORM = "phrase=picture.png@x_min,y_min,x_max,y_max (box from 0 to 1; a strength may follow, such as *0.8)"
+SUBJECT_FORM = "phrase=picture.png@x_min,y_min,x_max,y_max (box from 0 to 1; add a strength with, for example, *0.8)"
 SUBJECT_MORE = (
-    "Several pictures: a.png+b.png. A painted place: @mask.png, in place of the box or before it. At the end, after a "
-    "semicolon each: cutout, scene, z=1 (in front), feather=0.05 (soft edge)"
+    "Several pictures: a.png+b.png. A painted mask: @mask.png, instead of the box or before it. At the end, each "
+    "after a semicolon: cutout, scene, z=1 (in front), feather=0.05 (soft edge)"
 )
-CONTROL_FORM = "name=picture.png (a strength may follow, such as *0.7, and when it acts, such as ;start=0.1;end=0.8)"
+CONTROL_FORM = "name=picture.png (add a strength with, for example, *0.7, and when it acts with ;start=0.1;end=0.8)"
 LORA_FORM = "name or name:weight, such as paper:0.8"
 
 
@@ -182,7 +182,7 @@ def _read_flags(text: str, known: Mapping[str, Callable[[str], Any] | None], opt
     for part in text.split(";")[1:]:
         name, equals, value = (piece.strip() for piece in part.lower().partition("="))
         if name not in known:
-            raise CommandError(f"There is no {name!r} in {option!r}; after a semicolon may stand {', '.join(known)}.")
+            raise CommandError(f"Unknown {name!r} in {option!r}; after a semicolon, use {', '.join(known)}.")
         read = known[name]
         if read is None:
             if equals:

@@ -65,7 +65,7 @@ class Service:
                 time.sleep(TICK_S)
 
     def _start_redis(self, stack: ExitStack) -> tuple[RedisServer | None, str]:
-        """The Redis of ``MSD_REDIS_URL``, or one of our own."""
+        """The Redis of ``MSD_REDIS_URL``, or one that is started here."""
         url = os.environ.get("MSD_REDIS_URL")
         if url:
             check_redis(url)
@@ -97,7 +97,7 @@ class Service:
         url = f"http://{host}:{self._port}"
         devices = ", ".join(supervisor.devices)
         typer.echo(
-            f"msd is up: {url} (model {supervisor.model.name} on {devices}; {url}/readyz says when it is loaded)"
+            f"msd is up: {url} (model {supervisor.model.name} on {devices}; {url}/readyz shows when it is loaded)"
         )
         typer.echo(f"Docs, with a form to try: {url}/docs")
         typer.echo('Try: msd generate --subject "cat=cat.png@0.05,0.3,0.45,0.8" "a cat on the beach" -o out.png')

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 ARTWORK_HELP = (
-    "A folder of your own pictures, each called what it shows, or with the @iconify-json packages; may be given several "
-    "times. docs/mini.md tells more."
+    "A folder of your own pictures, each named after what it shows, or of the @iconify-json packages; may be "
+    "repeated. See docs/mini.md."
 )
-MINUTES_HELP = "Stop after so long; go on later."
-PROCESSES_HELP = "How many train together on a CPU; one for each of its cores if not given."
+MINUTES_HELP = "Stop after this many minutes; run the command again to continue."
+PROCESSES_HELP = "Processes that train together on a CPU; one per core by default."
 
 train = typer.Typer(help="Train a model.", no_args_is_help=True)
 
@@ -29,18 +29,22 @@ def _group() -> None:
 
 @train.command()
 def mini(  # noqa: PLR0913 - one for each option
-    out: Annotated[Path, typer.Option(help="Folder of the run; started again, it goes on.")] = Path("runs/mini"),
+    out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted run continues there.")] = Path(
+        "runs/mini"
+    ),
     artwork: Annotated[list[Path] | None, typer.Option(help=ARTWORK_HELP)] = None,
     start: Annotated[
         str | None,
-        typer.Option("--from", help="A model to go on from, by name or path, such as mini; else from nothing."),
+        typer.Option(
+            "--from", help="A model to continue from, by name or path, such as mini; from scratch if left out."
+        ),
     ] = None,
     minutes: Annotated[float | None, typer.Option(min=0.1, help=MINUTES_HELP)] = None,
     device: Annotated[str, typer.Option(help="Where to train: cpu, or cuda.")] = "cpu",
     processes: Annotated[int | None, typer.Option(min=1, help=PROCESSES_HELP)] = None,
-    smoke: Annotated[bool, typer.Option("--smoke", help="All stages in a minute, on the bundled sprites.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Run all stages in a minute, on the bundled sprites.")] = False,
 ) -> None:
-    """Train the small model: VAE, references, base, scorer; the result is OUT/model."""
+    """Train the small model in four stages: VAE, references, base, scorer. The result is OUT/model."""
     from ms_core.errors import InvalidInputError
     from ms_lab.training.mini import FULL, MODEL, SMOKE, default_processes, load_artwork, train_model
     from ms_lab.training.warm_start import add_origin, begin_from, gentle, is_continued
@@ -58,14 +62,14 @@ def mini(  # noqa: PLR0913 - one for each option
     if directory.is_dir() and is_continued(out):
         add_origin(out, directory)
     if unfinished is not None:
-        typer.echo(f"The stage {unfinished} is not done yet; run the same command again to go on.")
+        typer.echo(f"The stage {unfinished} is not done yet; run the same command again to continue.")
     else:
         origin = None if start is None else find_model(start).directory
         left = None if minutes is None else minutes - (time.monotonic() - begun) / 60
         try:
             _train_scorer(out, directory, pack, origin, left, processes, smoke)
         except InvalidInputError as error:
-            typer.echo(f"The model gets no scorer. {error.detail}")
+            typer.echo(f"The model has no scorer. {error.detail}")
     if directory.is_dir():
         so_far = "" if unfinished is None else " as far as it has come"
         typer.echo(f"The model{so_far} is in {directory}; try it with: msd up --model {directory}")
@@ -73,17 +77,19 @@ def mini(  # noqa: PLR0913 - one for each option
 
 @train.command()
 def scorer(  # noqa: PLR0913 - one for each option
-    out: Annotated[Path, typer.Option(help="Folder of a run; started again, it goes on.")] = Path("runs/mini"),
-    model: Annotated[str | None, typer.Option(help="The model, by name or path; OUT/model if not given.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of a run; an interrupted run continues there.")] = Path("runs/mini"),
+    model: Annotated[str | None, typer.Option(help="The model, by name or path; OUT/model by default.")] = None,
     artwork: Annotated[list[Path] | None, typer.Option(help=ARTWORK_HELP)] = None,
     start: Annotated[
         str | None,
-        typer.Option("--from", help="A model whose scorer to go on from, by name or path; else from nothing."),
+        typer.Option(
+            "--from", help="A model whose scorer to continue from, by name or path; from scratch if left out."
+        ),
     ] = None,
     minutes: Annotated[float | None, typer.Option(min=0.1, help=MINUTES_HELP)] = None,
     processes: Annotated[int | None, typer.Option(min=1, help=PROCESSES_HELP)] = None,
 ) -> None:
-    """Train the scorer of a model that is ready, on artwork that it was trained on, and put it into its directory."""
+    """Train the scorer of a finished model, on the artwork it was trained on, and add it to the model's directory."""
     from ms_lab.training.mini import MODEL, load_artwork
     from worker.models import find_model
 
@@ -102,7 +108,8 @@ def _train_scorer(  # noqa: PLR0913 - what a scorer is made of
     processes: int | None,
     smoke: bool,
 ) -> None:
-    """The last stage, of a model that is in ``directory`` already; it goes on from ``origin``'s scorer, if that has one.
+    """The last stage, of a model that is in ``directory`` already; it goes on from ``origin``'s scorer, if that has "
+    "one.
 
     Raises:
         InvalidInputError: the artwork is too small or too uniform for it.
@@ -119,7 +126,7 @@ def _train_scorer(  # noqa: PLR0913 - what a scorer is made of
         recipe = AGAIN
     count = processes if processes is not None else default_processes("cpu")
     if not train_scorer(out / FOLDER, directory, pack, judge_own_pictures, recipe, count, minutes):
-        typer.echo("The stage scorer is not done yet; run the same command again to go on.")
+        typer.echo("The stage scorer is not done yet; run the same command again to continue.")
         return
     facts = ModelCard.load(directory).training["scorer"]
     typer.echo(f"{directory} can score its pictures: {', '.join(f'{name} {value}' for name, value in facts.items())}")

@@ -8,7 +8,7 @@ from cli.options import Data, Model
 
 
 def worker(model: Model = "mini", data: Data = Path("data")) -> None:
-    """Make pictures for the API that shares MSD_REDIS_URL and --data."""
+    """Run the workers, one on each device, for the API that shares MSD_REDIS_URL and --data."""
     from worker.config import WorkerSettings
     from worker.logs import set_up_logs
     from worker.supervisor import supervise

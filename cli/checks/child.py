@@ -1,4 +1,4 @@
-"""Running a check in a process of its own, so that whatever it does to its process is only a finding."""
+"""Runs a check in a child process, so that a crash is only a finding."""
 
 from __future__ import annotations
 

@@ -33,10 +33,10 @@ def _judge(data: Path, place: Path, free: int) -> Finding:
         return Finding.error("data_not_writable", sentence, "Let your user write there, or choose another with --data.")
     if free < _LEAST_FOR_DATA:
         sentence = f"The disk of the data directory {data} is full: {room}."
-        return Finding.error("disk_full", sentence, "Make room there, or choose another with --data.")
+        return Finding.error("disk_full", sentence, "Free some space there, or choose another with --data.")
     if free < _GOOD_FOR_DATA:
         sentence = f"The disk of the data directory {data} is nearly full: {room}."
-        return Finding.warning("disk_nearly_full", sentence, "Make room there, or choose another with --data.")
+        return Finding.warning("disk_nearly_full", sentence, "Free some space there, or choose another with --data.")
     return Finding.ok(f"Data in {data}: {room}.")
 
 

@@ -1,4 +1,4 @@
-"""Downloads that broke off: what of them lies in the hub's cache on this machine."""
+"""Finds interrupted downloads in the hub's cache on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ms_core.model_dir.inspection.headers import format_size
 
 
 def check_downloads() -> Section:
-    """What ``msd download`` has begun and not ended, of all that it can fetch."""
+    """Find what ``msd download`` began and did not finish."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -25,7 +25,7 @@ def check_downloads() -> Section:
     }
     facts = {"cache": str(cache), "unfinished": begun}
     if not begun:
-        return Section((Finding.ok(f"No download has broken off (cache: {cache})."),), facts)
+        return Section((Finding.ok(f"No interrupted downloads (cache: {cache})."),), facts)
     return Section(tuple(_tell(name, sum(sizes)) for name, sizes in begun.items()), facts)
 
 
@@ -36,6 +36,6 @@ def _unfinished(folder: Path) -> list[int]:
 
 
 def _tell(repository: str, size: int) -> Finding:
-    sentence = f"A download of {repository} has not ended: {format_size(size)} of a file are there."
-    remedy = "Unless it runs right now, go on with the same command, such as: msd download sdxl."
+    sentence = f"A download of {repository} is not complete: it has {format_size(size)} of a file."
+    remedy = "Unless it is running now, run the same command again to continue, such as: msd download sdxl."
     return Finding.warning("download_unfinished", sentence, remedy)

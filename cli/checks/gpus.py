@@ -145,7 +145,9 @@ def _explain(problem: str) -> Finding:
     if "mismatch" in problem.lower():
         return Finding.error("driver_mismatch", sentence, "The driver was updated while it ran: restart the machine.")
     return Finding.error(
-        "driver_problem", sentence, "See what nvidia-smi says; load the driver (modprobe nvidia), or install it again."
+        "driver_problem",
+        sentence,
+        "Check what nvidia-smi says; load the driver (modprobe nvidia), or install it again.",
     )
 
 

@@ -42,7 +42,7 @@ def check_model(model: NamedDirectory, hashes: bool) -> Section:
     if not model.directory.exists():
         return Section((_unknown(model),), {"directory": str(model.directory)})
     report = inspect_model(model.directory, hashes)
-    # What must be mended last, where it is read.
+    # What must be fixed comes last, where it is read.
     findings = tuple(sorted(report.findings, key=lambda finding: tuple(Level).index(finding.level)))
     return Section(findings, {"directory": str(model.directory), "parts": dict(report.facts)})
 
@@ -59,7 +59,7 @@ def _named(path: Path, asked: str = "") -> NamedDirectory:
 def _unknown(model: NamedDirectory) -> Finding:
     if not is_model_name(model.asked):
         return Finding.error("no_model", f"There is no {model.directory}.", "Give the path of a model directory.")
-    sentence = f"There is no model {model.asked!r}, neither among the models nor in this folder."
+    sentence = f"There is no model {model.asked!r}, neither by name nor in this folder."
     remedy = "Fetch it (for SDXL: msd download sdxl), or give the path of a model directory."
     return Finding.error("no_model", sentence, remedy)
 

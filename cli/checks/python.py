@@ -19,7 +19,7 @@ def check_python(version: tuple[int, int] = sys.version_info[:2]) -> Section:
     else:
         finding = Finding.error(
             "python_version",
-            f"Python {'.'.join(map(str, version))} is not one that this project is made for (3.11 to 3.13).",
-            "Make the environment again with another one: make clean, then make install PYTHON=python3.12.",
+            f"Python {'.'.join(map(str, version))} is not supported (3.11 to 3.13 are).",
+            "Make the environment again with a supported version: make clean, then make install PYTHON=python3.12.",
         )
     return Section((finding,), facts)

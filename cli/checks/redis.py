@@ -20,7 +20,7 @@ def check_redis(url: str | None) -> Section:
     """Whether jobs can be queued, and whether the queue outlives a restart.
 
     Args:
-        url: of a Redis elsewhere; ``None`` or empty for one of our own.
+        url: of a Redis elsewhere; ``None`` or empty for the one that ``msd up`` starts.
     """
     return _check_server(url) if url else _check_program()
 
@@ -31,7 +31,7 @@ def _check_program() -> Section:
     except StartupError as error:
         sentence, _, remedy = error.detail.partition(". ")
         return Section((Finding.error("redis_missing", f"{sentence}.", remedy),))
-    sentence = f"msd up starts a Redis of its own, append-only: {binary}."
+    sentence = f"msd up starts its own Redis, append-only: {binary}."
     return Section((Finding.ok(sentence),), {"binary": str(binary)})
 
 
@@ -40,14 +40,14 @@ def _check_server(url: str) -> Section:
     try:
         client = redis_client(url)
     except ValueError as error:
-        sentence = f"MSD_REDIS_URL is no address of a Redis: {error}"
+        sentence = f"MSD_REDIS_URL is not the address of a Redis: {error}"
         return Section((Finding.error("redis_url", sentence, "Write it as redis://host:6379/0, or unset it."),))
     try:
         info: dict[str, Any] = client.info()  # pyright: ignore[reportAssignmentType] - a synchronous client
         policy = _policy(client, info)
     except RedisError as error:
         sentence = f"The Redis at {place} (MSD_REDIS_URL) does not answer: {error}."
-        remedy = "Start it, or mend MSD_REDIS_URL; without it, msd up starts a Redis of its own."
+        remedy = "Start it, or fix MSD_REDIS_URL; without it, msd up starts its own Redis."
         return Section((Finding.error("redis_down", sentence, remedy),), {"address": place})
     finally:
         client.close()
@@ -86,10 +86,8 @@ def _judge_version(facts: dict[str, Any]) -> Finding:
 def _judge_memory(facts: dict[str, Any]) -> list[Finding]:
     if facts["policy"] in (_KEEP_ALL, "unknown"):
         return []
-    sentence = (
-        f"When its memory is full, this Redis throws keys away (maxmemory-policy {facts['policy']}): jobs get lost."
-    )
-    remedy = f"Set it: redis-cli config set maxmemory-policy {_KEEP_ALL}, and the same in its configuration."
+    sentence = f"When its memory is full, this Redis deletes keys (maxmemory-policy {facts['policy']}): jobs get lost."
+    remedy = f"Set it: redis-cli config set maxmemory-policy {_KEEP_ALL}, and in its configuration file."
     return [Finding.warning("redis_evicts", sentence, remedy)]
 
 
@@ -97,7 +95,7 @@ def _judge_persistence(facts: dict[str, Any]) -> list[Finding]:
     if facts["append_only"]:
         return []
     sentence = "This Redis keeps no append-only file: queued jobs are lost when it restarts."
-    remedy = "Set it: redis-cli config set appendonly yes, and the same in its configuration."
+    remedy = "Set it: redis-cli config set appendonly yes, and in its configuration file."
     return [Finding.warning("redis_forgets", sentence, remedy)]
 
 

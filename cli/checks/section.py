@@ -1,4 +1,4 @@
-"""One part of what ``msd doctor`` tells."""
+"""One section of the report of ``msd doctor``."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ class Section:
 
     @property
     def has_error(self) -> bool:
-        """Whether something must be mended."""
+        """Whether something must be fixed."""
         return any(finding.level is Level.ERROR for finding in self.findings)

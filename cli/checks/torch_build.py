@@ -20,7 +20,7 @@ _SMI = "See whether nvidia-smi lists the device; in a container, start it with a
 
 
 def probe_torch() -> Outcome:
-    """What the probe's process tells of torch."""
+    """What the probe's process reports about torch."""
     return run_child("cli.checks.torch_probe", [], {}, PROBE_TIMEOUT_S)
 
 
@@ -65,7 +65,7 @@ def _not_importable(told: Mapping[str, Any]) -> Finding:
         sentence = "torch is not installed; without it this machine can serve the API, but make no pictures."
         return Finding.error("torch_missing", sentence, _INSTALL)
     sentence = f"torch is installed but cannot be loaded: {told['problem']}."
-    return Finding.error("torch_broken", sentence, f"Install it anew, for its files do not fit. {_INSTALL}")
+    return Finding.error("torch_broken", sentence, f"Its files do not fit together; install it again. {_INSTALL}")
 
 
 def _judge(told: Mapping[str, Any], found: GpuList, device: str) -> Finding:
@@ -78,7 +78,7 @@ def _judge(told: Mapping[str, Any], found: GpuList, device: str) -> Finding:
     if not found.gpus:
         if device == "cuda":
             return Finding.error("no_cuda_device", f"{build}; MSD_DEVICE=cuda, but there is no CUDA device.", _SMI)
-        return Finding.ok(f"{build} computes on the CPU, with {told['threads']} threads.")
+        return Finding.ok(f"{build} runs on the CPU, with {told['threads']} threads.")
     return _judge_unused(build, told, found.gpus, found)
 
 
@@ -100,8 +100,8 @@ def _judge_unused(build: str, told: Mapping[str, Any], gpus: tuple[Gpu, ...], fo
         return Finding.error(
             "torch_for_cpu",
             f"{build} cannot use the {names(gpus)} in this machine.",
-            f"Install torch's CUDA build (on Linux: pip install --force-reinstall torch=={public}), or set MSD_DEVICE=cpu "
-            "if pictures are to be made on the CPU.",
+            f"Install torch's CUDA build (on Linux: pip install --force-reinstall torch=={public}), or set "
+            "MSD_DEVICE=cpu to make pictures on the CPU.",
         )
     narrowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if narrowed is not None and _hides_all(narrowed, gpus):
@@ -112,7 +112,8 @@ def _judge_unused(build: str, told: Mapping[str, Any], gpus: tuple[Gpu, ...], fo
         return Finding.error(
             "driver_too_old",
             f"The NVIDIA driver {found.driver} is too old for {build}: it knows CUDA up to {newest}.",
-            f"Update the driver to one for CUDA {_major(told['cuda'])}, or install a torch built for CUDA {newest} or older.",
+            f"Update the driver to one for CUDA {_major(told['cuda'])}, or install a torch built for CUDA {newest} "
+            "or older.",
         )
     reason = f" It says: {told['warnings'][0].splitlines()[0]}" if told["warnings"] else ""
     return Finding.error("cuda_unusable", f"{build} cannot use the {names(gpus)} in this machine.{reason}", _SMI)
@@ -131,7 +132,7 @@ def _device_problems(told: Mapping[str, Any]) -> list[Finding]:
             remedy = "Install a torch build that supports it: an older one for old devices, a newer one for new ones."
         else:
             sentence = f"torch cannot compute on the {name}: {problem}"
-            remedy = "End what else uses the device, or restart the machine; the kernel's log (dmesg) may tell more."
+            remedy = "Stop other programs that use the device, or restart the machine; dmesg may say more."
         findings.append(Finding.error("device_unusable", sentence, remedy))
     return findings
 

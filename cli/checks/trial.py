@@ -1,4 +1,4 @@
-"""One tiny picture on each device, in a process of its own: the whole way from the files to pixels."""
+"""Makes one tiny picture on each device, in a child process: the whole way from files to pixels."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from worker.models import FoundModel
 # Long enough for SDXL from a slow disk, and for its one tiny picture on a CPU.
 TIMEOUT_S = 1200.0
 
-_REPORT = "Report it with what msd doctor --json tells."
+_REPORT = "Report it with the output of msd doctor --json."
 _REMEDIES = {
-    "device_out_of_memory": "End what else uses the device or the memory, or take a device with more of it.",
-    "insufficient_memory": "End what else uses the device or the memory, or take a device with more of it.",
-    "device_lost": "Restart the machine, or reset the device; the kernel's log (dmesg) tells what happened to it.",
+    "device_out_of_memory": "Stop other programs that use the device or its memory, or use a device with more memory.",
+    "insufficient_memory": "Stop other programs that use the device or its memory, or use a device with more memory.",
+    "device_lost": "Restart the machine, or reset the device; the kernel's log (dmesg) says what happened to it.",
     "model_not_found": "Fetch the model again: msd download, or make it again: msd convert.",
     "checkpoint_mismatch": "Fetch the model again: msd download, or make it again: msd convert.",
     "wrong_image_encoder": "Fetch the model again: msd download, or make it again: msd convert.",
@@ -33,7 +33,7 @@ def try_picture(model: FoundModel, device: Device) -> Section:
         locks = lock_devices([device])
     except StartupError as error:
         sentence = f"No picture was tried on {device.label}. {error.detail}"
-        remedy = "Stop what runs there (Ctrl-C where msd up runs), then run msd doctor again."
+        remedy = "Stop what runs there (press Ctrl-C where msd up runs), then run msd doctor again."
         return Section(
             (Finding.warning("device_taken", sentence, remedy),), {"model": model.name, "device": device.label}
         )
@@ -60,8 +60,8 @@ def judge_trial(outcome: Outcome, model: str, device: str) -> Section:
 def _judge_picture(told: Mapping[str, Any], device: str) -> Finding:
     size = f"{told['width']} x {told['height']}, {told['steps']} steps"
     if told["is_flat"]:
-        sentence = f"The picture ({size}) is of one colour: {device} gave no numbers."
-        remedy = f"Update the device's driver and torch, and let the memory be tested. {_REPORT}"
+        sentence = f"The picture ({size}) has only one colour: {device} computed no valid numbers."
+        remedy = f"Update the device's driver and torch, and test its memory. {_REPORT}"
         return Finding.error("flat_picture", sentence, remedy)
     return Finding.ok(
         f"A picture of {size}: {told['picture_s']:.1f} s, after {told['load_s']:.1f} s of loading; "
@@ -73,16 +73,18 @@ def _judge_error(error: Mapping[str, str], model: str, device: str) -> Finding:
     sentence = f"{model} makes no picture on {device}: {error['detail']}"
     if error["code"] == "device_out_of_memory":
         sentence = f"{model} does not fit into the free memory of {device}."
-    return Finding.error(error["code"], sentence, _REMEDIES.get(error["code"], f"Do what it says. {_REPORT}"))
+    return Finding.error(error["code"], sentence, _REMEDIES.get(error["code"], f"Follow that advice. {_REPORT}"))
 
 
 def _judge_ending(outcome: Outcome, model: str, device: str) -> Finding:
     """A process that told nothing: killed, crashed, hung, or ended by an error that is not ours."""
     sentence = f"{model} makes no picture on {device}: its process {outcome.ending}."
     if outcome.killed_by == signal.SIGKILL:
-        remedy = "Most likely the machine's memory ran out: end other programs, or give the machine or container more."
+        remedy = (
+            "Most likely the machine ran out of memory: stop other programs, or give the machine or container more."
+        )
         return Finding.error("trial_killed", sentence, remedy)
     if outcome.killed_by is not None:
-        remedy = f"torch or the driver crashed: install torch again, update the driver. {_REPORT}"
+        remedy = f"torch or the driver crashed: install torch again, and update the driver. {_REPORT}"
         return Finding.error("trial_crashed", sentence, remedy)
     return Finding.error("trial_failed", sentence, f"See the message. {_REPORT}")

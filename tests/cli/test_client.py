@@ -261,7 +261,7 @@ def test_who_stops_waiting_is_told_of_the_job(
     result = generate(client, tmp_path)
     assert (result.exit_code, result.stderr.strip()) == (
         1,
-        f"msd: No. The job may go on: {client.url}/jobs/{JOB_ID}",
+        f"msd: No. The job may still be running: {client.url}/jobs/{JOB_ID}",
     )
 
 

@@ -72,4 +72,4 @@ def test_what_cannot_work_is_refused_before_anything_starts(options: tuple[str, 
 def test_a_missing_model_is_named() -> None:
     finished = run_msd("demo", "--model", "nothing")
     assert finished.returncode == 1
-    assert finished.stderr.startswith("msd: The service ended while starting. There is no model 'nothing'.")
+    assert finished.stderr.startswith("msd: The service stopped while starting. There is no model 'nothing'.")

@@ -223,7 +223,7 @@ def test_no_picture_is_tried_with_a_broken_model(
     _cut(model)
     result = CliRunner().invoke(app, ["--model", str(model), "--data", str(tmp_path)])
     assert result.exit_code == 1
-    assert "  warning  No picture was tried, for no model is without errors.\n" in result.stdout
+    assert "  warning  No picture was tried: no model is without errors.\n" in result.stdout
     assert result.stdout.endswith("\n1 error, 1 warning.\n")
 
 
@@ -248,7 +248,7 @@ def test_sentences_are_shown_as_they_are_on_a_terminal() -> None:
 
 def test_a_python_too_old() -> None:
     error = the_error(check_python((3, 9)))
-    assert "Python 3.9 is not one" in error.sentence
+    assert "Python 3.9 is not supported" in error.sentence
     assert "make install" in error.remedy
 
 
@@ -592,7 +592,7 @@ def test_a_download_that_broke_off(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (tmp_path / name / "blobs").mkdir(parents=True)
         (tmp_path / name / "blobs" / "0123.incomplete").write_bytes(b"x" * 5000)
     warning = only(check_downloads())
-    assert "stabilityai/stable-diffusion-xl-base-1.0 has not ended: 5.0 kB" in warning.sentence
+    assert "stabilityai/stable-diffusion-xl-base-1.0 is not complete: it has 5.0 kB" in warning.sentence
     assert "msd download sdxl" in warning.remedy
 
 
@@ -668,7 +668,7 @@ def child(tmp_path: Path, body: str, timeout_s: float = 60) -> Outcome:
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "remedy"), [(9, "trial_killed", "memory ran out"), (11, "trial_crashed", "driver crashed")]
+    ("number", "code", "remedy"), [(9, "trial_killed", "ran out of memory"), (11, "trial_crashed", "driver crashed")]
 )
 def test_a_process_that_is_ended(tmp_path: Path, number: int, code: str, remedy: str) -> None:
     outcome = child(tmp_path, f"import os\nos.kill(os.getpid(), {number})")

@@ -1,4 +1,5 @@
-"""``msd download`` and ``msd convert`` against a hub on this machine, with the tiny golden model under the real names."""
+"""``msd download`` and ``msd convert`` against a hub on this machine, with the tiny golden model under the real "
+"names."""
 
 from __future__ import annotations
 
@@ -115,7 +116,7 @@ def test_stopped_by_hand_it_says_that_it_goes_on(repositories: Repositories, ser
         process.send_signal(signal.SIGINT)
         told, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
-    assert told.endswith("Stopped. The same command goes on where it was.\n")
+    assert told.endswith("Stopped. Run the same command again to continue.\n")
 
 
 def wait_for_files(folder: Path, pattern: str, size: int) -> list[Path]:
@@ -201,8 +202,8 @@ def test_a_revision_is_taken_and_noted(repositories: Repositories, server: HubSe
         (["--revision", "v7"], "has no revision 'v7'"),
         (["--revision", "vae=v7"], "madebyollin/sdxl-vae-fp16-fix has no revision 'v7'"),
         (["--revision", "nothing=v7"], "There is no part 'nothing'"),
-        (["--revision", "base="], "'base=' is no revision"),
-        (["--revision", "=v7"], "'=v7' is no revision"),
+        (["--revision", "base="], "'base=' is not a revision"),
+        (["--revision", "=v7"], "'=v7' is not a revision"),
         (["--offline"], "in the cache; run the same command with the network once"),
     ],
 )
@@ -291,7 +292,7 @@ def test_convert_asks_the_hub_for_the_configs_of_a_single_file(
 
 def test_convert_wants_an_encoder_and_an_adapter(tmp_path: Path) -> None:
     told = sentence(run("convert", "--base", GOLDEN / "tiny-sdxl", "--out", tmp_path / "mine"))
-    assert told.startswith("Give --image-encoder and --adapter, or with --from")
+    assert told.startswith("Give --image-encoder and --adapter, or --from")
 
 
 @pytest.mark.slow

@@ -121,7 +121,7 @@ def test_other_forms_are_refused_with_the_right_one(option: str) -> None:
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (";colour=red", "There is no 'colour'"),
+        (";colour=red", "Unknown 'colour'"),
         (";cutout=yes", "'cutout' in .* takes no value"),
         (";z=front", "'z' in .* needs a whole number, such as ;z=1"),
         (";z=0.5", "needs a whole number"),

@@ -42,12 +42,12 @@ def test_a_missing_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 def test_a_host_beyond_this_machine(tmp_path: Path, command: str, host: str) -> None:
     told = sentence(run_msd(command, "--host", host, "--data", tmp_path, "--port", free_port()))
-    assert f"With --host {host} anyone who reaches this machine could use the service" in told
+    assert f"With --host {host}, anyone who can reach this machine could use the service" in told
 
 
 def test_a_host_that_is_no_address(tmp_path: Path) -> None:
     told = sentence(run_msd("up", "--host", "no.such.host.invalid", "--data", tmp_path))
-    assert "'no.such.host.invalid' is no address" in told
+    assert "'no.such.host.invalid' is not an address" in told
 
 
 def test_an_api_on_a_port_in_use(tmp_path: Path) -> None:
