@@ -91,7 +91,7 @@ def test_no_weights_are_needed(run, disc, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"no picture", "no complete picture"), (b"", "empty"), (None, "No such file")]
+    ("content", "words"), [(b"no picture", "not a complete picture"), (b"", "empty"), (None, "No such file")]
 )
 def test_a_picture_that_cannot_be_read_is_named(run, tmp_path, disc, content: bytes | None, words: str) -> None:
     path = tmp_path / "bad.png"
