@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from diffusers.configuration_utils import (
     ConfigMixin,
@@ -50,7 +52,7 @@ class MiniVAE(ModelMixin, ConfigMixin):
         encoder_blocks: int = 3,
         decoder_blocks: int = 4,
         detail_blocks: int = 2,
-        block_out_channels: tuple[int, ...] = (48, 48, 160, 160),
+        block_out_channels: Sequence[int] = (48, 48, 160, 160),
         scaling_factor: float = 1.0,
         force_upcast: bool = False,
     ) -> None:

@@ -196,7 +196,7 @@ def test_progress_counts_the_steps_that_are_really_done(golden_pipeline, spec, n
 
 
 def test_a_strength_that_leaves_no_step_is_refused_at_the_call(golden_pipeline, spec) -> None:
-    with pytest.raises(InvalidInputError, match=r"8 steps a strength of 0.1 .* at least 0.13") as caught:
+    with pytest.raises(InvalidInputError, match=r"8 steps, a strength of 0.1 .* at least 0.13") as caught:
         golden_pipeline.generate(replace(spec, start=replace(spec.start, strength=0.1)))
     assert caught.value.pointer == "/start/strength"
 
