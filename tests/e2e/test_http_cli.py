@@ -151,7 +151,7 @@ def test_subject_of_a_wrong_form(service: HttpService, folder: Path) -> None:
 
 def test_folder_of_the_result_is_missing(service: HttpService, folder: Path) -> None:
     result = run(folder, service.url, "-s", CAT, PROMPT, "-o", "nowhere/o.png")
-    assert_one_sentence(result, "There is no folder nowhere")
+    assert_one_sentence(result, "Cannot save the picture: there is no folder nowhere")
 
 
 def test_value_that_the_service_refuses(service: HttpService, folder: Path) -> None:
