@@ -212,7 +212,7 @@ class JobRun:
         except JobTimeout:
             return self._fail(JobError(code="timed_out", detail=self._timeout_detail()))
         except MSDiffusionError as error:
-            log.warning("job failed", extra=error_fields(error))
+            log.warning("job cannot be done", extra=error_fields(error))
             return self._fail(JobError(code=error.code, detail=error.detail))
         except Exception:  # the job boundary: the worker goes on after any error
             log.exception("job broke the service's own code")
