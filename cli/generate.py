@@ -19,7 +19,7 @@ from cli.request_options import (
     parse_subject,
     start_to_json,
 )
-from ms_core.spec import SCHEDULERS, TIMESTEP_SPACINGS
+from ms_core.config import SCHEDULERS, TIMESTEP_SPACINGS
 
 if TYPE_CHECKING:
     from cli.client import Job, PictureScore, ServiceClient

@@ -17,6 +17,9 @@ SCORER_FILE = "scorer.safetensors"
 LORAS = "loras"
 CONTROLNETS = "controlnets"
 EMBEDDINGS = "embeddings"
+# Names that cards and requests use; here, so that the command line knows them without loading what reads pictures.
+SCHEDULERS = ("ddim", "dpmpp_2m", "dpmpp_2m_karras", "euler", "euler_ancestral", "heun", "lcm", "unipc")
+TIMESTEP_SPACINGS = ("leading", "linspace", "trailing")
 
 # Image encoders by the width of their hidden states; MS-Diffusion was released for the first.
 _IMAGE_ENCODERS = {

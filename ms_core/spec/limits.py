@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from ms_core.config import SCHEDULERS, TIMESTEP_SPACINGS
 from ms_core.errors import InvalidInputError, UnsupportedSchedulerError
 
 MAX_SEED = 2**53 - 1
@@ -25,8 +26,6 @@ MAX_CONTROL_SCALE = 2.0
 MAX_FEATHER = 0.5
 MAX_Z_INDEX = 100
 SIZE_MULTIPLE = 8
-SCHEDULERS = ("ddim", "dpmpp_2m", "dpmpp_2m_karras", "euler", "euler_ancestral", "heun", "lcm", "unipc")
-TIMESTEP_SPACINGS = ("leading", "linspace", "trailing")
 # Of a file or folder, without its ending: no path, no address, nothing hidden.
 FILE_NAME_PATTERN = rf"[^\s./\\:][^\x00-\x1f\x7f/\\:]{{0,{MAX_NAME_CHARACTERS - 1}}}"
 

@@ -111,8 +111,8 @@ def test_a_white_rectangle_covers_the_cells_of_its_box(
     assume(all(rounds_exactly(pixel, mask_width, width) for pixel in pixel_box[::2]))
     assume(all(rounds_exactly(pixel, mask_height, height) for pixel in pixel_box[1::2]))
     painted = subject(None, mask=rectangle(mask_height, mask_width, pixel_box))
-    assert painted.box is not None
-    boxes = boxes_to_masks(torch.tensor([painted.box.as_tuple()]), height, width)
+    assert painted.place is not None
+    boxes = boxes_to_masks(torch.tensor([painted.place.as_tuple()]), height, width)
     assert torch.equal(place([painted]).paint(torch.zeros_like(boxes[None]))[0] > 0, boxes)
 
 
@@ -367,7 +367,7 @@ def test_a_painted_rectangle_gives_the_boxs_latents_to_the_last_bit(golden_pipel
     dog = rectangle(HEIGHT, WIDTH, (5, 20, 80, 90)).convert("RGBA")
     painted = with_subject(spec, 0, box=None, mask=dog)
     painted = with_subject(painted, 1, mask=rectangle(HEIGHT, WIDTH, (47, 10, 131, 71)))
-    assert painted.subjects[0].box == spec.subjects[0].box
+    assert painted.subjects[0].place == spec.subjects[0].box
     assert torch.equal(latents(golden_pipeline, painted), latents(golden_pipeline, spec))
 
 
@@ -406,7 +406,7 @@ def test_a_scene_is_the_whole_picture_at_its_own_scale(golden_pipeline, spec) ->
     scene = with_subject(spec, 1, box=None, scale=None, scene=True)
     by_hand = with_subject(spec, 1, box=Box(0, 0, 1, 1), scale=SCENE_SCALE)
     assert torch.equal(latents(golden_pipeline, scene), latents(golden_pipeline, by_hand))
-    assert scene.subjects[1].scale == 0.4
+    assert scene.subjects[1].own_scale == 0.4
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ms_core.errors import BatchMismatchError, UnfitLoraError, UnknownNameError
 from ms_core.sampling.loras import NO_LORAS, LoraLibrary
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import Box, GenerationSpec, Lora, Subject
-from ms_core.spec.resolve import resolve
+from ms_core.spec.resolve import ResolvedSpec
 from ms_lab.parity import load_parity_pipeline
 from tests.ms_core.sampling.lora_files import (
     TEXT,
@@ -397,7 +397,7 @@ def test_a_file_that_is_replaced_is_read_anew(pipeline, directory: Path, drawn, 
 def test_a_file_that_changes_between_finding_and_loading_is_refused(pipeline, directory: Path, drawn, spec) -> None:
     path = directory / "loras" / "hasty.safetensors"
     write_kohya(path, drawn["unet"])
-    loras = pipeline.loras.find(resolve(replace(spec, loras=(Lora("hasty"),)), pipeline.card))
+    loras = pipeline.loras.find(ResolvedSpec.of(replace(spec, loras=(Lora("hasty"),)), pipeline.card))
     write_kohya(path, drawn["both"])
     before = hooks(pipeline.components)
     with pytest.raises(UnfitLoraError, match="just been changed"):
@@ -411,7 +411,7 @@ def test_the_least_recently_used_loras_are_forgotten(golden_pipeline, directory:
 
     def use(*names: str) -> list[str]:
         loras = tuple(Lora(name) for name in names)
-        library.activate(library.find(resolve(replace(spec, loras=loras), pipeline.card)))
+        library.activate(library.find(ResolvedSpec.of(replace(spec, loras=loras), pipeline.card)))
         return [file.path.stem for file in library.loaded]
 
     before = hooks(pipeline.components)
@@ -430,7 +430,7 @@ def test_the_least_recently_used_loras_are_forgotten(golden_pipeline, directory:
 
 def test_what_acts_already_is_not_set_up_again(golden_pipeline, directory: Path, drawn, spec) -> None:
     library = LoraLibrary(golden_pipeline.components, directory, golden_pipeline.device)
-    loras = library.find(resolve(replace(spec, loras=(Lora("unet"),)), golden_pipeline.card))
+    loras = library.find(ResolvedSpec.of(replace(spec, loras=(Lora("unet"),)), golden_pipeline.card))
     before = hooks(golden_pipeline.components)
     library.activate(loras)
     acting = hooks(golden_pipeline.components)
@@ -454,7 +454,7 @@ def test_what_interrupts_the_setting_up_leaves_no_hook(
     golden_pipeline, directory: Path, drawn, spec, monkeypatch
 ) -> None:
     library = LoraLibrary(golden_pipeline.components, directory, golden_pipeline.device)
-    loras = library.find(resolve(replace(spec, loras=(Lora("unet"),)), golden_pipeline.card))
+    loras = library.find(ResolvedSpec.of(replace(spec, loras=(Lora("unet"),)), golden_pipeline.card))
     before = hooks(golden_pipeline.components)
     register, calls = torch.nn.Module.register_forward_hook, iter(range(3))
 
