@@ -89,7 +89,7 @@ def test_sizes_near_those_are_usual_too(golden_pipeline, spec, height: int, widt
 def test_a_size_far_from_all_is_told_with_a_better_one(golden_pipeline, spec, height, width, best: str) -> None:
     (warning,) = size_warnings(golden_pipeline, spec, height, width)
     assert warning.detail.startswith(f"{width} x {height} pixels")
-    assert warning.detail.endswith(f"at {best}.")
+    assert warning.detail.endswith(f"{best} works best.")
 
 
 def test_a_card_without_sizes_calls_none_unusual(golden_pipeline, spec) -> None:

@@ -201,7 +201,7 @@ def test_transparent_parts_of_a_control_picture_are_black(pipeline, spec) -> Non
 
 def test_a_picture_of_another_size_is_refused_at_the_call(pipeline, spec) -> None:
     controls = (*spec.controls, Control("depth", Image.new("RGB", (WIDTH, HEIGHT + 8))))
-    with pytest.raises(PictureError, match=f"{WIDTH} x {HEIGHT + 8} pixels .* {WIDTH} x {HEIGHT}") as caught:
+    with pytest.raises(PictureError, match=f"{WIDTH} x {HEIGHT + 8} pixels.* {WIDTH} x {HEIGHT}") as caught:
         pipeline.generate(replace(spec, controls=controls))
     assert caught.value.pointer == "/controls/1/image"
 
