@@ -170,7 +170,9 @@ def test_job_that_fails(service: HttpService, folder: Path) -> None:
     """With auto layout a phrase beyond the model's last token ends the job."""
     service.wait_until_ready()
     prompt = "very " * 200 + "cat"
-    result = run(folder, service.url, "-s", "cat=cat.png", "--auto-layout", prompt, "-o", "o.png", *SMALL, "--steps", "6")
+    result = run(
+        folder, service.url, "-s", "cat=cat.png", "--auto-layout", prompt, "-o", "o.png", *SMALL, "--steps", "6"
+    )
     assert_one_sentence(result, "cat")
     assert not (folder / "o.png").exists()
 
