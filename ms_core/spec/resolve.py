@@ -109,14 +109,14 @@ def _card_conflicts(spec: GenerationSpec, card: ModelCard) -> list[InvalidInputE
 
 
 def _lora_conflicts(spec: GenerationSpec, card: ModelCard) -> list[InvalidInputError]:
-    """LoRAs that the model lacks; callers of Python may also give the path of a file."""
+    """LoRAs that the model lacks."""
     known, name = card.extras.loras, spec.preset or ""
     preset = card.presets.get(name, Preset())
     errors: list[InvalidInputError] = [
         missing_lora(name, lora.name, preset.extra) for lora in preset.loras if lora.name not in known
     ]
     for index, lora in enumerate(spec.loras):
-        if lora.name not in known and not lora.name.endswith(".safetensors"):
+        if lora.name not in known:
             errors.append(unknown_name("LoRA", lora.name, known, f"/loras/{index}/name"))
     return errors
 
