@@ -50,7 +50,7 @@ class Problem(BaseModel):
     status: int = Field(description="HTTP status.", examples=[422])
     detail: str = Field(
         description="What is wrong and what to do.",
-        examples=["This subject has no box; give one, or use the auto layout."],
+        examples=["This subject has no box; give a box or a mask, or use the auto layout."],
     )
     instance: str = Field(description="Path of the request.", examples=["/generate"])
     code: str = Field(description="Stable error code.", examples=["invalid_box"])
