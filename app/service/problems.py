@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from ms_core import errors as core
+from ms_core.spec.generation import NO_PLACE
 
 PROBLEM_JSON = "application/problem+json"
 # Where the OpenAPI document holds a schema.
@@ -48,10 +49,7 @@ class Problem(BaseModel):
     type: str = Field(description="URL that describes this kind of problem.", examples=["/problems/invalid_box"])
     title: str = Field(description="Kind of problem.", examples=["Invalid box or mask"])
     status: int = Field(description="HTTP status.", examples=[422])
-    detail: str = Field(
-        description="What is wrong and what to do.",
-        examples=["This subject has no box; give a box or a mask, or use the auto layout."],
-    )
+    detail: str = Field(description="What is wrong and what to do.", examples=[NO_PLACE])
     instance: str = Field(description="Path of the request.", examples=["/generate"])
     code: str = Field(description="Stable error code.", examples=["invalid_box"])
     request_id: str = Field(description="`X-Request-Id` of this response.", examples=["5f0c2b1e8a7d4c0f"])

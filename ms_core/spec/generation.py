@@ -36,6 +36,9 @@ from ms_core.spec.limits import (
 from ms_core.spec.phrases import find_phrases
 from ms_core.spec.subject import Subject
 
+# The API shows this sentence as its example of a problem.
+NO_PLACE = "This subject has no box; give a box or a mask, or use the auto layout."
+
 Side = Annotated[int, side_in_pixels(), Field(description="In pixels, a multiple of 8.")]
 
 
@@ -180,9 +183,7 @@ def _layout_conflicts(spec: GenerationSpec) -> list[InvalidInputError]:
     """Subjects without a place, phrases that the auto layout needs, places that cannot be redrawn."""
     if spec.layout is None:
         return [
-            LayoutError(
-                "This subject has no box; give a box or a mask, or use the auto layout.", f"/subjects/{index}/box"
-            )
+            LayoutError(NO_PLACE, f"/subjects/{index}/box")
             for index, subject in enumerate(spec.subjects)
             if subject.box is None and subject.mask is None and not subject.scene
         ] + _redraw_conflicts(spec)
