@@ -135,12 +135,12 @@ class Conditioner:
         features = self.reader.features(seen).to(self.adapter.dtype)
         counts = [len(subject.images) for subject in subjects]
         owners = torch.tensor([row for row, count in enumerate(counts) for _ in range(count)], device=self.device)
-        places = boxes[owners]
+        own_boxes = boxes[owners]
         if self.reader.keeps_proportions:
             aspects = torch.tensor([picture.aspect for picture in seen], device=self.device)
-            places = fit_boxes(places, aspects, picture_aspect)
+            own_boxes = fit_boxes(own_boxes, aspects, picture_aspect)
         with self.residency.use("resampler"):
-            tokens = self.adapter.resampler(features, phrase_embeds[owners], places, grounded[owners])
+            tokens = self.adapter.resampler(features, phrase_embeds[owners], own_boxes, grounded[owners])
         return torch.stack([of_pictures.mean(dim=0) for of_pictures in tokens.split_with_sizes(counts)])
 
     def _phrase_embeds(self, phrases: Sequence[str]) -> Float[Tensor, "subjects phrase_dim"]:

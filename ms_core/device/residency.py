@@ -109,13 +109,13 @@ class Residency:
         if leaving:
             release_cached_memory(self.device)
 
-    def _put(self, part: Part | nn.Module, place: torch.device) -> None:
-        if place == self.device and part in self._here:
+    def _put(self, part: Part | nn.Module, device: torch.device) -> None:
+        if device == self.device and part in self._here:
             return
         self._here.discard(part)
         for module in modules_below(part) if isinstance(part, nn.Module) else self._parts[part]():
-            move_tensors(module, place)
-        if place == self.device and not isinstance(part, nn.Module):
+            move_tensors(module, device)
+        if device == self.device and not isinstance(part, nn.Module):
             self._here.add(part)
 
 

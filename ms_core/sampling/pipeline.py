@@ -191,10 +191,10 @@ class MSDiffusionPipeline:
         """
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        place = torch.device("cpu" if memory == "cpu" else device)
-        dtype = default_dtype(place) if dtype is None else dtype
-        mode = choose_mode(Path(directory), place, dtype, memory)
-        return cls(ModelParts.load(Path(directory), dtype), place, mode)
+        target = torch.device("cpu" if memory == "cpu" else device)
+        dtype = default_dtype(target) if dtype is None else dtype
+        mode = choose_mode(Path(directory), target, dtype, memory)
+        return cls(ModelParts.load(Path(directory), dtype), target, mode)
 
     @property
     def unet(self) -> Any:

@@ -108,7 +108,7 @@ def some_concepts(pack: SpritePack, seed: int) -> SpritePack:
     """All drawings of so many things as the bench has, or of all if there are fewer."""
     concepts = sorted(pack.by_concept)
     drawn = np.random.default_rng(seed).permutation(len(concepts))[:NUM_CONCEPTS]
-    return pack.subset(sorted(index for place in drawn for index in pack.by_concept[concepts[place]]))
+    return pack.subset(sorted(index for number in drawn for index in pack.by_concept[concepts[number]]))
 
 
 def require_scenes(packs: Iterable[SpritePack]) -> None:

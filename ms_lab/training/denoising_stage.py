@@ -15,9 +15,9 @@ from ms_lab.mini.batches import SceneBatch
 from ms_lab.mini.recipe import MiniModel
 from ms_lab.training.dropout import DropRates, Drops, draw_drops
 from ms_lab.training.reference_stage import normalise_references
-from ms_lab.training.sampling import sample_batch
-from ms_lab.training.sheets import grid, to_picture
-from ms_lab.training.text import Text, encode_captions, encode_phrases
+from ms_lab.training.sample_sheets import grid, to_picture
+from ms_lab.training.sheet_samples import sample_batch
+from ms_lab.training.text_encoding import Text, encode_captions, encode_phrases
 from ms_lab.training.vae_stage import to_signed
 
 GAIN_TIMESTEPS = (200, 450, 700)

@@ -27,7 +27,6 @@ from ms_core.method.attention import explicit_attention
 from ms_lab.mini.assemble import save_model
 from ms_lab.mini.backgrounds import BACKGROUNDS
 from ms_lab.mini.batches import SceneStream, Share
-from ms_lab.mini.index import save_index
 from ms_lab.mini.own_artwork import collect_artwork, draw_cutouts
 from ms_lab.mini.painting import TREATMENTS
 from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneOdds
@@ -35,6 +34,7 @@ from ms_lab.mini.recipe import MiniModel, build_model, train_tokenizer
 from ms_lab.mini.reference_batches import ReferenceStream
 from ms_lab.mini.scenes import IN_THIS_PLACE, caption_of
 from ms_lab.mini.sprites import SpritePack
+from ms_lab.mini.training_index import save_index
 from ms_lab.training.denoising_stage import DenoisingStage
 from ms_lab.training.loop import AVERAGE, DONE, Stage, StageConfig, Trainer, seed_everything
 from ms_lab.training.reference_stage import ReferenceReading, ReferenceStage

@@ -18,8 +18,8 @@ from ms_core.method.place_codes import PlaceCode, cell_centres
 from ms_lab.mini.assemble import CLIP_MEAN, CLIP_STD
 from ms_lab.mini.recipe import MiniModel
 from ms_lab.mini.reference_batches import CANVAS, CELL, CHANNELS, POINTS, ReferenceBatch
-from ms_lab.training.sheets import grid, to_picture
-from ms_lab.training.text import encode_phrases
+from ms_lab.training.sample_sheets import grid, to_picture
+from ms_lab.training.text_encoding import encode_phrases
 
 CELLS = CANVAS // CELL
 POINTS_PER_CELL = (POINTS // CELLS) ** 2

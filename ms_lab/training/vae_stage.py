@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ms_core.mini.vae import MiniVAE
 from ms_lab.mini.batches import SceneBatch
-from ms_lab.training.sheets import grid, to_picture
+from ms_lab.training.sample_sheets import grid, to_picture
 
 LATENT_NOISE = 0.1
 EDGE_WEIGHT = 0.5

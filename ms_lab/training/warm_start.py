@@ -20,8 +20,8 @@ from ms_core.config import ModelCard
 from ms_core.errors import CheckpointError, ModelNotFoundError
 from ms_core.method.checkpoint import load_adapter
 from ms_core.model_dir.loading import IMAGE_ENCODER, load_image_encoder, load_sdxl
-from ms_lab.mini.index import INDEX_FILE, load_index, save_index
 from ms_lab.mini.recipe import MiniModel, build_model
+from ms_lab.mini.training_index import INDEX_FILE, load_index, save_index
 from ms_lab.training.loop import AVERAGE, DONE, LOG, WEIGHTS
 from ms_lab.training.mini import WHITENED, MiniRecipe
 from ms_lab.training.reference_stage import ReferenceReading

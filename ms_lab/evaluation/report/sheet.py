@@ -35,8 +35,8 @@ def draw_sheet(rows: Sequence[SceneRow], folder: RunFolder) -> Image.Image:
     )
     pen = ImageDraw.Draw(sheet)
     for column in range(SHEET_COLUMNS):
-        for place, heading in enumerate(_HEADINGS):
-            pen.text((_GAP + column * (width + _GAP) + place * (_CELL + _GAP), 1), heading, fill="black")
+        for position, heading in enumerate(_HEADINGS):
+            pen.text((_GAP + column * (width + _GAP) + position * (_CELL + _GAP), 1), heading, fill="black")
     for index, strip in enumerate(strips):
         line, column = divmod(index, SHEET_COLUMNS)
         sheet.paste(strip, (_GAP + column * (width + _GAP), _CAPTION + _GAP + line * (height + _GAP)))
@@ -56,7 +56,7 @@ def _draw_strip(row: SceneRow, folder: RunFolder) -> Image.Image:
     made = folder.load(PictureKey(MODEL, row.group, row.number)).resize(cell)
     pictures = [*references, composed, made]
     strip = Image.new("RGB", (len(pictures) * (_CELL + _GAP) - _GAP, _CELL + _CAPTION), "white")
-    for place, picture in enumerate(pictures):
-        strip.paste(picture, (place * (_CELL + _GAP), _CAPTION))
+    for position, picture in enumerate(pictures):
+        strip.paste(picture, (position * (_CELL + _GAP), _CAPTION))
     ImageDraw.Draw(strip).text((0, 1), row.caption, fill="black")
     return strip

@@ -111,5 +111,5 @@ def _two_lines(estimate: Estimate | None) -> str:
 
 
 def _table(title: str, headings: list[str]) -> Table:
-    columns = [TableColumn(heading, no_wrap=bool(place)) for place, heading in enumerate(headings)]
+    columns = [TableColumn(heading, no_wrap=bool(index)) for index, heading in enumerate(headings)]
     return Table(*columns, title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)

@@ -128,7 +128,7 @@ class Spoiler:
     def spoil(self, rng: np.random.Generator, scene: Scene) -> SpoiledScene:
         """A scene, some of whose subjects are left out, exchanged for others, recoloured or elsewhere."""
         asked = self._composer.sample(scene)
-        painted = [self._spoil_one(rng, place) for place in scene.placements]
+        painted = [self._spoil_one(rng, placement) for placement in scene.placements]
         if len(painted) > 1 and rng.random() < self._spoiling.exchanged:
             first, second = scene.placements[:2]
             painted[:2] = [_moved_to(second, first), _moved_to(first, second)]
@@ -137,38 +137,42 @@ class Spoiler:
             scene.height,
             scene.width,
         )
-        shown = [None if place is None else self._paint(canvas, place, scene.treatment) for place in painted]
+        shown = [
+            None if placement is None else self._paint(canvas, placement, scene.treatment) for placement in painted
+        ]
         true = [from_run_lengths(subject.mask or (), scene.height, scene.width) for subject in asked.subjects]
         answers: list[tuple[float, float, float]] = []
         weights: list[tuple[float, float, float]] = []
-        for index, place in enumerate(scene.placements):
+        for index, placement in enumerate(scene.placements):
             present = _stands_there(index, true, shown)
             overlap = _overlap(true[index], shown[index]) if present else 0.0
-            known = self._identity(place, painted[index], overlap)
+            known = self._identity(placement, painted[index], overlap)
             answers.append((float(present), float(known or 0.0), overlap))
             weights.append((1.0, float(known is not None), 1.0))
         return SpoiledScene(light(canvas, scene.treatment), asked, answers, weights)
 
-    def _spoil_one(self, rng: np.random.Generator, place: Placement) -> Placement | None:
+    def _spoil_one(self, rng: np.random.Generator, placement: Placement) -> Placement | None:
         """What is painted in place of a subject; ``None`` for nothing."""
         odds = self._spoiling
         shares = np.cumsum([odds.left_out, odds.other_drawing, odds.other_thing, odds.recoloured, odds.moved])
-        same_thing = self._pack.by_concept[self._pack.sprites[place.sprite].concept]
+        same_thing = self._pack.by_concept[self._pack.sprites[placement.sprite].concept]
         spoiled = (
             lambda: None,
-            lambda: replace(place, sprite=int(rng.choice(same_thing))),
-            lambda: replace(place, sprite=int(rng.integers(len(self._pack)))),
-            lambda: replace(place, colour_turn=(place.colour_turn + float(rng.uniform(60, 300))) % 360),
-            lambda: _moved(rng, place),
-            lambda: place,
+            lambda: replace(placement, sprite=int(rng.choice(same_thing))),
+            lambda: replace(placement, sprite=int(rng.integers(len(self._pack)))),
+            lambda: replace(placement, colour_turn=(placement.colour_turn + float(rng.uniform(60, 300))) % 360),
+            lambda: _moved(rng, placement),
+            lambda: placement,
         )
         return spoiled[int(np.searchsorted(shares, rng.random(), side="right"))]()
 
-    def _paint(self, canvas: Image.Image, place: Placement, treatment: str) -> Mask:
-        return paint_sprite(canvas, self._drawing(place), place.centre, place.size, treatment, mirrored=place.mirrored)
+    def _paint(self, canvas: Image.Image, placement: Placement, treatment: str) -> Mask:
+        return paint_sprite(
+            canvas, self._drawing(placement), placement.centre, placement.size, treatment, mirrored=placement.mirrored
+        )
 
-    def _drawing(self, place: Placement) -> Image.Image:
-        return vary(turn_hue(self._pack.pictures[place.sprite], place.colour_turn), place.variation)
+    def _drawing(self, placement: Placement) -> Image.Image:
+        return vary(turn_hue(self._pack.pictures[placement.sprite], placement.colour_turn), placement.variation)
 
     def _identity(self, asked: Placement, painted: Placement | None, overlap: float) -> bool | None:
         """Whether it is the subject that was asked for; ``None`` where nobody could tell."""
@@ -208,21 +212,22 @@ def wear(
     return torch.where(kept[:, None, None, None], pictures, reconstruct(pictures, strength, generator))
 
 
-def _moved(rng: np.random.Generator, place: Placement) -> Placement:
+def _moved(rng: np.random.Generator, placement: Placement) -> Placement:
     """Elsewhere or of another size, still wholly in the picture's shorter side."""
-    size = min(0.95, place.size * float(np.exp(rng.uniform(-0.6, 0.5))))
+    size = min(0.95, placement.size * float(np.exp(rng.uniform(-0.6, 0.5))))
     row, column = (
-        float(np.clip(middle + rng.uniform(-0.5, 0.5) * place.size, size / 2, 1 - size / 2)) for middle in place.centre
+        float(np.clip(middle + rng.uniform(-0.5, 0.5) * placement.size, size / 2, 1 - size / 2))
+        for middle in placement.centre
     )
-    return replace(place, centre=(row, column), size=size)
+    return replace(placement, centre=(row, column), size=size)
 
 
-def _moved_to(place: Placement, other: Placement) -> Placement:
-    return replace(place, centre=other.centre, size=other.size)
+def _moved_to(placement: Placement, other: Placement) -> Placement:
+    return replace(placement, centre=other.centre, size=other.size)
 
 
 def _same_drawing(one: Placement, other: Placement) -> bool:
-    keys = ((place.sprite, place.colour_turn, place.variation) for place in (one, other))
+    keys = ((placement.sprite, placement.colour_turn, placement.variation) for placement in (one, other))
     return len(set(keys)) == 1
 
 

@@ -16,10 +16,10 @@ from torch.utils.data import IterableDataset
 from ms_core.scoring import ScorerNetwork
 from ms_core.scoring.network import OUTPUTS
 from ms_lab.mini.batches import Share
+from ms_lab.training.sample_sheets import grid, to_picture
 from ms_lab.training.scorer.calibration import ranking
 from ms_lab.training.scorer.examples import ScorerExamples
 from ms_lab.training.scorer.spoiled_scenes import SpoiledScenes
-from ms_lab.training.sheets import grid, to_picture
 
 SHEET_COLUMNS, SHEET_ROWS = 16, 4
 CHUNK = 256

@@ -282,7 +282,7 @@ def split_pack(pack: SpritePack) -> tuple[SpritePack, SpritePack]:
         )
     order = np.random.default_rng(SPLIT_SEED).permutation(len(concepts))
     count = max(LEAST_APART, round(CALIBRATION_SHARE * len(concepts)))
-    apart: set[str] = {concepts[place] for place in order[:count]}
+    apart: set[str] = {concepts[number] for number in order[:count]}
     parts: tuple[list[int], list[int]] = ([], [])
     for index, sprite in enumerate(pack.sprites):
         parts[sprite.concept in apart].append(index)

@@ -18,8 +18,8 @@ from ms_lab.mini.artwork import (
     phrase_of,
     plain_name,
 )
-from ms_lab.mini.index import load_index
 from ms_lab.mini.sprites import Sprite, SpritePack
+from ms_lab.mini.training_index import load_index
 from tests.support.paths import ROOT
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ms_core.spec import find_phrases
-from ms_lab.mini.index import load_index
 from ms_lab.mini.sprites import SpritePack
+from ms_lab.mini.training_index import load_index
 from tests.support.paths import ROOT
 
 PACK = ROOT / "assets" / "photo-sprites.zip"

@@ -12,7 +12,7 @@ from ms_lab.mini.recipe import build_model, train_tokenizer
 from ms_lab.mini.reference_batches import POINTS, ReferenceStream
 from ms_lab.mini.sprites import SpritePack
 from ms_lab.training.reference_stage import CELLS, ReferenceReading, ReferenceStage, cell_values, normalise_references
-from ms_lab.training.text import encode_phrases
+from ms_lab.training.text_encoding import encode_phrases
 from tests.support.paths import ASSETS
 
 

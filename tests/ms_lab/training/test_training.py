@@ -25,7 +25,7 @@ from ms_lab.training.denoising_stage import rotate_references
 from ms_lab.training.dropout import DropRates, draw_drops
 from ms_lab.training.loop import DONE, LOG, WEIGHTS, StageConfig, Trainer, WeightAverage
 from ms_lab.training.mini import SMOKE, STAGES, MiniTraining, load_artwork, read_log
-from ms_lab.training.text import encode_captions
+from ms_lab.training.text_encoding import encode_captions
 from tests.ms_lab.training.mean_colour import MeanColour
 from tests.support.paths import ASSETS
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from ms_core.config import ModelCard
 from ms_core.errors import CheckpointError, ModelNotFoundError
 from ms_core.model_dir.loading import load_sdxl
-from ms_lab.mini.index import load_index, save_index
 from ms_lab.mini.sprites import Sprite
+from ms_lab.mini.training_index import load_index, save_index
 from ms_lab.training.loop import AVERAGE, WEIGHTS
 from ms_lab.training.mini import FULL, SMOKE, MiniTraining, load_artwork
 from ms_lab.training.warm_start import ORIGIN, add_origin, begin_from, gentle, is_continued

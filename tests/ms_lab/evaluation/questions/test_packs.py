@@ -21,8 +21,8 @@ from ms_lab.evaluation.questions.packs import (
     draw_known,
 )
 from ms_lab.mini.artwork import HELD_OUT_SET, Concepts, IconSet, held_out_concepts
-from ms_lab.mini.index import load_index
 from ms_lab.mini.sprites import Sprite, SpritePack
+from ms_lab.mini.training_index import load_index
 from tests.support.paths import ROOT
 
 ASSETS = ROOT / "assets"

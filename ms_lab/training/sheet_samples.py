@@ -11,7 +11,7 @@ from torch import Tensor
 from ms_core.method.attention_data import AttentionData
 from ms_lab.mini.batches import SceneBatch
 from ms_lab.mini.recipe import build_scheduler
-from ms_lab.training.text import Text, encode_captions
+from ms_lab.training.text_encoding import Text, encode_captions
 
 if TYPE_CHECKING:
     from ms_lab.training.denoising_stage import DenoisingStage
