@@ -95,7 +95,14 @@ def default_dtype(device: torch.device) -> torch.dtype:
     """
     if device.type != "cuda":
         return torch.float32
-    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    return torch.bfloat16 if multiplies_bfloat16(device) else torch.float16
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16; a CPU that must emulate it is some forty times slower than in float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def _read_host_memory() -> DeviceMemory | None:

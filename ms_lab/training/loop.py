@@ -22,6 +22,7 @@ from safetensors.torch import (
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
+from ms_core.device.devices import multiplies_bfloat16
 from ms_core.errors import CheckpointError
 from ms_lab.mini.batches import Share, load_batches
 from ms_lab.training.team import ALONE, Gradients, Team
@@ -43,7 +44,7 @@ class StageConfig:
         average_decay: of the running average of the weights, for each step.
         seed: of the scenes and of every random draw.
         checkpoint_minutes: between checkpoints.
-        autocast: whether matrix products and convolutions run in bfloat16.
+        autocast: whether matrix products and convolutions run in bfloat16, where the hardware multiplies it.
     """
 
     pictures: int
@@ -151,6 +152,7 @@ class Trainer(Generic[Batch]):
         """
         self.stage, self.config, self.folder, self.device = stage, config, folder, torch.device(device)
         self.team = team
+        self.autocast = config.autocast and multiplies_bfloat16(self.device)
         folder.mkdir(parents=True, exist_ok=True)
         parameters = [parameter for parameter in stage.trained.parameters() if parameter.requires_grad]
         self.optimizer: Any = torch.optim.AdamW(
@@ -225,7 +227,7 @@ class Trainer(Generic[Batch]):
             group["lr"] = self.learning_rate()
         seed_everything(self.config.seed * 1_000_003 + self.step * self.team.size + self.team.rank)
         self.gradients.clear()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             loss: Any = self.stage.loss(batch.to(self.device), self.step / self.num_steps)
         loss.backward()
         stop = self.gradients.average(self.team, stop)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ms_core.device.devices import DeviceMemory, default_dtype, device_errors, read_memory
+from ms_core.device.devices import DeviceMemory, default_dtype, device_errors, multiplies_bfloat16, read_memory
 from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError
 
 
@@ -76,3 +76,9 @@ def test_a_device_computes_in_what_it_knows(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert default_dtype(torch.device("cuda")) is dtype
     assert default_dtype(torch.device("cpu")) is torch.float32
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_cpu_says_whether_it_multiplies_bfloat16(monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": known})
+    assert multiplies_bfloat16(torch.device("cpu")) is known

@@ -56,6 +56,23 @@ def test_stopped_and_resumed_training_equals_training_in_one_go(tmp_path: Path, 
     assert torch.equal(whole.average.shadow[0], second.average.shadow[0])
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_cpu_that_must_emulate_bfloat16_trains_in_float32(
+    tmp_path: Path, pack: SpritePack, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": known})
+    trainer = _trainer(tmp_path, 2)
+    loss, seen = trainer.stage.loss, []
+
+    def note(batch: SceneBatch, progress: float) -> torch.Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return loss(batch, progress)
+
+    trainer.stage.loss = note
+    trainer.run(_stream(pack))
+    assert seen == [known]
+
+
 def test_interrupted_training_keeps_its_steps(tmp_path: Path, pack: SpritePack) -> None:
     trainer = _trainer(tmp_path, 16)
     train = trainer._train
