@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/eta.py
 
 A real Redis, ``msd api`` and two ``msd worker`` with the pipeline that sleeps (``benchmarks/sleeping_runtime.py``): a job
-takes steps x pictures x pixels, times a luck of its own of 0.8 to 1.2. Jobs of six shapes come at random moments, as many
+takes steps x pictures x pixels, times a random factor of 0.8 to 1.2. Jobs of six shapes come at random moments, as many
 as keep the workers busy for 85 % of the time. The service knows nothing at first: the first jobs, of which it learns, are
 reported apart. Then as many jobs again come all at once.
 
@@ -58,7 +58,7 @@ class Asked:
 
 
 def seconds(shape: dict[str, int], step_s: float) -> float:
-    """What a job of a shape takes, but for its luck."""
+    """What a job of a shape takes, without its random factor."""
     pixels = shape.get("width", 128) * shape.get("height", 128) / 128**2
     return step_s * shape["num_inference_steps"] * shape.get("num_images", 1) * pixels
 
@@ -75,7 +75,7 @@ class Load:
 
     def send(self) -> Asked:
         """One job."""
-        # A connection of its own, for the server ends those that are idle for seconds.
+        # A new connection, because the server ends those that are idle for seconds.
         with self._stack.connect() as connection:
             status, body = connection.post("/generate", self._random.choice(self._makers).body())
         now = time.time()

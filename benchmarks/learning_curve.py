@@ -5,7 +5,7 @@
 
 ``msd train mini --minutes`` writes the model as far as it has come, so that each piece of a run can be measured. What is
 missing to a number's best (wrong answers, a loss) is taken to fall as a power of the pictures. The range of an
-extrapolation comes from fits to redrawn values: each measured value is drawn anew from a normal distribution of its own
+extrapolation comes from fits to redrawn values: each measured value is redrawn from its own normal distribution
 interval. It knows nothing of the error of the power law itself, and intervals of one bench's scenes move together, so read
 it as an order of magnitude.
 """

@@ -1,6 +1,6 @@
 """Subject attention as the formula is written down: the slow, obvious path that the fast one is compared with.
 
-Everything is computed anew in every layer at every step: masks, keys and values, and the whole matrix of probabilities.
+Everything is computed in every layer at every step: masks, keys and values, and the whole matrix of probabilities.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ TIMED = 7
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A picture of a scene, what the scorer tells of its drawn subjects, and what the judge finds."""
+    """A picture of a scene, the scores of its drawn subjects, and what the judge finds."""
 
     scene: BenchScene
     scores: tuple[SubjectScore, ...]

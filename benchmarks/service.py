@@ -1,6 +1,6 @@
 """How fast the service is around the model: submits, polls, the way to a worker and back, more workers, a long queue.
 
-The real thing runs: Redis, ``msd api`` and ``msd worker`` as processes of their own; only the pipeline sleeps instead of
+The real thing runs: Redis, ``msd api`` and ``msd worker`` as separate processes; only the pipeline sleeps instead of
 computing (``benchmarks/sleeping_runtime.py``). Everything is on this machine and on the loopback address, so the load
 takes its share of the same cores. Each figure is a command::
 
@@ -68,7 +68,7 @@ class Plan:
         return max(2, full // 50) if self.quick else full
 
     def stack(self) -> ServiceStack:
-        """A service of its own for each measurement."""
+        """A new service for each measurement."""
         return ServiceStack(self.redis_url)
 
 

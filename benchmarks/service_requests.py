@@ -23,7 +23,7 @@ class RequestMaker:
     """Makes bodies of ``POST /generate`` with two subjects; may be used from several threads."""
 
     def __init__(self, picture: Image.Image, **fields: Any) -> None:
-        """``picture`` is each subject's, but for its last row; ``fields`` are added to the request."""
+        """``picture`` is each subject's, except for its last row; ``fields`` are added to the request."""
         self._variants = _Variants(picture)
         beginning = json.dumps({"prompt": "a cat and a teapot on the beach", **fields})
         self._beginning = beginning[:-1].encode() + b', "subjects": ['

@@ -31,7 +31,7 @@ RUNTIME = "benchmarks.sleeping_runtime:SleepingRuntime"
 
 
 class ServiceStack:
-    """One service in a folder of its own; leaving the block ends all its processes and removes the folder.
+    """One service in its own folder; leaving the block ends all its processes and removes the folder.
 
     It listens on the loopback address and on a socket file only, and dies with this process.
     """
@@ -112,7 +112,7 @@ class ServiceStack:
             self._redis_url = server.url
         self.client = self._exit.enter_context(redis.Redis.from_url(self._redis_url))
         if self.client.dbsize():
-            sys.exit(f"{self._redis_url} is not empty: give the benchmark a Redis database of its own.")
+            sys.exit(f"{self._redis_url} is not empty: give the benchmark an empty Redis database.")
         self._exit.callback(self.client.flushdb)
         self.jobs = JobStore(self.client)
         api = self._msd("api", "--port", str(self.port))

@@ -53,7 +53,7 @@ class SleepingRuntime:
         Raises:
             ModelNotFoundError: the directory holds no card.
             CheckpointError: the card is not valid.
-            StartupError: a variable of the environment is no number from 0 on.
+            StartupError: a variable of the environment is not a number from 0 on.
         """
         step_s = _number("MSD_BENCH_STEP_S", DEFAULT_STEP_S)
         return cls(ModelCard.load(directory), directory.name, device, step_s, _number("MSD_BENCH_NOISE", 0.0))

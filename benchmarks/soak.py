@@ -3,7 +3,7 @@
     python benchmarks/soak.py                                     20,000 jobs with a lifetime of 60 s; takes 14 minutes
     python benchmarks/soak.py --jobs 3000 --lifetime 5 --baseline 500          a first look, in 2 minutes
 
-The real thing runs: Redis, ``msd api`` and ``msd worker`` as processes of their own; only the pipeline does nothing
+The real thing runs: Redis, ``msd api`` and ``msd worker`` as separate processes; only the pipeline does nothing
 (``benchmarks/sleeping_runtime.py``). Jobs are handed in at a steady rate, so that at the baseline and at the end about
 as many are kept. A job that has expired leaves a mark of at most 200 bytes in Redis; everything else must be the same to 5 %.
 
@@ -150,7 +150,7 @@ def _surroundings() -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run it, write the result and tell whether something grew."""
+    """Run it, write the result and return whether something grew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=20_000)
     parser.add_argument("--lifetime", type=float, default=60.0, help="lifetime of a job, in seconds")

@@ -216,7 +216,7 @@ class ServiceClient:
         While the job is queued it is polled, for its position in the queue; while it runs it is watched
         live. Where that does not work, it is polled all the time.
         """
-        tell = on_progress or (lambda _: None)
+        report = on_progress or (lambda _: None)
         last_answer = time.monotonic()
         while True:
             try:
@@ -225,10 +225,10 @@ class ServiceClient:
                 if not error.may_pass or time.monotonic() - last_answer > PATIENCE_S:
                     raise
             else:
-                tell(job)
+                report(job)
                 if job.status == "running":
                     for seen in self._watch(job):
-                        tell(seen)
+                        report(seen)
                         job = seen
                 if job.ended:
                     return job

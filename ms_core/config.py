@@ -80,7 +80,7 @@ class ReferenceConfig:
         crop: whether the picture is first cut to what differs from the background, as the paper's training cuts
             references to their subject's box.
         keep_proportions: whether a subject is told to stand in the largest box of its reference's own proportions within
-            its box, so that a box need not have them; masks cover the whole box all the same.
+            its box, so that a box need not have them; masks still cover the whole box.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -155,7 +155,7 @@ class PreviewMap:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """From a logit of the scorer to what it tells: the sigmoid of ``slope * logit + offset``."""
+    """Turns a logit of the scorer into a probability: the sigmoid of ``slope * logit + offset``."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
@@ -226,7 +226,7 @@ class ModelCard:
         sizes: usual pictures, as (height, width) in pixels; far from all of them the model draws worse.
         presets: named sets of spec fields.
         preview: draws small pictures of latents; ``None``: found when it is first needed.
-        scorer: tells how well pictures turned out; ``None``: the model cannot.
+        scorer: scores finished pictures; ``None``: the model has none.
         training: facts of the training run.
         licence: of the weights.
         extras: what lies beside the weights; found when the card is loaded, not part of its file.
@@ -255,7 +255,7 @@ class ModelCard:
         """Build a card from the decoded JSON; unknown keys are errors.
 
         Raises:
-            CheckpointError: it is no card; says what is wrong first.
+            CheckpointError: the file is not a card; names the first fault.
         """
         try:
             return cast("Self", _CARD.validate_python(data))

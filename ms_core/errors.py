@@ -10,8 +10,8 @@
     │   ├── PictureTooLargeError     a reference picture over the pixel limit
     │   ├── UnsupportedSchedulerError
     │   ├── UnknownNameError         the model has no such preset, LoRA or ControlNet
-    │   ├── NoScorerError            scores are asked for, and the model cannot tell them
-    │   ├── UnfitLoraError           a LoRA that was made for another base, or is no LoRA
+    │   ├── NoScorerError            scores are asked for, and the model has no scorer
+    │   ├── UnfitLoraError           a file that is not a LoRA, or a LoRA for another base
     │   └── BatchMismatchError       specs that cannot share one UNet batch
     ├── ModelError
     │   ├── ModelNotFoundError       no model directory, or a file of it is missing
@@ -47,7 +47,7 @@ class MSDiffusionError(Exception):
 
     Attributes:
         code: stable, machine-readable name of the error.
-        detail: one sentence that tells the user what is wrong and what to do.
+        detail: what is wrong and what to do, in one sentence.
     """
 
     code = "error"
@@ -269,7 +269,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], pointer: str) -> Un
 
 
 def no_scorer(model: str) -> NoScorerError:
-    """The error for scores of a model that cannot tell them."""
+    """The error for scores of a model without a scorer."""
     return NoScorerError(
         f"The model {model} has no scorer, so it cannot score its pictures; leave score out.", "/score"
     )

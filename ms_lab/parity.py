@@ -51,7 +51,7 @@ def run_parity(directory: Path, resampler_heads: int) -> Generator[CaseResult]:
 
     Args:
         directory: holds ``tiny-sdxl/``, ``image_encoder/``, ``ms_adapter.bin``, ``references/`` and ``cases/``.
-        resampler_heads: of the adapter, which the official file does not tell.
+        resampler_heads: of the adapter, which the official file does not state.
 
     Raises:
         ModelNotFoundError: the folder, its cases or a part of the model is missing.
@@ -125,7 +125,7 @@ def _spec(case: dict[str, Any], name: str, directory: Path) -> GenerationSpec:
             grounding=not case["drop_grounding_tokens"],
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{name} is no parity case: {error!r}.") from error
+        raise CheckpointError(f"{name} is not a parity case: {error!r}.") from error
 
 
 def _subjects(case: dict[str, Any], directory: Path) -> tuple[Subject, ...]:

@@ -33,7 +33,7 @@ class GpuProcess:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One device; memory in bytes; ``processes`` is ``None`` where the driver does not tell."""
+    """One device; memory in bytes; ``processes`` is ``None`` where the driver does not report them."""
 
     uuid: str
     name: str
@@ -44,7 +44,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class GpuList:
-    """What NVML tells.
+    """What NVML reports.
 
     Attributes:
         gpus: in the order of the PCI bus.
@@ -104,7 +104,7 @@ def _read_processes(nvml: Any, handle: Any) -> tuple[GpuProcess, ...] | None:
     try:
         running = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
     except nvml.NVMLError:
-        return None  # slices and old drivers do not tell
+        return None  # slices and old drivers do not report it
     return tuple(GpuProcess(int(one.pid), _process_name(int(one.pid)), one.usedGpuMemory) for one in running)
 
 

@@ -63,7 +63,7 @@ def _check_server(url: str) -> Section:
 
 
 def _policy(client: Any, info: dict[str, Any]) -> str:
-    """What Redis does when its memory is full; some hosted ones tell it in only one of two ways."""
+    """What Redis does when its memory is full; some hosted ones report it in only one of two ways."""
     told = info.get("maxmemory_policy")
     if told:
         return str(told)

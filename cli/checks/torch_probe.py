@@ -1,4 +1,4 @@
-"""A child process that loads torch and tells, as one line of JSON, what it is and which devices it can use.
+"""A child process that loads torch and prints its version and usable devices, as one line of JSON.
 
 Run as ``python -m cli.checks.torch_probe``; a crash of the driver's library ends this process and not its parent.
 """

@@ -28,7 +28,7 @@ _REMEDIES = {
 
 
 def try_picture(model: FoundModel, device: Device) -> Section:
-    """Make one tiny picture with a model on a device, and tell seconds and peak memory; not beside running workers."""
+    """Make one tiny picture with a model on a device, and report seconds and peak memory; not beside running workers."""
     try:
         locks = lock_devices([device])
     except StartupError as error:

@@ -1,4 +1,4 @@
-"""A child process that loads a model as a worker does, makes one tiny picture of made-up input, and tells how it went.
+"""A child process that loads a model as a worker does, makes one tiny picture of made-up input, and reports the result.
 
 Run as ``python -m cli.checks.trial_child DIRECTORY`` with a worker's environment; the last line on stdout is JSON.
 """
@@ -50,7 +50,7 @@ def try_model(directory: Path) -> dict[str, Any]:
     try:
         begun = time.monotonic()
         settings = WorkerSettings.load(model=str(directory))
-        # Imports torch, which may fail in ways of its own; the parent reads that from the end of this process.
+        # Imports torch, which may fail in its own ways; the parent reads that from the end of this process.
         from worker.runtime import PipelineRuntime
 
         runtime = PipelineRuntime.setup(settings, directory, settings.device)

@@ -21,7 +21,7 @@ OPAQUE_ENOUGH = 128
 MIN_CLEAR = 0.05
 MIN_SUBJECT = 0.005
 
-# What is fainter than this, of 255, is no part of the subject's bounds.
+# Alpha below this, of 255, does not count for the subject's bounds.
 FAINTEST = 32
 MARGIN = 0.05  # of the bounds' longer side
 
@@ -84,7 +84,7 @@ def eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _means_something(alpha: Image.Image) -> bool:
-    """Whether a picture's alpha tells a subject from clear surroundings."""
+    """Whether a picture's alpha separates a subject from clear surroundings."""
     opaque = sum(alpha.histogram()[OPAQUE_ENOUGH:]) / (alpha.width * alpha.height)
     return MIN_SUBJECT <= opaque <= 1 - MIN_CLEAR
 

@@ -1,6 +1,6 @@
 """Textual inversion: files ``embeddings/<word>.safetensors`` teach the text encoders a word.
 
-A file holds vectors for both encoders, one or more. Each vector becomes a token of its own, written as a character that no
+A file holds vectors for both encoders, one or more. Each vector becomes its own token, written as a character that no
 one types, and the tokenizers' normalisation turns the word into these characters. So a prompt stays as it is, and the
 tokenizers' own offsets lead from each vector's token back to the word.
 """

@@ -1,7 +1,7 @@
 """Where the subject of a picture is, by its colours: OpenCV's GrabCut, begun with a guess of our own.
 
 GrabCut (Rother, Kolmogorov and Blake, 2004) wants to be told what is certainly surroundings. A person draws a rectangle;
-here it is the picture's frame, but for the places where the subject seems to reach over it.
+here it is the picture's frame, except where the subject seems to reach over it.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _mean_within(frame: Bool[np.ndarray, "h w"], values: Float[np.ndarray, "h w"
 
 
 def _cut(pixels: UInt8[np.ndarray, "h w 3"], labels: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"] | None:
-    """GrabCut's subject; ``None`` if it cannot tell two kinds of pixels."""
+    """GrabCut's subject; ``None`` if it finds only one kind of pixels."""
     # Its clusters begin at random places.
     cv2.setRNGSeed(0)
     models = np.zeros((1, 65)), np.zeros((1, 65))

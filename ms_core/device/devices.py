@@ -17,7 +17,7 @@ _OUT_OF_MEMORY = "The device has too little free memory; ask for a smaller pictu
 _HOST_MEMORY = Path("/proc/meminfo")
 
 
-# Where torch has no class of its own: the CPU's allocator, and what cuBLAS and cuDNN ask the device for by themselves.
+# Errors without a torch class: the CPU's allocator, and what cuBLAS and cuDNN ask the device for by themselves.
 _ALLOCATION_FAILED = (
     "DefaultCPUAllocator: can't allocate memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -64,7 +64,7 @@ def device_errors() -> Generator[None]:
 
 
 def read_memory(device: torch.device) -> DeviceMemory | None:
-    """Memory of a device; of the host for the CPU, or ``None`` where the host does not tell (it does on Linux)."""
+    """Memory of a device; of the host for the CPU, or ``None`` where the host does not report it (Linux does)."""
     if device.type == "cuda":
         with device_errors():
             free, total = torch.cuda.mem_get_info(device)

@@ -21,7 +21,7 @@ from torch import nn
 from ms_core.device.devices import release_cached_memory
 from ms_core.device.modes import MODES, MemoryMode, Part, resident_parts
 
-# Gives the modules of a part whose own tensors are moved; asked anew each time, for peft puts modules into others.
+# Gives the modules of a part whose own tensors are moved; asked each time, because peft puts modules into others.
 PartModules = Callable[[], Iterable[nn.Module]]
 
 HOST = torch.device("cpu")
@@ -129,7 +129,7 @@ def move_tensors(module: nn.Module, device: torch.device) -> None:
 
 
 def modules_below(*roots: nn.Module, without: Iterable[nn.Module] = ()) -> Iterator[nn.Module]:
-    """All modules of some trees but for the trees of ``without``, each once."""
+    """All modules of some trees except the trees of ``without``, each once."""
     seen = set(without)
     for root in roots:
         modules = cast("Iterator[tuple[str, nn.Module]]", root.named_modules(memo=seen))

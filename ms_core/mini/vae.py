@@ -39,7 +39,7 @@ class MiniVAE(ModelMixin, ConfigMixin):
         width: channels at an eighth of the size.
         detail_width: channels at a quarter of the size, in the decoder.
         encoder_blocks, decoder_blocks, detail_blocks: residual blocks of each part.
-        block_out_channels: not used here; its length tells diffusers the scale factor, 2 ** (length - 1).
+        block_out_channels: unused here; diffusers takes the scale factor from its length, 2 ** (length - 1).
         scaling_factor: latents are multiplied by it after encoding.
     """
 

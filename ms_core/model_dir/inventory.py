@@ -110,7 +110,7 @@ def find_changes(directory: Path, hashes: bool) -> list[FileChange]:
         hashes: also read every file and compare its SHA-256; without it only sizes are compared.
 
     Raises:
-        CheckpointError: ``files.json`` is no inventory.
+        CheckpointError: ``files.json`` is not an inventory.
     """
     try:
         inventory = Inventory.load(directory)
@@ -154,7 +154,7 @@ def _find_renamed(directory: Path, record: FileRecord, unlisted: list[str]) -> s
 
 
 def _paths(directory: Path) -> list[str]:
-    """All files below a model directory, sorted; hidden ones, such as a download's records, are no part of the "
+    """All files below a model directory, sorted; hidden ones, such as a download's records, do not belong to the "
     "model."""
     found = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
     return sorted(

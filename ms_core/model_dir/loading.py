@@ -121,7 +121,7 @@ def _import_own_components(index: dict[str, Any]) -> None:
 
 
 def _check_components(directory: Path, index: dict[str, Any]) -> None:
-    """Name what is missing; without its files a tokenizer would load all the same, with an empty vocabulary."""
+    """Name what is missing; without its files a tokenizer would load silently, with an empty vocabulary."""
     for name in _libraries(index):
         files = _TOKENIZER_FILES if name.startswith("tokenizer") else ("",)
         if not any((directory / name / file).exists() for file in files):

@@ -34,7 +34,7 @@ _BROKEN = (
     "The ControlNet {} cannot be loaded: its config.json or its safetensors are missing or broken; fetch it again."
 )
 _WEIGHTS = "diffusion_pytorch_model"
-# What tells bases apart; SDXL's small ControlNets differ from its UNet in everything else.
+# What distinguishes bases; SDXL's small ControlNets differ from its UNet in everything else.
 _SHARED_WITH_UNET = (
     "cross_attention_dim",
     "addition_embed_type",

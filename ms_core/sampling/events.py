@@ -1,4 +1,4 @@
-"""What the pipeline tells while it makes pictures: its progress, and at the end the pictures and how they turned out."""
+"""The pipeline's events: its progress, and at the end the pictures with their scores."""
 
 from __future__ import annotations
 

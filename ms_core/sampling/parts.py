@@ -12,7 +12,7 @@ from ms_core.method.adapter import MSAdapter
 
 
 def model_parts(components: Any, image_encoder: nn.Module, adapter: MSAdapter) -> dict[Part, PartModules]:
-    """The parts of a model but for its ControlNets.
+    """The parts of a model except its ControlNets.
 
     Args:
         components: a ``StableDiffusionXLPipeline``.

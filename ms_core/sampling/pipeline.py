@@ -62,7 +62,7 @@ class ModelParts:
         adapter: not installed yet.
         card: numbers and limits.
         directory: where LoRAs, ControlNets and embeddings are looked for; ``None``: there are none.
-        scorer: tells how well pictures turned out; ``None``: the card has none.
+        scorer: scores finished pictures; ``None``: the card has none.
     """
 
     components: Any
@@ -129,7 +129,7 @@ class MSDiffusionPipeline:
         device: where all models work.
         residency: which of them are there, and when.
         previews: draws latents on their way.
-        scorer: tells how well pictures turned out, on the CPU; ``None``: the model cannot.
+        scorer: scores finished pictures, on the CPU; ``None``: the model has none.
     """
 
     def __init__(self, parts: ModelParts, device: torch.device | str = "cpu", memory: MemoryMode | None = None) -> None:

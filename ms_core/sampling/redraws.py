@@ -1,4 +1,4 @@
-"""Scores of finished pictures, and other draws of those that failed: each with a seed of its own, the best one is kept."""
+"""Scores of finished pictures, and redraws of those that failed, each with its own seed; the best one is kept."""
 
 from __future__ import annotations
 

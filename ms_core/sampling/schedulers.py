@@ -1,4 +1,4 @@
-"""Schedulers by name, each made anew for a request from the model directory's scheduler config, and their steps."""
+"""Schedulers by name, made for each request from the model directory's scheduler config, and their steps."""
 
 from __future__ import annotations
 

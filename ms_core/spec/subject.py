@@ -144,7 +144,7 @@ class Subject(Declared):
         return SCENE_SCALE if self.scene and self.scale is None else self.scale
 
     def conflicts(self) -> list[InvalidInputError]:
-        """A scene that has a box or mask of its own; a box of the whole picture says nothing new."""
+        """A scene with its own box or mask; a box of the whole picture changes nothing."""
         if not self.scene:
             return []
         errors: list[InvalidInputError] = []

@@ -88,7 +88,7 @@ class IconSet:
             )
         except FileNotFoundError as error:
             raise ModelNotFoundError(
-                f"{directory} does not hold an Iconify package; docs/mini.md tells how to get the artwork."
+                f"{directory} does not hold an Iconify package; docs/mini.md says how to get the artwork."
             ) from error
         characters_file = directory / "chars.json"
         characters: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Backgrounds that a prompt can name, drawn anew for every scene with numpy."""
+"""Backgrounds that a prompt can name, drawn for every scene with numpy."""
 
 from __future__ import annotations
 

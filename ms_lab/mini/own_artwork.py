@@ -114,7 +114,7 @@ def read_folder(folder: Path, size: int = SPRITE_SIZE) -> OwnArtwork:
         size: side of the sprites, in pixels.
 
     Raises:
-        InvalidInputError: it is no folder, or fewer than ten of its pictures can be used; the sentence lists why.
+        InvalidInputError: it is not a folder, or fewer than ten of its pictures can be used; the sentence lists why.
     """
     if not folder.is_dir():
         raise InvalidInputError(f"There is no folder {folder}; --artwork takes a folder of pictures.")
@@ -173,7 +173,7 @@ def phrase_of_path(path: Path) -> str:
     Numbers at the end are left out, and colours, since colours are turned in training.
 
     Raises:
-        UnfitPictureError: the names tell nothing, or too much.
+        UnfitPictureError: the names say nothing, or too much.
     """
     words = _words(path.parent.name) or _words(path.stem)
     if not words:
@@ -241,7 +241,7 @@ def _render_svg(path: Path, size: int) -> Image.Image:
     except ModuleNotFoundError as error:
         raise UnfitPictureError("is an SVG drawing, which needs the package resvg-py: pip install resvg-py.") from error
     except ValueError as error:
-        raise UnfitPictureError(f"is no SVG drawing that can be rendered ({error}): save it as PNG.") from error
+        raise UnfitPictureError(f"is not an SVG drawing that can be rendered ({error}): save it as PNG.") from error
     if picture.getchannel("A").getbbox() is None:
         raise UnfitPictureError("is empty: nothing is drawn in it.")
     return picture

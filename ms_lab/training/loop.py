@@ -128,7 +128,7 @@ class WeightAverage:
 
 
 class Trainer(Generic[Batch]):
-    """Trains one stage in a folder of its own; started again, it goes on where the last checkpoint stands."""
+    """Trains one stage in its own folder; started again, it continues from the last checkpoint."""
 
     AVERAGE_EVERY = 4
     LOG_EVERY = 20

@@ -157,7 +157,7 @@ class MiniTraining:
         return directory
 
     def facts(self) -> dict[str, Any]:
-        """What the card tells of the training: pictures, minutes and last telemetry of each stage."""
+        """The card's facts about the training: pictures, minutes and last telemetry of each stage."""
         facts: dict[str, Any] = {"artists": sorted({sprite.artist for sprite in self.pack.sprites})}
         facts["sprites"], facts["concepts"] = len(self.pack), len(self.pack.by_concept)
         for name in STAGES:
@@ -282,7 +282,7 @@ def load_artwork(folder: Path, artwork: Sequence[Path], assets: Path, smoke: boo
     made, own_held_out = folder / TRAINING_PACK, folder / HELD_OUT_PACK
     if not made.is_file():
         if not artwork:
-            raise ModelNotFoundError("Training needs artwork: give --artwork; docs/mini.md tells how to get it.")
+            raise ModelNotFoundError("Training needs artwork: give --artwork; docs/mini.md says how to get it.")
         training, held_out = collect_artwork(artwork)
         folder.mkdir(parents=True, exist_ok=True)
         if held_out is not None:

@@ -1,6 +1,6 @@
 """Stage 2: what reads a reference. Image encoder and grounding resampler learn to say how a subject looks in its box.
 
-A small reader, thrown away afterwards, is asked for the colour of single points of the picture and sees nothing but the
+A small reader, thrown away afterwards, is asked for the colour of single points of the picture and sees only the
 subject's tokens. So the tokens must hold the drawing and where it stands, before any UNet is there to look at them; a
 UNet's step costs as much as some twenty of these.
 """

@@ -110,7 +110,7 @@ def _join(rank: int, size: int, meeting: str, train: Callable[..., None], argume
         train(Team(rank, size), *arguments)
     except RuntimeError as error:
         if "gloo" in str(error):
-            # It only lost another one, which is to say why it failed before this one ends.
+            # It only lost another one, which must report why it failed before this one ends.
             time.sleep(PATIENCE_SECONDS)
         raise
     finally:

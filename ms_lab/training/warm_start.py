@@ -105,7 +105,7 @@ def _load_model(directory: Path) -> MiniModel:
 
 
 def _copy_log(directory: Path, folder: Path, stage: str) -> None:
-    """The rows of one stage from the model's training log, which tell how that stage was trained."""
+    """The rows of one stage from the model's training log, which say how that stage was trained."""
     lines = (directory / TRAINING_LOG).read_text(encoding="utf-8").splitlines()
     rows = [line for line in lines if json.loads(line)["stage"] == stage]
     (folder / LOG).write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")

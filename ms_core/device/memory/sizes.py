@@ -68,7 +68,7 @@ class ModelSizes:
 
     @classmethod
     def read(cls, directory: Path, card: ModelCard) -> ModelSizes:
-        """The sizes of a model directory; what is missing or broken counts nothing, for the loader tells of it better."""
+        """The sizes of a model directory; missing or broken files count nothing; the loader reports them better."""
         notes = Notes("")
         names = (*TEXT_ENCODERS, IMAGE_ENCODER, UNET, VAE)
         found = {name: read_component(directory, name, notes) for name in names}

@@ -89,7 +89,7 @@ def inspect_model(directory: Path, hashes: bool = False) -> ModelReport:
     """Inspect a model directory.
 
     Args:
-        directory: of the model; what is no directory is a finding, too.
+        directory: of the model; a path that is not a directory is a finding, too.
         hashes: also read every file and compare its SHA-256 with the inventory's.
     """
     if not directory.is_dir():
@@ -160,7 +160,7 @@ def _read_card(directory: Path, notes: Notes) -> ModelCard | None:
 
 
 def _check_inventory(directory: Path, hashes: bool, notes: Notes) -> list[FileChange]:
-    """What the inventory tells; notes how much was compared."""
+    """Compare the files with the inventory; notes how much was compared."""
     if not (directory / INVENTORY_FILE).is_file():
         sentence = f"There is no {INVENTORY_FILE}, so the files cannot be checked against it."
         if hashes:
@@ -182,7 +182,7 @@ def _check_inventory(directory: Path, hashes: bool, notes: Notes) -> list[FileCh
 
 
 def _join(findings: list[Finding], changes: list[FileChange]) -> list[Finding]:
-    """Findings, and what the inventory tells beside them.
+    """Findings, and what the comparison with the inventory adds.
 
     Of a file that is not there the inventory knows more; of any other fault the findings do.
     """
@@ -202,7 +202,7 @@ def _from_change(change: FileChange) -> Finding:
 
 
 def _tell_unfinished(directory: Path, findings: list[Finding], again: str) -> list[Finding]:
-    """Files that are still to come are no faults of their own where a download broke off."""
+    """After a broken download, files that are still missing are not separate faults."""
     unfinished = unfinished_files(directory)
     if not unfinished:
         return findings

@@ -43,7 +43,7 @@ class Component:
         name: of its folder.
         kind: its class.
         config: content of its ``config.json``.
-        tensors: what its weights' headers tell, by name.
+        tensors: from its weights' headers, by name.
     """
 
     name: str
@@ -95,7 +95,7 @@ def read_config(directory: Path, name: str, notes: Notes) -> JsonObject | None:
 
 
 def check_tokenizer(directory: Path, name: str, notes: Notes) -> None:
-    """Note a tokenizer that lacks its vocabulary; it would load all the same, with an empty one."""
+    """Note a tokenizer without its vocabulary; it would load silently, with an empty one."""
     if not _has_folder(directory, name, notes):
         return
     files = {file.name for file in (directory / name).iterdir()}

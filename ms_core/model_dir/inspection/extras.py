@@ -22,7 +22,7 @@ def unfinished_files(directory: Path) -> list[str]:
 
 
 def check_extras(directory: Path, card: ModelCard, notes: Notes) -> None:
-    """Note extras that cannot be used; but for the scorer that its card tells of, the model works without them."""
+    """Note extras that cannot be used; except for the scorer that its card names, the model works without them."""
     for folder in (LORAS, CONTROLNETS, EMBEDDINGS):
         for file in sorted((directory / folder).rglob("*.safetensors")):
             read_tensors(directory, file.relative_to(directory).as_posix(), notes)

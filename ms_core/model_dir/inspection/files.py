@@ -59,7 +59,7 @@ def parse_json(file: Path) -> JsonObject | None:
 
 
 def read_tensors(directory: Path, path: str, notes: Notes) -> dict[str, TensorHeader] | None:
-    """The tensors that a safetensors file tells of, or ``None`` with a note."""
+    """The tensors named in a safetensors header, or ``None`` with a note."""
     try:
         return read_header(directory / path)
     except DamageError as error:
@@ -124,7 +124,7 @@ def note_missing(directory: Path, path: str, looks_right: Callable[[Path], bool]
 
 
 def _find_shards(directory: Path, folder: str, index: str, notes: Notes) -> list[str] | None:
-    """Paths of the files that an index tells of."""
+    """Paths of the files that an index names."""
     names = (parse_json(directory / index) or {}).get("weight_map")
     if not isinstance(names, dict):
         notes.error(BROKEN_FILE, f"{index} is not an index of weights.", notes.again, index)

@@ -48,7 +48,7 @@ class Finding:
         return cls(Level.ERROR, code, sentence, remedy, path)
 
     def covers(self, path: str) -> bool:
-        """Whether this error tells enough of a file, so that nothing else need be said of it."""
+        """Whether this error says enough about a file, so that its other findings are left out."""
         return self.level is Level.ERROR and (self.path in (".", path) or path.startswith(f"{self.path}/"))
 
 

@@ -93,7 +93,7 @@ def _check_unet(components: Components, notes: Notes) -> None:
 
 
 def _check_config(component: Component, notes: Notes) -> None:
-    """A config that was changed, or comes from another model, tells other sizes than the weights have."""
+    """A config that was changed, or comes from another model, states other sizes than the weights have."""
     for ending, keys in _SIDES.get(component.name, ()):
         shape = component.shape(ending)
         for side, key in zip(shape or (), keys, strict=False):

@@ -65,7 +65,7 @@ def check_base_file(path: Path, tensors: Mapping[str, TensorHeader]) -> None:
         tensors: of the file.
 
     Raises:
-        CheckpointError: it holds something else, which is named as far as its tensors tell.
+        CheckpointError: it holds something else, named as far as its tensors show.
     """
     if any(name.startswith(_SECOND_TEXT_ENCODER) for name in tensors) and _FIRST_LAYER in tensors:
         if any(mark in tensors for mark in _OTHER_SCHEDULES):

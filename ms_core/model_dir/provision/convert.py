@@ -185,7 +185,7 @@ def _keep_names(old: Path, directory: Path, card: ModelCard, origins: Origins) -
     try:
         presets = ModelCard.load(old).presets
     except ModelError:
-        # A broken model is replaced all the same.
+        # A broken model is replaced without being asked.
         presets = {}
     loras = Extras.find(directory).loras
     usable = {name: preset for name, preset in presets.items() if all(lora.name in loras for lora in preset.loras)}

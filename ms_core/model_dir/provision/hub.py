@@ -1,7 +1,7 @@
 """Repositories of a model hub: what they hold, what is in the cache already, and fetching that goes on where it ended.
 
 The cache is ``huggingface_hub``'s own, so what other programs fetched is found and what is fetched here is found by them.
-Only big files are transferred by ``ms_core.model_dir.provision.transfer``: that library begins a file anew whenever it was broken off.
+Only big files are transferred by ``ms_core.model_dir.provision.transfer``: that library restarts a file from zero after every interruption.
 """
 
 from __future__ import annotations

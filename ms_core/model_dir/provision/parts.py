@@ -21,7 +21,7 @@ from ms_core.model_dir.loading import PREPROCESSOR_FILE
 from ms_core.model_dir.provision.bases import read_json
 from ms_core.model_dir.provision.weights import find_weights, put_file, put_weights, read_tensor_headers, save_tensors
 
-# What the official code's image processor does where a repository brings no file of its own: CLIP's preprocessing.
+# What the official code's image processor does where a repository has no such file: CLIP's preprocessing.
 _PREPROCESSOR: dict[str, Any] = {
     "image_processor_type": "CLIPImageProcessor",
     "do_convert_rgb": True,

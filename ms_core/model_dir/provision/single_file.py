@@ -41,7 +41,7 @@ def write_single_file(checkpoint: Path, configs: Path, directory: Path, with_vae
     """Write the folders of the diffusers layout, and their index, from a single file.
 
     Args:
-        checkpoint: as ``check_base_file`` wants it; a .safetensors file, or a .ckpt file that holds nothing but weights.
+        checkpoint: as ``check_base_file`` wants it; a .safetensors file, or a .ckpt file that holds only weights.
         configs: a folder in the diffusers layout; its configs, tokenizers and scheduler are taken, not its weights.
         directory: to write into.
         with_vae: whether the file's VAE is wanted.

@@ -49,8 +49,8 @@ class ModelSources:
         vae: a folder with a VAE; ``None`` takes the base's.
         configs: a folder in the diffusers layout with configs and tokenizers; needed for a single file.
         extras: files and folders beside the model, by their path in it, such as ``loras/lcm.safetensors``.
-        origins: what ``sources.json`` tells of each part.
-        heads: of the resampler's attention, which the authors' file does not tell; ``None`` takes heads of 64, as released.
+        origins: of each part, from ``sources.json``.
+        heads: of the resampler's attention, which the authors' file does not state; ``None`` takes heads of 64, as released.
     """
 
     base: Path
@@ -69,7 +69,7 @@ def sources_from(directory: Path, base: Path, made_with: str) -> ModelSources:
     """Sources of a model directory with another base: all else, its VAE included, is taken from it.
 
     Raises:
-        ModelNotFoundError: it is no model directory.
+        ModelNotFoundError: it is not a model directory.
         CheckpointError: its card or its list of sources is not valid.
     """
     origins = read_json(directory / SOURCES_FILE) if (directory / SOURCES_FILE).is_file() else {}

@@ -1,6 +1,6 @@
 """One big file over HTTP, going on where an earlier transfer ended, even one that was killed.
 
-``huggingface_hub`` 2.4 cannot: it writes each attempt to a file of its own, over HTTP and with Xet alike.
+``huggingface_hub`` 2.4 cannot: it writes each attempt to a new file, over HTTP and with Xet alike.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _complete(blob: Blob, content: BufferedRandom, on_bytes: OnBytes) -> str:
             if before < blob.size:
                 _stream(blob, content, on_bytes)
             if content.seek(0, os.SEEK_END) < blob.size:
-                # Where a server or a proxy tells no length, the end of a broken connection looks like that of the file.
+                # Without a length from server or proxy, a broken connection looks like the end of the file.
                 raise httpx2.RemoteProtocolError(f"{blob.name} ended before it was complete")
             content.seek(0)
             return hashlib.file_digest(content, "sha256").hexdigest()

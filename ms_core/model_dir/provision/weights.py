@@ -165,7 +165,7 @@ def _find_shards(index: Path) -> WeightFiles:
 
 
 def _unpickle(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``torch.save`` file; nothing but plain weights is ever unpickled."""
+    """The tensors of a ``torch.save`` file; only plain weights are unpickled."""
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path} is not a torch.save archive; perhaps its download broke off. Fetch it again.")
     try:

@@ -24,7 +24,7 @@ def ranking(logits: Float[Tensor, " n"], answers: Float[Tensor, " n"]) -> float:
 
 
 def calibrate(logits: Float[Tensor, " n"], answers: Float[Tensor, " n"]) -> Calibration:
-    """Slope and offset for which the sigmoid tells best how often the answer is yes.
+    """Slope and offset for which the sigmoid fits best how often the answer is yes.
 
     Maximum likelihood with a normal prior around the plain sigmoid, by Newton's method; the slope stays positive, so that
     the order of pictures does not turn around.

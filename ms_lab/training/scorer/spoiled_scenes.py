@@ -34,7 +34,7 @@ from ms_lab.training.scorer.examples import ScorerExamples
 
 # Of a subject's silhouette, the share that must be covered for something to stand there.
 LEAST_COVERED = 0.25
-# A subject that overlaps its place by less than the first is hardly recognised there; in between nobody can tell.
+# A subject that overlaps its place by less than the first is hardly recognised there; in between it is undecided.
 _LEAST_OVERLAP, _GOOD_OVERLAP = 0.3, 0.6
 _VISIBLE, _LOOK_SIDE = 25.0, 24
 
@@ -175,7 +175,7 @@ class Spoiler:
         return vary(turn_hue(self._pack.pictures[placement.sprite], placement.colour_turn), placement.variation)
 
     def _identity(self, asked: Placement, painted: Placement | None, overlap: float) -> bool | None:
-        """Whether it is the subject that was asked for; ``None`` where nobody could tell."""
+        """Whether it is the subject that was asked for; ``None`` where that is undecided."""
         if painted is None or overlap < _LEAST_OVERLAP:
             return False
         if _same_drawing(asked, painted):

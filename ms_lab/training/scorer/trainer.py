@@ -109,7 +109,7 @@ class ScorerTraining:
 
         Args:
             folder: of the stage.
-            directory: of the model, which is ready but for its scorer.
+            directory: of the model, complete except for its scorer.
             pack: artwork that the model was trained on.
             judge: says what is true of the model's pictures.
             recipe: lengths and rates.
@@ -192,7 +192,7 @@ class ScorerTraining:
         path.write_text("".join(f"{row}\n" for row in (*others, *own)), encoding="utf-8")
 
     def _facts(self, scorer: Scorer, logits: torch.Tensor, held_out: ScorerExamples) -> dict[str, Any]:
-        """What the card tells of the training; on the calibration's artwork, which the network never saw."""
+        """The card's facts about the training, measured on the calibration's artwork, which the network never saw."""
         estimates = scorer.estimates(logits)
         answers = held_out.answers.float()
         return {
