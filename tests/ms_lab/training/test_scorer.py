@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -184,6 +185,22 @@ def test_unknown_answers_teach_nothing(pack: SpritePack) -> None:
     assert logits.grad is not None
     assert torch.equal(logits.grad[:, 1:], torch.zeros(len(made), 2))
     assert bool((logits.grad[:, 0] != 0).all())
+
+
+def test_the_loss_is_the_mean_surprise_at_the_known_answers(pack: SpritePack) -> None:
+    made = examples(pack).rows(torch.arange(2))
+    answers = torch.tensor([[1.0, 0.0, 0.7], [0.0, 1.0, 0.3]])
+    weights = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 1.0]])
+    chances = torch.tensor([[0.9, 0.2, 0.6], [0.4, 0.5, 0.3]])
+    surprises = [
+        -math.log(0.9),
+        -math.log(0.8),
+        -0.7 * math.log(0.6) - 0.3 * math.log(0.4),
+        -math.log(0.6),
+        -0.3 * math.log(0.3) - 0.7 * math.log(0.7),
+    ]
+    known = replace(made, answers=answers, weights=weights)
+    assert float(weighted_loss(chances.logit(), known)) == pytest.approx(sum(surprises) / 5, rel=1e-5)
 
 
 def test_a_little_training_tells_what_is_there_from_what_is_not(pack: SpritePack) -> None:
