@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ms_core.config import CARD_FILE, SCORER_FILE, WEIGHTS_FILE, Calibration, ModelCard, ScorerConfig
 from ms_core.errors import CheckpointError, InvalidInputError, ModelNotFoundError
+from ms_core.model_dir.inventory import check_inventory
 from ms_core.scoring import Scorer, ScorerNetwork
 from ms_core.spec import Box
 from ms_lab.evaluation.own_pictures import draw_own_scene, judge_own_pictures, require_scenes
@@ -288,6 +289,7 @@ def test_a_trained_scorer_is_put_into_its_model(pack: SpritePack, model: Path, t
     assert set(card.training["scorer"]) >= {"identity_calibration_error", "identity_auc", "box_iou_error"}
     assert card.training["vae"] == ModelCard.load(ROOT / "models" / "mini").training["vae"]
     Scorer.load(model, card.scorer)
+    assert check_inventory(model, hashes=True) == []
     stages = [json.loads(row)["stage"] for row in (model / "training_log.jsonl").read_text().splitlines()]
     assert stages[0] == "vae"
     assert stages[-1] == "scorer"
