@@ -127,7 +127,7 @@ async def _answer_unexpected(request: Request, error: Exception) -> Response:
 
 def _answer_invalid_input(request: Request, errors: Sequence[InvalidInputError]) -> Response:
     kinds = {problem_of(error) for error in errors}
-    # So the answer is 413 only if picture sizes are the only errors.
+    # So the answer is 413 only if picture sizes are the only errors; ``Problem.errors`` documents it.
     problem = kinds.pop() if len(kinds) == 1 else PROBLEMS[InvalidInputError]
     items = [ProblemItem(pointer=error.pointer, detail=error.detail, code=error.code) for error in errors[:MAX_ERRORS]]
     first = items[0]

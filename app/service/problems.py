@@ -53,7 +53,11 @@ class Problem(BaseModel):
     instance: str = Field(description="Path of the request.", examples=["/generate"])
     code: str = Field(description="Stable error code.", examples=["invalid_box"])
     request_id: str = Field(description="`X-Request-Id` of this response.", examples=["5f0c2b1e8a7d4c0f"])
-    errors: list[ProblemItem] = Field(default=[], description="All errors in the request.")
+    errors: list[ProblemItem] = Field(
+        default=[],
+        description="All errors in the request. If they are of different kinds, such as a picture that is too large and an "
+        "invalid box, the answer is 422 with the code `invalid_input`, whatever their order.",
+    )
 
 
 _STATUS_AND_TITLE: Mapping[type[core.MSDiffusionError], tuple[HTTPStatus, str]] = {

@@ -91,6 +91,12 @@ def write_inventory(directory: Path, made_with: str | None = None) -> None:
     os.replace(part, directory / INVENTORY_FILE)
 
 
+def renew_inventory(directory: Path) -> None:
+    """Write ``files.json`` again after files were changed on purpose; a directory without one gets none."""
+    if (directory / INVENTORY_FILE).is_file():
+        write_inventory(directory, Inventory.load(directory).made_with)
+
+
 def check_inventory(directory: Path, hashes: bool) -> list[str]:
     """One sentence, with its remedy, for each change of ``find_changes``; a broken inventory is one, too."""
     try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
+from itertools import permutations
 
 import pytest
 from fastapi import FastAPI
@@ -14,9 +15,11 @@ from starlette.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
+from app.service.errors import InvalidRequestError
 from app.service.problems import HTTP_PROBLEMS, PROBLEMS, problem_of_code
 from ms_core import errors
-from ms_core.errors import MSDiffusionError
+from ms_core.errors import InvalidInputError, LayoutError, MSDiffusionError, PictureError, PictureTooLargeError
+from tests.support.sample_requests import data_uri, good_request, png_with_header
 
 FIELDS = {"type", "title", "status", "detail", "instance", "code", "request_id", "errors"}
 
@@ -80,6 +83,45 @@ def test_a_raised_error_becomes_its_problem(failing: TestClient, error: type[MSD
     response = failing.get(f"/raise/{error.__name__}")
     assert_problem(response, kind.status, kind.code)
     assert ("retry-after" in response.headers) == (kind.status == HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+TOO_LARGE, NO_BOX, NO_PICTURE = PictureTooLargeError("Large."), LayoutError("No box."), PictureError("Damaged.")
+
+
+@pytest.mark.parametrize(
+    ("errors_found", "status", "code"),
+    [
+        ([TOO_LARGE, TOO_LARGE], 413, "picture_too_large"),
+        ([NO_BOX, NO_BOX], 422, "invalid_box"),
+        *((order, 422, "invalid_input") for order in permutations([TOO_LARGE, NO_BOX])),
+        *((order, 422, "invalid_input") for order in permutations([TOO_LARGE, TOO_LARGE, NO_PICTURE])),
+        *((order, 422, "invalid_input") for order in permutations([TOO_LARGE, NO_PICTURE, NO_BOX])),
+    ],
+)
+def test_errors_of_different_kinds_are_an_invalid_request(
+    settings: Settings, errors_found: Sequence[InvalidInputError], status: int, code: str
+) -> None:
+    app = create_app(settings)
+
+    def endpoint() -> None:
+        raise InvalidRequestError(errors_found)
+
+    app.add_api_route("/raise", endpoint)
+    with TestClient(app) as client:
+        problem = assert_problem(client.get("/raise"), status, code)
+    assert [item["code"] for item in problem["errors"]] == [error.code for error in errors_found]
+
+
+@pytest.mark.parametrize("large", [0, 1])
+def test_a_picture_that_is_too_large_beside_a_broken_one_is_an_invalid_request(client: TestClient, large: int) -> None:
+    request = good_request()
+    request["subjects"][large]["image"] = data_uri(png_with_header(30_000, 30_000, b""))
+    request["subjects"][1 - large]["image"] = data_uri(b"no picture")
+    problem = assert_problem(client.post("/generate", json=request), 422, "invalid_input")
+    assert {item["pointer"]: item["code"] for item in problem["errors"]} == {
+        f"/subjects/{large}/image": "picture_too_large",
+        f"/subjects/{1 - large}/image": "invalid_picture",
+    }
 
 
 def test_a_script_that_found_redis_full_means_that_redis_is_away(failing: TestClient) -> None:

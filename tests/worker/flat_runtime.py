@@ -15,12 +15,13 @@ CUT = GenerationWarning(code="prompt_cut", detail="Cut.", pointer="/prompt")
 
 
 class FlatRuntime:
-    """Makes flat pictures in the colour of their seed; ``at_step`` may do or raise anything on the way."""
+    """Makes flat pictures in the colour of their seed; ``at_step`` and ``at_end`` may do or raise anything on the way."""
 
     device = "cpu"
 
     def __init__(self) -> None:
         self.at_step: Callable[[int], None] = lambda step: None
+        self.at_end: Callable[[], None] = lambda: None
         self.steps_done = 0
         self.previews = 0
 
@@ -30,6 +31,7 @@ class FlatRuntime:
             self.steps_done = step
             yield Report("denoise", step, STEPS, (CUT,) * len(specs))
         yield Report("decode")
+        self.at_end()
         yield [Picture(Image.new("RGB", (16, 8), (spec.seed, 0, 0)), (CUT,)) for spec in specs]
 
     def preview(self, subject: Subject) -> Image.Image:

@@ -160,6 +160,19 @@ def test_a_worker_that_is_told_to_end_hands_its_job_back(
     assert desk.queue.waiting() == {JobKey("local", job_id)}
 
 
+def test_a_worker_that_is_told_to_end_keeps_what_is_finished(
+    desk: Desk, run: Run, runtime: FlatRuntime, context: WorkerContext
+) -> None:
+    def stop() -> None:
+        context.stopping = True
+
+    runtime.at_end = stop
+    job_id = desk.record(num_images=2, seed=20)
+    record = run(job_id)
+    assert (record.state, record.attempt, len(record.images)) == (JobState.SUCCEEDED, 1, 2)
+    assert Image.open(io.BytesIO(desk.image(job_id, 1))).getpixel((0, 0)) == (21, 0, 0)
+
+
 def test_an_error_of_ours_keeps_its_code_and_sentence(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
     runtime.at_step = raising(DeviceOutOfMemoryError("Too large; ask for a smaller picture."))
     record = run(desk.record())

@@ -25,12 +25,13 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from ms_core.errors import InvalidInputError
+from ms_core.model_dir.inventory import INVENTORY_FILE
 from ms_lab.evaluation.questions.columns import PictureKey
 from ms_lab.evaluation.questions.scenes import BenchScene
 
 _RUN, _TIMING, _PICTURES, _REFERENCES = "run.json", "timing.json", "pictures", "references"
 # What lies beside a model and changes none of its pictures.
-_RECORDS = "training_"
+_RECORDS = ("training_", INVENTORY_FILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ class RunFolder:
 
 
 def digest_model(directory: Path) -> str:
-    """SHA-256 of all files of a model directory, names included, but for the records of its training."""
+    """SHA-256 of all files of a model directory, names included, but for the records of training and files."""
     digest = hashlib.sha256()
     for path in sorted(directory.rglob("*")):
         if path.is_file() and not path.name.startswith(_RECORDS):

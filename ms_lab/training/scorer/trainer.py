@@ -21,6 +21,7 @@ from torch.utils.data import IterableDataset
 
 from ms_core.config import WEIGHTS_FILE, ModelCard, ScorerConfig
 from ms_core.errors import CheckpointError, InvalidInputError, ModelNotFoundError
+from ms_core.model_dir.inventory import renew_inventory
 from ms_core.model_dir.loading import load_vae
 from ms_core.scoring import Scorer, ScorerNetwork
 from ms_lab.mini.batches import Share
@@ -153,6 +154,7 @@ class ScorerTraining:
         facts = card.training | {"scorer": self._facts(scorer, logits, held_out)}
         replace(card, scorer=config, training=facts).save(self.directory)
         self._keep_log()
+        renew_inventory(self.directory)
         return ModelCard.load(self.directory)
 
     def _draw(self, deadline: float | None) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ms_core.model_dir.inventory import INVENTORY_FILE, check_inventory, write_inventory
+from ms_core.model_dir.inventory import INVENTORY_FILE, check_inventory, renew_inventory, write_inventory
 
 WEIGHTS = bytes(range(256)) * 40
 
@@ -48,6 +48,24 @@ def test_writing_again_gives_the_same(model: Path) -> None:
     before = (model / INVENTORY_FILE).read_bytes()
     write_inventory(model)
     assert (model / INVENTORY_FILE).read_bytes() == before
+
+
+def test_a_directory_that_was_changed_on_purpose_is_recorded_anew(model: Path) -> None:
+    write_inventory(model, "msd convert --out sdxl")
+    (model / "unet" / "config.json").write_bytes(b"{}")
+    (model / "scorer.safetensors").write_bytes(b"new")
+    renew_inventory(model)
+    assert check_inventory(model, hashes=True) == []
+    (model / "scorer.safetensors").unlink()
+    assert check_inventory(model, hashes=True) == [
+        "scorer.safetensors is missing; fetch it again with: msd convert --out sdxl"
+    ]
+
+
+def test_a_directory_without_an_inventory_gets_none(model: Path) -> None:
+    (model / INVENTORY_FILE).unlink()
+    renew_inventory(model)
+    assert not (model / INVENTORY_FILE).exists()
 
 
 def test_hidden_records_of_a_download_are_left_out(model: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageOps
 
 from ms_lab.mini.artwork import (
     HELD_OUT_SET,
@@ -20,7 +21,7 @@ from ms_lab.mini.artwork import (
 )
 from ms_lab.mini.sprites import Sprite, SpritePack
 from ms_lab.mini.training_index import load_index
-from tests.support.paths import ROOT
+from tests.support.paths import ASSETS, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +65,16 @@ def test_demo_pictures_are_held_out_artwork(held_out: SpritePack) -> None:
         if sprite.artist == HELD_OUT_SET
     }
     # The edge map is drawn from the others.
-    demo = sorted(path for path in (ROOT / "assets" / "demo").glob("*.png") if path.stem != "edges")
+    demo = sorted(path for path in (ASSETS / "demo").glob("*.png") if path.stem != "edges")
     assert len(demo) >= 2
-    assert {path.stem for path in demo} <= set(openmoji)
+    for path in demo:
+        with Image.open(path) as picture:
+            # Transparent all around by this many pixels.
+            drawing = ImageOps.crop(picture, 16)
+            assert picture.getchannel("A").getbbox() == tuple(
+                side + 16 for side in drawing.getchannel("A").getbbox() or ()
+            )
+        assert drawing.tobytes() == openmoji[path.stem].tobytes()
 
 
 def _write_set(root: Path, name: str, icons: list[str], code_points: dict[str, str], aliases: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from ms_core.config import CARD_FILE, SCORER_FILE, WEIGHTS_FILE, Calibration, ModelCard, ScorerConfig
 from ms_core.errors import CheckpointError, InvalidInputError, ModelNotFoundError
+from ms_core.model_dir.inventory import check_inventory
 from ms_core.scoring import Scorer, ScorerNetwork
 from ms_core.spec import Box
 from ms_lab.evaluation.own_pictures import draw_own_scene, judge_own_pictures, require_scenes
@@ -186,6 +188,22 @@ def test_unknown_answers_teach_nothing(pack: SpritePack) -> None:
     assert bool((logits.grad[:, 0] != 0).all())
 
 
+def test_the_loss_is_the_mean_surprise_at_the_known_answers(pack: SpritePack) -> None:
+    made = examples(pack).rows(torch.arange(2))
+    answers = torch.tensor([[1.0, 0.0, 0.7], [0.0, 1.0, 0.3]])
+    weights = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 1.0]])
+    chances = torch.tensor([[0.9, 0.2, 0.6], [0.4, 0.5, 0.3]])
+    surprises = [
+        -math.log(0.9),
+        -math.log(0.8),
+        -0.7 * math.log(0.6) - 0.3 * math.log(0.4),
+        -math.log(0.6),
+        -0.3 * math.log(0.3) - 0.7 * math.log(0.7),
+    ]
+    known = replace(made, answers=answers, weights=weights)
+    assert float(weighted_loss(chances.logit(), known)) == pytest.approx(sum(surprises) / 5, rel=1e-5)
+
+
 def test_a_little_training_tells_what_is_there_from_what_is_not(pack: SpritePack) -> None:
     torch.manual_seed(0)
     network = ScorerNetwork(ScorerConfig(16, (8, 16, 32), 2))
@@ -271,6 +289,7 @@ def test_a_trained_scorer_is_put_into_its_model(pack: SpritePack, model: Path, t
     assert set(card.training["scorer"]) >= {"identity_calibration_error", "identity_auc", "box_iou_error"}
     assert card.training["vae"] == ModelCard.load(ROOT / "models" / "mini").training["vae"]
     Scorer.load(model, card.scorer)
+    assert check_inventory(model, hashes=True) == []
     stages = [json.loads(row)["stage"] for row in (model / "training_log.jsonl").read_text().splitlines()]
     assert stages[0] == "vae"
     assert stages[-1] == "scorer"

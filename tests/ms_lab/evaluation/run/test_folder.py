@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from ms_core.errors import InvalidInputError
+from ms_core.model_dir.inventory import write_inventory
 from ms_lab.evaluation.questions.columns import MODEL, PictureKey
 from ms_lab.evaluation.run.folder import Run, RunFolder, Timing, digest_model
 
@@ -99,6 +100,7 @@ def test_the_digest_follows_whatever_changes_pictures(tmp_path: Path) -> None:
     weights.write_bytes(b"one")
     first = digest_model(tmp_path)
     log.write_text("step 1")
+    write_inventory(tmp_path)
     assert digest_model(tmp_path) == first
     weights.write_bytes(b"two")
     assert digest_model(tmp_path) != first
