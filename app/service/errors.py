@@ -51,10 +51,11 @@ class InvalidRequestError(Exception):
 class HTTPProblem(Exception):
     """A problem with the HTTP request itself."""
 
-    def __init__(self, problem: ProblemType, detail: str) -> None:
+    def __init__(self, problem: ProblemType, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.problem = problem
         self.detail = detail
+        self.headers = headers
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -72,7 +73,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPProblem)
     async def answer_http_problem(request: Request, error: HTTPProblem) -> Response:
-        return problem_response(request, error.problem, error.detail)
+        return problem_response(request, error.problem, error.detail, headers=error.headers)
 
     @app.exception_handler(HTTPException)
     async def answer_http_exception(request: Request, error: HTTPException) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import inspect
 import re
 from collections.abc import Iterator
@@ -116,6 +117,20 @@ def test_wrong_method_names_the_right_one(client: TestClient) -> None:
 def test_other_content_types_are_refused(client: TestClient, content_type: str | None) -> None:
     headers = {} if content_type is None else {"content-type": content_type}
     assert_problem(client.post("/generate", content=b"{}", headers=headers), 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("charset", ["utf-16", '"ISO-8859-1"'])
+def test_json_in_another_encoding_is_named(client: TestClient, charset: str) -> None:
+    headers = {"content-type": f"application/json; charset={charset}"}
+    problem = assert_problem(client.post("/generate", content=b"{}", headers=headers), 415, "unsupported_media_type")
+    assert charset.strip('"').lower() in problem["detail"]
+
+
+def test_a_packed_body_is_named(client: TestClient) -> None:
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    response = client.post("/generate", content=gzip.compress(b"{}"), headers=headers)
+    assert "Content-Encoding" in assert_problem(response, 415, "unsupported_media_type")["detail"]
+    assert response.headers["accept-encoding"] == "identity"
 
 
 def test_a_charset_does_no_harm(client: TestClient) -> None:

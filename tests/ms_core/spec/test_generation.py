@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -42,8 +43,23 @@ def test_a_pixel_box_larger_than_the_picture_is_refused(pixel_box) -> None:
         Box.from_pixels(pixel_box, height=50, width=100)
 
 
-def test_a_corner_and_a_size_may_meet_the_edge_by_rounding() -> None:
-    assert Box.from_xywh(0.7, 0.9, 0.3, 0.1).as_tuple() == pytest.approx((0.7, 0.9, 1.0, 1.0))
+@pytest.mark.parametrize(
+    "box",
+    [
+        lambda: Box(-1e-7, 0.1, 1.0000000000000002, 1.0000005),
+        lambda: Box.from_xywh(-1e-7, 0.1, 1.0000003, 0.9000001),
+        lambda: Box.from_pixels((-1e-5, 6.4, 128.00000000000003, 64.00001), height=64, width=128),
+    ],
+    ids=["xyxy", "xywh", "pixels"],
+)
+def test_an_edge_may_miss_the_frame_by_rounding(box: Callable[[], Box]) -> None:
+    assert box().as_tuple() == pytest.approx((0.0, 0.1, 1.0, 1.0), abs=1e-9)
+
+
+@pytest.mark.parametrize("pixel_box", [(-1, 0, 10, 10), (0, 0, 100.01, 50)])
+def test_a_pixel_box_outside_the_picture_is_spoken_of_in_pixels(pixel_box) -> None:
+    with pytest.raises(LayoutError, match="pixel box .* reaches outside"):
+        Box.from_pixels(pixel_box, height=50, width=100)
 
 
 def test_an_unknown_scheduler_is_refused() -> None:

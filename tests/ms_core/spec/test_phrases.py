@@ -52,6 +52,10 @@ def test_a_phrase_inside_a_word_is_not_found(prompt: str) -> None:
     assert find_phrases(prompt, ["cat"]) == (None,)
 
 
+def test_a_letter_is_not_found_within_the_same_letter_with_an_accent() -> None:
+    assert find_phrases("a cafe\u0301", ["cafe"]) == (None,)
+
+
 def test_repeated_phrases_take_one_occurrence_each_and_share_the_last() -> None:
     assert find_phrases("a cat and a cat", ["cat", "CAT", "cat"]) == ((2, 5), (12, 15), (12, 15))
 
