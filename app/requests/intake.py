@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from codecs import BOM_UTF8
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -35,7 +34,6 @@ def parse_request(body: bytes, limits: PictureLimits) -> SentRequest:
         HTTPProblem: the body is not JSON, or holds too many values.
         InvalidRequestError: with all errors.
     """
-    body = body.removeprefix(BOM_UTF8)
     _check_count(body)
     pictures = SentPictures(limits)
     try:
@@ -59,6 +57,7 @@ def _read(body: bytes, pictures: SentPictures) -> GenerateRequest:
             raise
         reason = first["msg"].removeprefix("Invalid JSON: ")
     try:
+        # Takes a byte order mark and UTF-16, too.
         text = json.dumps(json.loads(body), ensure_ascii=False)
     except (ValueError, RecursionError) as error:
         raise HTTPProblem(MALFORMED_JSON, f"The body is not valid JSON: {reason}.") from error

@@ -242,9 +242,10 @@ def test_half_an_emoji_is_named_with_its_field(field: str) -> None:
     assert "broken character" in refusal.detail
 
 
-def test_a_mark_before_the_body_is_passed_over() -> None:
-    """Windows editors write one; RFC 8259 lets readers ignore it."""
-    body = b"\xef\xbb\xbf" + json.dumps(good_request()).encode()
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_body_as_windows_editors_write_it_is_read(encoding: str) -> None:
+    """With a byte order mark, which RFC 8259 lets readers ignore."""
+    body = json.dumps(good_request(), ensure_ascii=False).encode(encoding)
     assert parse_request(body, PictureLimits()).request.prompt == good_request()["prompt"]
 
 
