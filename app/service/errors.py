@@ -144,7 +144,9 @@ def _methods_of(request: Request) -> list[str]:
         scope = {**request.scope, "method": method}
         return any(route.matches(scope)[0] is Match.FULL for route in routes)
 
-    return [method for method in METHODS if works(method)]
+    methods = [method for method in METHODS if works(method)]
+    # See ``app.service.head``.
+    return ["GET", "HEAD", *methods[1:]] if methods[:1] == ["GET"] else methods
 
 
 def _answer_bad_address(request: Request, error: RequestValidationError) -> Response:

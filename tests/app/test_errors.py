@@ -248,9 +248,9 @@ def test_scripts_of_other_origins_may_read_what_the_api_says(from_the_web: TestC
     ("method", "path", "allowed"),
     [
         ("PUT", "/generate", "POST"),
-        ("POST", "/jobs", "GET"),
+        ("POST", "/jobs", "GET, HEAD"),
         ("GET", "/jobs/unknown-but-well-formed/retry", "POST"),
-        ("DELETE", "/jobs/unknown-but-well-formed/images/0", "GET"),
+        ("DELETE", "/jobs/unknown-but-well-formed/images/0", "GET, HEAD"),
     ],
 )
 def test_every_wrong_method_is_told_the_right_one(client: TestClient, method: str, path: str, allowed: str) -> None:
@@ -262,4 +262,4 @@ def test_every_wrong_method_is_told_the_right_one(client: TestClient, method: st
 def test_all_methods_of_a_job_are_told(client: TestClient) -> None:
     response = client.patch("/jobs/unknown-but-well-formed")
     assert_problem(response, 405, "method_not_allowed")
-    assert {method.strip() for method in response.headers["allow"].split(",")} == {"GET", "PUT", "DELETE"}
+    assert {method.strip() for method in response.headers["allow"].split(",")} == {"GET", "HEAD", "PUT", "DELETE"}
