@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -19,6 +20,28 @@ def _check_model_name(name: str) -> str:
     return name
 
 
+def _check_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    for host in hosts:
+        if "/" in host or (":" in host and not host.startswith("[")):
+            raise ValueError(f"{host!r} is not a host: give the name or address alone, without scheme, port or path")
+    return tuple(host.lower().strip("[]").rstrip(".") for host in hosts)
+
+
+def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    """Origins as browsers write them; another form would never match."""
+    return tuple(origin if origin == "*" else _origin(origin) for origin in origins)
+
+
+def _origin(text: str) -> str:
+    parts = urlsplit(text.lower())
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path not in ("", "/") or parts.query:
+        raise ValueError(f"{text!r} is not an origin: give scheme, host and port alone, such as http://localhost:3000")
+    if "@" in parts.netloc or "*" in parts.netloc:
+        raise ValueError(f"{text!r} is not an origin: give each host by its name")
+    default = {"http": ":80", "https": ":443"}[parts.scheme]
+    return f"{parts.scheme}://{parts.netloc.removesuffix(default)}"
+
+
 class Settings(BaseSettings):
     """Settings of one API process.
 
@@ -26,6 +49,8 @@ class Settings(BaseSettings):
         redis_url: Redis with the jobs; ``redis://``, ``rediss://`` or ``unix://``.
         data_dir: root of the artifact store, shared with the workers.
         model: name of the model.
+        allowed_hosts: names and addresses by which clients reach the API, beside the loopback ones, separated by commas; ``*``
+            for all. Requests for others are refused: a page may have its name point here.
         cors_origins: web origins that may call the API from a browser, separated by commas; ``*`` for all.
         max_body_bytes: size limit of a request body.
         max_picture_pixels: pixel limit of a reference picture.
@@ -42,7 +67,8 @@ class Settings(BaseSettings):
     redis_url: str = "redis://127.0.0.1:6379/0"
     data_dir: Path = Path("data")
     model: Annotated[str, AfterValidator(_check_model_name)] = "mini"
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode, AfterValidator(_check_hosts)] = ()
+    cors_origins: Annotated[tuple[str, ...], NoDecode, AfterValidator(_check_origins)] = ()
     max_body_bytes: Annotated[int, Field(ge=1)] = 64 * MEBIBYTE
     max_picture_pixels: Annotated[int, Field(ge=1)] = 50_000_000
     max_picture_side: Annotated[int, Field(ge=64)] = 2048
@@ -52,7 +78,7 @@ class Settings(BaseSettings):
     redis_timeout_s: Annotated[float, Field(gt=0)] = 2.0
     max_watchers: Annotated[int, Field(ge=1)] = 400
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):

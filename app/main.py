@@ -28,9 +28,11 @@ from app.requests.body import Decoders
 from app.service import health, metrics, models
 from app.service.access import AccessMiddleware
 from app.service.errors import install_error_handlers
+from app.service.head import HeadMiddleware
 from app.service.health import Health
 from app.service.metrics import Metrics
 from app.service.models import Models
+from app.service.origins import OriginMiddleware
 from app.service.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.connection import redis_client
@@ -88,10 +90,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for part in (routes, watch, models, health, metrics):
         app.include_router(part.router)
     app.add_api_route("/", _to_documentation, include_in_schema=False)
+    app.add_middleware(HeadMiddleware)
+    app.add_middleware(OriginMiddleware, hosts=settings.allowed_hosts, origins=settings.cors_origins)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.cors_origins,
-        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
         allow_headers=[*REQUEST_HEADERS, REQUEST_ID_HEADER],
         expose_headers=[*RESPONSE_HEADERS, REQUEST_ID_HEADER],
     )

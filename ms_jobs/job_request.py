@@ -10,7 +10,7 @@ from pydantic_core import from_json
 
 from ms_core.spec import MAX_SEED, GenerationSpec, Pictures
 from ms_core.spec.declared import changed, declared
-from ms_core.spec.fields import in_range
+from ms_core.spec.fields import Integer, in_range
 from ms_jobs.records import MAX_IMAGES, MODEL_NAME_PATTERN
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ class GenerateRequest(GenerationSpec):
 
     # A request gets a seed when it is accepted; a spec always has one.
     seed: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
-        Annotated[int, in_range(0, MAX_SEED)] | None,
+        Annotated[Integer, in_range(0, MAX_SEED)] | None,
         Field(
             description="The same request and seed give the same picture. Left out: random, and reported in the job."
         ),
     ] = None
     num_images: Annotated[
-        int,
+        Integer,
         in_range(1, MAX_IMAGES),
         Field(description="Number of pictures; the seed grows by 1 from one to the next."),
     ] = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 import sys
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 # Tests send Ctrl-C to processes of their own; started in the background, pytest would have them ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The name by which Starlette's client of tests asks.
+os.environ.setdefault("MSD_ALLOWED_HOSTS", "testserver")
 
 # The same examples on every machine and run: a test that fails once fails always.
 settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=100)

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
+from email.message import Message
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
 from app.config import Settings
@@ -60,9 +62,7 @@ SettingsDependency = Annotated[Settings, given("settings")]
 
 async def _json_body(request: Request, settings: SettingsDependency) -> bytes:
     """Read a JSON body, no further than the limit."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise HTTPProblem(NOT_JSON, "Send the request as JSON, with the header Content-Type: application/json.")
+    _check_form(request.headers)
     limit = settings.max_body_bytes
     too_large = HTTPProblem(BODY_TOO_LARGE, f"The body is larger than {limit} bytes; send smaller or fewer pictures.")
     declared = request.headers.get("content-length", "")
@@ -77,6 +77,21 @@ async def _json_body(request: Request, settings: SettingsDependency) -> bytes:
     except ClientDisconnect as error:
         raise HTTPProblem(BAD_REQUEST, "The body ended before it was complete.") from error
     return bytes(body)
+
+
+def _check_form(headers: Headers) -> None:
+    """Refuse what is not JSON, or is JSON in a wrapper."""
+    content_type = Message()
+    content_type["content-type"] = headers.get("content-type", "")
+    if content_type.get_content_type() != "application/json":
+        raise HTTPProblem(NOT_JSON, "Send the request as JSON, with the header Content-Type: application/json.")
+    charset = content_type.get_content_charset("utf-8")
+    if charset not in ("utf-8", "utf8", "us-ascii"):
+        raise HTTPProblem(NOT_JSON, f"JSON is sent as UTF-8 (RFC 8259), not as {charset}.")
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        detail = "Send the body as it is, without Content-Encoding: it is not unpacked here."
+        raise HTTPProblem(NOT_JSON, detail, {"Accept-Encoding": "identity"})
 
 
 async def _sent_request(

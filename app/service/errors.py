@@ -51,10 +51,11 @@ class InvalidRequestError(Exception):
 class HTTPProblem(Exception):
     """A problem with the HTTP request itself."""
 
-    def __init__(self, problem: ProblemType, detail: str) -> None:
+    def __init__(self, problem: ProblemType, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.problem = problem
         self.detail = detail
+        self.headers = headers
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -72,7 +73,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPProblem)
     async def answer_http_problem(request: Request, error: HTTPProblem) -> Response:
-        return problem_response(request, error.problem, error.detail)
+        return problem_response(request, error.problem, error.detail, headers=error.headers)
 
     @app.exception_handler(HTTPException)
     async def answer_http_exception(request: Request, error: HTTPException) -> Response:
@@ -143,7 +144,9 @@ def _methods_of(request: Request) -> list[str]:
         scope = {**request.scope, "method": method}
         return any(route.matches(scope)[0] is Match.FULL for route in routes)
 
-    return [method for method in METHODS if works(method)]
+    methods = [method for method in METHODS if works(method)]
+    # See ``app.service.head``.
+    return ["GET", "HEAD", *methods[1:]] if methods[:1] == ["GET"] else methods
 
 
 def _answer_bad_address(request: Request, error: RequestValidationError) -> Response:

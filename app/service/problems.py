@@ -107,6 +107,8 @@ NOT_JSON = ProblemType("unsupported_media_type", HTTPStatus.UNSUPPORTED_MEDIA_TY
 NOT_FOUND = ProblemType("not_found", HTTPStatus.NOT_FOUND, "Not found")
 METHOD_NOT_ALLOWED = ProblemType("method_not_allowed", HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
 BAD_REQUEST = ProblemType("bad_request", HTTPStatus.BAD_REQUEST, "Bad request")
+MISDIRECTED = ProblemType("misdirected_request", HTTPStatus.MISDIRECTED_REQUEST, "Host not served here")
+FOREIGN_ORIGIN = ProblemType("foreign_origin", HTTPStatus.FORBIDDEN, "Request of a foreign web page")
 TOO_MANY_WATCHERS = ProblemType("too_many_watchers", _UNAVAILABLE, "Too many watchers")
 INVALID_HEADER = ProblemType("invalid_header", HTTPStatus.BAD_REQUEST, "Invalid header")
 INVALID_PARAMETER = ProblemType("invalid_parameter", HTTPStatus.BAD_REQUEST, "Invalid parameter")
@@ -125,6 +127,8 @@ HTTP_PROBLEMS = (
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
     BAD_REQUEST,
+    MISDIRECTED,
+    FOREIGN_ORIGIN,
     TOO_MANY_WATCHERS,
     INVALID_HEADER,
     INVALID_PARAMETER,

@@ -11,16 +11,18 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import field, fields
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar, cast, dataclass_transform
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError, to_json
 
 from ms_core.errors import InvalidInputError
 
 Class = TypeVar("Class", bound=type)
 Changed = TypeVar("Changed", bound="Declared")
+
+BROKEN_TEXT = "The text contains a NUL or a broken character; remove it."
 
 _CODES = {
     "missing": "missing_field",
@@ -28,11 +30,13 @@ _CODES = {
     "unexpected_keyword_argument": "unknown_field",
     "dataclass_type": "model_type",
     "tuple_type": "list_type",
+    "string_unicode": "invalid_input",
 }
 _SENTENCES = {
     "missing": "This field is required.",
     "missing_argument": "This field is required.",
     "unexpected_keyword_argument": "Unknown field; /docs lists all fields.",
+    "string_unicode": BROKEN_TEXT,
 }
 
 
@@ -63,13 +67,25 @@ class Declared:
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-def declared(
-    json_schema_extra: dict[str, Any] | Callable[[dict[str, Any]], None] | None = None,
-) -> Callable[[Class], Class]:
-    """Make a class a frozen pydantic dataclass whose constructor raises ``InvalidInputError``."""
-    config = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, json_schema_extra=json_schema_extra)
+def declared(json_schema_extra: Callable[[dict[str, Any]], None] | None = None) -> Callable[[Class], Class]:
+    """Make a class a frozen pydantic dataclass whose constructor raises ``InvalidInputError``.
+
+    In JSON, ``null`` leaves a field out.
+
+    Args:
+        json_schema_extra: changes the JSON schema of the class in place.
+    """
+
+    def complete(schema: dict[str, Any]) -> None:
+        if json_schema_extra is not None:
+            json_schema_extra(schema)
+        _say_what_may_be_left_out(schema)
+
+    config = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, json_schema_extra=complete)
 
     def decorate(cls: Class) -> Class:
+        # Before-validators run from the last to the first, so those of the class see no nulls.
+        setattr(cls, "_leave_out_nulls", model_validator(mode="before")(cast("Any", classmethod(_without_nulls))))  # noqa: B010
         result: Any = dataclass(frozen=True, slots=True, config=config)(cls)
         set_fields = result.__init__
 
@@ -86,6 +102,32 @@ def declared(
         return result
 
     return decorate
+
+
+def _without_nulls(cls: Any, data: Any) -> Any:
+    """Take declared fields that are null out of a JSON object."""
+    if not isinstance(data, dict):
+        return data
+    names = {item.name for item in fields(cls)}
+    document = cast("dict[str, Any]", data)
+    return {name: value for name, value in document.items() if value is not None or name not in names}
+
+
+def _say_what_may_be_left_out(schema: dict[str, Any]) -> None:
+    """Let fields that are not required be null, and say their defaults in words.
+
+    Generators of clients take a field with ``default`` for one that is always there.
+    """
+    required = schema.setdefault("required", [])
+    # A constant is there to tell one form from another.
+    required += [name for name, value in schema["properties"].items() if "const" in value]
+    for name, value in schema["properties"].items():
+        default = value.pop("default", None)
+        if default is not None and "description" in value:
+            value["description"] += f" Default: {to_json(default).decode()}."
+        if name not in required and {"type": "null"} not in value.get("anyOf", ()):
+            described = {key: value.pop(key) for key in ("title", "description") if key in value}
+            schema["properties"][name] = {"anyOf": [value, {"type": "null"}]} | described
 
 
 def changed(item: Changed, **values: Any) -> Changed:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ms_core.errors import InvalidInputError, PictureError
 from ms_core.spec.declared import Declared, declared
-from ms_core.spec.fields import LoraName, count, file_name, in_range, strength_of_start
+from ms_core.spec.fields import Integer, LoraName, count, file_name, in_range, strength_of_start
 from ms_core.spec.limits import MAX_CONTROL_SCALE, MAX_LORA_WEIGHT, MAX_SUBJECTS
 from ms_core.spec.pictures import Picture, WholePicture, upright_size
 
@@ -75,7 +75,7 @@ class StartPicture(Declared):
         float, strength_of_start(), Field(description="How much of it may change: above 0, up to 1 for everything.")
     ] = 0.7
     redraw: Annotated[
-        tuple[int, ...],
+        tuple[Integer, ...],
         count(0, MAX_SUBJECTS, "subjects to redraw"),
         Field(
             strict=False,

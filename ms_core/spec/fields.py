@@ -6,7 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
-from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    WithJsonSchema,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
@@ -15,6 +22,7 @@ from ms_core.spec.declared import gathered_by_pydantic
 from ms_core.spec.limits import (
     FILE_NAME_PATTERN,
     MAX_NAME_CHARACTERS,
+    MAX_SIDE,
     SCHEDULERS,
     SIZE_MULTIPLE,
     TIMESTEP_SPACINGS,
@@ -28,6 +36,14 @@ from ms_core.spec.limits import (
     check_text,
     check_timestep_spacing,
 )
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# An integer as JSON Schema defines it: 42.0 is one, as many languages write it.
+Integer = Annotated[int, BeforeValidator(_whole)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +127,10 @@ def strength_of_start() -> Checked:
 
 def side_in_pixels() -> Checked:
     """A width or height: a positive multiple of 8."""
-    return Checked(lambda value: check_size(value, ""), {"minimum": SIZE_MULTIPLE, "multipleOf": SIZE_MULTIPLE})
+    return Checked(
+        lambda value: check_size(value, ""),
+        {"minimum": SIZE_MULTIPLE, "maximum": MAX_SIDE, "multipleOf": SIZE_MULTIPLE},
+    )
 
 
 def known_scheduler() -> Checked:

@@ -12,6 +12,7 @@ from ms_core.errors import InvalidInputError, LayoutError, PhraseNotFoundError
 from ms_core.spec.declared import Declared, FieldError, collected, declared, gathered_by_pydantic
 from ms_core.spec.extras import Control, Lora, StartPicture
 from ms_core.spec.fields import (
+    Integer,
     count,
     in_range,
     known_scheduler,
@@ -39,7 +40,7 @@ from ms_core.spec.subject import Subject
 # The API shows this sentence as its example of a problem.
 NO_PLACE = "This subject has no box; give a box or a mask, or use the auto layout."
 
-Side = Annotated[int, side_in_pixels(), Field(description="In pixels, a multiple of 8.")]
+Side = Annotated[Integer, side_in_pixels(), Field(description="In pixels, a multiple of 8.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class GenerationSpec(Declared):
     height: Annotated[Side | None, Field(description="Height of the picture, in pixels.")] = None
     width: Annotated[Side | None, Field(description="Width of the picture, in pixels.")] = None
     num_inference_steps: Annotated[
-        Annotated[int, in_range(1, MAX_STEPS)] | None,
+        Annotated[Integer, in_range(1, MAX_STEPS)] | None,
         Field(description="Denoising steps. More steps take longer and look better, up to a point."),
     ] = None
     guidance_scale: Annotated[
@@ -95,7 +96,7 @@ class GenerationSpec(Declared):
         Field(description="Strength of every subject that does not set its own `scale`."),
     ] = None
     seed: Annotated[
-        int, in_range(0, MAX_SEED), Field(description="The same seed and request give the same picture.")
+        Integer, in_range(0, MAX_SEED), Field(description="The same seed and request give the same picture.")
     ] = 0
     layout: Annotated[
         AutoLayout | None,
@@ -139,7 +140,7 @@ class GenerationSpec(Declared):
         ),
     ] = False
     retries: Annotated[
-        int,
+        Integer,
         in_range(0, MAX_RETRIES),
         Field(
             description="How often a picture may be drawn again, with another seed, while the score of one of its "

@@ -11,13 +11,18 @@ from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from ms_core.errors import LayoutError
 from ms_core.spec.declared import Declared, declared, gathered_by_pydantic
-from ms_core.spec.fields import in_range
+from ms_core.spec.fields import Integer, in_range
 from ms_core.spec.limits import MAX_STEPS
+
+# Of the picture's side: what rounding in float32 may move an edge across the frame; such an edge lies on it.
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
     """Where a subject stands: normalised xyxy in [0, 1], origin top left.
+
+    Edges that miss the frame by no more than ``ROUNDING`` are put onto it.
 
     Raises:
         LayoutError: a coordinate is not finite or outside [0, 1], or the box is reversed or has no area.
@@ -29,6 +34,8 @@ class Box:
     y_max: float
 
     def __post_init__(self) -> None:
+        for name in ("x_min", "y_min", "x_max", "y_max"):
+            object.__setattr__(self, name, _onto_the_frame(getattr(self, name)))
         values = self.as_tuple()
         if not all(math.isfinite(value) and 0.0 <= value <= 1.0 for value in values):
             raise LayoutError(
@@ -44,19 +51,18 @@ class Box:
     @classmethod
     def from_xywh(cls, x: float, y: float, width: float, height: float) -> Self:
         """Box from its normalised top-left corner and its normalised size."""
-        # A sum such as 0.7 + 0.3 may pass 1 by rounding alone.
-        x_max, y_max = (1.0 if 1.0 < value < 1.0 + 1e-9 else value for value in (x + width, y + height))
-        return cls(x, y, x_max, y_max)
+        return cls(x, y, x + width, y + height)
 
     @classmethod
     def from_pixels(cls, pixel_box: Sequence[float], height: int, width: int) -> Self:
         """Box from xyxy pixels of a picture of ``height`` x ``width`` pixels."""
         x_min, y_min, x_max, y_max = pixel_box
-        if max(x_min, x_max) > width or max(y_min, y_max) > height:
+        xs, ys = (x_min / width, x_max / width), (y_min / height, y_max / height)
+        if not all(-ROUNDING <= value <= 1.0 + ROUNDING for value in (*xs, *ys)):
             raise LayoutError(
                 f"The pixel box {list(pixel_box)} reaches outside the picture of {width} x {height} pixels."
             )
-        return cls(x_min / width, y_min / height, x_max / width, y_max / height)
+        return cls(xs[0], ys[0], xs[1], ys[1])
 
     def as_tuple(self) -> tuple[float, float, float, float]:
         """The four numbers, normalised xyxy."""
@@ -76,6 +82,11 @@ class PixelBox:
             LayoutError: it reaches outside the picture, or has no area.
         """
         return Box.from_pixels(self.values, height, width)
+
+
+def _onto_the_frame(value: float) -> float:
+    near = min(max(value, 0.0), 1.0)
+    return near if abs(value - near) <= ROUNDING else value
 
 
 def _read_box(value: Any) -> Box | PixelBox | None:
@@ -147,7 +158,7 @@ class AutoLayout(Declared):
         Field(description="How strongly a part of the picture must attend to a phrase to belong to its subject."),
     ] = 0.5
     start_step: Annotated[
-        int,
+        Integer,
         in_range(1, MAX_STEPS),
         Field(description="The step, counted from 1, from which the places found are used."),
     ] = 5

@@ -7,6 +7,7 @@ import unicodedata
 
 from ms_core.config import SCHEDULERS, TIMESTEP_SPACINGS
 from ms_core.errors import InvalidInputError, UnsupportedSchedulerError
+from ms_core.spec.declared import BROKEN_TEXT
 
 MAX_SEED = 2**53 - 1
 MAX_STEPS = 150
@@ -26,6 +27,8 @@ MAX_CONTROL_SCALE = 2.0
 MAX_FEATHER = 0.5
 MAX_Z_INDEX = 100
 SIZE_MULTIPLE = 8
+# Of any picture, in pixels, whatever the model; so that no arithmetic meets a number without bounds.
+MAX_SIDE = 16_384
 # Of a file or folder, without its ending: no path, no address, nothing hidden.
 FILE_NAME_PATTERN = rf"[^\s./\\:][^\x00-\x1f\x7f/\\:]{{0,{MAX_NAME_CHARACTERS - 1}}}"
 
@@ -48,11 +51,13 @@ def check_text(text: str, pointer: str, max_characters: int) -> None:
     if len(text) > max_characters:
         raise InvalidInputError(f"At most {max_characters} characters, not {len(text)}.", pointer)
     if any(character == "\0" or unicodedata.category(character) == "Cs" for character in text):
-        raise InvalidInputError("The text contains a NUL or a broken character; remove it.", pointer)
+        raise InvalidInputError(BROKEN_TEXT, pointer)
 
 
 def check_size(value: int, pointer: str) -> None:
-    """Raise ``InvalidInputError`` unless ``value`` is a positive multiple of 8 pixels."""
+    """Raise ``InvalidInputError`` unless ``value`` is a multiple of 8 pixels, from 8 to ``MAX_SIDE``."""
+    if value > MAX_SIDE:
+        raise InvalidInputError(f"Must be at most {MAX_SIDE} pixels.", pointer)
     if value < SIZE_MULTIPLE or value % SIZE_MULTIPLE:
         nearest = max(SIZE_MULTIPLE, round(value / SIZE_MULTIPLE) * SIZE_MULTIPLE)
         raise InvalidInputError(f"Must be a multiple of {SIZE_MULTIPLE} pixels; the nearest is {nearest}.", pointer)

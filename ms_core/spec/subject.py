@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field, model_validator
 
 from ms_core.errors import InvalidInputError, LayoutError
 from ms_core.spec.declared import Declared, declared
-from ms_core.spec.fields import in_range, text
+from ms_core.spec.fields import Integer, in_range, text
 from ms_core.spec.layout import Box, BoxField
 from ms_core.spec.limits import (
     MAX_FEATHER,
@@ -91,7 +91,7 @@ class Subject(Declared):
         ),
     ] = 0.0
     z_index: Annotated[
-        int,
+        Integer,
         in_range(-MAX_Z_INDEX, MAX_Z_INDEX),
         Field(
             description="Where subjects overlap, the one with the higher number is in front; equal numbers share the "

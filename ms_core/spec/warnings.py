@@ -10,10 +10,43 @@ from PIL import Image
 from ms_core.config import ModelCard
 from ms_core.errors import InvalidInputError
 from ms_core.spec.generation import GenerationSpec, GenerationWarning
+from ms_core.spec.phrases import shared_phrases
 from ms_core.spec.pictures import upright_size
 
-# "(red:1.3)", but not "(at 10:30)".
-_WEIGHTED = re.compile(r"\([^()]+?(?:(?<!\d):\s*[+-]?\d+|:\s*[+-]?\d*\.\d+)\s*\)")
+# Syntax of other programs, which is read as plain text here: how it looks, and what to do. The first is "(red:1.3)", but not
+# "(at 10:30)".
+_FOREIGN_SYNTAX = (
+    (
+        "prompt_weights_ignored",
+        re.compile(r"\([^()]+?(?:(?<!\d):\s*[+-]?\d+|:\s*[+-]?\d*\.\d+)\s*\)"),
+        "Prompt weights are not supported: the brackets and number in {} are read as plain text; leave them out.",
+    ),
+    (
+        "prompt_syntax_ignored",
+        re.compile(r"<(?:lora|lyco|hypernet):[^<>]+>", re.IGNORECASE),
+        "LoRAs are not read from the prompt: {} is read as plain text; name the LoRA in `loras`.",
+    ),
+    (
+        "prompt_syntax_ignored",
+        re.compile(r"\bembedding:[^\s,]+", re.IGNORECASE),
+        "{} is read as plain text; write the name of a textual inversion alone, as `GET /models` lists it.",
+    ),
+    (
+        "prompt_syntax_ignored",
+        re.compile(r"\({2,}[^()]+\){2,}|\[[^\[\]]+\]"),
+        "Brackets do not change the strength of words: those in {} are read as plain text; leave them out.",
+    ),
+    (
+        "prompt_syntax_ignored",
+        re.compile(r"\{[^{}|]*\|[^{}]*\}|__[\w/-]+__"),
+        "Nothing is chosen at random from a prompt: {} is read as plain text; write one of the choices.",
+    ),
+    (
+        "prompt_syntax_ignored",
+        re.compile(r"\bBREAK\b"),
+        "{} is read as plain text; leave it out: a prompt has one part, of 77 tokens.",
+    ),
+)
 MAX_QUOTED_CHARACTERS = 500
 # Areas, in those of a usual picture, and how much wider or taller than all usual ones a picture may be.
 _USUAL_AREAS = (0.7, 1.5)
@@ -30,40 +63,40 @@ def quote(text: str) -> str:
 
 def find_warnings(spec: GenerationSpec, card: ModelCard | None) -> list[GenerationWarning]:
     """All warnings of a request whose values are filled in, as far as they and the card are known."""
-    warnings = [*_phrase_warnings(spec), *_weight_warnings(spec), *_stretch_warnings(spec), *_layout_warnings(spec)]
+    warnings = [*_phrase_warnings(spec), *_syntax_warnings(spec), *_stretch_warnings(spec), *_layout_warnings(spec)]
     if card is not None:
         warnings += [*_count_warnings(spec, card), *_size_warnings(spec, card)]
     return warnings
 
 
 def _phrase_warnings(spec: GenerationSpec) -> list[GenerationWarning]:
-    """Phrases that the prompt does not hold; with auto layout they are errors."""
+    """Phrases that the prompt does not hold (errors with auto layout), or holds too seldom for auto layout."""
+    spans = spec.phrase_spans
     if spec.layout is not None:
-        return []
-    return [
-        GenerationWarning(
-            "phrase_not_found",
-            f"The prompt does not contain {quote(subject.phrase)}; the picture follows the words better if it does.",
-            f"/subjects/{index}/phrase",
+        code = "phrase_shared"
+        sentence = (
+            "The prompt has no words for {} that are not another subject's, so both are placed by the same ones; "
         )
-        for index, (subject, span) in enumerate(zip(spec.subjects, spec.phrase_spans, strict=True))
-        if span is None
+        sentence += "name it once more, or give boxes."
+        concerned = shared_phrases(spans)
+    else:
+        code = "phrase_not_found"
+        sentence = "The prompt does not contain {}; the picture follows the words better if it does."
+        concerned = [index for index, span in enumerate(spans) if span is None]
+    return [
+        GenerationWarning(code, sentence.format(quote(spec.subjects[index].phrase)), f"/subjects/{index}/phrase")
+        for index in concerned
     ]
 
 
-def _weight_warnings(spec: GenerationSpec) -> list[GenerationWarning]:
-    """Prompt weights, as other programs have them; here the 77 tokens of the training are read as they stand."""
+def _syntax_warnings(spec: GenerationSpec) -> list[GenerationWarning]:
+    """Syntax of other programs in prompt and negative prompt; one warning of each kind."""
     texts = {"/prompt": spec.prompt, "/negative_prompt": spec.negative_prompt or ""}
-    found = {pointer: _WEIGHTED.search(text) for pointer, text in texts.items()}
     return [
-        GenerationWarning(
-            "prompt_weights_ignored",
-            f"Prompt weights are not supported: the brackets and number in {quote(match[0])} are read as plain text; "
-            "leave them out.",
-            pointer,
-        )
-        for pointer, match in found.items()
-        if match is not None
+        GenerationWarning(code, sentence.format(quote(match[0])), pointer)
+        for pointer, text in texts.items()
+        for code, pattern, sentence in _FOREIGN_SYNTAX
+        if (match := pattern.search(text)) is not None
     ]
 
 

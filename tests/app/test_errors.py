@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import inspect
 import re
 from collections.abc import Iterator, Sequence
@@ -160,6 +161,20 @@ def test_other_content_types_are_refused(client: TestClient, content_type: str |
     assert_problem(client.post("/generate", content=b"{}", headers=headers), 415, "unsupported_media_type")
 
 
+@pytest.mark.parametrize("charset", ["utf-16", '"ISO-8859-1"'])
+def test_json_in_another_encoding_is_named(client: TestClient, charset: str) -> None:
+    headers = {"content-type": f"application/json; charset={charset}"}
+    problem = assert_problem(client.post("/generate", content=b"{}", headers=headers), 415, "unsupported_media_type")
+    assert charset.strip('"').lower() in problem["detail"]
+
+
+def test_a_packed_body_is_named(client: TestClient) -> None:
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    response = client.post("/generate", content=gzip.compress(b"{}"), headers=headers)
+    assert "Content-Encoding" in assert_problem(response, 415, "unsupported_media_type")["detail"]
+    assert response.headers["accept-encoding"] == "identity"
+
+
 def test_a_charset_does_no_harm(client: TestClient) -> None:
     headers = {"content-type": "Application/JSON; charset=utf-8"}
     assert_problem(client.post("/generate", content=b"{", headers=headers), 400, "malformed_json")
@@ -275,9 +290,9 @@ def test_scripts_of_other_origins_may_read_what_the_api_says(from_the_web: TestC
     ("method", "path", "allowed"),
     [
         ("PUT", "/generate", "POST"),
-        ("POST", "/jobs", "GET"),
+        ("POST", "/jobs", "GET, HEAD"),
         ("GET", "/jobs/unknown-but-well-formed/retry", "POST"),
-        ("DELETE", "/jobs/unknown-but-well-formed/images/0", "GET"),
+        ("DELETE", "/jobs/unknown-but-well-formed/images/0", "GET, HEAD"),
     ],
 )
 def test_every_wrong_method_is_told_the_right_one(client: TestClient, method: str, path: str, allowed: str) -> None:
@@ -289,4 +304,4 @@ def test_every_wrong_method_is_told_the_right_one(client: TestClient, method: st
 def test_all_methods_of_a_job_are_told(client: TestClient) -> None:
     response = client.patch("/jobs/unknown-but-well-formed")
     assert_problem(response, 405, "method_not_allowed")
-    assert {method.strip() for method in response.headers["allow"].split(",")} == {"GET", "PUT", "DELETE"}
+    assert {method.strip() for method in response.headers["allow"].split(",")} == {"GET", "HEAD", "PUT", "DELETE"}

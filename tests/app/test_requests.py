@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from copy import deepcopy
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from app.requests.intake import parse_request
 from app.requests.pictures import PictureLimits
 from app.service.errors import HTTPProblem
+from ms_core.spec import AutoLayout, Control, Lora, StartPicture, Subject
+from ms_jobs.job_request import GenerateRequest
 from tests.app.completed_requests import (
     CARD,
     CAT,
@@ -166,6 +170,91 @@ def test_what_is_beyond_is_refused(ranged: ValueRange) -> None:
 )
 def test_wrong_values_of_the_request(change: dict[str, Any], pointer: str, code: str) -> None:
     assert problems(good_request(**change)) == {pointer: code}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("seed", 42.0),
+        ("width", 128.0),
+        ("num_inference_steps", 1e1),
+        ("num_images", 2.0),
+        ("retries", 0.0),
+        ("layout", {"mode": "auto", "start_step": 2.0}),
+        ("start", {"image": PICTURE, "redraw": [1.0]}),
+    ],
+)
+def test_a_whole_float_is_an_integer_as_in_json_schema(field: str, value: Any) -> None:
+    kept = getattr(stored_of(good_request(**{field: value})), field)
+    if field == "layout":
+        kept = kept.start_step
+    elif field == "start":
+        (kept,) = kept.redraw
+    assert isinstance(kept, int)
+
+
+# A request with one of each kind of object, and where each lies.
+WHOLE = good_request(layout={"mode": "auto"}, loras=[{"name": "paper"}], controls=[control()], start={"image": PICTURE})
+KINDS: dict[type[Any], tuple[str | int, ...]] = {
+    GenerateRequest: (),
+    Subject: ("subjects", 0),
+    AutoLayout: ("layout",),
+    Lora: ("loras", 0),
+    Control: ("controls", 0),
+    StartPicture: ("start",),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_null_is_left_out(kind: type[Any]) -> None:
+    """Of every field, also where the schema gives a number as its default."""
+    optional = [
+        item.name for item in fields(kind) if item.name not in ("prompt", "subjects", "phrase", "image", "name", "mode")
+    ]
+    assert optional
+    for name in optional:
+        request, without = deepcopy(WHOLE), deepcopy(WHOLE)
+        for document in (request, without):
+            place: Any = document
+            for part in KINDS[kind]:
+                place = place[part]
+            place[name] = None
+        del place[name]
+        assert stored_of(request) == stored_of(without)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(GenerateRequest, "prompt"), (Subject, "phrase"), (Lora, "name")])
+def test_null_where_a_value_is_needed_says_so(kind: type[Any], name: str) -> None:
+    request: dict[str, Any] = deepcopy(WHOLE)
+    place: Any = request
+    for part in KINDS[kind]:
+        place = place[part]
+    place[name] = None
+    pointer = "".join(f"/{part}" for part in (*KINDS[kind], name))
+    assert problems(request) == {pointer: "missing_field"}
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+def test_half_an_emoji_is_named_with_its_field(field: str) -> None:
+    """As ``JSON.stringify`` writes what a string function cut in two; JSON's grammar allows it."""
+    assert problems(good_request(**{field: "a cat \ud83d"})) == {f"/{field}": "invalid_input"}
+    (refusal,) = refusals(good_request(**{field: "a cat \ud83d"}))
+    assert "broken character" in refusal.detail
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_body_as_windows_editors_write_it_is_read(encoding: str) -> None:
+    """With a byte order mark, which RFC 8259 lets readers ignore."""
+    body = json.dumps(good_request(), ensure_ascii=False).encode(encoding)
+    assert parse_request(body, PictureLimits()).request.prompt == good_request()["prompt"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 60_000, b'{"x":[' + b"[[]]," * 30_000 + b"[]]}", b"{" + b'"a":1,' * 60_000 + b'"b":1}']
+)
+def test_a_body_of_too_many_values_is_refused_before_it_is_built(body: bytes) -> None:
+    with pytest.raises(HTTPProblem, match="50000 values"):
+        parse_request(body, PictureLimits())
 
 
 def test_everything_wrong_is_reported_at_once() -> None:

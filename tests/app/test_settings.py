@@ -30,6 +30,34 @@ def test_cors_is_off_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().cors_origins == ()
 
 
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("http://localhost:3000/", "http://localhost:3000"),
+        ("HTTPS://Front.Example", "https://front.example"),
+        ("https://front.example:443", "https://front.example"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("*", "*"),
+    ],
+)
+def test_origins_are_kept_as_browsers_write_them(given: str, read: str) -> None:
+    assert Settings(cors_origins=(given,)).cors_origins == (read,)
+
+
+@pytest.mark.parametrize(
+    "given", ["localhost:3000", "http://localhost:3000/app", "https://", "ftp://a.example", "https://*.example", "null"]
+)
+def test_an_origin_that_can_never_match_is_refused(given: str) -> None:
+    with pytest.raises(ValidationError, match="is not an origin"):
+        Settings(cors_origins=(given,))
+
+
+@pytest.mark.parametrize("given", ["http://a.example", "a.example:8000", "a.example/"])
+def test_a_host_with_more_than_its_name_is_refused(given: str) -> None:
+    with pytest.raises(ValidationError, match="is not a host"):
+        Settings(allowed_hosts=(given,))
+
+
 def test_a_model_name_that_cannot_name_a_queue_is_refused() -> None:
     with pytest.raises(ValidationError, match="is not a model name"):
         Settings(model="../sdxl")

@@ -56,6 +56,8 @@ SPEC_RANGES = (
     ValueRange("/scale", (0.0, 2.0), (-0.1, 2.1, *NO_NUMBERS), "from 0 to 2"),
     ValueRange("/height", (8, 136), (0, -8, 12, 129), "multiple of 8"),
     ValueRange("/width", (8, 136), (0, -8, 12, 129), "multiple of 8"),
+    ValueRange("/height", (), (16_392, 10**400), "at most 16384 pixels"),
+    ValueRange("/width", (), (16_392, 10**400), "at most 16384 pixels"),
     ValueRange("/retries", (0, 3), (-1, 4), "from 0 to 3"),
     ValueRange("/layout/threshold", (0.0, 1.0), (-0.1, 1.1, *NO_NUMBERS), "from 0 to 1"),
     ValueRange("/layout/start_step", (1, 150), (0, 151), "from 1 to 150"),

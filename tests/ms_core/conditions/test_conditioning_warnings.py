@@ -48,10 +48,52 @@ def test_prompt_weights_are_told_to_be_plain_text(golden_pipeline, spec, text: s
 
 
 @pytest.mark.parametrize(
-    "text", ["a dog (red)", "a dog (4:3)", "a dog (at 10:30)", "a dog: 1.3", "a dog (a: b)", "dog ()"]
+    "text",
+    [
+        "a dog (red)",
+        "a dog, break it",
+        "a 3 < 4 dog",
+        "a dog {red}",
+        "a dog (4:3)",
+        "a dog (at 10:30)",
+        "a dog: 1.3",
+        "a dog (a: b)",
+        "dog ()",
+    ],
 )
 def test_other_brackets_are_no_weights(golden_pipeline, spec, text: str) -> None:
     assert warnings_of(golden_pipeline, replace(spec, prompt=text, height=1024, width=1024)) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted", "remedy"),
+    [
+        ("a dog <lora:add_detail_xl:0.8>", "<lora:add_detail_xl:0.8>", "`loras`"),
+        ("a dog <LyCo:paper>", "<LyCo:paper>", "`loras`"),
+        ("a dog, embedding:easynegative, fog", "embedding:easynegative", "alone"),
+        ("a ((red)) dog", "((red))", "leave them out"),
+        ("a [red] dog", "[red]", "leave them out"),
+        ("a {red|blue} dog", "{red|blue}", "write one"),
+        ("a __colour__ dog", "__colour__", "write one"),
+        ("a dog BREAK a cat", "BREAK", "leave it out"),
+    ],
+)
+def test_syntax_of_other_programs_is_told_to_be_plain_text(
+    golden_pipeline, spec, text: str, quoted: str, remedy: str
+) -> None:
+    (warning,) = warnings_of(golden_pipeline, replace(spec, prompt=text, height=1024, width=1024))
+    assert (warning.code, warning.pointer) == ("prompt_syntax_ignored", "/prompt")
+    assert f'"{quoted}"' in warning.detail
+    assert remedy in warning.detail
+
+
+def test_a_prompt_with_too_few_words_for_the_auto_layout_is_told(golden_pipeline, spec) -> None:
+    (subject, *_) = spec.subjects
+    alike = replace(spec, subjects=(subject, subject), layout=AutoLayout(start_step=1), height=1024, width=1024)
+    (warning,) = warnings_of(golden_pipeline, alike)
+    assert (warning.code, warning.pointer) == ("phrase_shared", "/subjects/1/phrase")
+    with_boxes = replace(alike, layout=None)
+    assert warnings_of(golden_pipeline, with_boxes) == ()
 
 
 def test_weights_of_the_negative_prompt_are_told_too(golden_pipeline, spec) -> None:
