@@ -40,6 +40,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class MSDiffusionError(Exception):
@@ -263,9 +264,11 @@ class StartupError(ServiceError):
 
 def unknown_name(kind: str, name: str, known: Iterable[str], pointer: str) -> UnknownNameError:
     """The error for a ``kind`` of thing that the model has under other names only."""
-    names = ", ".join(sorted(known))
-    there_are = f"it has {names}" if names else "it has none"
-    return UnknownNameError(f"This model has no {kind} {name!r}; {there_are}.", pointer)
+    names = sorted(known)
+    there_are = f"it has {', '.join(names)}" if names else "it has none"
+    close = get_close_matches(name, names, n=1)
+    meant = f" Did you mean {close[0]}?" if close else ""
+    return UnknownNameError(f"This model has no {kind} {name!r}; {there_are}.{meant}", pointer)
 
 
 def no_scorer(model: str) -> NoScorerError:

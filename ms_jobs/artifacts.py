@@ -192,7 +192,7 @@ class ArtifactStore:
         except FileNotFoundError as error:
             raise request_gone() from error
         except ValidationError as error:
-            for wrong in invalid_inputs(error):
+            for wrong in invalid_inputs(error, JobRequest):
                 if not isinstance(wrong, FieldError):
                     raise wrong from error
             raise StorageError("The stored request of this job cannot be read; send it again.") from error

@@ -39,7 +39,7 @@ def parse_request(body: bytes, limits: PictureLimits) -> SentRequest:
     try:
         return SentRequest(_read(body, pictures), pictures)
     except ValidationError as error:
-        raise InvalidRequestError(invalid_inputs(error)) from error
+        raise InvalidRequestError(invalid_inputs(error, GenerateRequest)) from error
 
 
 def _check_count(body: bytes) -> None:

@@ -7,17 +7,18 @@ constructor raises the first. What fields say together is asked of ``conflicts``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import field, fields
-from typing import Any, TypeVar, cast, dataclass_transform
+from typing import Any, TypeVar, cast, dataclass_transform, get_args
 
 from pydantic import ConfigDict, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails, PydanticCustomError, to_json
 
 from ms_core.errors import InvalidInputError
+from ms_core.spec.suggestions import nearest
 
 Class = TypeVar("Class", bound=type)
 Changed = TypeVar("Changed", bound="Declared")
@@ -35,7 +36,6 @@ _CODES = {
 _SENTENCES = {
     "missing": "This field is required.",
     "missing_argument": "This field is required.",
-    "unexpected_keyword_argument": "Unknown field; /docs lists all fields.",
     "string_unicode": BROKEN_TEXT,
 }
 
@@ -93,8 +93,7 @@ def declared(json_schema_extra: Callable[[dict[str, Any]], None] | None = None) 
             try:
                 set_fields(self, *args, **values)
             except ValidationError as error:
-                names = [item.name for item in fields(result)]
-                raise invalid_inputs(error, names)[0] from None
+                raise invalid_inputs(error, result, positional=True)[0] from None
             for conflict in self.conflicts():
                 raise conflict
 
@@ -156,23 +155,47 @@ def gathered_by_pydantic() -> Generator[None]:
         raise PydanticCustomError("invalid_input", "{detail}", {"detail": error.detail, "error": error}) from error
 
 
-def invalid_inputs(error: ValidationError, names: Sequence[str] = ()) -> list[InvalidInputError]:
+def invalid_inputs(error: ValidationError, of: type[Any], positional: bool = False) -> list[InvalidInputError]:
     """All that a validation found.
 
     Args:
-        names: of the fields, where a constructor was given some by position.
+        of: the declared class that was validated.
+        positional: whether it was constructed, perhaps with values by position.
     """
-    return [_invalid_input(detail, names) for detail in error.errors(include_url=False, include_input=False)]
+    return [_invalid_input(detail, of, positional) for detail in error.errors(include_url=False, include_input=False)]
 
 
-def _invalid_input(detail: ErrorDetails, names: Sequence[str]) -> InvalidInputError:
-    parts = [
-        str(names[part] if names and isinstance(part, int) and not depth else part)
-        for depth, part in enumerate(detail["loc"])
-    ]
-    pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
+def _invalid_input(detail: ErrorDetails, of: type[Any], positional: bool) -> InvalidInputError:
+    loc = list(detail["loc"])
+    if positional and loc and isinstance(loc[0], int):
+        loc[0] = fields(of)[loc[0]].name
+    pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in loc)
     ours = detail.get("ctx", {}).get("error")
     if isinstance(ours, InvalidInputError):
         return ours.below(pointer)
     name = detail["type"]
-    return FieldError(_SENTENCES.get(name, f"{detail['msg'].rstrip('.')}."), pointer, _CODES.get(name, name))
+    if name == "unexpected_keyword_argument":
+        sentence = _unknown_field(str(loc[-1]), _class_at(of, loc[:-1]))
+    else:
+        sentence = _SENTENCES.get(name, f"{detail['msg'].rstrip('.')}.")
+    return FieldError(sentence, pointer, _CODES.get(name, name))
+
+
+def _unknown_field(name: str, of: type[Any]) -> str:
+    meant = nearest(name, [item.name for item in fields(of)])
+    return "Unknown field; " + ("/docs lists all fields." if meant is None else f"did you mean {meant}?")
+
+
+def _class_at(of: type[Any], loc: Sequence[str | int]) -> type[Any]:
+    """The declared class at a place within ``of``; list indexes and names of forms are passed over."""
+    for part in loc:
+        inner = of.__pydantic_fields__.get(part)
+        of = of if inner is None else next(_declared_classes(inner.annotation), of)
+    return of
+
+
+def _declared_classes(annotation: Any) -> Iterator[type[Any]]:
+    if isinstance(annotation, type) and issubclass(annotation, Declared):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _declared_classes(inner)

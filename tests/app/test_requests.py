@@ -257,6 +257,39 @@ def test_a_body_of_too_many_values_is_refused_before_it_is_built(body: bytes) ->
         parse_request(body, PictureLimits())
 
 
+@pytest.mark.parametrize(
+    ("change", "meant"),
+    [
+        ({"steps": 20}, "num_inference_steps"),
+        ({"cfgScale": 5}, "guidance_scale"),
+        ({"negativePrompt": "x"}, "negative_prompt"),
+        ({"promt": "x"}, "prompt"),
+        ({"n": 2}, "num_images"),
+        ({"layout": {"mode": "auto", "treshold": 0.5}}, "threshold"),
+        ({"subjects": [good_subject(bbox=[0, 0, 1, 1])]}, "box"),
+        ({"subjects": [good_subject(zIndex=1)]}, "z_index"),
+        ({"loras": [{"name": "paper", "wieght": 1}]}, "weight"),
+        ({"start": {"image": PICTURE, "strenght": 1}}, "strength"),
+    ],
+)
+def test_an_unknown_field_is_told_what_is_meant(change: dict[str, Any], meant: str) -> None:
+    (refusal,) = refusals(good_request(**change))
+    assert refusal.code == "unknown_field"
+    assert refusal.detail == f"Unknown field; did you mean {meant}?"
+
+
+def test_an_unknown_field_like_no_other_is_told_where_all_are() -> None:
+    # A subject knows ``box``; the request itself does not.
+    for name in ("colour", "bbox"):
+        (refusal,) = refusals(good_request(**{name: 1}))
+        assert "/docs" in refusal.detail
+
+
+def test_an_unknown_name_is_told_what_is_meant() -> None:
+    (refusal,) = refusals(good_request(preset="quik"))
+    assert refusal.detail.endswith("Did you mean quick?")
+
+
 def test_everything_wrong_is_reported_at_once() -> None:
     wrong_subject = {"phrase": " ", "image": "no", "box": [0, 0, 0, 0], "scale": 9, "extra": 1}
     request = good_request(
