@@ -44,8 +44,16 @@ def parse_request(body: bytes, limits: PictureLimits) -> SentRequest:
 
 def _check_count(body: bytes) -> None:
     """Refuse, before anything is built, a body of so many values that building them would take seconds."""
-    if sum(map(body.count, (b"[", b"{", b","))) > MAX_VALUES:
-        raise HTTPProblem(BODY_TOO_LARGE, f"The body holds more than {MAX_VALUES} values; no request needs so many.")
+    left = MAX_VALUES
+    for mark in (b"[", b"{", b","):
+        # A search passes over a picture's base64 many times faster than a count.
+        at = body.find(mark)
+        while at >= 0:
+            left -= 1
+            if left < 0:
+                detail = f"The body holds more than {MAX_VALUES} values; no request needs so many."
+                raise HTTPProblem(BODY_TOO_LARGE, detail)
+            at = body.find(mark, at + 1)
 
 
 def _read(body: bytes, pictures: SentPictures) -> GenerateRequest:
