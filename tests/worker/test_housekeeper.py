@@ -143,6 +143,24 @@ def test_a_second_one_does_nothing(desk: Desk, keeper: Housekeeper, clients: Cal
     assert desk.jobs.due(desk.model, time.time()) == []
 
 
+def test_who_takes_the_lease_again_starts_over_and_who_keeps_it_does_not(
+    desk: Desk, clients: Callable[[], Redis], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A busy machine may take longer between two ticks.
+    monkeypatch.setattr("worker.housekeeper.LEASE_TTL_S", 600.0)
+    keeper = Housekeeper(clients(), desk.artifacts, desk.model, WorkerSettings(data_dir=tmp_path / "data"))
+    desk.record()
+    keeper.tick()
+    folder = folder_of(desk, lost := desk.record(), tmp_path)
+    make_old(folder)
+    desk.jobs.erase(lost, None)
+    keeper.tick()
+    assert folder.exists()
+    keeper._lease.release()
+    keeper.tick()
+    assert not folder.exists()
+
+
 def test_old_files_that_belong_to_no_job_are_removed(desk: Desk, keeper: Housekeeper, tmp_path: Path) -> None:
     kept, lost, young = desk.record(), desk.record(), desk.record()
     folders = [folder_of(desk, job_id, tmp_path) for job_id in (kept, lost, young)]
