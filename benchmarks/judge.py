@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/judge.py
 
-Scenes are drawn like the bench's, from another seed: no scene of the bench is looked at, and the judge may be tuned on
-these. Every composite is judged as it is (``sharp``), through the VAE of a model, blurred, and recoloured (hue, saturation
+Scenes are drawn like the bench's, from another seed and the validation half of the artwork: no scene of the bench is
+looked at, and the judge may be tuned on these. Every composite is judged as it is (``sharp``), through the VAE of a model, blurred, and recoloured (hue, saturation
 and brightness of the whole picture). Beside them stand pictures in which the answers are other ones: with a subject left
 out, with the two subjects exchanged, and what copy and paste gives. ``all`` joins all groups but ``treatment``.
 Seconds are those of one thread, for all questions about a sharp picture of the headline.
@@ -38,6 +38,7 @@ from ms_lab.evaluation.questions import scenes as bench
 from ms_lab.evaluation.questions.composing import exchange_references
 from ms_lab.evaluation.questions.packs import BenchPack
 from ms_lab.evaluation.questions.scenes import BENCH_VERSION, BenchScene
+from ms_lab.mini.halves import VALIDATION
 from ms_lab.mini.scenes import SceneComposer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,7 +96,7 @@ def draw_scenes(part: float) -> list[BenchScene]:
 @lru_cache(maxsize=1)
 def read_pack() -> BenchPack:
     """The drawings, once in each process."""
-    return BenchPack.read(ROOT / "assets")
+    return BenchPack.read(ROOT / "assets", VALIDATION)
 
 
 @lru_cache(maxsize=1)

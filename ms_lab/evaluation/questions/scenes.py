@@ -47,7 +47,7 @@ __all__ = [
     "fingerprint",
 ]
 
-BENCH_VERSION = 1
+BENCH_VERSION = 2
 BENCH_SEED = 20261123
 NUM_BACKDROPS, NUM_SAME_KIND = 10, 3
 # Two backdrops of one kind differ at least this much, in colour levels; pictures are compared at this side, in pixels.
