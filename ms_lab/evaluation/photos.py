@@ -27,7 +27,7 @@ from ms_lab.evaluation.questions.composing import draw_seed, paste_references
 from ms_lab.evaluation.questions.packs import BOTH
 from ms_lab.evaluation.questions.scenes import BenchScene, BenchSubject
 from ms_lab.evaluation.questions.visibility import shows_subjects
-from ms_lab.evaluation.report.intervals import Estimate, bootstrap
+from ms_lab.evaluation.report.intervals import Design, Estimate, bootstrap
 from ms_lab.evaluation.report.tables import format_percent
 from ms_lab.evaluation.run.making import Maker
 from ms_lab.mini.backgrounds import BACKGROUNDS
@@ -148,7 +148,9 @@ def summarise(verdicts: Sequence[Verdict]) -> dict[str, Estimate]:
         NEGLECT: [[not subject.present for subject in verdict.subjects] for verdict in verdicts],
         BACKGROUND: [[verdict.background] for verdict in verdicts],
     }
-    return {name: bootstrap(np.asarray(rows, float).mean(1)) for name, rows in shares.items()}
+    # Every photograph is in one scene only.
+    design = Design.of_scenes(len(verdicts))
+    return {name: bootstrap(np.asarray(rows, float).mean(1), design) for name, rows in shares.items()}
 
 
 def draw_sheet(

@@ -6,13 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
-
 from ms_lab.evaluation.judge.outcome import Outcome
 from ms_lab.evaluation.questions.columns import FAST, HEADLINE, MODEL, PASTED, THROUGH_VAE
 from ms_lab.evaluation.questions.scenes import GROUPS
-from ms_lab.evaluation.report.intervals import Estimate, bootstrap_ratio, paired_difference, unpaired_difference
-from ms_lab.evaluation.report.metrics import METRICS, Metric, paired_values, scene_values
+from ms_lab.evaluation.report.intervals import (
+    Design,
+    Estimate,
+    Values,
+    bootstrap_ratio,
+    paired_difference,
+    unpaired_difference,
+)
+from ms_lab.evaluation.report.metrics import METRICS, Metric, paired_values
 
 # The groups whose identity is set against the headline's.
 MORE_SUBJECTS = ("three", "four")
@@ -158,28 +163,34 @@ def _all_right(rows: Sequence[Outcome], column: str) -> Estimates:
         if identity is not None:
             estimates[f"{single}_power"] = identity.to_power(power)
             if column in (MODEL, FAST):
-                pairs = paired_values(scene_values(together, several), scene_values(single, several))
-                estimates[f"{together}_share"] = bootstrap_ratio(*pairs, power)
+                pairs = _pairs(together, several, several, of=single)
+                estimates[f"{together}_share"] = pairs and bootstrap_ratio(*pairs, power)
     return _present(estimates)
 
 
 def _layout_share(rows: Sequence[Outcome], ceiling: Sequence[Outcome]) -> Estimates:
-    pairs = paired_values(scene_values("layout_iou", rows), scene_values("layout_iou", ceiling))
-    return _present({"layout_share": bootstrap_ratio(*pairs)}) if len(pairs[0]) else {}
+    pairs = _pairs("layout_iou", rows, ceiling)
+    return _present({"layout_share": pairs and bootstrap_ratio(*pairs)})
 
 
 def _difference(name: str, metric: str, first: Sequence[Outcome], second: Sequence[Outcome]) -> Estimates:
-    pairs = paired_values(scene_values(metric, first), scene_values(metric, second))
-    return {name: paired_difference(*pairs)} if len(pairs[0]) else {}
+    pairs = _pairs(metric, first, second)
+    return {name: paired_difference(*pairs)} if pairs else {}
+
+
+def _pairs(
+    metric: str, first: Sequence[Outcome], second: Sequence[Outcome], of: str | None = None
+) -> tuple[Values, Values, Design] | None:
+    """A metric's values in the first outcomes, and the same one's (or another one's) in the second."""
+    return paired_values(METRICS[metric].answers(first), METRICS[of or metric].answers(second))
 
 
 def _drops(headline: Sequence[Outcome], rows: Sequence[Outcome]) -> Estimates:
-    return {
-        f"{name}_drop": unpaired_difference(
-            *(np.asarray([*scene_values(name, part).values()]) for part in (headline, rows))
-        )
-        for name in ("identity", "identity_easy")
-    }
+    estimates: dict[str, Estimate | None] = {}
+    for name in ("identity", "identity_easy"):
+        before, after = METRICS[name].estimate(headline), METRICS[name].estimate(rows)
+        estimates[f"{name}_drop"] = before and after and unpaired_difference(before, after)
+    return _present(estimates)
 
 
 def _present(values: Mapping[str, T | None]) -> dict[str, T]:

@@ -60,7 +60,8 @@ def _judge_column(
         pictures *= 2
     swapped = judge_swap(pictures[0], pictures[1], scene, pack) if len(pictures) == 2 else None
     treated = scene.scene.treatment != PLAIN
-    return Outcome(scene.group, scene.number, treated, judge_picture(pictures[0], scene, pack), swapped)
+    things = tuple(subject.phrase for subject in scene.original.subjects[: len(scene.subjects)])
+    return Outcome(scene.group, scene.number, treated, things, judge_picture(pictures[0], scene, pack), swapped)
 
 
 def _judge_all(

@@ -29,13 +29,16 @@ def outcome(
     *,
     treated: bool = False,
     swapped: bool | None = None,
+    things: Sequence[str] | None = None,
     **said: object,
 ) -> Outcome:
     """A scene of two subjects that is all right, but for what is said of its verdict."""
     right = {"recognised": "on grass", "background": True, "inside": 1.0, "place": None, "treatment": None}
     subjects = (found(), found()) if subjects is None else tuple(subjects)
     verdict = Verdict(subjects=tuple(subjects), **(right | said))  # pyright: ignore[reportArgumentType]
-    return Outcome(group, number, treated, verdict, swapped)
+    # Unless said otherwise each drawing is in one scene only.
+    names = [f"{group} {number} {index}" for index in range(len(subjects))] if things is None else things
+    return Outcome(group, number, treated, tuple(names), verdict, swapped)
 
 
 def columns_of(model: Sequence[Outcome], ceiling: Sequence[Outcome] | None = None) -> dict[str, list[Outcome]]:
