@@ -10,7 +10,7 @@ from functools import partial
 
 from ms_lab.evaluation.judge.judge import judge_picture, judge_swap
 from ms_lab.evaluation.judge.outcome import Outcome
-from ms_lab.evaluation.questions.columns import COLUMNS, SCALE_ZERO, PictureKey, Requests
+from ms_lab.evaluation.questions.columns import COLUMNS, KEPT, SCALE_ZERO, PictureKey, Requests, composed_picture
 from ms_lab.evaluation.questions.scenes import BenchScene
 from ms_lab.evaluation.run.folder import RunFolder
 from ms_lab.mini.painting import PLAIN
@@ -54,7 +54,7 @@ def judge_scene(case: _Case, folder: RunFolder, pack: SpritePack) -> dict[str, O
 def _judge_column(
     scene: BenchScene, column: str, keys: list[PictureKey], folder: RunFolder, pack: SpritePack
 ) -> Outcome:
-    pictures = [folder.load(key) for key in keys]
+    pictures = [folder.load(key) if column in KEPT else composed_picture(key, scene) for key in keys]
     if scene.exchanged is not None and column == SCALE_ZERO:
         # Where references reach nothing, the exchanged picture is the picture.
         pictures *= 2
