@@ -34,7 +34,8 @@ from dataclasses import dataclass
 from PIL import Image
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs] - it has no types
 
-from ms_lab.evaluation.judge.matching import Drawing, Matcher
+from ms_lab.evaluation.judge.layouts import Layout
+from ms_lab.evaluation.judge.matching import Drawing, Frame, Matcher
 from ms_lab.evaluation.judge.reading import Reading
 from ms_lab.evaluation.judge.segmentation import box_iou
 from ms_lab.evaluation.judge.views import square_box
@@ -90,24 +91,35 @@ class Verdict:
     treatment: bool | None
 
 
-@_one_thread
 def judge_picture(picture: Image.Image, scene: BenchScene, pack: SpritePack) -> Verdict:
-    """Everything that is asked of one picture of a scene.
+    """Everything that is asked of one picture of a scene; arguments as ``judge_pictures``."""
+    return judge_pictures([picture], scene, pack)[0]
+
+
+@_one_thread
+def judge_pictures(pictures: Sequence[Image.Image], scene: BenchScene, pack: SpritePack) -> list[Verdict]:
+    """Everything that is asked of pictures of one scene, each by itself; together they take less time.
 
     Treatments are asked only where the scene names one; its candidates are drawn under the treatment that was found.
 
     Args:
-        picture: RGB, of the scene's shape.
+        pictures: RGB, of the scene's shape.
         scene: gives the questions, and where its true composite's subjects stand.
         pack: the drawings that its candidates point into.
     """
-    named = scene.scene.treatment
-    lights = (PLAIN,) if named == PLAIN else (PLAIN, *LIGHTS)
-    reading = Reading(picture, scene.original, len(scene.subjects), lights)
+    lights = (PLAIN,) if scene.scene.treatment == PLAIN else (PLAIN, *LIGHTS)
+    layout = Layout.of(scene.original, len(scene.subjects))
+    readings = [Reading(picture, scene.original, layout, lights) for picture in pictures]
     drawings = _Drawings(pack)
-    subjects = tuple(_judge_subject(reading, scene, index, drawings) for index in range(len(scene.subjects)))
+    # What is laid into one subject's frames is forgotten before the next one's turn.
+    by_subject = [_judge_subject(readings, scene, index, drawings) for index in range(len(scene.subjects))]
+    return [_verdict(reading, scene, subjects) for reading, *subjects in zip(readings, *by_subject, strict=True)]
+
+
+def _verdict(reading: Reading, scene: BenchScene, subjects: Sequence[SubjectVerdict]) -> Verdict:
+    named = scene.scene.treatment
     return Verdict(
-        subjects=subjects,
+        subjects=tuple(subjects),
         recognised=reading.backdrop.name,
         background=reading.backdrop.name == scene.scene.background,
         inside=reading.segmentation.inside_share(),
@@ -128,12 +140,13 @@ def judge_swap(original: Image.Image, exchanged: Image.Image, scene: BenchScene,
     drawings = _Drawings(pack)
     pair = [subject.drawing for subject in scene.subjects]
     # Which of the pair belongs into each box.
-    sides = [(original, scene.original, (0, 1)), (exchanged, scene.exchanged, (1, 0))]
-    return all(
-        _pick(reading.matcher(box), drawings.of(pair)) == owner
-        for reading, owners in ((Reading(picture, sample, 2), owners) for picture, sample, owners in sides)
-        for box, owner in enumerate(owners)
-    )
+    for picture, sample, owners in ((original, scene.original, (0, 1)), (exchanged, scene.exchanged, (1, 0))):
+        layout = Layout.of(sample, 2)
+        reading = Reading(picture, sample, layout)
+        matchers = [reading.matcher(layout.frame(box, reading.side)) for box in range(2)]
+        if tuple(_pick(matcher, drawings.of(pair)) for matcher in matchers) != owners:
+            return False
+    return True
 
 
 class _Drawings:
@@ -158,8 +171,16 @@ class _Drawings:
         return self._made[key]
 
 
-def _judge_subject(reading: Reading, scene: BenchScene, index: int, drawings: _Drawings) -> SubjectVerdict:
-    subject, matcher = scene.subjects[index], reading.matcher(index)
+def _judge_subject(
+    readings: Sequence[Reading], scene: BenchScene, index: int, drawings: _Drawings
+) -> list[SubjectVerdict]:
+    """What each picture shows of one subject."""
+    frames = {side: readings[0].layout.frame(index, side) for side in {reading.side for reading in readings}}
+    return [_find_subject(reading, frames[reading.side], scene, index, drawings) for reading in readings]
+
+
+def _find_subject(reading: Reading, frame: Frame, scene: BenchScene, index: int, drawings: _Drawings) -> SubjectVerdict:
+    subject, matcher = scene.subjects[index], reading.matcher(frame)
     treatment = None
     if scene.scene.treatment != PLAIN:
         treatment = ANSWERS[int(matcher.residuals(drawings.under_each(subject.drawing, ANSWERS)).argmin())]

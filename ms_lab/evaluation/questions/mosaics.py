@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from jaxtyping import Int
 from PIL import Image
 
 from ms_core.spec import Box
@@ -67,7 +68,8 @@ def _places(sample: TrainingSample, num_subjects: int) -> list[tuple[slice, slic
     ]
 
 
-def _edges(pixels: slice, cells: int) -> np.ndarray:
+def _edges(pixels: slice, cells: int) -> Int[np.ndarray, " edges"]:
     """Where each cell begins and the last one ends, from the box's first pixel."""
     length = pixels.stop - pixels.start
-    return np.linspace(0, length, min(cells, length) + 1).round().astype(int)
+    count = min(cells, length)
+    return np.asarray([round(edge * length / count) for edge in range(count + 1)])
