@@ -17,6 +17,9 @@ stand, and the candidates of its questions.
 - place: of ten backdrops, the true one is nearest to what stands outside the boxes.
 - treatment: of none and six treatments of the true drawing, the named one leaves least of its box unexplained. Levels
   count: what is pasted as it is stays untreated, whatever light the background stands in.
+- form: of four drawings in the same colours, the true one explains the detail in its box best.
+- upright: so does the true drawing among itself turned, mirrored or not.
+- outline: IoU of what stands out in and near the box with the true silhouette, after the best shift and scale.
 - swap: in both boxes, the drawing that belongs there explains it better than the other one, in both pictures.
 
 Fixed on 2026-11-22, tuned on composed scenes of other seeds than the bench's, and on what the model of judge version 1
@@ -34,8 +37,9 @@ from dataclasses import dataclass
 from PIL import Image
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs] - it has no types
 
+from ms_lab.evaluation.judge.forms import FormVerdict, find_forms
 from ms_lab.evaluation.judge.layouts import Layout
-from ms_lab.evaluation.judge.matching import Drawing, Frame, Matcher
+from ms_lab.evaluation.judge.matching import Drawing, Matcher
 from ms_lab.evaluation.judge.reading import Reading
 from ms_lab.evaluation.judge.segmentation import box_iou
 from ms_lab.evaluation.judge.views import square_box
@@ -44,7 +48,7 @@ from ms_lab.evaluation.questions.scenes import BenchScene
 from ms_lab.mini.painting import LIGHTS, PLAIN, TREATMENTS, light, pose
 from ms_lab.mini.sprites import SpritePack
 
-JUDGE_VERSION = 2
+JUDGE_VERSION = 3
 ANSWERS = (PLAIN, *TREATMENTS)
 # The judge's matrices are small: several threads, which wait for each other, take many times as long.
 _one_thread = threadpool_limits.wrap(limits=1, user_api="blas")  # pyright: ignore[reportUnknownMemberType] - the same
@@ -60,6 +64,8 @@ class SubjectVerdict:
         intruded: whether another subject of the scene explains the box better.
         iou: of the found subject's box and its silhouette's.
         treatment: the one that was found, ``PLAIN`` for none; ``None`` where it is not asked.
+        likeness: how well each of the scene's subjects explains the box, in their order, from -1 to 1.
+        shape: its form; ``None`` in scenes with a treatment.
     """
 
     identity: bool
@@ -68,6 +74,8 @@ class SubjectVerdict:
     intruded: bool
     iou: float
     treatment: str | None
+    likeness: tuple[float, ...]
+    shape: FormVerdict | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +161,7 @@ class _Drawings:
     """Candidates as drawings, each made once."""
 
     def __init__(self, pack: SpritePack) -> None:
-        self._pack = pack
+        self.pack = pack
         self._made: dict[tuple[Candidate, str], Drawing] = {}
 
     def of(self, candidates: Sequence[Candidate], treatment: str = PLAIN) -> list[Drawing]:
@@ -167,7 +175,7 @@ class _Drawings:
     def _one(self, candidate: Candidate, treatment: str) -> Drawing:
         key = (candidate, treatment)
         if key not in self._made:
-            self._made[key] = Drawing.of(_treat(candidate_picture(self._pack, candidate), treatment))
+            self._made[key] = Drawing.of(_treat(candidate_picture(self.pack, candidate), treatment))
         return self._made[key]
 
 
@@ -176,24 +184,33 @@ def _judge_subject(
 ) -> list[SubjectVerdict]:
     """What each picture shows of one subject."""
     frames = {side: readings[0].layout.frame(index, side) for side in {reading.side for reading in readings}}
-    return [_find_subject(reading, frames[reading.side], scene, index, drawings) for reading in readings]
+    treated = scene.scene.treatment != PLAIN
+    shapes = [None] * len(readings) if treated else find_forms(readings, scene, index, drawings.pack)
+    return [
+        _find_subject(reading, reading.matcher(frames[reading.side]), shape, scene, index, drawings)
+        for reading, shape in zip(readings, shapes, strict=True)
+    ]
 
 
-def _find_subject(reading: Reading, frame: Frame, scene: BenchScene, index: int, drawings: _Drawings) -> SubjectVerdict:
-    subject, matcher = scene.subjects[index], reading.matcher(frame)
+def _find_subject(  # noqa: PLR0913 - one subject in one picture
+    reading: Reading, matcher: Matcher, shape: FormVerdict | None, scene: BenchScene, index: int, drawings: _Drawings
+) -> SubjectVerdict:
+    subject = scene.subjects[index]
     treatment = None
     if scene.scene.treatment != PLAIN:
         treatment = ANSWERS[int(matcher.residuals(drawings.under_each(subject.drawing, ANSWERS)).argmin())]
     under = treatment or PLAIN
-    everyone = drawings.of([other.drawing for other in scene.subjects], under)
+    likeness = matcher.cosines(drawings.of([other.drawing for other in scene.subjects], under))
     present = reading.segmentation.is_present(index)
     return SubjectVerdict(
         identity=_pick(matcher, drawings.of(subject.hard.candidates, under)) == subject.hard.true,
         identity_easy=_pick(matcher, drawings.of(subject.easy.candidates, under)) == subject.easy.true,
         present=present,
-        intruded=present and _pick(matcher, everyone) != index,
+        intruded=present and int(likeness.argmax()) != index,
         iou=_found_iou(reading, scene, index) if present else 0.0,
         treatment=treatment,
+        likeness=tuple(round(float(value), 4) for value in likeness),
+        shape=shape,
     )
 
 

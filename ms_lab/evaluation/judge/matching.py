@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -25,6 +26,8 @@ _SHIFTS = (-0.07, 0.0, 0.07)
 _FACINGS = (1.0, -1.0)
 # Cells of the frame's side, and standard deviation of the blur in cells.
 _LEVELS = ((32, 1.0), (16, 1.25))
+# The same for forms, of which only the detail counts that this blur takes away: coarse patches of colour tell nothing.
+FORM_LEVELS, FORM_DETAIL = ((32, 0.6),), 1.0
 # Pixels soften what is painted in them by this share of their width.
 _PIXEL_BLUR = 0.5
 _DRAWING_SIDE = 48
@@ -114,6 +117,21 @@ class _Level:
         return self.rows @ np.moveaxis(planes, -1, 0) @ self.columns.T
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What a picture shows in a frame at one level.
+
+    Attributes:
+        change: how it changes the background.
+        ground: the background.
+        weight: how much each cell of a plane counts.
+    """
+
+    change: Float[np.ndarray, "3 cells cells"]
+    ground: Float[np.ndarray, "3 cells cells"]
+    weight: Float[np.ndarray, "cells cells"]
+
+
 class Frame:
     """A box of a square canvas and what surrounds it; whatever pictures show there, drawings are laid into it once.
 
@@ -121,16 +139,22 @@ class Frame:
         part: how much each pixel counts, from 0 to 1.
         box: normalised to the canvas.
         levels: cells of the frame's side, and standard deviation of the blur in cells.
+        detail: what a blur of this standard deviation, in cells, keeps does not count; ``None``: everything counts.
     """
 
     def __init__(
-        self, part: Float[np.ndarray, "side side"], box: Box, levels: Sequence[tuple[int, float]] = _LEVELS
+        self,
+        part: Float[np.ndarray, "side side"],
+        box: Box,
+        levels: Sequence[tuple[int, float]] = _LEVELS,
+        detail: float | None = None,
     ) -> None:
         margin = _FRAME_MARGIN * max(box.x_max - box.x_min, box.y_max - box.y_min)
         self._rows, self._columns = (
             _Axis((max(0.0, low - margin), min(1.0, high + margin)), (low, high))
             for low, high in ((box.y_min, box.y_max), (box.x_min, box.x_max))
         )
+        self._detail = detail
         self.levels = [self._level(part, cells, sigma) for cells, sigma in levels]
         self._laid: dict[Drawing, list[_Laid]] = {}
 
@@ -161,7 +185,24 @@ class Frame:
             lines = (rows @ planes).reshape(-1, _DRAWING_SIDE, 4).transpose(2, 0, 1).reshape(-1, _DRAWING_SIDE)
             drawn = (lines @ columns.T).reshape(4, len(_SHIFTS), cells, -1, cells)
             variants.append(drawn.transpose(1, 3, 0, 2, 4).reshape(-1, 4, cells, cells))
-        return np.concatenate(variants)
+        return self.detail(np.concatenate(variants))
+
+    def look(self, colours: Opponent, ground: Opponent, level: _Level) -> _Shown:
+        """What a picture shows in the frame at one level."""
+        # The background goes on beyond the canvas; nothing else does.
+        coverage = level.rows.sum(1)[:, None] * level.columns.sum(1)[None]
+        behind = level.look(ground) / coverage
+        if self._detail is not None:
+            # Only so may a drawing's detail be found before it is known what lies behind it.
+            behind = np.broadcast_to(behind.mean((1, 2), keepdims=True), behind.shape)
+        return _Shown(self.detail(level.look(colours - ground)), behind, level.weight)
+
+    def detail(self, planes: Float[np.ndarray, "*planes cells cells"]) -> Float[np.ndarray, "*planes cells cells"]:
+        """What counts of planes: all of them, or what a blur takes away."""
+        if self._detail is None:
+            return planes
+        blur = _blur(planes.shape[-1], self._detail)
+        return planes - blur @ planes @ blur.T
 
     @staticmethod
     def _place(
@@ -178,21 +219,6 @@ class Frame:
         return axis.weights(starts, ends, _DRAWING_SIDE, level.cells, level.sigma)
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """What a picture shows in a frame at one level.
-
-    Attributes:
-        change: how it changes the background.
-        ground: the background.
-        weight: how much each cell of a plane counts.
-    """
-
-    change: Float[np.ndarray, "3 cells cells"]
-    ground: Float[np.ndarray, "3 cells cells"]
-    weight: Float[np.ndarray, "cells cells"]
-
-
 class Matcher:
     """Compares drawings with what one box of a picture shows.
 
@@ -204,7 +230,7 @@ class Matcher:
 
     def __init__(self, colours: Opponent, ground: Opponent, frame: Frame) -> None:
         self._frame = frame
-        self._shown = [_look(colours, ground, level) for level in frame.levels]
+        self._shown = [frame.look(colours, ground, level) for level in frame.levels]
 
     def cosines(self, drawings: Sequence[Drawing]) -> Float[np.ndarray, " drawings"]:
         """How well each drawing explains the box: cosines of the changes, from -1 to 1; contrast does not count."""
@@ -221,10 +247,12 @@ class Matcher:
         return float(np.mean(scores, axis=0).max())
 
 
-def _look(colours: Opponent, ground: Opponent, level: _Level) -> _Shown:
-    # The background goes on beyond the canvas; nothing else does.
-    coverage = level.rows.sum(1)[:, None] * level.columns.sum(1)[None]
-    return _Shown(level.look(colours - ground), level.look(ground) / coverage, level.weight)
+@lru_cache(maxsize=8)
+def _blur(cells: int, sigma: float) -> Float[np.ndarray, "cells cells"]:
+    """Gaussian weights between the cells of a line; each row adds up to 1."""
+    places = np.arange(cells, dtype=np.float32)
+    weights = np.exp(-0.5 * ((places[:, None] - places[None]) / sigma) ** 2)
+    return weights / weights.sum(1, keepdims=True)
 
 
 def _cosines(changes: _Changes, shown: _Shown) -> Float[np.ndarray, " variants"]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ms_lab.evaluation.judge.outcome import Outcome
+from ms_lab.evaluation.questions.forms import NUM_FORMS
 from ms_lab.evaluation.report.intervals import Design, Estimate, Values, bootstrap, rate
 from ms_lab.mini.backgrounds import BACKGROUNDS
 from ms_lab.mini.painting import TREATMENTS
@@ -37,16 +38,16 @@ class Metric:
     Attributes:
         title: in tables.
         about: one sentence that says what is counted.
-        values: from 0 to 1, of one scene; empty where the metric does not apply. One for each drawn subject, or one that
-            all of them share.
-        chance: of guessing right, by the number of subjects; ``None`` where guessing means nothing.
+        values: from 0 to 1, of one scene; empty where the metric does not apply. One for each drawn subject, ``None`` where
+            it is not asked of it, or one that all of them share.
+        chance: of guessing right in a scene; ``None`` where guessing means nothing.
         is_rate: counted over subjects, not scenes, and the fewer the better.
     """
 
     title: str
     about: str
-    values: Callable[[Outcome], tuple[float, ...]]
-    chance: Callable[[int], float] | None = None
+    values: Callable[[Outcome], tuple[float | None, ...]]
+    chance: Callable[[Outcome], float] | None = None
     is_rate: bool = False
 
     def estimate(self, outcomes: Sequence[Outcome]) -> Estimate | None:
@@ -65,13 +66,15 @@ class Metric:
             if len(values) == 1:
                 values *= outcome.num_subjects
             for index, value in enumerate(values):
+                if value is None:
+                    continue
                 answers[AnswerKey(outcome.group, outcome.number, index, outcome.things[index])] = value
         return answers
 
     def mean_chance(self, outcomes: Sequence[Outcome]) -> float | None:
         """The chance in the scenes to which the metric applies; ``None`` where it means nothing."""
-        counts = [outcome.num_subjects for outcome in outcomes if self.values(outcome)]
-        return sum(map(self.chance, counts)) / len(counts) if self.chance is not None and counts else None
+        asked = [outcome for outcome in outcomes if any(value is not None for value in self.values(outcome))]
+        return sum(map(self.chance, asked)) / len(asked) if self.chance is not None and asked else None
 
 
 def _each(part: str) -> Callable[[Outcome], tuple[float, ...]]:
@@ -83,6 +86,23 @@ def _each(part: str) -> Callable[[Outcome], tuple[float, ...]]:
         return tuple(float(getattr(subject, part)) for subject in outcome.verdict.subjects)
 
     return values
+
+
+def _shape(part: str) -> Callable[[Outcome], tuple[float | None, ...]]:
+    """Of each subject's form; ``None`` where it is not asked."""
+
+    def values(outcome: Outcome) -> tuple[float | None, ...]:
+        shapes = [subject.shape for subject in outcome.verdict.subjects]
+        found = [None if shape is None else getattr(shape, part) for shape in shapes]
+        return tuple(None if value is None else float(value) for value in found)
+
+    return values
+
+
+def _upright_chance(outcome: Outcome) -> float:
+    """Over the subjects that are asked about."""
+    asked = [1 / (1 + shape.turns) for s in outcome.verdict.subjects if (shape := s.shape) and shape.turns]
+    return sum(asked) / len(asked)
 
 
 def _all_of(part: str) -> Callable[[Outcome], tuple[float, ...]]:
@@ -144,13 +164,30 @@ METRICS = {
         "all right, hard",
         "every subject of a scene of two or more is picked among its hard candidates",
         _all_of("identity"),
-        lambda subjects: NUM_CANDIDATES**-subjects,
+        lambda outcome: NUM_CANDIDATES**-outcome.num_subjects,
     ),
     "both_right_easy": Metric(
         "all right, random",
         "every subject of a scene of two or more is picked among its random candidates",
         _all_of("identity_easy"),
-        lambda subjects: NUM_CANDIDATES**-subjects,
+        lambda outcome: NUM_CANDIDATES**-outcome.num_subjects,
+    ),
+    "form": Metric(
+        "form",
+        "the true drawing is picked among four that look alike from afar, all in its colours",
+        _shape("form"),
+        lambda _: 1 / NUM_FORMS,
+    ),
+    "upright": Metric(
+        "upright",
+        "the true drawing is picked among itself upside down and turned by 90 degrees, where that can be seen",
+        _shape("upright"),
+        _upright_chance,
+    ),
+    "outline": Metric(
+        "outline IoU",
+        "overlap of the found silhouette with the true one, after the best shift and scale",
+        _shape("outline"),
     ),
     "swap": Metric(
         "swap",
@@ -180,7 +217,7 @@ METRICS = {
         "treatment",
         "the named treatment is recognised on every subject, among all six and none",
         _treatment,
-        lambda subjects: (len(TREATMENTS) + 1) ** -subjects,
+        lambda outcome: (len(TREATMENTS) + 1) ** -outcome.num_subjects,
     ),
     "neglect": Metric("neglect", "share of subjects that are absent from their boxes", _neglect, is_rate=True),
     "conflict": Metric(

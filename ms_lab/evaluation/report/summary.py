@@ -47,6 +47,7 @@ DERIVED = {
         "identity, random, to the power of the number of subjects: what all right would be if each were right by itself",
     ),
     "both_right_easy_share": Derived("all right ÷ identity^n, random", "all right, random, as a share of that"),
+    "silhouette": Derived("silhouette", "outline IoU as a share of that of the column through VAE"),
     "layout_share": Derived("layout, of the ceiling", "layout IoU as a share of that of the column through VAE"),
     "treatment_gain": Derived("treatment − pasted", "treatment minus that of the column pasted"),
     "identity_drop": Derived("headline − this, hard", "identity, hard, of the headline minus that of this group"),
@@ -74,6 +75,10 @@ ROWS: dict[str, Metric | Derived] = {
         "identity_drop",
         "identity_easy_loss",
         "identity_loss",
+        "form",
+        "upright",
+        "outline",
+        "silhouette",
         "swap",
         "layout_iou",
         "layout_share",
@@ -122,7 +127,7 @@ def summarise(outcomes: Mapping[str, Sequence[Outcome]], cells: Mapping[str, str
     for group in (group for group in GROUPS if group in cells):
         found = {column: [o for o in rows if o.group == group] for column, rows in outcomes.items()}
         columns = {
-            column: _estimate(rows) | _all_right(rows, column) | _layout_share(rows, found[THROUGH_VAE])
+            column: _estimate(rows) | _all_right(rows, column) | _ceiling_shares(rows, found[THROUGH_VAE])
             for column, rows in found.items()
             if rows
         }
@@ -168,9 +173,12 @@ def _all_right(rows: Sequence[Outcome], column: str) -> Estimates:
     return _present(estimates)
 
 
-def _layout_share(rows: Sequence[Outcome], ceiling: Sequence[Outcome]) -> Estimates:
-    pairs = _pairs("layout_iou", rows, ceiling)
-    return _present({"layout_share": pairs and bootstrap_ratio(*pairs)})
+def _ceiling_shares(rows: Sequence[Outcome], ceiling: Sequence[Outcome]) -> Estimates:
+    estimates: dict[str, Estimate | None] = {}
+    for share, metric in (("layout_share", "layout_iou"), ("silhouette", "outline")):
+        pairs = _pairs(metric, rows, ceiling)
+        estimates[share] = pairs and bootstrap_ratio(*pairs)
+    return _present(estimates)
 
 
 def _difference(name: str, metric: str, first: Sequence[Outcome], second: Sequence[Outcome]) -> Estimates:

@@ -17,6 +17,7 @@ _OVERVIEW = {
     "identity_easy": "random",
     "identity": "hard",
     "both_right": "all",
+    "form": "form",
     "layout_share": "layout",
     "background": "ground",
     "neglect": "negl",

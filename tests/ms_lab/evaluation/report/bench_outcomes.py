@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ms_lab.evaluation.judge.forms import FormVerdict
 from ms_lab.evaluation.judge.judge import SubjectVerdict, Verdict
 from ms_lab.evaluation.judge.outcome import Outcome
 from ms_lab.evaluation.questions.columns import COMPOSITES, MODEL, PASTED, THROUGH_VAE
@@ -18,6 +19,8 @@ def found(**said: object) -> SubjectVerdict:
         "intruded": False,
         "iou": 1.0,
         "treatment": None,
+        "likeness": (1.0, 0.0),
+        "shape": FormVerdict(True, True, 3, 1.0),
     }
     return SubjectVerdict(**(right | said))  # pyright: ignore[reportArgumentType]
 

@@ -199,7 +199,7 @@ def test_the_page_says_what_was_found_and_how(page: Page) -> None:
         "dddddddddddddddd",
         "20 steps of euler",
         "12 pictures in 0.2 minutes",
-        "version 2",
+        "version 3",
     ):
         assert part in text
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from ms_lab.evaluation.judge.forms import FormVerdict
 from ms_lab.evaluation.judge.outcome import Outcome
 from ms_lab.evaluation.questions.columns import FAST, MODEL, PASTED, THROUGH_VAE
 from ms_lab.evaluation.report.goals import GOALS, Goal, check_goals
@@ -52,8 +53,9 @@ def test_neglect_and_conflict_are_counted_over_subjects_with_wilsons_interval() 
 
 
 def test_treated_scenes_count_for_treatment_and_background_only() -> None:
+    treated = found(shape=None)
     rows = [
-        outcome(group="treatment", number=number, treated=True, treatment=number < 3, background=number < 2)
+        outcome([treated, treated], "treatment", number, treated=True, treatment=number < 3, background=number < 2)
         for number in range(4)
     ]
     estimates = numbers(rows, "treatment")
@@ -81,6 +83,18 @@ def test_swap_is_asked_of_twins_only() -> None:
     assert summary["twins"].columns[MODEL]["swap"].value == 0.5
     assert summary["twins"].chance["swap"] == 1 / 16
     assert "swap" not in summary["headline"].columns[MODEL]
+
+
+def test_forms_are_counted_where_they_are_asked() -> None:
+    asked = found(shape=FormVerdict(False, None, 0, 0.4))
+    rows = [outcome([found(), asked], number=number) for number in range(3)]
+    ceiling = [outcome([found(shape=FormVerdict(True, True, 1, 0.8))] * 2, number=number) for number in range(3)]
+    group = summarise(columns_of(rows, ceiling), {"headline": "both"})["headline"]
+    estimates = group.columns[MODEL]
+    assert (estimates["form"].value, estimates["upright"].value) == (0.5, 1.0)
+    assert estimates["outline"].value == pytest.approx(0.7)
+    assert estimates["silhouette"].value == pytest.approx(0.7 / 0.8)
+    assert (group.chance["form"], group.chance["upright"]) == (0.25, 0.25)
 
 
 def test_layout_is_shared_by_the_ceiling_of_the_same_scenes() -> None:
