@@ -22,10 +22,11 @@ stand, and the candidates of its questions.
 - outline: IoU of what stands out in and near the box with the true silhouette, after the best shift and scale.
 - swap: in both boxes, the drawing that belongs there explains it better than the other one, in both pictures.
 
-Fixed on 2026-11-22, tuned on composed scenes of other seeds than the bench's, and on what the model of judge version 1
-painted of such scenes: where soft forms end, and in which light they stand. ``benchmarks/judge.py`` measures how often
-it is right. The rule: whoever changes the scenes, the candidates, the metrics or the judge raises ``JUDGE_VERSION``, and
-every number measured before is void until it is measured anew. A final training run begins after the commit of the
+Tuned on composed scenes of other seeds than the bench's, and on what the model of judge version 1 painted of such scenes:
+where soft forms end, and in which light they stand. Forms came with version 3, tuned on mosaics of such scenes of the
+validation half until they climbed from near chance to the composite. ``benchmarks/judge.py`` measures how often it is
+right. The rule: whoever changes the scenes, the candidates, the metrics or the judge raises ``JUDGE_VERSION``, and every
+number measured before is void until it is measured anew. A final training run begins after the commit of the
 judge that measures it.
 """
 

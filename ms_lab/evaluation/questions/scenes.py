@@ -130,12 +130,18 @@ def draw_bench(pack: BenchPack, full: bool) -> list[BenchScene]:
         pack: the drawings.
         full: four times as many as the core, the core's among them.
     """
-    chooser, forms = CandidateChooser(pack), FormChooser(pack)
+    choosers = CandidateChooser(pack), FormChooser(pack)
     return [
-        _draw(chooser, forms, name, number)
+        _draw(*choosers, name, number, BENCH_SEED)
         for name, group in GROUPS.items()
         for number in range(group.core * (FULL if full else 1))
     ]
+
+
+def draw_group(pack: BenchPack, name: str, count: int, seed: int) -> list[BenchScene]:
+    """The first scenes of one group, from a seed that should not be the bench's."""
+    choosers = CandidateChooser(pack), FormChooser(pack)
+    return [_draw(*choosers, name, number, seed) for number in range(count)]
 
 
 def fingerprint(scenes: Iterable[BenchScene], pack: SpritePack) -> str:
@@ -152,9 +158,9 @@ def fingerprint(scenes: Iterable[BenchScene], pack: SpritePack) -> str:
     return digest.hexdigest()
 
 
-def _draw(chooser: CandidateChooser, forms: FormChooser, name: str, number: int) -> BenchScene:
+def _draw(chooser: CandidateChooser, forms: FormChooser, name: str, number: int, seed: int) -> BenchScene:
     group = GROUPS[name]
-    rng = np.random.default_rng((BENCH_SEED, zlib.crc32(name.encode()), number))
+    rng = np.random.default_rng((seed, zlib.crc32(name.encode()), number))
     scene, original = draw_scene(rng, chooser, group, number)
     return BenchScene(
         group=name,

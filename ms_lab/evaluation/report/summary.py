@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ms_lab.evaluation.judge.outcome import Outcome
-from ms_lab.evaluation.questions.columns import FAST, HEADLINE, MODEL, PASTED, THROUGH_VAE
+from ms_lab.evaluation.questions.columns import FAST, HEADLINE, MODEL, PASTED, SCALE_ZERO, SHUFFLED, THROUGH_VAE
 from ms_lab.evaluation.questions.scenes import GROUPS
+from ms_lab.evaluation.report.equivalent import equivalent_mosaic
 from ms_lab.evaluation.report.intervals import (
     Design,
     Estimate,
@@ -19,6 +20,7 @@ from ms_lab.evaluation.report.intervals import (
 )
 from ms_lab.evaluation.report.metrics import METRICS, Metric, paired_values
 
+EQUIVALENT = "equivalent_mosaic"
 # The groups whose identity is set against the headline's.
 MORE_SUBJECTS = ("three", "four")
 
@@ -30,10 +32,12 @@ class Derived:
     Attributes:
         title: in tables.
         about: one sentence that says how.
+        unit: "%" for shares, or "cells".
     """
 
     title: str
     about: str
+    unit: str = "%"
 
 
 DERIVED = {
@@ -47,6 +51,11 @@ DERIVED = {
         "identity, random, to the power of the number of subjects: what all right would be if each were right by itself",
     ),
     "both_right_easy_share": Derived("all right ÷ identity^n, random", "all right, random, as a share of that"),
+    EQUIVALENT: Derived(
+        "equivalent mosaic, cells",
+        "the cells a side at which a mosaic of the true picture answers form as well; 3 stands for fewer, 16 for more",
+        unit="cells",
+    ),
     "silhouette": Derived("silhouette", "outline IoU as a share of that of the column through VAE"),
     "layout_share": Derived("layout, of the ceiling", "layout IoU as a share of that of the column through VAE"),
     "treatment_gain": Derived("treatment − pasted", "treatment minus that of the column pasted"),
@@ -75,6 +84,7 @@ ROWS: dict[str, Metric | Derived] = {
         "identity_drop",
         "identity_easy_loss",
         "identity_loss",
+        EQUIVALENT,
         "form",
         "upright",
         "outline",
@@ -131,6 +141,9 @@ def summarise(outcomes: Mapping[str, Sequence[Outcome]], cells: Mapping[str, str
             for column, rows in found.items()
             if rows
         }
+        for column in (MODEL, FAST, SCALE_ZERO, SHUFFLED, THROUGH_VAE):
+            if column in columns:
+                columns[column] |= _present({EQUIVALENT: equivalent_mosaic(found, found[column])})
         columns[MODEL] |= _difference("treatment_gain", "treatment", found[MODEL], found[PASTED])
         for name in ("identity", "identity_easy"):
             if FAST in columns:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from functools import lru_cache
 
 import pytest
 
 from ms_lab.evaluation.judge.forms import FormVerdict
 from ms_lab.evaluation.judge.outcome import Outcome
-from ms_lab.evaluation.questions.columns import FAST, MODEL, PASTED, THROUGH_VAE
+from ms_lab.evaluation.questions.columns import FAST, MODEL, MOSAICS, PASTED, THROUGH_VAE
 from ms_lab.evaluation.report.goals import GOALS, Goal, check_goals
 from ms_lab.evaluation.report.intervals import Estimate
 from ms_lab.evaluation.report.metrics import METRICS
@@ -129,6 +131,12 @@ def test_chance_is_that_of_the_scenes_that_are_asked() -> None:
 
 
 def perfect() -> dict[str, GroupSummary]:
+    """A copy of one's own, for tests that change it."""
+    return copy.deepcopy(_perfect())
+
+
+@lru_cache(maxsize=1)
+def _perfect() -> dict[str, GroupSummary]:
     groups = {"headline": 2, "twins": 2, "three": 3, "four": 4, "treatment": 2}
     rows = [
         outcome(
@@ -144,6 +152,8 @@ def perfect() -> dict[str, GroupSummary]:
     ]
     columns = columns_of(rows)
     columns[FAST] = [row for row in rows if row.group == "headline"]
+    formless = found(shape=FormVerdict(False, False, 3, 0.5))
+    columns |= {mosaic: [outcome([formless] * o.num_subjects, o.group, o.number) for o in rows] for mosaic in MOSAICS}
     columns[PASTED] = [replace(o, verdict=replace(o.verdict, treatment=o.verdict.treatment and False)) for o in rows]
     return summarise(columns, dict.fromkeys(groups, "both"))
 
@@ -168,7 +178,7 @@ def test_a_goal_is_missed_on_the_wrong_side_of_its_threshold(goal: Goal) -> None
     groups, seconds = perfect(), dict(SECONDS)
     over = goal.threshold + (-0.01 if goal.at_least else 0.01)
     # Only the number that counts is on the wrong side.
-    right = 1.0 if goal.at_least else 0.0
+    right = 99.0 if goal.at_least else 0.0
     estimate = replace(Estimate(right, right, right, 75), **{goal.bound: over})
     if goal.group == "seconds":
         seconds[goal.column] = estimate
