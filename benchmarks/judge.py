@@ -2,10 +2,11 @@
 
     .venv/bin/python benchmarks/judge.py
 
-Scenes are drawn like the bench's, from another seed: no scene of the bench is looked at, and the judge may be tuned on
-these. Every composite is judged as it is (``sharp``), through the VAE of a model, blurred, and recoloured (hue, saturation
+Scenes are drawn like the bench's, from another seed and the validation half of the artwork: no scene of the bench is
+looked at, and the judge may be tuned on these. Every composite is judged as it is (``sharp``), through the VAE of a model, blurred, and recoloured (hue, saturation
 and brightness of the whole picture). Beside them stand pictures in which the answers are other ones: with a subject left
-out, with the two subjects exchanged, and what copy and paste gives. ``all`` joins all groups but ``treatment``.
+out, with the two subjects exchanged, and what copy and paste gives. ``all`` joins all groups but ``treatment``. Of mosaics and
+the blur of the true composite, forms are asked: a form question is ready when they climb from near chance to the composite.
 Seconds are those of one thread, for all questions about a sharp picture of the headline.
 """
 
@@ -33,15 +34,18 @@ import torch
 from PIL import Image, ImageFilter
 
 from ms_core.mini.vae import MiniVAE
+from ms_lab.evaluation.judge.forms import judge_forms
 from ms_lab.evaluation.judge.judge import JUDGE_VERSION, Verdict, judge_picture, judge_swap
 from ms_lab.evaluation.questions import scenes as bench
+from ms_lab.evaluation.questions.columns import BLUR, MOSAICS, PictureKey, composed_picture
 from ms_lab.evaluation.questions.composing import exchange_references
 from ms_lab.evaluation.questions.packs import BenchPack
 from ms_lab.evaluation.questions.scenes import BENCH_VERSION, BenchScene
+from ms_lab.mini.halves import VALIDATION
 from ms_lab.mini.scenes import SceneComposer
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "judge-2.json"
+RESULTS = ROOT / "benchmarks" / "results" / "judge-3.json"
 SEED = 777
 # Scenes of each group; of the others so many.
 COUNTS, OTHERS = {"headline": 240, "twins": 64, "treatment": 96}, 24
@@ -68,13 +72,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "mini", help="whose VAE is used")
     parser.add_argument("--part", type=float, default=1.0, help="share of the scenes, for a quick look")
+    parser.add_argument("--only-forms", action="store_true", help="ask nothing but forms, of the headline alone")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    cases = [(scene, arguments.model) for scene in draw_scenes(arguments.part)]
+    scenes = draw_scenes(arguments.part)
+    if arguments.only_forms:
+        scenes = [scene for scene in scenes if scene.group == "headline"]
+    cases = [(scene, arguments.model, arguments.only_forms) for scene in scenes]
     with ProcessPoolExecutor(arguments.processes, initializer=torch.set_num_threads, initargs=(1,)) as executor:
         judged = list(executor.map(judge_case, cases, chunksize=4))
-    results = summarise([scene for scene, _ in cases], judged, arguments.model)
+    results = summarise(scenes, judged, arguments.model)
     arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print_table(results["right"])
 
@@ -95,7 +103,7 @@ def draw_scenes(part: float) -> list[BenchScene]:
 @lru_cache(maxsize=1)
 def read_pack() -> BenchPack:
     """The drawings, once in each process."""
-    return BenchPack.read(ROOT / "assets")
+    return BenchPack.read(ROOT / "assets", VALIDATION)
 
 
 @lru_cache(maxsize=1)
@@ -104,14 +112,31 @@ def load_vae(model: Path) -> MiniVAE:
     return MiniVAE.from_pretrained(model / "vae").float().eval()
 
 
-def judge_case(case: tuple[BenchScene, Path]) -> Judged:
-    """Everything about one scene."""
-    scene, model = case
+def judge_case(case: tuple[BenchScene, Path, bool]) -> Judged:
+    """Everything about one scene, or its forms alone."""
+    scene, model, only_forms = case
+    forms = [] if scene.scene.treatment else [(scene.group, *answer) for answer in judge_shapes(scene, model)]
+    if only_forms:
+        return Judged(forms, 0.0)
     started = time.perf_counter()
     judge_picture(scene.original.image, scene, read_pack())
     seconds = time.perf_counter() - started
     answers = [(scene.group, kind, question, value) for kind, question, value in judge_kinds(scene, model)]
-    return Judged(answers, seconds)
+    return Judged([*answers, *forms], seconds)
+
+
+def judge_shapes(scene: BenchScene, model: Path) -> Iterator[tuple[str, str, float]]:
+    """Kind of picture, question and answer, for the forms in all changes of the composite and in what makes it coarse."""
+    rng = np.random.default_rng((SEED, scene.number))
+    pictures = {kind: change(scene.original.image, rng) for kind, change in changes(model).items()}
+    for column in (*MOSAICS, BLUR):
+        pictures[column] = composed_picture(PictureKey(column, scene.group, scene.number), scene)
+    for kind, shapes in zip(pictures, judge_forms([*pictures.values()], scene, read_pack()), strict=True):
+        for shape in shapes:
+            for question in ("form", "upright", "outline"):
+                value = getattr(shape, question)
+                if value is not None:
+                    yield kind, question, float(value)
 
 
 def judge_kinds(scene: BenchScene, model: Path) -> Iterator[tuple[str, str, float]]:

@@ -45,6 +45,7 @@ from ms_lab.evaluation.questions.packs import BenchPack
 from ms_lab.evaluation.questions.scenes import BENCH_VERSION, BenchScene, draw_bench
 from ms_lab.evaluation.report.intervals import wilson
 from ms_lab.evaluation.run.folder import RunFolder
+from ms_lab.mini.halves import TEST
 from ms_lab.training.scorer.calibration import NUM_BINS, expected_calibration_error, ranking
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,7 +75,7 @@ class Laboratory:
         if self.pipeline.scorer is None:
             raise SystemExit(f"{model} has no scorer; train one with: msd train scorer --model {model}")
         self.scorer = self.pipeline.scorer
-        self.pack = BenchPack.read(assets)
+        self.pack = BenchPack.read(assets, TEST)
         # A scene subject fills the picture; the bench's requests have it as any other, and nobody asks for its score.
         self.scenes = [scene for scene in draw_bench(self.pack, full=False) if scene.place is None]
         self._requests = Requests(self.scenes, False, self.pipeline.card, Settings())

@@ -24,6 +24,9 @@ def mini(  # noqa: PLR0913 - one for each option
     out: Annotated[
         Path, typer.Option(help="Folder for pictures and results; an interrupted run continues there.")
     ] = Path("runs/eval-mini"),
+    half: Annotated[
+        str, typer.Option(help="Of the held-out artwork: validation, to choose by, or test, to measure.")
+    ] = "test",
     full: Annotated[bool, typer.Option("--full", help="All scenes, four times as many as the core.")] = False,
     group: Annotated[list[str] | None, typer.Option(help="Only this group of scenes; may be repeated.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per batch.")] = 8,
@@ -51,6 +54,7 @@ def mini(  # noqa: PLR0913 - one for each option
 
     console = Console()
     options = BenchOptions(
+        half=half,
         full=full,
         groups=tuple(group or ()),
         settings=Settings(preset, steps, guidance),

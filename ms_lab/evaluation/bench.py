@@ -18,6 +18,7 @@ from ms_lab.evaluation.report.results import Results, build_results, build_rows,
 from ms_lab.evaluation.run.folder import Run, RunFolder, digest_model
 from ms_lab.evaluation.run.judging import judge_pictures
 from ms_lab.evaluation.run.making import Maker, make_pictures, missing_pictures
+from ms_lab.mini.halves import TEST
 from ms_lab.mini.sprites import SpritePack
 
 # Called when a phase begins, with its name and how many steps it has; the answer is called with steps that are done.
@@ -29,6 +30,7 @@ class BenchOptions:
     """What is measured, and how.
 
     Attributes:
+        half: of the held-out artwork, one of ``HALVES``.
         full: all scenes, or the core.
         groups: keys of ``GROUPS``; none: all.
         settings: of the model.
@@ -37,6 +39,7 @@ class BenchOptions:
         force: throw away what is in the folder.
     """
 
+    half: str = TEST
     full: bool = False
     groups: tuple[str, ...] = ()
     settings: Settings = field(default_factory=Settings)
@@ -56,17 +59,17 @@ def run_bench(model: Path, assets: Path, out: Path, options: BenchOptions, begin
         begin: told of each phase.
 
     Raises:
-        InvalidInputError: there is no such group, or ``out`` has pictures of another run.
+        InvalidInputError: there is no such half or group, or ``out`` has pictures of another run.
         UnknownNameError: the model has no such preset.
         ModelNotFoundError, CheckpointError: the model cannot be loaded.
     """
     card = ModelCard.load(model)
-    pack = BenchPack.read(assets)
+    pack = BenchPack.read(assets, options.half)
     drawn = draw_bench(pack, options.full)
     scenes = choose_scenes(drawn, options.groups)
     requests = Requests(scenes, options.full, card, options.settings)
     folder = RunFolder(out)
-    run = describe_run(model, requests, fingerprint(drawn, pack))
+    run = describe_run(model, options.half, requests, fingerprint(drawn, pack))
     folder.begin(run, scenes, options.force)
     missing = missing_pictures(requests, folder)
     if missing:
@@ -106,11 +109,12 @@ def choose_scenes(scenes: Sequence[BenchScene], groups: Sequence[str]) -> list[B
     return [scene for scene in scenes if not groups or scene.group in groups]
 
 
-def describe_run(model: Path, requests: Requests, scenes_fingerprint: str) -> Run:
+def describe_run(model: Path, half: str, requests: Requests, scenes_fingerprint: str) -> Run:
     """What a run's pictures are made from.
 
     Args:
         model: its directory.
+        half: of the held-out artwork.
         requests: of the run.
         scenes_fingerprint: of all scenes, be they measured or not.
     """
@@ -119,6 +123,7 @@ def describe_run(model: Path, requests: Requests, scenes_fingerprint: str) -> Ru
     return Run(
         bench_version=BENCH_VERSION,
         seed=BENCH_SEED,
+        half=half,
         full=requests.full,
         scenes_fingerprint=scenes_fingerprint,
         model=requests.card.name,

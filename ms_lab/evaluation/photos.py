@@ -19,16 +19,30 @@ from rich.table import Table
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_lab.data.records import TrainingSample
 from ms_lab.evaluation.bench import Begin
-from ms_lab.evaluation.judge.judge import JUDGE_VERSION, Verdict, judge_picture
+from ms_lab.evaluation.judge.judge import JUDGE_VERSION, Verdict, judge_pictures
+from ms_lab.evaluation.judge.outcome import Outcome
 from ms_lab.evaluation.questions.arrangements import Arrangement, Extent, draw_places
 from ms_lab.evaluation.questions.candidates import NUM_CANDIDATES, Candidate, Question
-from ms_lab.evaluation.questions.columns import MODEL, SCALE_ZERO, THROUGH_VAE, PictureKey, Requests, Settings
+from ms_lab.evaluation.questions.columns import (
+    BLUR,
+    MODEL,
+    MOSAICS,
+    SCALE_ZERO,
+    THROUGH_VAE,
+    PictureKey,
+    Requests,
+    Settings,
+    composed_picture,
+)
 from ms_lab.evaluation.questions.composing import draw_seed, paste_references
+from ms_lab.evaluation.questions.forms import FormChooser
 from ms_lab.evaluation.questions.packs import BOTH
 from ms_lab.evaluation.questions.scenes import BenchScene, BenchSubject
 from ms_lab.evaluation.questions.visibility import shows_subjects
-from ms_lab.evaluation.report.intervals import Estimate, bootstrap
-from ms_lab.evaluation.report.tables import format_percent
+from ms_lab.evaluation.report.equivalent import equivalent_mosaic
+from ms_lab.evaluation.report.intervals import Design, Estimate, bootstrap
+from ms_lab.evaluation.report.summary import EQUIVALENT
+from ms_lab.evaluation.report.tables import format_row
 from ms_lab.evaluation.run.making import Maker
 from ms_lab.mini.backgrounds import BACKGROUNDS
 from ms_lab.mini.painting import PLAIN, box_around, from_run_lengths, paint_backdrop
@@ -36,8 +50,9 @@ from ms_lab.mini.scenes import Placement, Scene, SceneComposer, SceneConfig
 from ms_lab.mini.sprites import SpritePack
 
 PHOTO_PACK = "photo-sprites.zip"
-COLUMNS = (MODEL, SCALE_ZERO, THROUGH_VAE)
-ROWS = IDENTITY, NEGLECT, BACKGROUND = ("identity", "neglect", "background")
+MADE = (MODEL, SCALE_ZERO, THROUGH_VAE)
+COLUMNS = (*MADE, *MOSAICS, BLUR)
+ROWS = IDENTITY, NEGLECT, BACKGROUND, FORM = ("identity", "neglect", "background", "form")
 GROUP = "photos"
 SEED = 20261124
 RESULTS_FILE, SHEET_FILE = "photos.json", "photos.png"
@@ -57,7 +72,8 @@ class PhotoResults:
         model: its card's name.
         judge_version: of the judge.
         photographs: how many were asked for.
-        columns: column to identity, neglect and background, each from 0 to 1.
+        columns: column to identity, neglect, background and form, each from 0 to 1; for made pictures also the equivalent
+            mosaic, in cells.
     """
 
     model: str
@@ -84,14 +100,9 @@ def measure_photos(directory: Path, assets: Path, out: Path, batch_size: int, be
     pipeline = MSDiffusionPipeline.from_pretrained(directory)
     scenes = draw_photo_scenes(pack)
     requests, maker = Requests(scenes, True, pipeline.card, Settings()), Maker.of_pipeline(pipeline, batch_size)
-    pictures = make_columns(requests, maker, begin("Pictures", len(COLUMNS) * len(scenes)))
-    judged = begin("Judging", len(COLUMNS) * len(scenes))
-    verdicts: dict[str, list[Verdict]] = {column: [] for column in COLUMNS}
-    for column, made in pictures.items():
-        for picture, scene in zip(made, scenes, strict=True):
-            verdicts[column].append(judge_picture(picture, scene, pack))
-            judged(1)
-    columns = {column: summarise(found) for column, found in verdicts.items()}
+    pictures = make_columns(requests, maker, begin("Pictures", len(MADE) * len(scenes)))
+    verdicts = judge_columns(pictures, scenes, pack, begin("Judging", len(scenes)))
+    columns = summarise_columns(verdicts)
     results = PhotoResults(pipeline.card.name, JUDGE_VERSION, len(pack), columns)
     out.mkdir(parents=True, exist_ok=True)
     (out / RESULTS_FILE).write_text(json.dumps(asdict(results), indent=2) + "\n", encoding="utf-8")
@@ -104,8 +115,10 @@ def build_table(results: PhotoResults) -> Table:
     table = Table(title=f"{results.model}, {results.photographs} photographs as references, in %")
     for heading in ("", *results.columns):
         table.add_column(heading)
-    for row in ROWS:
-        table.add_row(row, *("\n".join(format_percent(column[row])) for column in results.columns.values()))
+    for row in (EQUIVALENT, *ROWS):
+        cells = [column.get(row) for column in results.columns.values()]
+        title = row.replace("_", " ") + ", cells" * (row == EQUIVALENT)
+        table.add_row(title, *("" if cell is None else "\n".join(format_row(row, cell)) for cell in cells))
     return table
 
 
@@ -117,7 +130,8 @@ def draw_photo_scenes(pack: SpritePack) -> list[BenchScene]:
     """
     order: list[int] = np.random.default_rng(SEED).permutation(len(pack)).tolist()
     pairs = zip(order[::2], order[1::2], strict=True)
-    return [_draw_scene(pack, number, pair) for number, pair in enumerate(pairs)]
+    forms = FormChooser(pack)
+    return [_draw_scene(pack, forms, number, pair) for number, pair in enumerate(pairs)]
 
 
 def make_columns(requests: Requests, maker: Maker, advance: Callable[[int], None]) -> dict[str, list[Image.Image]]:
@@ -129,7 +143,7 @@ def make_columns(requests: Requests, maker: Maker, advance: Callable[[int], None
         advance: called with the number of pictures that have just been made.
     """
     height, width = requests.square_size
-    made: dict[str, list[Image.Image]] = {column: [] for column in COLUMNS}
+    made: dict[str, list[Image.Image]] = {column: [] for column in MADE}
     for start in range(0, len(requests.scenes), maker.batch_size):
         batch = requests.scenes[start : start + maker.batch_size]
         for column in (MODEL, SCALE_ZERO):
@@ -141,14 +155,57 @@ def make_columns(requests: Requests, maker: Maker, advance: Callable[[int], None
     return made
 
 
+def judge_columns(
+    pictures: dict[str, list[Image.Image]],
+    scenes: Sequence[BenchScene],
+    pack: SpritePack,
+    advance: Callable[[int], None],
+) -> dict[str, list[Verdict]]:
+    """The verdicts of every column, in the order of the scenes.
+
+    Args:
+        pictures: of the columns that were made; mosaics and blur come on top.
+        scenes, pack: of the photographs.
+        advance: called with the number of scenes that have just been judged.
+    """
+    verdicts: dict[str, list[Verdict]] = {column: [] for column in COLUMNS}
+    for number, scene in enumerate(scenes):
+        keys = [PictureKey(column, scene.group, scene.number) for column in COLUMNS[len(MADE) :]]
+        shown = [pictures[column][number] for column in MADE] + [composed_picture(key, scene) for key in keys]
+        for column, verdict in zip(COLUMNS, judge_pictures(shown, scene, pack), strict=True):
+            verdicts[column].append(verdict)
+        advance(1)
+    return verdicts
+
+
+def summarise_columns(verdicts: dict[str, list[Verdict]]) -> dict[str, dict[str, Estimate]]:
+    """The numbers of every column; of those that were made also their equivalent mosaic."""
+    columns = {column: summarise(found) for column, found in verdicts.items()}
+    outcomes = {column: [_outcome(*item) for item in enumerate(found)] for column, found in verdicts.items()}
+    for column in MADE:
+        cells = equivalent_mosaic(outcomes, outcomes[column])
+        columns[column] |= {} if cells is None else {EQUIVALENT: cells}
+    return columns
+
+
+def _outcome(number: int, verdict: Verdict) -> Outcome:
+    # Every photograph is in one scene only.
+    things = tuple(f"{number} {index}" for index in range(len(verdict.subjects)))
+    return Outcome(GROUP, number, False, things, verdict)
+
+
 def summarise(verdicts: Sequence[Verdict]) -> dict[str, Estimate]:
-    """Identity, neglect and background of one column, each with its 95 % interval over scenes."""
+    """Identity, neglect, background and form of one column, each with its 95 % interval over scenes."""
+    shapes = [[subject.shape for subject in verdict.subjects] for verdict in verdicts]
     shares = {
         IDENTITY: [[subject.identity_easy for subject in verdict.subjects] for verdict in verdicts],
         NEGLECT: [[not subject.present for subject in verdict.subjects] for verdict in verdicts],
         BACKGROUND: [[verdict.background] for verdict in verdicts],
+        FORM: [[shape is not None and bool(shape.form) for shape in row] for row in shapes],
     }
-    return {name: bootstrap(np.asarray(rows, float).mean(1)) for name, rows in shares.items()}
+    # Every photograph is in one scene only.
+    design = Design.of_scenes(len(verdicts))
+    return {name: bootstrap(np.asarray(rows, float).mean(1), design) for name, rows in shares.items()}
 
 
 def draw_sheet(
@@ -163,7 +220,7 @@ def draw_sheet(
     return sheet
 
 
-def _draw_scene(pack: SpritePack, number: int, pair: Sequence[int]) -> BenchScene:
+def _draw_scene(pack: SpritePack, forms: FormChooser, number: int, pair: Sequence[int]) -> BenchScene:
     rng = np.random.default_rng((SEED, number))
     scene, sample = _compose(rng, pack, pair)
     questions = [_ask(rng, len(pack), sprite) for sprite in pair]
@@ -176,7 +233,13 @@ def _draw_scene(pack: SpritePack, number: int, pair: Sequence[int]) -> BenchScen
         exchanged=None,
         pasted=paste_references(pack, scene, sample),
         subjects=tuple(
-            BenchSubject(Candidate(sprite, 0.0), box_around(silhouette), hard=question, easy=question)
+            BenchSubject(
+                Candidate(sprite, 0.0),
+                box_around(silhouette),
+                hard=question,
+                easy=question,
+                form=forms.ask(np.random.default_rng((SEED, sprite)), Candidate(sprite, 0.0)),
+            )
             for sprite, silhouette, question in zip(pair, _silhouettes(sample), questions, strict=True)
         ),
         place=None,

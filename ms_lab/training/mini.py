@@ -27,6 +27,7 @@ from ms_core.method.attention import explicit_attention
 from ms_lab.mini.assemble import save_model
 from ms_lab.mini.backgrounds import BACKGROUNDS
 from ms_lab.mini.batches import SceneStream, Share
+from ms_lab.mini.halves import VALIDATION, take_half
 from ms_lab.mini.own_artwork import collect_artwork, draw_cutouts
 from ms_lab.mini.painting import TREATMENTS
 from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneOdds
@@ -278,7 +279,7 @@ def load_artwork(folder: Path, artwork: Sequence[Path], assets: Path, smoke: boo
         InvalidInputError: a folder is missing, or too few of its pictures can be used.
     """
     if smoke:
-        return SpritePack.load(assets / SMOKE_PACK), SpritePack.load(assets / HELD_OUT_PACK)
+        return SpritePack.load(assets / SMOKE_PACK), _bundled_held_out(assets)
     made, own_held_out = folder / TRAINING_PACK, folder / HELD_OUT_PACK
     if not made.is_file():
         if not artwork:
@@ -289,7 +290,12 @@ def load_artwork(folder: Path, artwork: Sequence[Path], assets: Path, smoke: boo
             held_out.save(own_held_out)
             draw_cutouts([training, held_out]).save(folder / CUTOUTS)
         training.save(made)
-    return SpritePack.load(made), SpritePack.load(own_held_out if own_held_out.is_file() else assets / HELD_OUT_PACK)
+    return SpritePack.load(made), SpritePack.load(own_held_out) if own_held_out.is_file() else _bundled_held_out(assets)
+
+
+def _bundled_held_out(assets: Path) -> SpritePack:
+    """What telemetry and sheets may see of the bundled held-out artwork: recipes are chosen by them."""
+    return take_half(SpritePack.load(assets / HELD_OUT_PACK), VALIDATION)
 
 
 def train_ready(model: MiniModel) -> MiniModel:

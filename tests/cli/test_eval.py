@@ -21,6 +21,7 @@ from ms_core.errors import InvalidInputError
 from ms_lab.evaluation import photos
 from ms_lab.evaluation.photos import PHOTO_PACK, draw_photo_scenes
 from ms_lab.evaluation.questions import scenes
+from ms_lab.evaluation.questions.columns import MOSAICS
 from ms_lab.evaluation.questions.groups import GROUPS
 from ms_lab.mini.sprites import SpritePack
 
@@ -110,6 +111,6 @@ def test_it_measures_photographs(small_model: Path, tmp_path: Path) -> None:
     assert "identity" in result.stdout
     results = json.loads((out / "photos.json").read_text(encoding="utf-8"))
     assert results["model"] == "small"
-    assert set(results["columns"]) == {"model", "scale 0", "through VAE"}
+    assert set(results["columns"]) == {"model", "scale 0", "through VAE", "blur 5", *MOSAICS}
     with Image.open(out / "photos.png") as sheet:
         assert sheet.width > 1000

@@ -17,12 +17,16 @@ stand, and the candidates of its questions.
 - place: of ten backdrops, the true one is nearest to what stands outside the boxes.
 - treatment: of none and six treatments of the true drawing, the named one leaves least of its box unexplained. Levels
   count: what is pasted as it is stays untreated, whatever light the background stands in.
+- form: of four drawings in the same colours, the true one explains the detail in its box best.
+- upright: so does the true drawing among itself turned, mirrored or not.
+- outline: IoU of what stands out in and near the box with the true silhouette, after the best shift and scale.
 - swap: in both boxes, the drawing that belongs there explains it better than the other one, in both pictures.
 
-Fixed on 2026-11-22, tuned on composed scenes of other seeds than the bench's, and on what the model of judge version 1
-painted of such scenes: where soft forms end, and in which light they stand. ``benchmarks/judge.py`` measures how often
-it is right. The rule: whoever changes the scenes, the candidates, the metrics or the judge raises ``JUDGE_VERSION``, and
-every number measured before is void until it is measured anew. A final training run begins after the commit of the
+Tuned on composed scenes of other seeds than the bench's, and on what the model of judge version 1 painted of such scenes:
+where soft forms end, and in which light they stand. Forms came with version 3, tuned on mosaics of such scenes of the
+validation half until they climbed from near chance to the composite. ``benchmarks/judge.py`` measures how often it is
+right. The rule: whoever changes the scenes, the candidates, the metrics or the judge raises ``JUDGE_VERSION``, and every
+number measured before is void until it is measured anew. A final training run begins after the commit of the
 judge that measures it.
 """
 
@@ -34,6 +38,8 @@ from dataclasses import dataclass
 from PIL import Image
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs] - it has no types
 
+from ms_lab.evaluation.judge.forms import FormVerdict, find_forms
+from ms_lab.evaluation.judge.layouts import Layout
 from ms_lab.evaluation.judge.matching import Drawing, Matcher
 from ms_lab.evaluation.judge.reading import Reading
 from ms_lab.evaluation.judge.segmentation import box_iou
@@ -43,7 +49,7 @@ from ms_lab.evaluation.questions.scenes import BenchScene
 from ms_lab.mini.painting import LIGHTS, PLAIN, TREATMENTS, light, pose
 from ms_lab.mini.sprites import SpritePack
 
-JUDGE_VERSION = 2
+JUDGE_VERSION = 3
 ANSWERS = (PLAIN, *TREATMENTS)
 # The judge's matrices are small: several threads, which wait for each other, take many times as long.
 _one_thread = threadpool_limits.wrap(limits=1, user_api="blas")  # pyright: ignore[reportUnknownMemberType] - the same
@@ -59,6 +65,8 @@ class SubjectVerdict:
         intruded: whether another subject of the scene explains the box better.
         iou: of the found subject's box and its silhouette's.
         treatment: the one that was found, ``PLAIN`` for none; ``None`` where it is not asked.
+        likeness: how well each of the scene's subjects explains the box, in their order, from -1 to 1.
+        shape: its form; ``None`` in scenes with a treatment.
     """
 
     identity: bool
@@ -67,6 +75,8 @@ class SubjectVerdict:
     intruded: bool
     iou: float
     treatment: str | None
+    likeness: tuple[float, ...]
+    shape: FormVerdict | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +100,35 @@ class Verdict:
     treatment: bool | None
 
 
-@_one_thread
 def judge_picture(picture: Image.Image, scene: BenchScene, pack: SpritePack) -> Verdict:
-    """Everything that is asked of one picture of a scene.
+    """Everything that is asked of one picture of a scene; arguments as ``judge_pictures``."""
+    return judge_pictures([picture], scene, pack)[0]
+
+
+@_one_thread
+def judge_pictures(pictures: Sequence[Image.Image], scene: BenchScene, pack: SpritePack) -> list[Verdict]:
+    """Everything that is asked of pictures of one scene, each by itself; together they take less time.
 
     Treatments are asked only where the scene names one; its candidates are drawn under the treatment that was found.
 
     Args:
-        picture: RGB, of the scene's shape.
+        pictures: RGB, of the scene's shape.
         scene: gives the questions, and where its true composite's subjects stand.
         pack: the drawings that its candidates point into.
     """
-    named = scene.scene.treatment
-    lights = (PLAIN,) if named == PLAIN else (PLAIN, *LIGHTS)
-    reading = Reading(picture, scene.original, len(scene.subjects), lights)
+    lights = (PLAIN,) if scene.scene.treatment == PLAIN else (PLAIN, *LIGHTS)
+    layout = Layout.of(scene.original, len(scene.subjects))
+    readings = [Reading(picture, scene.original, layout, lights) for picture in pictures]
     drawings = _Drawings(pack)
-    subjects = tuple(_judge_subject(reading, scene, index, drawings) for index in range(len(scene.subjects)))
+    # What is laid into one subject's frames is forgotten before the next one's turn.
+    by_subject = [_judge_subject(readings, scene, index, drawings) for index in range(len(scene.subjects))]
+    return [_verdict(reading, scene, subjects) for reading, *subjects in zip(readings, *by_subject, strict=True)]
+
+
+def _verdict(reading: Reading, scene: BenchScene, subjects: Sequence[SubjectVerdict]) -> Verdict:
+    named = scene.scene.treatment
     return Verdict(
-        subjects=subjects,
+        subjects=tuple(subjects),
         recognised=reading.backdrop.name,
         background=reading.backdrop.name == scene.scene.background,
         inside=reading.segmentation.inside_share(),
@@ -128,19 +149,20 @@ def judge_swap(original: Image.Image, exchanged: Image.Image, scene: BenchScene,
     drawings = _Drawings(pack)
     pair = [subject.drawing for subject in scene.subjects]
     # Which of the pair belongs into each box.
-    sides = [(original, scene.original, (0, 1)), (exchanged, scene.exchanged, (1, 0))]
-    return all(
-        _pick(reading.matcher(box), drawings.of(pair)) == owner
-        for reading, owners in ((Reading(picture, sample, 2), owners) for picture, sample, owners in sides)
-        for box, owner in enumerate(owners)
-    )
+    for picture, sample, owners in ((original, scene.original, (0, 1)), (exchanged, scene.exchanged, (1, 0))):
+        layout = Layout.of(sample, 2)
+        reading = Reading(picture, sample, layout)
+        matchers = [reading.matcher(layout.frame(box, reading.side)) for box in range(2)]
+        if tuple(_pick(matcher, drawings.of(pair)) for matcher in matchers) != owners:
+            return False
+    return True
 
 
 class _Drawings:
     """Candidates as drawings, each made once."""
 
     def __init__(self, pack: SpritePack) -> None:
-        self._pack = pack
+        self.pack = pack
         self._made: dict[tuple[Candidate, str], Drawing] = {}
 
     def of(self, candidates: Sequence[Candidate], treatment: str = PLAIN) -> list[Drawing]:
@@ -154,25 +176,42 @@ class _Drawings:
     def _one(self, candidate: Candidate, treatment: str) -> Drawing:
         key = (candidate, treatment)
         if key not in self._made:
-            self._made[key] = Drawing.of(_treat(candidate_picture(self._pack, candidate), treatment))
+            self._made[key] = Drawing.of(_treat(candidate_picture(self.pack, candidate), treatment))
         return self._made[key]
 
 
-def _judge_subject(reading: Reading, scene: BenchScene, index: int, drawings: _Drawings) -> SubjectVerdict:
-    subject, matcher = scene.subjects[index], reading.matcher(index)
+def _judge_subject(
+    readings: Sequence[Reading], scene: BenchScene, index: int, drawings: _Drawings
+) -> list[SubjectVerdict]:
+    """What each picture shows of one subject."""
+    frames = {side: readings[0].layout.frame(index, side) for side in {reading.side for reading in readings}}
+    treated = scene.scene.treatment != PLAIN
+    shapes = [None] * len(readings) if treated else find_forms(readings, scene, index, drawings.pack)
+    return [
+        _find_subject(reading, reading.matcher(frames[reading.side]), shape, scene, index, drawings)
+        for reading, shape in zip(readings, shapes, strict=True)
+    ]
+
+
+def _find_subject(  # noqa: PLR0913 - one subject in one picture
+    reading: Reading, matcher: Matcher, shape: FormVerdict | None, scene: BenchScene, index: int, drawings: _Drawings
+) -> SubjectVerdict:
+    subject = scene.subjects[index]
     treatment = None
     if scene.scene.treatment != PLAIN:
         treatment = ANSWERS[int(matcher.residuals(drawings.under_each(subject.drawing, ANSWERS)).argmin())]
     under = treatment or PLAIN
-    everyone = drawings.of([other.drawing for other in scene.subjects], under)
+    likeness = matcher.cosines(drawings.of([other.drawing for other in scene.subjects], under))
     present = reading.segmentation.is_present(index)
     return SubjectVerdict(
         identity=_pick(matcher, drawings.of(subject.hard.candidates, under)) == subject.hard.true,
         identity_easy=_pick(matcher, drawings.of(subject.easy.candidates, under)) == subject.easy.true,
         present=present,
-        intruded=present and _pick(matcher, everyone) != index,
+        intruded=present and int(likeness.argmax()) != index,
         iou=_found_iou(reading, scene, index) if present else 0.0,
         treatment=treatment,
+        likeness=tuple(round(float(value), 4) for value in likeness),
+        shape=shape,
     )
 
 

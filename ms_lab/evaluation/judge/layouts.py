@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 
 from ms_core.spec import Box
 from ms_lab.data.records import TrainingSample
+from ms_lab.evaluation.judge.matching import FORM_DETAIL, FORM_LEVELS, Frame
 from ms_lab.evaluation.judge.views import SIDE, box_mask, square_box, square_mask
 from ms_lab.mini.painting import from_run_lengths
 
@@ -76,6 +77,17 @@ class Layout:
         for other in neighbours:
             weights[_widen(self.visible(other))] = 0
         return (weights * self.seen).astype(np.float32)
+
+    def frame(self, index: int, side: int) -> Frame:
+        """Into which drawings are laid to be compared with a subject's box, for canvases of this side."""
+        return Frame(self._enlarged_part(index, side), self.boxes[index])
+
+    def form_frame(self, index: int, side: int) -> Frame:
+        """The same, where only detail counts."""
+        return Frame(self._enlarged_part(index, side), self.boxes[index], FORM_LEVELS, FORM_DETAIL)
+
+    def _enlarged_part(self, index: int, side: int) -> Float[np.ndarray, "height width"]:
+        return cv2.resize(self.part(index), (side, side), interpolation=cv2.INTER_LINEAR)
 
 
 def _widen(mask: Mask) -> Mask:

@@ -14,6 +14,7 @@ class Outcome:
     Attributes:
         group, number: of the scene.
         treated: whether the prompt names a treatment.
+        things: names of the drawn subjects.
         verdict: on the picture.
         swapped: twins only: whether picture and exchanged picture hold what their references show.
     """
@@ -21,6 +22,7 @@ class Outcome:
     group: str
     number: int
     treated: bool
+    things: tuple[str, ...]
     verdict: Verdict
     swapped: bool | None = None
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from ms_lab.data.records import TrainingSample
 from ms_lab.evaluation.judge.backdrops import fit_backdrop
 from ms_lab.evaluation.judge.layouts import Layout
-from ms_lab.evaluation.judge.matching import Matcher
+from ms_lab.evaluation.judge.matching import Frame, Matcher
 from ms_lab.evaluation.judge.segmentation import Segmentation
 from ms_lab.evaluation.judge.views import Opponent, View
 from ms_lab.mini.painting import PLAIN, cut_centre, paint_backdrop
@@ -27,7 +26,7 @@ class Reading:
     Args:
         picture: RGB, of the composite's shape.
         sample: the composite that the picture should look like.
-        num_subjects: how many of its subjects are drawn; a scene subject after them is not.
+        layout: of that composite.
         lights: those that the background may stand in.
 
     Attributes:
@@ -37,19 +36,22 @@ class Reading:
     """
 
     def __init__(
-        self, picture: Image.Image, sample: TrainingSample, num_subjects: int, lights: Sequence[str] = (PLAIN,)
+        self, picture: Image.Image, sample: TrainingSample, layout: Layout, lights: Sequence[str] = (PLAIN,)
     ) -> None:
         self._sample = sample
         self._view = View.of(picture)
-        self.layout = Layout.of(sample, num_subjects)
+        self.layout = layout
         self.backdrop = fit_backdrop(self._view, self.layout.background(), lights)
         self.segmentation = Segmentation(self._view, self.backdrop, self.layout)
 
-    def matcher(self, index: int) -> Matcher:
-        """Compares drawings with what a subject's box shows."""
-        side = len(self._view.colours)
-        part = cv2.resize(self.layout.part(index), (side, side), interpolation=cv2.INTER_LINEAR)
-        return Matcher(self._view.colours, self.backdrop.enlarged(side), part, self.layout.boxes[index])
+    @property
+    def side(self) -> int:
+        """Of the picture's square canvas, in pixels."""
+        return len(self._view.colours)
+
+    def matcher(self, frame: Frame) -> Matcher:
+        """Compares drawings with what a subject's box shows; the frame is of ``Layout.frame``."""
+        return Matcher(self._view.colours, self.backdrop.enlarged(self.side), frame)
 
     def nearest_backdrop(self, backdrops: Sequence[tuple[str, int]]) -> int:
         """Which of these backdrops, each a kind and its painter's seed, is nearest to what stands outside the boxes."""

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from ms_core.spec import Box
 from ms_lab.evaluation.judge.backdrops import Backdrop
 from ms_lab.evaluation.judge.layouts import Layout, Mask
-from ms_lab.evaluation.judge.views import Opponent, View, box_mask
+from ms_lab.evaluation.judge.views import SIDE, Opponent, View, box_mask
 
 # The fitted background may be out of place by this many pixels of the judge's size.
 _COARSE_SHIFT = 1
@@ -50,7 +50,20 @@ class Segmentation:
         return bool((self._excess[own] > 0).sum() >= PRESENT_SHARE * max(1, own.sum()))
 
     def found_box(self, index: int) -> Box | None:
-        """Around what stands in and near a subject's box, specks and neighbours left out; ``None`` if nothing does.
+        """Around what stands in and near a subject's box; ``None`` if nothing does."""
+        found, side = self._found(index), len(self._fine)
+        if found is None:
+            return None
+        rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
+        return Box.from_pixels((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1), side, side)
+
+    def found_silhouette(self, index: int) -> Mask | None:
+        """What stands in and near a subject's box, at the judge's size; ``None`` if nothing does."""
+        found = self._found(index)
+        return None if found is None else _shrink(found)
+
+    def _found(self, index: int) -> Bool[np.ndarray, "height width"] | None:
+        """The same at the picture's scale, specks and neighbours left out.
 
         What later subjects cover of its true silhouette cannot be seen, and counts as found.
         """
@@ -64,9 +77,7 @@ class Segmentation:
         found = _without_specks(self._outlines & near & (self._fine >= least))
         if not found.any():
             return None
-        found |= _enlarge(layout.hidden(index), side)
-        rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
-        return Box.from_pixels((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1), side, side)
+        return found | _enlarge(layout.hidden(index), side)
 
 
 def box_iou(first: Box, second: Box) -> float:
@@ -104,6 +115,10 @@ def _neighbourhood(reach: int) -> np.ndarray:
 
 def _enlarge(mask: Mask, side: int) -> Bool[np.ndarray, "height width"]:
     return cv2.resize(mask.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _shrink(mask: Bool[np.ndarray, "height width"]) -> Mask:
+    return cv2.resize(mask.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA) >= 0.5
 
 
 def _without_specks(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:

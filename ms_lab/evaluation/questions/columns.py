@@ -8,6 +8,8 @@
 - ``through VAE``: the composed targets, encoded and decoded by the model's VAE: the ceiling of any model with that VAE.
 - ``pasted``: the reference's drawing set into its box as it is, over the right background in the right light: what
   copy and paste gives.
+- ``mosaic 16`` to ``mosaic 3``: the composites with their mean colours in so many cells a side of each silhouette's box.
+- ``blur 5``: the composites, blurred by five pixels in each silhouette's box.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ from PIL import Image
 from ms_core.config import ModelCard
 from ms_core.spec import GenerationSpec, Subject
 from ms_core.spec.resolve import ResolvedSpec
+from ms_lab.evaluation.questions.mosaics import blurred, mosaic
 from ms_lab.evaluation.questions.scenes import GROUPS, BenchScene
 
-MODEL, FAST, SCALE_ZERO, SHUFFLED, COMPOSITES, THROUGH_VAE, PASTED = COLUMNS = (
+MODEL, FAST, SCALE_ZERO, SHUFFLED, COMPOSITES, THROUGH_VAE, PASTED = KEPT = (
     "model",
     "fast",
     "scale 0",
@@ -31,6 +34,10 @@ MODEL, FAST, SCALE_ZERO, SHUFFLED, COMPOSITES, THROUGH_VAE, PASTED = COLUMNS = (
     "through VAE",
     "pasted",
 )
+# Cells a side, and pixels; such pictures are made from the composites whenever they are looked at.
+MOSAICS = {f"mosaic {cells}": cells for cells in (16, 12, 8, 6, 4, 3)}
+BLUR, BLUR_PIXELS = "blur 5", 5.0
+COLUMNS = (*KEPT, *MOSAICS, BLUR)
 GENERATED = (MODEL, FAST, SCALE_ZERO, SHUFFLED)
 HEADLINE = "headline"
 # The first scenes of these groups have the columns ``scale 0`` and ``shuffled`` in the core; in the full bench all have.
@@ -148,7 +155,10 @@ def composed_picture(key: PictureKey, scene: BenchScene) -> Image.Image:
     if key.column == PASTED:
         return scene.pasted
     exchanged = scene.exchanged if key.exchanged else None
-    return (scene.original if exchanged is None else exchanged).image
+    sample = scene.original if exchanged is None else exchanged
+    if key.column in MOSAICS:
+        return mosaic(sample, len(scene.subjects), MOSAICS[key.column])
+    return blurred(sample, len(scene.subjects), BLUR_PIXELS) if key.column == BLUR else sample.image
 
 
 def _following(scenes: Sequence[BenchScene]) -> dict[tuple[str, int], BenchScene]:

@@ -22,6 +22,7 @@ from ms_lab.mini.artwork import (
     phrase_of,
     render,
 )
+from ms_lab.mini.halves import half_of, take_half
 from ms_lab.mini.sprites import Sprite, SpritePack
 
 HELD_OUT_PACK, KNOWN_PACK = "heldout-sprites.zip", "bench-sprites.zip"
@@ -49,13 +50,20 @@ class BenchPack(SpritePack):
             self.by_cell[self.cell_of(index)][sprite.concept].append(index)
 
     @classmethod
-    def read(cls, assets: Path) -> BenchPack:
+    def read(cls, assets: Path, half: str | None = None) -> BenchPack:
         """The bench's pack from the folder that holds both.
 
+        Args:
+            assets: that folder.
+            half: one of ``HALVES``, of the drawings that were never trained on; ``None`` for all of them. What was
+                trained on has no halves.
+
         Raises:
-            ModelNotFoundError: one of them is missing.
+            ModelNotFoundError: one of the packs is missing.
+            InvalidInputError: there is no such half.
         """
-        return cls(SpritePack.load(assets / HELD_OUT_PACK), SpritePack.load(assets / KNOWN_PACK))
+        held_out, known = (SpritePack.load(assets / name) for name in (HELD_OUT_PACK, KNOWN_PACK))
+        return cls(held_out, known) if half is None else cls(take_half(held_out, half), _unseen_half(known, half))
 
     def cell_of(self, sprite: int) -> str:
         """What of a drawing was never trained on: one of ``CELLS``."""
@@ -63,6 +71,12 @@ class BenchPack(SpritePack):
         if self.sprites[sprite].concept in self.held_out:
             return BOTH if unseen_artist else CONCEPT
         return ARTIST if unseen_artist else NEITHER
+
+
+def _unseen_half(known: SpritePack, half: str) -> SpritePack:
+    """All that was trained on, and a half of what was not."""
+    sprites = enumerate(known.sprites)
+    return known.subset([i for i, s in sprites if s.artist != HELD_OUT_SET or half_of(s.phrase) == half])
 
 
 def build_known_pack(artwork: Path, size: int = SPRITE_SIZE) -> SpritePack:

@@ -25,10 +25,11 @@ from ms_lab.evaluation.questions.composing import (
     exchange_references,
     paste_references,
 )
+from ms_lab.evaluation.questions.forms import FormChooser
 from ms_lab.evaluation.questions.groups import FULL, GROUPS
 from ms_lab.evaluation.questions.packs import CELLS, BenchPack
 from ms_lab.mini.backgrounds import BACKGROUNDS
-from ms_lab.mini.painting import box_around, from_run_lengths, paint_backdrop
+from ms_lab.mini.painting import PLAIN, box_around, from_run_lengths, paint_backdrop
 from ms_lab.mini.scenes import Scene
 from ms_lab.mini.sprites import SpritePack
 
@@ -47,7 +48,7 @@ __all__ = [
     "fingerprint",
 ]
 
-BENCH_VERSION = 1
+BENCH_VERSION = 2
 BENCH_SEED = 20261123
 NUM_BACKDROPS, NUM_SAME_KIND = 10, 3
 # Two backdrops of one kind differ at least this much, in colour levels; pictures are compared at this side, in pixels.
@@ -80,12 +81,16 @@ class BenchSubject:
         silhouette_box: around its whole silhouette in the original, without margin, normalised xyxy.
         hard: its own drawing among colour turns of it, drawings of the same name, and drawings of like colours.
         easy: its own drawing among random ones of the same artist.
+        form: its own drawing among others in the same colours; ``None`` where it is not asked.
+        turns: those that can be seen of it, in degrees; it is asked among them.
     """
 
     drawing: Candidate
     silhouette_box: Box
     hard: Question
     easy: Question
+    form: Question | None = None
+    turns: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +130,18 @@ def draw_bench(pack: BenchPack, full: bool) -> list[BenchScene]:
         pack: the drawings.
         full: four times as many as the core, the core's among them.
     """
-    chooser = CandidateChooser(pack)
+    choosers = CandidateChooser(pack), FormChooser(pack)
     return [
-        _draw(chooser, name, number)
+        _draw(*choosers, name, number, BENCH_SEED)
         for name, group in GROUPS.items()
         for number in range(group.core * (FULL if full else 1))
     ]
+
+
+def draw_group(pack: BenchPack, name: str, count: int, seed: int) -> list[BenchScene]:
+    """The first scenes of one group, from a seed that should not be the bench's."""
+    choosers = CandidateChooser(pack), FormChooser(pack)
+    return [_draw(*choosers, name, number, seed) for number in range(count)]
 
 
 def fingerprint(scenes: Iterable[BenchScene], pack: SpritePack) -> str:
@@ -147,9 +158,9 @@ def fingerprint(scenes: Iterable[BenchScene], pack: SpritePack) -> str:
     return digest.hexdigest()
 
 
-def _draw(chooser: CandidateChooser, name: str, number: int) -> BenchScene:
+def _draw(chooser: CandidateChooser, forms: FormChooser, name: str, number: int, seed: int) -> BenchScene:
     group = GROUPS[name]
-    rng = np.random.default_rng((BENCH_SEED, zlib.crc32(name.encode()), number))
+    rng = np.random.default_rng((seed, zlib.crc32(name.encode()), number))
     scene, original = draw_scene(rng, chooser, group, number)
     return BenchScene(
         group=name,
@@ -159,20 +170,21 @@ def _draw(chooser: CandidateChooser, name: str, number: int) -> BenchScene:
         original=original,
         exchanged=exchange_references(chooser.pack, scene, original) if group.twins else None,
         pasted=paste_references(chooser.pack, scene, original),
-        subjects=_ask_subjects(rng, chooser, scene, original),
+        subjects=_ask_subjects(rng, chooser, forms, scene, original),
         place=_ask_place(rng, scene) if group.scene_subject else None,
     )
 
 
 def _ask_subjects(
-    rng: np.random.Generator, chooser: CandidateChooser, scene: Scene, original: TrainingSample
+    rng: np.random.Generator, chooser: CandidateChooser, forms: FormChooser, scene: Scene, original: TrainingSample
 ) -> tuple[BenchSubject, ...]:
     subjects: list[BenchSubject] = []
     # A scene subject comes last and is no drawing.
     for drawing, record in zip(drawings_of(scene), original.subjects, strict=False):
         silhouette = from_run_lengths(record.mask or (), scene.height, scene.width)
         hard, easy = chooser.hard(rng, drawing), chooser.easy(rng, drawing)
-        subjects.append(BenchSubject(drawing, box_around(silhouette), hard, easy))
+        form, turns = (forms.ask(rng, drawing), forms.turns(drawing)) if scene.treatment == PLAIN else (None, ())
+        subjects.append(BenchSubject(drawing, box_around(silhouette), hard, easy, form, turns))
     return tuple(subjects)
 
 
@@ -207,6 +219,8 @@ def _describe(item: BenchScene, pack: SpritePack) -> tuple[object, ...]:
             _rounded(subject.silhouette_box),
             [_name(c, pack) for q in (subject.hard, subject.easy) for c in q.candidates],
             (subject.hard.true, subject.easy.true),
+            None if subject.form is None else ([_name(c, pack) for c in subject.form.candidates], subject.form.true),
+            subject.turns,
         )
         for subject in item.subjects
     ]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ms_lab.evaluation.questions.columns import FAST, HEADLINE, MODEL
 from ms_lab.evaluation.report.intervals import Estimate
-from ms_lab.evaluation.report.summary import GroupSummary
+from ms_lab.evaluation.report.summary import EQUIVALENT, GroupSummary
 
 # In the place of a group: seconds of a picture made alone, of the columns ``model`` and ``fast``.
 SECONDS = "seconds"
@@ -21,11 +21,11 @@ class Goal:
     Attributes:
         title: what is asked, in words.
         group, metric: what is measured; the group may be ``SECONDS``, the metric then is "alone".
-        threshold: a share, a difference of shares, or seconds.
+        threshold: a share, a difference of shares, seconds, or cells.
         at_least: whether the threshold is the least that is allowed, or the most.
         column: in which it is measured.
         bound: which number of the estimate is held against the threshold.
-        unit: of the threshold: "%" for shares, "points" for their differences, "s" for seconds.
+        unit: of the threshold: "%" for shares, "points" for their differences, "s" for seconds, "cells".
     """
 
     title: str
@@ -35,7 +35,7 @@ class Goal:
     at_least: bool = True
     column: str = MODEL
     bound: Literal["value", "high"] = "value"
-    unit: Literal["%", "points", "s"] = "%"
+    unit: Literal["%", "points", "s", "cells"] = "%"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,10 @@ def _most(title: str, group: str, metric: str, points: float, column: str = MODE
 
 
 GOALS = (
+    Goal("equivalent mosaic", HEADLINE, EQUIVALENT, 10.0, unit="cells"),
+    Goal("form", HEADLINE, "form", 0.93),
+    Goal("upright among turned", HEADLINE, "upright", 0.95),
+    Goal("silhouette, as a share of the ceiling", HEADLINE, "silhouette", 0.85),
     Goal("identity, random candidates", HEADLINE, "identity_easy", 0.85),
     Goal("identity, hard candidates", HEADLINE, "identity", 0.60),
     Goal("both right, random, as a share of identity squared", HEADLINE, "both_right_easy_share", 0.95),

@@ -6,18 +6,29 @@ A scene with a scene subject names no background; it counts for ``place`` instea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from ms_lab.evaluation.judge.outcome import Outcome
-from ms_lab.evaluation.report.intervals import Estimate, bootstrap, wilson
+from ms_lab.evaluation.questions.forms import NUM_FORMS
+from ms_lab.evaluation.report.intervals import Design, Estimate, Values, bootstrap, rate
 from ms_lab.mini.backgrounds import BACKGROUNDS
 from ms_lab.mini.painting import TREATMENTS
 
 NUM_CANDIDATES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerKey:
+    """What an answer is about: a subject of a scene, and the name of the thing that it is."""
+
+    group: str
+    number: int
+    index: int
+    thing: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,40 +38,71 @@ class Metric:
     Attributes:
         title: in tables.
         about: one sentence that says what is counted.
-        values: from 0 to 1, of one scene; empty where the metric does not apply. One value, but for a rate one for each
-            subject.
-        chance: of guessing right, by the number of subjects; ``None`` where guessing means nothing.
-        is_rate: counted over subjects, with Wilson's interval, and the fewer the better.
+        values: from 0 to 1, of one scene; empty where the metric does not apply. One for each drawn subject, ``None`` where
+            it is not asked of it, or one that all of them share.
+        chance: of guessing right in a scene; ``None`` where guessing means nothing.
+        is_rate: counted over subjects, not scenes, and the fewer the better.
     """
 
     title: str
     about: str
-    values: Callable[[Outcome], tuple[float, ...]]
-    chance: Callable[[int], float] | None = None
+    values: Callable[[Outcome], tuple[float | None, ...]]
+    chance: Callable[[Outcome], float] | None = None
     is_rate: bool = False
 
     def estimate(self, outcomes: Sequence[Outcome]) -> Estimate | None:
         """Over all scenes to which the metric applies; ``None`` if it applies to none."""
-        values = [value for outcome in outcomes for value in self.values(outcome)]
-        if not values:
+        answers = self.answers(outcomes)
+        if not answers:
             return None
-        return wilson(sum(values) / len(values), len(values)) if self.is_rate else bootstrap(np.asarray(values))
+        estimate = rate if self.is_rate else bootstrap
+        return estimate(np.asarray([*answers.values()]), design_of(answers, self.is_rate))
+
+    def answers(self, outcomes: Sequence[Outcome]) -> dict[AnswerKey, float]:
+        """The values of all scenes to which the metric applies, one for each subject."""
+        answers: dict[AnswerKey, float] = {}
+        for outcome in outcomes:
+            values = self.values(outcome)
+            if len(values) == 1:
+                values *= outcome.num_subjects
+            for index, value in enumerate(values):
+                if value is None:
+                    continue
+                answers[AnswerKey(outcome.group, outcome.number, index, outcome.things[index])] = value
+        return answers
 
     def mean_chance(self, outcomes: Sequence[Outcome]) -> float | None:
         """The chance in the scenes to which the metric applies; ``None`` where it means nothing."""
-        counts = [outcome.num_subjects for outcome in outcomes if self.values(outcome)]
-        return sum(map(self.chance, counts)) / len(counts) if self.chance is not None and counts else None
+        asked = [outcome for outcome in outcomes if any(value is not None for value in self.values(outcome))]
+        return sum(map(self.chance, asked)) / len(asked) if self.chance is not None and asked else None
 
 
-def _mean_of(part: str) -> Callable[[Outcome], tuple[float, ...]]:
-    """The mean over a scene's subjects."""
+def _each(part: str) -> Callable[[Outcome], tuple[float, ...]]:
+    """Of each subject."""
 
     def values(outcome: Outcome) -> tuple[float, ...]:
         if outcome.treated:
             return ()
-        return (sum(float(getattr(subject, part)) for subject in outcome.verdict.subjects) / outcome.num_subjects,)
+        return tuple(float(getattr(subject, part)) for subject in outcome.verdict.subjects)
 
     return values
+
+
+def _shape(part: str) -> Callable[[Outcome], tuple[float | None, ...]]:
+    """Of each subject's form; ``None`` where it is not asked."""
+
+    def values(outcome: Outcome) -> tuple[float | None, ...]:
+        shapes = [subject.shape for subject in outcome.verdict.subjects]
+        found = [None if shape is None else getattr(shape, part) for shape in shapes]
+        return tuple(None if value is None else float(value) for value in found)
+
+    return values
+
+
+def _upright_chance(outcome: Outcome) -> float:
+    """Over the subjects that are asked about."""
+    asked = [1 / (1 + shape.turns) for s in outcome.verdict.subjects if (shape := s.shape) and shape.turns]
+    return sum(asked) / len(asked)
 
 
 def _all_of(part: str) -> Callable[[Outcome], tuple[float, ...]]:
@@ -109,26 +151,43 @@ METRICS = {
         "identity, hard",
         "the true drawing is picked among ten: colour turns of it, other artists' drawings of the same name, and "
         "drawings of like colours",
-        _mean_of("identity"),
+        _each("identity"),
         lambda _: 1 / NUM_CANDIDATES,
     ),
     "identity_easy": Metric(
         "identity, random",
         "the true drawing is picked among ten random ones of the same artist",
-        _mean_of("identity_easy"),
+        _each("identity_easy"),
         lambda _: 1 / NUM_CANDIDATES,
     ),
     "both_right": Metric(
         "all right, hard",
         "every subject of a scene of two or more is picked among its hard candidates",
         _all_of("identity"),
-        lambda subjects: NUM_CANDIDATES**-subjects,
+        lambda outcome: NUM_CANDIDATES**-outcome.num_subjects,
     ),
     "both_right_easy": Metric(
         "all right, random",
         "every subject of a scene of two or more is picked among its random candidates",
         _all_of("identity_easy"),
-        lambda subjects: NUM_CANDIDATES**-subjects,
+        lambda outcome: NUM_CANDIDATES**-outcome.num_subjects,
+    ),
+    "form": Metric(
+        "form",
+        "the true drawing is picked among four that look alike from afar, all in its colours",
+        _shape("form"),
+        lambda _: 1 / NUM_FORMS,
+    ),
+    "upright": Metric(
+        "upright",
+        "the true drawing is picked among itself upside down and turned by 90 degrees, where that can be seen",
+        _shape("upright"),
+        _upright_chance,
+    ),
+    "outline": Metric(
+        "outline IoU",
+        "overlap of the found silhouette with the true one, after the best shift and scale",
+        _shape("outline"),
     ),
     "swap": Metric(
         "swap",
@@ -139,7 +198,7 @@ METRICS = {
     "layout_iou": Metric(
         "layout IoU",
         "overlap of the found subject's box with the box of its silhouette in the composite",
-        _mean_of("iou"),
+        _each("iou"),
     ),
     "inside": Metric("inside", "share of what differs from the background that lies in the boxes", _inside),
     "background": Metric(
@@ -158,7 +217,7 @@ METRICS = {
         "treatment",
         "the named treatment is recognised on every subject, among all six and none",
         _treatment,
-        lambda subjects: (len(TREATMENTS) + 1) ** -subjects,
+        lambda outcome: (len(TREATMENTS) + 1) ** -outcome.num_subjects,
     ),
     "neglect": Metric("neglect", "share of subjects that are absent from their boxes", _neglect, is_rate=True),
     "conflict": Metric(
@@ -170,14 +229,26 @@ METRICS = {
 }
 
 
-def scene_values(name: str, outcomes: Sequence[Outcome]) -> dict[tuple[str, int], float]:
-    """A metric, no rate, of each scene to which it applies, by group and number."""
-    return {(o.group, o.number): value for o in outcomes for value in METRICS[name].values(o)}
+def design_of(answers: Iterable[AnswerKey], is_rate: bool = False) -> Design:
+    """Where answers come from; the answers of a scene count as one, those of a rate one each."""
+    keys = list(answers)
+    scenes = number([(key.group, key.number) for key in keys])
+    counts = Counter(scenes)
+    shares = tuple(1.0 if is_rate else 1 / counts[scene] for scene in scenes)
+    return Design(scenes, number([key.thing for key in keys]), shares)
+
+
+def number(names: Sequence[Hashable]) -> tuple[int, ...]:
+    """Each name's place among the different ones, in order of appearance."""
+    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return tuple(places[name] for name in names)
 
 
 def paired_values(
-    first: dict[tuple[str, int], float], second: dict[tuple[str, int], float]
-) -> tuple[Float[np.ndarray, " scenes"], Float[np.ndarray, " scenes"]]:
-    """The values of the scenes that are in both, in one order."""
+    first: dict[AnswerKey, float], second: dict[AnswerKey, float]
+) -> tuple[Values, Values, Design] | None:
+    """The values of the answers that are in both, in one order, and their design; ``None`` without any."""
     common = [key for key in first if key in second]
-    return np.asarray([first[key] for key in common]), np.asarray([second[key] for key in common])
+    if not common:
+        return None
+    return np.asarray([first[key] for key in common]), np.asarray([second[key] for key in common]), design_of(common)

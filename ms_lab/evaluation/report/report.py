@@ -14,18 +14,22 @@ from PIL import Image
 from ms_lab.evaluation.judge.outcome import Outcome
 from ms_lab.evaluation.questions.columns import COLUMNS, COMPOSITES, MODEL, PictureKey
 from ms_lab.evaluation.report.results import Results, SceneRow
-from ms_lab.evaluation.report.summary import ROWS, GroupSummary
-from ms_lab.evaluation.report.tables import format_measured, format_percent, format_threshold, rows_of
+from ms_lab.evaluation.report.summary import EQUIVALENT, ROWS, GroupSummary
+from ms_lab.evaluation.report.tables import format_measured, format_row, format_threshold, rows_of
 from ms_lab.evaluation.run.folder import RunFolder
 from ms_lab.mini.painting import PLAIN
 
 WORST = 6
 # What the table of all groups shows of the model.
 _OVERVIEW = (
+    EQUIVALENT,
     "identity_easy",
     "identity",
     "both_right_easy",
     "both_right",
+    "form",
+    "upright",
+    "silhouette",
     "layout_share",
     "inside",
     "background",
@@ -117,7 +121,7 @@ def build_report(results: Results, rows: Sequence[SceneRow], folder: RunFolder) 
         rows=ROWS,
         overview=_OVERVIEW,
         model=MODEL,
-        percent=format_percent,
+        number=format_row,
         threshold=format_threshold,
         measured=format_measured,
     )

@@ -6,14 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
-
 from ms_lab.evaluation.judge.outcome import Outcome
-from ms_lab.evaluation.questions.columns import FAST, HEADLINE, MODEL, PASTED, THROUGH_VAE
+from ms_lab.evaluation.questions.columns import FAST, HEADLINE, MODEL, PASTED, SCALE_ZERO, SHUFFLED, THROUGH_VAE
 from ms_lab.evaluation.questions.scenes import GROUPS
-from ms_lab.evaluation.report.intervals import Estimate, bootstrap_ratio, paired_difference, unpaired_difference
-from ms_lab.evaluation.report.metrics import METRICS, Metric, paired_values, scene_values
+from ms_lab.evaluation.report.equivalent import equivalent_mosaic
+from ms_lab.evaluation.report.intervals import (
+    Design,
+    Estimate,
+    Values,
+    bootstrap_ratio,
+    paired_difference,
+    unpaired_difference,
+)
+from ms_lab.evaluation.report.metrics import METRICS, Metric, paired_values
 
+EQUIVALENT = "equivalent_mosaic"
 # The groups whose identity is set against the headline's.
 MORE_SUBJECTS = ("three", "four")
 
@@ -25,10 +32,12 @@ class Derived:
     Attributes:
         title: in tables.
         about: one sentence that says how.
+        unit: "%" for shares, or "cells".
     """
 
     title: str
     about: str
+    unit: str = "%"
 
 
 DERIVED = {
@@ -42,6 +51,12 @@ DERIVED = {
         "identity, random, to the power of the number of subjects: what all right would be if each were right by itself",
     ),
     "both_right_easy_share": Derived("all right ÷ identity^n, random", "all right, random, as a share of that"),
+    EQUIVALENT: Derived(
+        "equivalent mosaic, cells",
+        "the cells a side at which a mosaic of the true picture answers form as well; 3 stands for fewer, 16 for more",
+        unit="cells",
+    ),
+    "silhouette": Derived("silhouette", "outline IoU as a share of that of the column through VAE"),
     "layout_share": Derived("layout, of the ceiling", "layout IoU as a share of that of the column through VAE"),
     "treatment_gain": Derived("treatment − pasted", "treatment minus that of the column pasted"),
     "identity_drop": Derived("headline − this, hard", "identity, hard, of the headline minus that of this group"),
@@ -69,6 +84,11 @@ ROWS: dict[str, Metric | Derived] = {
         "identity_drop",
         "identity_easy_loss",
         "identity_loss",
+        EQUIVALENT,
+        "form",
+        "upright",
+        "outline",
+        "silhouette",
         "swap",
         "layout_iou",
         "layout_share",
@@ -117,10 +137,13 @@ def summarise(outcomes: Mapping[str, Sequence[Outcome]], cells: Mapping[str, str
     for group in (group for group in GROUPS if group in cells):
         found = {column: [o for o in rows if o.group == group] for column, rows in outcomes.items()}
         columns = {
-            column: _estimate(rows) | _all_right(rows, column) | _layout_share(rows, found[THROUGH_VAE])
+            column: _estimate(rows) | _all_right(rows, column) | _ceiling_shares(rows, found[THROUGH_VAE])
             for column, rows in found.items()
             if rows
         }
+        for column in (MODEL, FAST, SCALE_ZERO, SHUFFLED, THROUGH_VAE):
+            if column in columns:
+                columns[column] |= _present({EQUIVALENT: equivalent_mosaic(found, found[column])})
         columns[MODEL] |= _difference("treatment_gain", "treatment", found[MODEL], found[PASTED])
         for name in ("identity", "identity_easy"):
             if FAST in columns:
@@ -158,28 +181,37 @@ def _all_right(rows: Sequence[Outcome], column: str) -> Estimates:
         if identity is not None:
             estimates[f"{single}_power"] = identity.to_power(power)
             if column in (MODEL, FAST):
-                pairs = paired_values(scene_values(together, several), scene_values(single, several))
-                estimates[f"{together}_share"] = bootstrap_ratio(*pairs, power)
+                pairs = _pairs(together, several, several, of=single)
+                estimates[f"{together}_share"] = pairs and bootstrap_ratio(*pairs, power)
     return _present(estimates)
 
 
-def _layout_share(rows: Sequence[Outcome], ceiling: Sequence[Outcome]) -> Estimates:
-    pairs = paired_values(scene_values("layout_iou", rows), scene_values("layout_iou", ceiling))
-    return _present({"layout_share": bootstrap_ratio(*pairs)}) if len(pairs[0]) else {}
+def _ceiling_shares(rows: Sequence[Outcome], ceiling: Sequence[Outcome]) -> Estimates:
+    estimates: dict[str, Estimate | None] = {}
+    for share, metric in (("layout_share", "layout_iou"), ("silhouette", "outline")):
+        pairs = _pairs(metric, rows, ceiling)
+        estimates[share] = pairs and bootstrap_ratio(*pairs)
+    return _present(estimates)
 
 
 def _difference(name: str, metric: str, first: Sequence[Outcome], second: Sequence[Outcome]) -> Estimates:
-    pairs = paired_values(scene_values(metric, first), scene_values(metric, second))
-    return {name: paired_difference(*pairs)} if len(pairs[0]) else {}
+    pairs = _pairs(metric, first, second)
+    return {name: paired_difference(*pairs)} if pairs else {}
+
+
+def _pairs(
+    metric: str, first: Sequence[Outcome], second: Sequence[Outcome], of: str | None = None
+) -> tuple[Values, Values, Design] | None:
+    """A metric's values in the first outcomes, and the same one's (or another one's) in the second."""
+    return paired_values(METRICS[metric].answers(first), METRICS[of or metric].answers(second))
 
 
 def _drops(headline: Sequence[Outcome], rows: Sequence[Outcome]) -> Estimates:
-    return {
-        f"{name}_drop": unpaired_difference(
-            *(np.asarray([*scene_values(name, part).values()]) for part in (headline, rows))
-        )
-        for name in ("identity", "identity_easy")
-    }
+    estimates: dict[str, Estimate | None] = {}
+    for name in ("identity", "identity_easy"):
+        before, after = METRICS[name].estimate(headline), METRICS[name].estimate(rows)
+        estimates[f"{name}_drop"] = before and after and unpaired_difference(before, after)
+    return _present(estimates)
 
 
 def _present(values: Mapping[str, T | None]) -> dict[str, T]:

@@ -10,13 +10,15 @@ from ms_lab.evaluation.questions.columns import COLUMNS, HEADLINE, MODEL
 from ms_lab.evaluation.report.goals import Goal, GoalResult
 from ms_lab.evaluation.report.intervals import Estimate
 from ms_lab.evaluation.report.results import Results
-from ms_lab.evaluation.report.summary import ROWS, GroupSummary
+from ms_lab.evaluation.report.summary import EQUIVALENT, ROWS, Derived, GroupSummary
 
 # What the table of all groups shows of the model: what several groups have.
 _OVERVIEW = {
+    EQUIVALENT: "mosaic",
     "identity_easy": "random",
     "identity": "hard",
     "both_right": "all",
+    "form": "form",
     "layout_share": "layout",
     "background": "ground",
     "neglect": "negl",
@@ -51,7 +53,7 @@ def build_overview(results: Results) -> Table:
     table = _table(title, ["group", "", *_OVERVIEW.values()])
     for name, group in results.groups.items():
         estimates = group.columns[MODEL]
-        table.add_row(name, str(group.scenes), *(_two_lines(estimates.get(row)) for row in _OVERVIEW))
+        table.add_row(name, str(group.scenes), *(_two_lines(row, estimates.get(row)) for row in _OVERVIEW))
     return table
 
 
@@ -63,7 +65,7 @@ def build_group_table(name: str, group: GroupSummary) -> Table:
         chance = group.chance.get(row)
         table.add_row(
             ROWS[row].title,
-            *(_two_lines(group.columns[column].get(row)) for column in columns),
+            *(_two_lines(row, group.columns[column].get(row)) for column in columns),
             "" if chance is None else f"{100 * chance:.3g}",
         )
     return table
@@ -91,23 +93,33 @@ def format_measured(result: GoalResult) -> str:
     return f"{value} ({low} to {high})"
 
 
-def format_percent(estimate: Estimate) -> tuple[str, str]:
-    """The value and the interval, in per cent: ``61.3`` and ``54.0-68.1``."""
-    ends = f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
-    return f"{100 * estimate.value:.1f}", ends
+def format_row(row: str, estimate: Estimate) -> tuple[str, str]:
+    """A row's value and interval, in cells or per cent: ``61.3`` and ``54.0 to 68.1``."""
+    value, low, high = _numbers(row, estimate)
+    return f"{value:.1f}", f"{low:.1f} to {high:.1f}"
+
+
+def _numbers(row: str, estimate: Estimate) -> list[float]:
+    described = ROWS.get(row)
+    factor = 1 if isinstance(described, Derived) and described.unit == "cells" else 100
+    return [factor * number for number in (estimate.value, estimate.low, estimate.high)]
 
 
 def _amount(value: float, unit: str, digits: int | None = None) -> str:
+    """A number in a goal's unit; thresholds without digits."""
     if unit == "s":
         return f"{value:.2f}" if digits else f"{value:g}"
+    if unit == "cells":
+        return f"{value:.1f}" if digits else f"{value:g}"
     return f"{100 * value:.{digits or 0}f}"
 
 
-def _two_lines(estimate: Estimate | None) -> str:
+def _two_lines(row: str, estimate: Estimate | None) -> str:
     """The value, and the interval below it; short, for a terminal is narrow."""
     if estimate is None:
         return ""
-    return f"{100 * estimate.value:.1f}\n{100 * estimate.low:.0f}-{100 * estimate.high:.0f}"
+    value, low, high = _numbers(row, estimate)
+    return f"{value:.1f}\n{low:.0f}-{high:.0f}"
 
 
 def _table(title: str, headings: list[str]) -> Table:

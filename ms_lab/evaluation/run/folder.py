@@ -40,6 +40,7 @@ class Run:
 
     Attributes:
         bench_version, seed: of the scenes.
+        half: of the held-out artwork that the scenes show.
         full: whether all scenes are asked, or the core.
         scenes_fingerprint: digest of everything that is asked.
         model, model_digest: the model's name, and the digest of its files.
@@ -50,6 +51,7 @@ class Run:
 
     bench_version: int
     seed: int
+    half: str
     full: bool
     scenes_fingerprint: str
     model: str

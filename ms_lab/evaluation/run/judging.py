@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from ms_lab.evaluation.judge.judge import judge_picture, judge_swap
+from PIL import Image
+
+from ms_lab.evaluation.judge.judge import judge_pictures as judge_alike
+from ms_lab.evaluation.judge.judge import judge_swap
 from ms_lab.evaluation.judge.outcome import Outcome
-from ms_lab.evaluation.questions.columns import COLUMNS, SCALE_ZERO, PictureKey, Requests
+from ms_lab.evaluation.questions.columns import COLUMNS, KEPT, SCALE_ZERO, PictureKey, Requests, composed_picture
 from ms_lab.evaluation.questions.scenes import BenchScene
 from ms_lab.evaluation.run.folder import RunFolder
 from ms_lab.mini.painting import PLAIN
@@ -48,19 +51,22 @@ def judge_pictures(
 def judge_scene(case: _Case, folder: RunFolder, pack: SpritePack) -> dict[str, Outcome]:
     """What is found in one scene's pictures, by column."""
     scene, columns = case
-    return {column: _judge_column(scene, column, keys, folder, pack) for column, keys in columns.items()}
-
-
-def _judge_column(
-    scene: BenchScene, column: str, keys: list[PictureKey], folder: RunFolder, pack: SpritePack
-) -> Outcome:
-    pictures = [folder.load(key) for key in keys]
-    if scene.exchanged is not None and column == SCALE_ZERO:
-        # Where references reach nothing, the exchanged picture is the picture.
-        pictures *= 2
-    swapped = judge_swap(pictures[0], pictures[1], scene, pack) if len(pictures) == 2 else None
+    pictures = {column: _load(scene, column, keys, folder) for column, keys in columns.items()}
+    verdicts = judge_alike([shown[0] for shown in pictures.values()], scene, pack)
+    swapped = [judge_swap(shown[0], shown[1], scene, pack) if len(shown) == 2 else None for shown in pictures.values()]
     treated = scene.scene.treatment != PLAIN
-    return Outcome(scene.group, scene.number, treated, judge_picture(pictures[0], scene, pack), swapped)
+    things = tuple(subject.phrase for subject in scene.original.subjects[: len(scene.subjects)])
+    return {
+        column: Outcome(scene.group, scene.number, treated, things, verdict, swap)
+        for column, verdict, swap in zip(columns, verdicts, swapped, strict=True)
+    }
+
+
+def _load(scene: BenchScene, column: str, keys: list[PictureKey], folder: RunFolder) -> list[Image.Image]:
+    """The scene's picture in a column, and the exchanged one if there is one."""
+    pictures = [folder.load(key) if column in KEPT else composed_picture(key, scene) for key in keys]
+    # Where references reach nothing, the exchanged picture is the picture.
+    return pictures * 2 if scene.exchanged is not None and column == SCALE_ZERO else pictures
 
 
 def _judge_all(

@@ -14,9 +14,9 @@ from PIL import Image
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import GenerationSpec
 from ms_lab.evaluation.questions.columns import (
-    COLUMNS,
     COMPOSITES,
     FAST,
+    KEPT,
     MODEL,
     PASTED,
     THROUGH_VAE,
@@ -61,8 +61,8 @@ class Maker:
 
 
 def missing_pictures(requests: Requests, folder: RunFolder) -> list[PictureKey]:
-    """The pictures of all columns that are still to be made."""
-    keys = [key for column in COLUMNS for scene in requests.scenes for key in requests.keys(column, scene)]
+    """The pictures of all kept columns that are still to be made."""
+    keys = [key for column in KEPT for scene in requests.scenes for key in requests.keys(column, scene)]
     return [key for key in keys if not folder.has(key)]
 
 

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from ms_core.spec import Box
 from ms_lab.evaluation.judge.backdrops import fit_backdrop
 from ms_lab.evaluation.judge.layouts import Layout
-from ms_lab.evaluation.judge.matching import Drawing, Matcher
+from ms_lab.evaluation.judge.matching import Drawing, Frame, Matcher
 from ms_lab.evaluation.judge.segmentation import Segmentation, box_iou
 from ms_lab.evaluation.judge.views import SIDE, View, box_mask, square_box, square_mask
 from ms_lab.mini.backgrounds import BACKGROUNDS
@@ -46,7 +46,7 @@ def grey_canvas(drawing: Image.Image | None, left: int = 32, top: int = 32, side
 
 def match(picture: Image.Image, box: Box = BOX) -> Matcher:
     ground = View.of(grey_canvas(None)).colours
-    return Matcher(View.of(picture).colours, ground, np.ones((CANVAS, CANVAS), np.float32), box)
+    return Matcher(View.of(picture).colours, ground, Frame(np.ones((CANVAS, CANVAS), np.float32), box))
 
 
 @st.composite

@@ -27,6 +27,7 @@ from ms_lab.evaluation.questions.scenes import (
 from ms_lab.evaluation.questions.visibility import shows_treatment
 from ms_lab.mini.artwork import HELD_OUT_SET
 from ms_lab.mini.backgrounds import BACKGROUNDS
+from ms_lab.mini.halves import TEST, VALIDATION
 from ms_lab.mini.painting import (
     LIGHTS,
     PLAIN,
@@ -40,13 +41,16 @@ from ms_lab.mini.painting import (
 from ms_lab.mini.scenes import PLACE
 from tests.support.paths import ASSETS
 
-# Whoever has to change this line raises BENCH_VERSION: numbers measured before are void.
-FINGERPRINT = "a6af1d91d879fdfae1ecf06a22a334cb223d66f93aa3361f9ebedfda7200bf9d"
+# Whoever has to change these lines raises BENCH_VERSION: numbers measured before are void.
+FINGERPRINTS = {
+    TEST: "336b14a3435bf7f6f516ff569d584172ac2e13e8ff1e3a840a930e08f1ee487b",
+    VALIDATION: "c02e5054e5c9031b6aebd6b561f8cc17441dd4eff35f899f7de92f0835f9cf56",
+}
 
 
 @pytest.fixture(scope="module")
 def pack() -> BenchPack:
-    return BenchPack.read(ASSETS)
+    return BenchPack.read(ASSETS, TEST)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +77,12 @@ def _overlaps(scene: BenchScene) -> list[float]:
 
 
 def test_core_is_the_one_that_was_committed(core: list[BenchScene], pack: BenchPack) -> None:
-    assert fingerprint(core, pack) == FINGERPRINT
+    assert fingerprint(core, pack) == FINGERPRINTS[TEST]
+
+
+def test_validation_scenes_are_the_ones_that_were_committed() -> None:
+    pack = BenchPack.read(ASSETS, VALIDATION)
+    assert fingerprint(draw_bench(pack, full=False), pack) == FINGERPRINTS[VALIDATION]
 
 
 def test_every_group_has_its_number_of_scenes(core: list[BenchScene]) -> None:

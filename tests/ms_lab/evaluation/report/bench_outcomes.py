@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ms_lab.evaluation.judge.forms import FormVerdict
 from ms_lab.evaluation.judge.judge import SubjectVerdict, Verdict
 from ms_lab.evaluation.judge.outcome import Outcome
 from ms_lab.evaluation.questions.columns import COMPOSITES, MODEL, PASTED, THROUGH_VAE
@@ -18,6 +19,8 @@ def found(**said: object) -> SubjectVerdict:
         "intruded": False,
         "iou": 1.0,
         "treatment": None,
+        "likeness": (1.0, 0.0),
+        "shape": FormVerdict(True, True, 3, 1.0),
     }
     return SubjectVerdict(**(right | said))  # pyright: ignore[reportArgumentType]
 
@@ -29,13 +32,16 @@ def outcome(
     *,
     treated: bool = False,
     swapped: bool | None = None,
+    things: Sequence[str] | None = None,
     **said: object,
 ) -> Outcome:
     """A scene of two subjects that is all right, but for what is said of its verdict."""
     right = {"recognised": "on grass", "background": True, "inside": 1.0, "place": None, "treatment": None}
     subjects = (found(), found()) if subjects is None else tuple(subjects)
     verdict = Verdict(subjects=tuple(subjects), **(right | said))  # pyright: ignore[reportArgumentType]
-    return Outcome(group, number, treated, verdict, swapped)
+    # Unless said otherwise each drawing is in one scene only.
+    names = [f"{group} {number} {index}" for index in range(len(subjects))] if things is None else things
+    return Outcome(group, number, treated, tuple(names), verdict, swapped)
 
 
 def columns_of(model: Sequence[Outcome], ceiling: Sequence[Outcome] | None = None) -> dict[str, list[Outcome]]:

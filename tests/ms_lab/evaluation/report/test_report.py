@@ -23,7 +23,7 @@ from ms_lab.evaluation.report.tables import build_tables
 from ms_lab.evaluation.run.folder import Run, RunFolder, Timing
 from tests.ms_lab.evaluation.report.bench_outcomes import columns_of, found, outcome
 
-RUN = Run(1, 7, False, "f" * 64, "painter", "d" * 64, 128, 128, None, 20, 3.0, 1.0, "euler", "")
+RUN = Run(1, 7, "test", False, "f" * 64, "painter", "d" * 64, 128, 128, None, 20, 3.0, 1.0, "euler", "")
 SUBJECTS = (SubjectRow("cat", "openmoji/cat", (0.1, 0.1, 0.5, 0.5)), SubjectRow("tea & pot", "x/y", (0.5, 0.5, 1, 1)))
 
 
@@ -199,7 +199,7 @@ def test_the_page_says_what_was_found_and_how(page: Page) -> None:
         "dddddddddddddddd",
         "20 steps of euler",
         "12 pictures in 0.2 minutes",
-        "version 2",
+        "version 3",
     ):
         assert part in text
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from functools import lru_cache
 
 import pytest
 
+from ms_lab.evaluation.judge.forms import FormVerdict
 from ms_lab.evaluation.judge.outcome import Outcome
-from ms_lab.evaluation.questions.columns import FAST, MODEL, PASTED, THROUGH_VAE
+from ms_lab.evaluation.questions.columns import FAST, MODEL, MOSAICS, PASTED, THROUGH_VAE
 from ms_lab.evaluation.report.goals import GOALS, Goal, check_goals
 from ms_lab.evaluation.report.intervals import Estimate
 from ms_lab.evaluation.report.metrics import METRICS
@@ -52,8 +55,9 @@ def test_neglect_and_conflict_are_counted_over_subjects_with_wilsons_interval() 
 
 
 def test_treated_scenes_count_for_treatment_and_background_only() -> None:
+    treated = found(shape=None)
     rows = [
-        outcome(group="treatment", number=number, treated=True, treatment=number < 3, background=number < 2)
+        outcome([treated, treated], "treatment", number, treated=True, treatment=number < 3, background=number < 2)
         for number in range(4)
     ]
     estimates = numbers(rows, "treatment")
@@ -81,6 +85,18 @@ def test_swap_is_asked_of_twins_only() -> None:
     assert summary["twins"].columns[MODEL]["swap"].value == 0.5
     assert summary["twins"].chance["swap"] == 1 / 16
     assert "swap" not in summary["headline"].columns[MODEL]
+
+
+def test_forms_are_counted_where_they_are_asked() -> None:
+    asked = found(shape=FormVerdict(False, None, 0, 0.4))
+    rows = [outcome([found(), asked], number=number) for number in range(3)]
+    ceiling = [outcome([found(shape=FormVerdict(True, True, 1, 0.8))] * 2, number=number) for number in range(3)]
+    group = summarise(columns_of(rows, ceiling), {"headline": "both"})["headline"]
+    estimates = group.columns[MODEL]
+    assert (estimates["form"].value, estimates["upright"].value) == (0.5, 1.0)
+    assert estimates["outline"].value == pytest.approx(0.7)
+    assert estimates["silhouette"].value == pytest.approx(0.7 / 0.8)
+    assert (group.chance["form"], group.chance["upright"]) == (0.25, 0.25)
 
 
 def test_layout_is_shared_by_the_ceiling_of_the_same_scenes() -> None:
@@ -115,6 +131,12 @@ def test_chance_is_that_of_the_scenes_that_are_asked() -> None:
 
 
 def perfect() -> dict[str, GroupSummary]:
+    """A copy of one's own, for tests that change it."""
+    return copy.deepcopy(_perfect())
+
+
+@lru_cache(maxsize=1)
+def _perfect() -> dict[str, GroupSummary]:
     groups = {"headline": 2, "twins": 2, "three": 3, "four": 4, "treatment": 2}
     rows = [
         outcome(
@@ -130,6 +152,8 @@ def perfect() -> dict[str, GroupSummary]:
     ]
     columns = columns_of(rows)
     columns[FAST] = [row for row in rows if row.group == "headline"]
+    formless = found(shape=FormVerdict(False, False, 3, 0.5))
+    columns |= {mosaic: [outcome([formless] * o.num_subjects, o.group, o.number) for o in rows] for mosaic in MOSAICS}
     columns[PASTED] = [replace(o, verdict=replace(o.verdict, treatment=o.verdict.treatment and False)) for o in rows]
     return summarise(columns, dict.fromkeys(groups, "both"))
 
@@ -154,7 +178,7 @@ def test_a_goal_is_missed_on_the_wrong_side_of_its_threshold(goal: Goal) -> None
     groups, seconds = perfect(), dict(SECONDS)
     over = goal.threshold + (-0.01 if goal.at_least else 0.01)
     # Only the number that counts is on the wrong side.
-    right = 1.0 if goal.at_least else 0.0
+    right = 99.0 if goal.at_least else 0.0
     estimate = replace(Estimate(right, right, right, 75), **{goal.bound: over})
     if goal.group == "seconds":
         seconds[goal.column] = estimate

@@ -13,7 +13,7 @@ from ms_core.model_dir.inventory import write_inventory
 from ms_lab.evaluation.questions.columns import MODEL, PictureKey
 from ms_lab.evaluation.run.folder import Run, RunFolder, Timing, digest_model
 
-RUN = Run(1, 7, False, "f1", "mini", "d1", 128, 128, None, 20, 3.0, 1.0, "euler", "")
+RUN = Run(1, 7, "test", False, "f1", "mini", "d1", 128, 128, None, 20, 3.0, 1.0, "euler", "")
 KEY = PictureKey(MODEL, "twins", 3, exchanged=True)
 
 
