@@ -115,7 +115,7 @@ def test_a_request_out_of_range_is_refused(values: dict[str, object]) -> None:
 def test_a_reversed_box_is_refused() -> None:
     with pytest.raises(ValidationError) as caught:
         read(stored(make_request(), subjects=[{"phrase": "cat", "images": [SHA], "box": [0.5, 0.1, 0.2, 0.9]}]))
-    (error,) = invalid_inputs(caught.value)
+    (error,) = invalid_inputs(caught.value, JobRequest)
     assert isinstance(error, LayoutError)
     assert error.pointer == "/subjects/0/box"
 
@@ -147,7 +147,7 @@ def test_no_name_leads_out_of_the_model_directory(kind: str, name: str) -> None:
     picture = {"image": SHA} if kind == "controls" else {}
     with pytest.raises(ValidationError) as caught:
         read(stored(make_request(), **{kind: [{"name": name, **picture}]}))
-    assert [error.pointer for error in invalid_inputs(caught.value)] == [f"/{kind}/0/name"]
+    assert [error.pointer for error in invalid_inputs(caught.value, JobRequest)] == [f"/{kind}/0/name"]
 
 
 def test_what_is_wrong_with_a_subject_names_its_place_in_the_request() -> None:
