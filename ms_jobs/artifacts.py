@@ -32,6 +32,7 @@ from pydantic import ValidationError
 from ms_core.errors import ImageNotFoundError, JobNotFoundError, StorageError
 from ms_core.spec import MAX_SUBJECTS, Pictures
 from ms_core.spec.declared import FieldError, invalid_inputs
+from ms_core.spec.pictures import PictureUse
 from ms_jobs.attempt_folders import MANIFEST, AttemptFolders, Manifest, request_gone
 from ms_jobs.files import (
     PART_SUFFIX,
@@ -110,7 +111,7 @@ class StoredPictures:
     def names(self) -> frozenset[str]:
         return frozenset(name for _, name in self._pictures)
 
-    def read(self, text: str, whole: bool) -> Image.Image:
+    def read(self, text: str, use: PictureUse) -> Image.Image:
         """Load the picture with this SHA-256; errors as ``ArtifactStore.load_picture``."""
         picture = self._load(text)
         self._pictures.append((picture, text))
