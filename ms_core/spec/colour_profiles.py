@@ -94,7 +94,7 @@ def _apply(picture: Image.Image, profile: bytes) -> Image.Image | None:
         return None
     try:
         own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        srgb = cast("ImageCms.ImageCmsProfile", ImageCms.createProfile("sRGB"))
+        srgb = cast("ImageCms.ImageCmsProfile", ImageCms.createProfile("sRGB"))  # pyright: ignore[reportUnknownMemberType]
         return ImageCms.profileToProfile(picture.convert(mode), own, srgb, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from functools import reduce
-from typing import Any, cast
+from typing import Any
 
 from PIL import ExifTags, Image, ImageChops, ImageOps
 
@@ -66,14 +66,14 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 def _transparent_value(picture: Image.Image) -> Any:
     """What Pillow says of a colour that is transparent, in the depth that the pixels will have."""
-    value = picture.info.get("transparency")
+    value: Any = picture.info.get("transparency")
     tiles = getattr(picture, "tile", ())
     layout = tiles[0][3] if tiles else None
-    if isinstance(value, int) and layout in _SHALLOW_GREYS:
+    if layout in _SHALLOW_GREYS and isinstance(value, int):
         factor = _SHALLOW_GREYS[layout]
         return value % (255 // factor + 1) * factor
-    if isinstance(value, tuple) and layout == "RGB;16B":
-        return tuple(part >> 8 for part in cast("tuple[int, ...]", value))
+    if layout == "RGB;16B" and value is not None:
+        return [part >> 8 for part in value]
     return value
 
 
