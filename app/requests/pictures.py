@@ -95,11 +95,9 @@ def _decode(encoded: bytes, limits: PictureLimits, use: PictureUse) -> Image.Ima
     """A plain picture; its ``info`` holds what the user should know of it."""
     with decoding():
         chunks = PngChunks.read(encoded) if encoded.startswith(png_chunks.SIGNATURE) else PngChunks()
-        picture = _load(encoded, chunks, limits)
-        profile = None if use == "mask" else chunks.profile or profile_of(picture.info)
-        picture = spread(picture)
+        picture, profile = _load(encoded, chunks, limits)
         picture.thumbnail((limits.max_side, limits.max_side), Image.Resampling.LANCZOS)
-        picture = in_srgb(picture, profile)
+        picture = in_srgb(picture, None if use == "mask" else profile)
     # Pillow would write them into the PNG.
     picture.info = {}
     if use != "mask":
@@ -109,23 +107,24 @@ def _decode(encoded: bytes, limits: PictureLimits, use: PictureUse) -> Image.Ima
     return picture
 
 
-def _load(encoded: bytes, chunks: PngChunks, limits: PictureLimits) -> Image.Image:
-    """Open a picture, look at its header, and decode it, a JPEG at a half, a quarter or an eighth of its size if it may."""
-    size = (limits.max_side, limits.max_side)
-    picture = _open(encoded, chunks, limits)
+def _load(encoded: bytes, chunks: PngChunks, limits: PictureLimits) -> tuple[Image.Image, bytes | None]:
+    """A decoded picture, and the profile of its numbers."""
     try:
-        picture.draft(None, size)
-        picture.load()
+        return _load_whole(encoded, chunks, limits)
     except OSError:
         complete = None
         if encoded.startswith(jpeg_ends.START) and not encoded.endswith(jpeg_ends.END):
             complete = jpeg_ends.with_end_marker(encoded)
         if complete is None:
             raise
-        picture = _open(complete, chunks, limits)
-        picture.draft(None, size)
-        picture.load()
-    return picture
+    return _load_whole(complete, chunks, limits)
+
+
+def _load_whole(encoded: bytes, chunks: PngChunks, limits: PictureLimits) -> tuple[Image.Image, bytes | None]:
+    picture = _open(encoded, chunks, limits)
+    # A JPEG can be decoded at half, a quarter or an eighth of its size.
+    picture.draft(None, (limits.max_side, limits.max_side))
+    return spread(picture), chunks.profile or profile_of(picture.info)
 
 
 def _open(encoded: bytes, chunks: PngChunks, limits: PictureLimits) -> Image.Image:

@@ -83,7 +83,11 @@ def in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     if colours is None:
         # Converting to the same mode would copy.
         return picture if picture.mode == mode else picture.convert(mode)
-    return colours if mode == "RGB" else Image.merge("RGBA", (*colours.split(), picture.getchannel("A")))
+    if mode == "RGBA":
+        colours = Image.merge("RGBA", (*colours.split(), picture.getchannel("A")))
+    # It says that it still needs the profile.
+    colours.info = {}
+    return colours
 
 
 def _apply(picture: Image.Image, profile: bytes) -> Image.Image | None:
