@@ -21,11 +21,13 @@ _ONE_COLOURED_ON, _IGNORED = "one_coloured_on", "ignored_parts"
 
 
 def check_visible(picture: Image.Image) -> None:
-    """Refuse an RGB or RGBA picture that is transparent everywhere.
+    """Refuse an RGB or RGBA picture that has no pixels, or is transparent everywhere.
 
     Raises:
-        PictureError: it is.
+        PictureError: it is so.
     """
+    if 0 in picture.size:
+        raise PictureError("The picture has no pixels.")
     if picture.mode == "RGBA" and picture.getchannel("A").getbbox() is None:
         raise PictureError("The picture is fully transparent; send one in which the subject can be seen.")
 

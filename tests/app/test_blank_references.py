@@ -59,6 +59,12 @@ def test_no_other_picture_may_be_fully_transparent_either() -> None:
             make(CLEAR)
 
 
+def test_a_picture_without_pixels_is_refused() -> None:
+    for mode in ("RGB", "RGBA", "L"):
+        with pytest.raises(PictureError, match="no pixels"):
+            Subject("cat", Image.new(mode, (0, 5)))
+
+
 ONE_COLOUR: dict[str, Callable[[], Image.Image]] = {
     "white": lambda: Image.new("RGB", (30, 20), "white"),
     "grey": lambda: Image.new("L", (1, 1), 100),
