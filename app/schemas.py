@@ -13,14 +13,17 @@ from ms_jobs.records import JobState
 
 
 class SubjectScoreResource(BaseModel):
-    """Score of one subject in a picture, estimated by the model's own scorer."""
+    """Score of one subject in a picture, estimated by the model's own scorer.
+
+    The numbers are null if the subject's references have only one colour.
+    """
 
     subject: int = Field(description="Position of the subject in the request, counted from 0.")
-    present: float = Field(description="Probability, from 0 to 1, that the subject is in its box.")
-    identity: float = Field(
+    present: float | None = Field(description="Probability, from 0 to 1, that the subject is in its box.")
+    identity: float | None = Field(
         description="Probability, from 0 to 1, that it is the subject of the reference, not a lookalike."
     )
-    box_iou: float = Field(
+    box_iou: float | None = Field(
         description="Estimated overlap of the subject drawn with the area it should fill: intersection over union, 0 to 1."
     )
 

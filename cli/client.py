@@ -53,12 +53,15 @@ class ServiceClientError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SubjectScore:
-    """How well a subject turned out: two probabilities and an estimated overlap with its box, each from 0 to 1."""
+    """How well a subject turned out: two probabilities and an estimated overlap with its box, each from 0 to 1.
+
+    All are ``None`` if its references show only one colour.
+    """
 
     subject: int
-    present: float
-    identity: float
-    box_iou: float
+    present: float | None
+    identity: float | None
+    box_iou: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,7 @@ def _print_score(score: PictureScore, phrases: Sequence[str]) -> None:
         table.add_column(name, justify="right")
     for subject in score.subjects:
         values = (subject.present, subject.identity, subject.box_iou)
-        table.add_row(phrases[subject.subject], *(f"{value:.2f}" for value in values))
+        table.add_row(phrases[subject.subject], *("-" if value is None else f"{value:.2f}" for value in values))
     Console().print(table)
 
 

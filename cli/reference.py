@@ -60,7 +60,7 @@ def _read(path: Path) -> Image.Image:
 
     try:
         encoded = base64.b64encode(path.read_bytes()).decode()
-        return SentPictures(PictureLimits()).read(f"data:;base64,{encoded}", whole=False)
+        return SentPictures(PictureLimits()).read(f"data:;base64,{encoded}", "shown")
     except OSError as error:
         raise PictureError(f"Cannot read the picture {path}: {error.strerror}.") from error
     except InvalidInputError as error:

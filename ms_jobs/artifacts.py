@@ -32,6 +32,7 @@ from pydantic import ValidationError
 from ms_core.errors import ImageNotFoundError, JobNotFoundError, StorageError
 from ms_core.spec import MAX_SUBJECTS, Pictures
 from ms_core.spec.declared import FieldError, invalid_inputs
+from ms_core.spec.pictures import PictureUse
 from ms_jobs.attempt_folders import MANIFEST, AttemptFolders, Manifest, request_gone
 from ms_jobs.files import (
     PART_SUFFIX,
@@ -110,7 +111,7 @@ class StoredPictures:
     def names(self) -> frozenset[str]:
         return frozenset(name for _, name in self._pictures)
 
-    def read(self, text: str, whole: bool) -> Image.Image:
+    def read(self, text: str, use: PictureUse) -> Image.Image:
         """Load the picture with this SHA-256; errors as ``ArtifactStore.load_picture``."""
         picture = self._load(text)
         self._pictures.append((picture, text))
@@ -203,10 +204,11 @@ class ArtifactStore:
         """Load and decode a picture of a request."""
         png = self._read_picture(folder, sha256)
         try:
-            image = Image.open(io.BytesIO(png))
+            # By the one format that is stored: Pillow knows some that start programs.
+            image = Image.open(io.BytesIO(png), formats=("PNG",))
             image.load()
         except (OSError, SyntaxError) as error:
-            raise StorageError("A stored reference picture is damaged; send the request again.") from error
+            raise _damaged(sha256) from error
         return image
 
     def open_attempt(self, folder: str, attempt: int) -> Manifest | None:
@@ -346,7 +348,10 @@ class ArtifactStore:
     def _read_picture(self, folder: str, sha256: str) -> bytes:
         path = self._folder(folder) / "pictures" / _picture_name(sha256)
         with _missing_means("A reference picture of this job is no longer stored; send the request again."):
-            return read_file(path)
+            png = read_file(path)
+        if hashlib.sha256(png).hexdigest() != sha256:
+            raise _damaged(sha256)
+        return png
 
     def _attempts(self, folder: str) -> AttemptFolders:
         return AttemptFolders(self._folder(folder) / "attempts")
@@ -366,6 +371,10 @@ def _picture_name(sha256: str) -> str:
     if not re.fullmatch(SHA256_PATTERN, sha256):
         raise StorageError("A picture's name is 64 hexadecimal digits.")
     return f"{sha256}.png"
+
+
+def _damaged(sha256: str) -> StorageError:
+    return StorageError(f"The stored picture {_picture_name(sha256)} of this job is damaged; send the request again.")
 
 
 def _image_name(index: int) -> str:

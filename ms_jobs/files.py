@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -61,13 +62,18 @@ def write_file(path: Path, data: bytes, sync_name: bool = True) -> None:
 
 
 def read_file(path: Path) -> bytes:
-    """Read the bytes of a file.
+    """Read the bytes of a file; links, which this module never makes, are refused.
 
     Raises:
         FileNotFoundError: the file does not exist.
     """
     with _storage_errors("read"):
-        return path.read_bytes()
+        # A named pipe would wait for its writer.
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
+            return file.read()
 
 
 def share_file(source: Path, target: Path, data: bytes) -> None:

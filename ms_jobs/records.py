@@ -92,7 +92,7 @@ class JobError(FrozenModel):
 
 
 class PictureScore(NamedTuple):
-    """Score of a picture; in Redis a list of two, with a list of three numbers for each subject.
+    """Score of a picture; in Redis a list of two, with a list of three numbers or nulls for each subject.
 
     Attributes:
         draws: number of draws; the best was kept.

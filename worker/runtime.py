@@ -130,6 +130,7 @@ def _picture(generation: Generation) -> Picture:
 def _picture_score(generation: Generation) -> PictureScore:
     """Convert scores, rounded: no estimate is better than a hundredth, and Redis stores them all."""
     subjects = (
-        None if score is None else SubjectScore(*(round(value, 2) for value in score)) for score in generation.scores
+        None if score is None else SubjectScore(*(None if value is None else round(value, 2) for value in score))
+        for score in generation.scores
     )
     return PictureScore(generation.draws, tuple(subjects))

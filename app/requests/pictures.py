@@ -5,34 +5,25 @@ Pixels are decoded only after the header has passed the pixel limit; only PNG, J
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import io
-import struct
 import threading
 import zlib
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from PIL import Image, ImageOps
+from PIL import Image
 
+from app.requests import jpeg_ends, png_chunks
+from app.requests.data_uris import bytes_of_data_uri
+from app.requests.png_chunks import PngChunks
 from ms_core.errors import PictureError, PictureTooLargeError
+from ms_core.spec.colour_profiles import in_srgb, profile_of
+from ms_core.spec.picture_notes import check_visible, note_ignored, note_visible
+from ms_core.spec.pictures import PictureUse
+from ms_core.spec.plain_pictures import decoding, spread
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 
-# Errors of Pillow's three decoders for damaged files.
-_DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-)
 _BOMB_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 # Decoding a WebP at the limit takes some 900 MB: two at a time bound the process's memory.
@@ -59,14 +50,16 @@ class SentPictures:
         self._limits = limits
         self._names: list[tuple[Image.Image, str]] = []
 
-    def read(self, text: str, whole: bool) -> Image.Image:
+    def read(self, text: str, use: PictureUse) -> Image.Image:
         """Read a data URI; errors as ``png_from_data_uri``. The pixels are decoded again when needed."""
-        limits = replace(self._limits, max_side=self._limits.max_pixels) if whole else self._limits
-        png = png_from_data_uri(text, limits)
+        limits = replace(self._limits, max_side=self._limits.max_pixels) if use == "exact" else self._limits
+        encoded = bytes_of_data_uri(text)
+        with _DECODING:
+            decoded = _decode(encoded, limits, use)
+            png = _encode_png(decoded)
         sha256 = hashlib.sha256(png).hexdigest()
         picture = Image.open(io.BytesIO(png), formats=("PNG",))
-        # It has no EXIF tag; Pillow would decode all of it to see that there is none.
-        picture.info["exif"] = b""
+        picture.info |= decoded.info
         self.pngs[sha256] = png
         self._names.append((picture, sha256))
         return picture
@@ -76,11 +69,11 @@ class SentPictures:
         return next(sha256 for known, sha256 in self._names if known is picture)
 
 
-def png_from_data_uri(data_uri: str, limits: PictureLimits) -> bytes:
-    """Decode a reference picture and re-encode it as a PNG without metadata.
+def png_from_data_uri(data_uri: str, limits: PictureLimits, use: PictureUse = "shown") -> bytes:
+    """Decode a picture and re-encode it as a PNG without metadata.
 
-    The EXIF turn is applied, transparency is kept, every colour mode becomes 8-bit RGB or RGBA, and a picture with a
-    side above ``limits.max_side`` is reduced.
+    The EXIF turn and the colour profile are applied, transparency is kept, every colour mode becomes 8-bit RGB or RGBA,
+    and a picture with a side above ``limits.max_side`` is reduced. A mask keeps its numbers.
 
     Args:
         data_uri: ``data:image/png;base64,...``; JPEG and WebP too.
@@ -90,56 +83,67 @@ def png_from_data_uri(data_uri: str, limits: PictureLimits) -> bytes:
         the bytes of an RGB or RGBA PNG.
 
     Raises:
-        PictureError: not a data URI, base64 or picture; damaged, animated, or in another format.
+        PictureError: not a data URI, base64 or picture; damaged, animated, fully transparent, or in another format.
         PictureTooLargeError: the header gives more than ``limits.max_pixels`` pixels.
     """
-    encoded = _bytes_from_data_uri(data_uri)
+    encoded = bytes_of_data_uri(data_uri)
     with _DECODING:
-        return _encode_png(_decode(encoded, limits))
+        return _encode_png(_decode(encoded, limits, use))
 
 
-def _bytes_from_data_uri(data_uri: str) -> bytes:
-    header, comma, payload = data_uri.partition(",")
-    header = header.strip().lower()
-    if not comma or not header.startswith("data:") or not header.endswith(";base64"):
-        raise PictureError('Send the picture as a data URI: "data:image/png;base64," followed by its bytes in base64.')
-    try:
-        encoded = base64.b64decode(payload, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise PictureError("The data URI is not valid base64 after the comma.") from error
-    if not encoded:
-        raise PictureError("The picture is empty: the data URI ends after the comma.")
-    return encoded
-
-
-def _decode(encoded: bytes, limits: PictureLimits) -> Image.Image:
-    try:
-        picture = _open(encoded, limits)
-        # A JPEG can be decoded at half, a quarter or an eighth of its size.
-        picture.draft(None, (limits.max_side, limits.max_side))
-        picture.load()
-        _turn_upright(picture)
-    except _DECODE_ERRORS as error:
-        raise PictureError("The picture is damaged or incomplete and cannot be decoded; save it again.") from error
-    picture = _to_rgb_or_rgba(picture)
-    picture.thumbnail((limits.max_side, limits.max_side), Image.Resampling.LANCZOS)
+def _decode(encoded: bytes, limits: PictureLimits, use: PictureUse) -> Image.Image:
+    """A plain picture; its ``info`` holds what the user should know of it."""
+    with decoding():
+        chunks = PngChunks.read(encoded) if encoded.startswith(png_chunks.SIGNATURE) else PngChunks()
+        picture, profile = _load(encoded, chunks, limits)
+        picture.thumbnail((limits.max_side, limits.max_side), Image.Resampling.LANCZOS)
+        picture = in_srgb(picture, None if use == "mask" else profile)
+    # Pillow would write them into the PNG.
+    picture.info = {}
+    if use != "mask":
+        check_visible(picture)
+        note_visible(picture)
+    note_ignored(picture, chunks.ignored)
     return picture
 
 
-def _open(encoded: bytes, limits: PictureLimits) -> Image.Image:
-    """Open a picture by its header, without decoding pixels."""
+def _load(encoded: bytes, chunks: PngChunks, limits: PictureLimits) -> tuple[Image.Image, bytes | None]:
+    """A decoded picture, and the profile of its numbers."""
     try:
-        picture = Image.open(io.BytesIO(encoded), formats=FORMATS)
+        return _load_whole(encoded, chunks, limits)
+    except OSError:
+        complete = None
+        if encoded.startswith(jpeg_ends.START) and not encoded.endswith(jpeg_ends.END):
+            complete = jpeg_ends.with_end_marker(encoded)
+        if complete is None:
+            raise
+    return _load_whole(complete, chunks, limits)
+
+
+def _load_whole(encoded: bytes, chunks: PngChunks, limits: PictureLimits) -> tuple[Image.Image, bytes | None]:
+    picture = _open(encoded, chunks, limits)
+    # A JPEG can be decoded at half, a quarter or an eighth of its size.
+    picture.draft(None, (limits.max_side, limits.max_side))
+    return spread(picture), chunks.profile or profile_of(picture.info)
+
+
+def _open(encoded: bytes, chunks: PngChunks, limits: PictureLimits) -> Image.Image:
+    """Open a picture by its header, without decoding pixels."""
+    is_png = encoded.startswith(png_chunks.SIGNATURE)
+    try:
+        picture = Image.open(io.BytesIO(chunks.encoded if is_png else encoded), formats=FORMATS)
     except _BOMB_ERRORS as error:
         raise _too_large(limits) from error
     except Image.UnidentifiedImageError as error:
+        if is_png or encoded.startswith(jpeg_ends.START) or encoded[8:12] == b"WEBP":
+            raise
         raise PictureError(
             f"This is not a complete picture in a supported format; send {', '.join(FORMATS)}."
         ) from error
     if picture.width * picture.height > limits.max_pixels:
         raise _too_large(limits, picture.width, picture.height)
     # A camera's JPEG may hold previews as further frames; only PNG and WebP can be animated.
-    if picture.format in ("PNG", "WEBP") and getattr(picture, "is_animated", False):
+    if chunks.is_animated or (picture.format == "WEBP" and getattr(picture, "is_animated", False)):
         raise PictureError("The picture is animated; send a single frame.")
     return picture
 
@@ -149,24 +153,7 @@ def _too_large(limits: PictureLimits, width: int | None = None, height: int | No
     return PictureTooLargeError(f"{size} is larger than the limit of {limits.max_pixels} pixels; reduce it.")
 
 
-def _turn_upright(picture: Image.Image) -> None:
-    """Apply the EXIF orientation to a decoded picture; ignore a broken EXIF block."""
-    with suppress(*_DECODE_ERRORS):
-        ImageOps.exif_transpose(picture, in_place=True)
-
-
-def _to_rgb_or_rgba(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I;16"):
-        # Pillow clips 16-bit values at 255 when it converts them.
-        picture = picture.point(lambda value: value * (1 / 256)).convert("L")
-    mode = "RGBA" if picture.has_transparency_data else "RGB"
-    # Converting to the same mode would copy.
-    return picture if picture.mode == mode else picture.convert(mode)
-
-
 def _encode_png(picture: Image.Image) -> bytes:
-    # Pillow would write the colour profile and other metadata.
-    picture.info.clear()
     buffer = io.BytesIO()
     # Run lengths and Huffman codes: smaller than level 3 on photographs and drawings, and faster.
     picture.save(buffer, "PNG", compress_type=zlib.Z_RLE)

@@ -9,8 +9,9 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image, ImageChops
+
+from ms_core.spec.plain_pictures import plain
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +73,8 @@ def cut_out(image: Image.Image) -> Cutout:
 
 
 def upright_rgba(image: Image.Image) -> Image.Image:
-    """A copy of a picture of any mode, turned by its EXIF tag; RGBA."""
-    return eight_bit(ImageOps.exif_transpose(image)).convert("RGBA")
-
-
-def eight_bit(image: Image.Image) -> Image.Image:
-    """``image``, with 16-bit greys reduced to 8 bits; PIL would clip them at 255 instead of scaling them."""
-    if not image.mode.startswith("I;16"):
-        return image
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    """A copy of a picture of any mode, turned by its EXIF tag, in sRGB; RGBA."""
+    return plain(image).convert("RGBA")
 
 
 def _means_something(alpha: Image.Image) -> bool:

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image, ImageChops
 from torch import Tensor
 
-from ms_core.conditions.cutout import Method, cut_out, eight_bit
+from ms_core.conditions.cutout import Method, cut_out
 from ms_core.config import ReferenceConfig
 from ms_core.errors import CheckpointError, ModelNotFoundError
 from ms_core.model_dir.loading import PREPROCESSOR_FILE
+from ms_core.spec.plain_pictures import plain
 
 # A channel that is this many levels off the background belongs to the subject.
 _VISIBLE = 24
@@ -103,7 +104,7 @@ class ReferencePreprocessor:
         return (values - mean) / std
 
     def _lay(self, image: Image.Image) -> Image.Image:
-        laid = opaque(ImageOps.exif_transpose(image), self.reference.background)
+        laid = opaque(image, self.reference.background)
         return crop_to_subject(laid, self.reference.background) if self.reference.crop else laid
 
     def _squash(self, laid: Image.Image) -> Image.Image:
@@ -133,12 +134,12 @@ def crop_to_subject(image: Image.Image, background: tuple[int, int, int]) -> Ima
 
 
 def opaque(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """``image`` as RGB; transparency shows the background, in 0 to 255."""
-    image = eight_bit(image)
-    if not image.has_transparency_data:
-        return image.convert("RGB")
+    """A picture of any kind, turned by its EXIF tag, in sRGB; RGB. Transparency shows the background, in 0 to 255."""
+    image = plain(image)
+    if image.mode == "RGB":
+        return image
     ground = Image.new("RGBA", image.size, (*background, 255))
-    return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+    return Image.alpha_composite(ground, image).convert("RGB")
 
 
 def _side(size: Any) -> int:

@@ -93,10 +93,10 @@ class ReferenceReader:
     def cutout_warnings(self, spec: GenerationSpec) -> tuple[GenerationWarning, ...]:
         """One for each picture of a spec whose subject should have been cut out and could not be."""
         return tuple(
-            GenerationWarning("cutout_failed", _CUTOUT_FAILED, f"/subjects/{index}/{_field(subject, number)}")
+            GenerationWarning("cutout_failed", _CUTOUT_FAILED, f"/subjects/{index}/{field}")
             for index, subject in enumerate(spec.subjects)
             if subject.cutout
-            for number, seen in enumerate(self.see(subject))
+            for seen, field in zip(self.see(subject), subject.image_fields, strict=True)
             if not seen.found
         )
 
@@ -132,7 +132,3 @@ def _remember(cache: LRUCache[bytes, Value], key: bytes, value: Value) -> None:
     # The cache refuses a value that is larger than all of it.
     with suppress(ValueError):
         cache[key] = value
-
-
-def _field(subject: Subject, number: int) -> str:
-    return f"images/{number}" if isinstance(subject.image, tuple) else "image"

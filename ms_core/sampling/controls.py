@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from jaxtyping import Float
-from PIL import ImageOps
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -238,6 +237,4 @@ def prepare_controls(
 
 def _pixels(control: Control) -> Float[Tensor, "3 height width"]:
     """The control picture in [0, 1]."""
-    return (
-        torch.tensor(np.array(opaque(ImageOps.exif_transpose(control.image), BLACK))).permute(2, 0, 1).float() / 255.0
-    )
+    return torch.tensor(np.array(opaque(control.image, BLACK))).permute(2, 0, 1).float() / 255.0

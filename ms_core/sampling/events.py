@@ -60,7 +60,8 @@ class Generation:
     @property
     def weakest(self) -> float:
         """The lowest probability of any subject; 1 if none was scored."""
-        return min((score.weaker for score in self.scores if score is not None), default=1.0)
+        weaker = (score.weaker for score in self.scores if score is not None)
+        return min((value for value in weaker if value is not None), default=1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ from ms_core.sampling.schedulers import Schedule, make_scheduler
 from ms_core.sampling.starts import Starts, encode_pictures, find_starts
 from ms_core.scoring import Scorer
 from ms_core.spec import GenerationSpec, GenerationWarning, Subject
+from ms_core.spec.picture_notes import is_one_coloured
 from ms_core.spec.resolve import ResolvedSpec, resolve_batch
 from ms_core.spec.score import SubjectScore
 
@@ -274,7 +275,10 @@ class MSDiffusionPipeline:
         return () if self.scorer is None else self.scorer.score_spec(generation.image, row.spec, self._see)
 
     def _see(self, subject: Subject) -> tuple[Image.Image, ...]:
-        return tuple(seen.image for seen in self.conditioner.reader.see(subject))
+        """The references that show something, as the image encoder sees them."""
+        background = self.card.reference.background
+        pairs = zip(subject.images, self.conditioner.reader.see(subject), strict=True)
+        return tuple(seen.image for image, seen in pairs if not is_one_coloured(image, background))
 
     @torch.no_grad()
     def _preview(self, estimate: _Estimate) -> Image.Image:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from PIL import ImageOps
 from torch import Tensor
 
 from ms_core.conditions.references import opaque
@@ -69,7 +68,7 @@ def encode_pictures(
 ) -> Float[Tensor, "specs c h w"]:
     """Latents of the start pictures, one for each spec, stretched to the size of the result."""
     starts = [row.spec.start for row in batch if row.spec.start is not None]
-    pictures = [opaque(ImageOps.exif_transpose(start.image), WHITE) for start in starts]
+    pictures = [opaque(start.image, WHITE) for start in starts]
     rows = zip(pictures, batch, generators, strict=True)
     return torch.cat([encode_picture(components, image, row.height, row.width, own) for image, row, own in rows])
 

@@ -21,6 +21,7 @@ from ms_core.errors import CheckpointError, ModelNotFoundError
 from ms_core.scoring.network import ScorerNetwork
 from ms_core.scoring.views import Question, question_views, questions_of, to_planes
 from ms_core.spec import GenerationSpec, Subject, SubjectScore
+from ms_core.spec.score import UNKNOWN_SCORE
 
 # A subject's pictures as the image encoder sees them, RGB.
 See = Callable[[Subject], tuple[Image.Image, ...]]
@@ -58,14 +59,22 @@ class Scorer:
         save_file(weights, directory / SCORER_FILE)
 
     def score_spec(self, picture: Image.Image, spec: GenerationSpec, see: See) -> tuple[SubjectScore | None, ...]:
-        """One score for each subject of the spec that the RGB picture was made for; ``None`` for scenes."""
+        """One score for each subject of the spec that the RGB picture was made for; ``None`` for scenes.
+
+        Args:
+            see: gives nothing for a subject whose references show nothing; its score is ``UNKNOWN_SCORE``.
+        """
         boxes = {
             index: subject.place
             for index, subject in enumerate(spec.subjects)
             if not subject.scene and subject.place is not None
         }
         questions = questions_of([see(spec.subjects[index]) for index in boxes], list(boxes.values()))
-        scores = dict(zip(boxes, self.score(picture, questions), strict=True))
+        told = iter(self.score(picture, [question for question in questions if question.references]))
+        scores = {
+            index: next(told) if question.references else UNKNOWN_SCORE
+            for index, question in zip(boxes, questions, strict=True)
+        }
         return tuple(scores.get(index) for index in range(len(spec.subjects)))
 
     def score(self, picture: Image.Image, questions: Sequence[Question]) -> tuple[SubjectScore, ...]:

@@ -11,7 +11,7 @@ from ms_core.errors import InvalidInputError, PictureError
 from ms_core.spec.declared import Declared, declared
 from ms_core.spec.fields import Integer, LoraName, count, file_name, in_range, strength_of_start
 from ms_core.spec.limits import MAX_CONTROL_SCALE, MAX_LORA_WEIGHT, MAX_SUBJECTS
-from ms_core.spec.pictures import Picture, WholePicture, upright_size
+from ms_core.spec.pictures import ExactPicture, Picture
 
 Part = Annotated[float, in_range(0, 1)]
 
@@ -34,7 +34,7 @@ class Control(Declared):
 
     name: Annotated[str, file_name(), Field(description="Name, as listed by `GET /models`, such as `canny`.")]
     image: Annotated[
-        WholePicture,
+        ExactPicture,
         Field(
             description="The picture to follow, sent like a subject's `image`; it must have exactly the size of "
             "the result."
@@ -54,7 +54,7 @@ class Control(Declared):
 
     def size_error(self, height: int, width: int) -> PictureError | None:
         """What is wrong with its picture for a result of this size, in pixels; it must be as large."""
-        own_width, own_height = upright_size(self.image)
+        own_width, own_height = self.image.size
         if (own_width, own_height) == (width, height):
             return None
         return PictureError(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple, Protocol, cast
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, cast
 
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
@@ -22,6 +22,11 @@ from ms_core.errors import LayoutError, PictureError
 from ms_core.spec.declared import FieldError, gathered_by_pydantic
 from ms_core.spec.layout import Box
 from ms_core.spec.limits import MAX_IMAGES_PER_SUBJECT, check_count
+from ms_core.spec.picture_notes import check_visible
+from ms_core.spec.plain_pictures import decoding, plain
+
+# Exact pictures must not be made smaller; the numbers of a mask are no colours.
+PictureUse = Literal["shown", "exact", "mask"]
 
 
 class Pictures(Protocol):
@@ -30,11 +35,8 @@ class Pictures(Protocol):
     On the wire a picture is a data URI, in a stored request its SHA-256.
     """
 
-    def read(self, text: str, whole: bool) -> Image.Image:
-        """The picture of a text.
-
-        Args:
-            whole: it must not be made smaller.
+    def read(self, text: str, use: PictureUse) -> Image.Image:
+        """The plain picture of a text, as ``ms_core.spec.plain_pictures`` makes it.
 
         Raises:
             InvalidInputError: it cannot be read.
@@ -48,15 +50,10 @@ class Pictures(Protocol):
 
 def grey_mask(mask: Image.Image) -> Image.Image:
     """A painted mask in mode ``L``, turned by its EXIF tag; what is transparent counts as black."""
-    mask = ImageOps.exif_transpose(mask)
-    if mask.mode.startswith("I;16"):
-        # PIL would clip 16-bit greys at 255 instead of scaling them.
-        return mask.convert("I").point(lambda value: value * (1 / 256)).convert("L")
-    if not mask.has_transparency_data:
-        return mask.convert("L")
-    painted = mask.convert("RGBA")
-    black = Image.new("RGBA", mask.size, (0, 0, 0, 255))
-    return Image.alpha_composite(black, painted).convert("L")
+    painted = plain(mask, keep_numbers=True)
+    if painted.mode == "RGBA":
+        painted = Image.alpha_composite(Image.new("RGBA", painted.size, (0, 0, 0, 255)), painted)
+    return painted.convert("L")
 
 
 def mask_bounds(mask: Image.Image) -> Box:
@@ -72,36 +69,38 @@ def mask_bounds(mask: Image.Image) -> Box:
     return Box.from_pixels(bounds, grey.height, grey.width)
 
 
-def upright_size(picture: Image.Image) -> tuple[int, int]:
-    """Width and height, in pixels, once the picture is turned as its EXIF tag says."""
-    width, height = picture.size
-    is_on_its_side = picture.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    return (height, width) if is_on_its_side else (width, height)
-
-
-def _read(value: Any, info: ValidationInfo, whole: bool = False) -> Image.Image:
+def _read(value: Any, info: ValidationInfo, use: PictureUse = "shown") -> Image.Image:
     pictures: Pictures | None = info.context
     if pictures is None:
-        if not isinstance(value, Image.Image):
-            with gathered_by_pydantic():
-                raise PictureError(f"Give a PIL image, as Image.open returns it, not {type(value).__name__}.")
-        return value
+        with gathered_by_pydantic():
+            return _plain_picture(value, use)
     if not isinstance(value, str):
         raise PydanticCustomError("string_type", "Send the picture as a data URI, which is a string.")
     with gathered_by_pydantic():
-        return pictures.read(value, whole)
+        return pictures.read(value, use)
+
+
+def _plain_picture(value: Any, use: PictureUse) -> Image.Image:
+    """A picture given in Python, as plain pixels."""
+    if not isinstance(value, Image.Image):
+        raise PictureError(f"Give a PIL image, as Image.open returns it, not {type(value).__name__}.")
+    with decoding():
+        picture = plain(value, keep_numbers=use == "mask")
+    if use != "mask":
+        check_visible(picture)
+    return picture
 
 
 def _read_picture(value: Any, info: ValidationInfo) -> Image.Image:
     return _read(value, info)
 
 
-def _read_whole_picture(value: Any, info: ValidationInfo) -> Image.Image:
-    return _read(value, info, whole=True)
+def _read_exact_picture(value: Any, info: ValidationInfo) -> Image.Image:
+    return _read(value, info, "exact")
 
 
 def _read_mask(value: Any, info: ValidationInfo) -> Image.Image:
-    mask = _read(value, info)
+    mask = _read(value, info, "mask")
     with gathered_by_pydantic():
         mask_bounds(mask)
     return mask
@@ -114,7 +113,7 @@ def _name(picture: Image.Image, info: SerializationInfo) -> str:
 _URI_SCHEMA = WithJsonSchema({"type": "string", "format": "uri"})
 
 Picture = Annotated[Image.Image, PlainValidator(_read_picture), PlainSerializer(_name), _URI_SCHEMA]
-WholePicture = Annotated[Image.Image, PlainValidator(_read_whole_picture), PlainSerializer(_name), _URI_SCHEMA]
+ExactPicture = Annotated[Image.Image, PlainValidator(_read_exact_picture), PlainSerializer(_name), _URI_SCHEMA]
 Mask = Annotated[Image.Image, PlainValidator(_read_mask), PlainSerializer(_name), _URI_SCHEMA]
 
 _SEVERAL: TypeAdapter[tuple[Image.Image, ...]] = TypeAdapter(tuple[Picture, ...])

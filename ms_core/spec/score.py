@@ -8,17 +8,22 @@ from typing import NamedTuple
 class SubjectScore(NamedTuple):
     """How well one subject of a picture turned out, as the model's scorer sees it.
 
+    All values are ``None`` where the references show no subject to compare with.
+
     Attributes:
         present: probability that the subject stands in its box at all.
         identity: probability that it is the one of the reference, and not one that only looks like it.
         box_iou: estimated overlap, intersection over union, of what stands there with what would fill the box; 0 to 1.
     """
 
-    present: float
-    identity: float
-    box_iou: float
+    present: float | None
+    identity: float | None
+    box_iou: float | None
 
     @property
-    def weaker(self) -> float:
+    def weaker(self) -> float | None:
         """The lower of both probabilities."""
-        return min(self.present, self.identity)
+        return min((value for value in (self.present, self.identity) if value is not None), default=None)
+
+
+UNKNOWN_SCORE = SubjectScore(None, None, None)

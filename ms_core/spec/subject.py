@@ -58,7 +58,7 @@ class Subject(Declared):
             validation_alias=AliasChoices("image", "images"),
             serialization_alias="images",
             description="The reference picture: a data URI with a PNG, JPEG or WebP in base64, at most 50 megapixels. "
-            "Transparency is kept, the EXIF rotation is applied, all other metadata is dropped.",
+            "Transparency is kept; the EXIF rotation and the colour profile are applied; all other metadata is dropped.",
         ),
     ]
     box: Annotated[
@@ -122,6 +122,12 @@ class Subject(Declared):
     def images(self) -> tuple[Image.Image, ...]:
         """All reference pictures."""
         return self.image if isinstance(self.image, tuple) else (self.image,)
+
+    @property
+    def image_fields(self) -> tuple[str, ...]:
+        """Where each reference picture stands in the subject's JSON."""
+        several = isinstance(self.image, tuple)
+        return tuple(f"images/{number}" if several else "image" for number in range(len(self.images)))
 
     @property
     def place(self) -> Box | None:

@@ -11,7 +11,7 @@ from ms_core.config import ModelCard
 from ms_core.errors import InvalidInputError
 from ms_core.spec.generation import GenerationSpec, GenerationWarning
 from ms_core.spec.phrases import shared_phrases
-from ms_core.spec.pictures import upright_size
+from ms_core.spec.picture_warnings import picture_warnings
 
 # Syntax of other programs, which is read as plain text here: how it looks, and what to do. The first is "(red:1.3)", but not
 # "(at 10:30)".
@@ -64,6 +64,7 @@ def quote(text: str) -> str:
 def find_warnings(spec: GenerationSpec, card: ModelCard | None) -> list[GenerationWarning]:
     """All warnings of a request whose values are filled in, as far as they and the card are known."""
     warnings = [*_phrase_warnings(spec), *_syntax_warnings(spec), *_stretch_warnings(spec), *_layout_warnings(spec)]
+    warnings += picture_warnings(spec, card)
     if card is not None:
         warnings += [*_count_warnings(spec, card), *_size_warnings(spec, card)]
     return warnings
@@ -113,7 +114,7 @@ def _stretch_warnings(spec: GenerationSpec) -> list[GenerationWarning]:
         pictures.append(("start", "/start/image", spec.start.image))
     warnings: list[GenerationWarning] = []
     for kind, pointer, picture in pictures:
-        width, height = upright_size(picture)
+        width, height = picture.size
         stretch = (width * spec.height) / (height * spec.width)
         if max(stretch, 1 / stretch) > 1 + _STRETCH_TOLERANCE:
             detail = (

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.client import ServiceClient, ServiceClientError
+from cli.client import PictureScore, ServiceClient, ServiceClientError
+from cli.generate import _print_score
 from cli.request_options import (
     CommandError,
     ControlOption,
@@ -220,3 +221,11 @@ def test_strength_and_redraw_need_a_start(strength: float | None, redraw: tuple[
 def test_numbers_that_json_does_not_know_are_told() -> None:
     with ServiceClient() as client, pytest.raises(ServiceClientError, match="cannot be written as JSON"):
         client.submit({"guidance_scale": float("inf")})
+
+
+def test_a_score_that_is_not_known_is_shown_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    known = {"subject": 0, "present": 1.0, "identity": 0.5, "box_iou": 0.25}
+    unknown = {"subject": 1, "present": None, "identity": None, "box_iou": None}
+    _print_score(PictureScore.from_json({"draws": 1, "subjects": [known, unknown]}), ["cat", "teapot"])
+    rows = [line.split()[1::2] for line in capsys.readouterr().out.splitlines() if "cat" in line or "teapot" in line]
+    assert rows == [["cat", "1.00", "0.50", "0.25"], ["teapot", "-", "-", "-"]]

@@ -17,7 +17,7 @@ from cli.client import Job, ServiceClient
 from tests.e2e.http_service import QUICK, HttpService
 from tests.support.job_helpers import wait_until
 from tests.support.paths import ROOT
-from tests.support.sample_requests import good_request
+from tests.support.sample_requests import drawing, good_request
 
 SMALL = ["--width", "64", "--height", "64", "--steps", "2"]
 CAT, TEAPOT = "cat=cat.png@0.05,0.3,0.45,0.8", "teapot=teapot.png@0.55,0.3,0.95,0.8*0.5"
@@ -27,8 +27,8 @@ PROMPT = "a cat and a teapot on the beach"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with two pictures, in which the command runs."""
-    Image.new("RGB", (32, 32), "orange").save(tmp_path / "cat.png")
-    Image.new("RGB", (32, 32), "teal").save(tmp_path / "teapot.png")
+    drawing("orange").save(tmp_path / "cat.png")
+    drawing("teal").save(tmp_path / "teapot.png")
     return tmp_path
 
 

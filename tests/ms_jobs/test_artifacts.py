@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from ms_core.errors import (
     AttemptOverError,
@@ -86,7 +88,7 @@ def manifest_of(attempt: int, seed: int = 1) -> Manifest:
 def test_a_picture_is_found_under_its_hash(store: ArtifactStore) -> None:
     with store.new_folder(new_job_id()) as folder:
         assert folder.save_picture(RED) == sha256_of(RED)
-    assert store.load_picture(folder.name, sha256_of(RED)).getpixel((0, 0)) == (255, 0, 0)
+    assert store.load_picture(folder.name, sha256_of(RED)).getpixel((16, 16)) == (255, 0, 0)
 
 
 def test_a_picture_is_found_by_its_own_job_only(store: ArtifactStore) -> None:
@@ -114,11 +116,54 @@ def test_owners_share_no_bytes(store: ArtifactStore, root: Path) -> None:
     assert sorted(store.owners()) == ["alice", "bob"]
 
 
-def test_a_damaged_picture_is_named_so(store: ArtifactStore, folder: str, root: Path) -> None:
+def gif(png: bytes) -> bytes:
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).save(buffer, "GIF")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda png: png[:40], lambda png: png + b"x", lambda png: BLUE, gif],
+    ids=["cut", "longer", "other", "GIF"],
+)
+def test_a_damaged_picture_is_named(
+    store: ArtifactStore, folder: str, root: Path, change: Callable[[bytes], bytes]
+) -> None:
     path = next(root.rglob("jobs/**/*.png"))
-    path.write_bytes(path.read_bytes()[:40])
+    path.write_bytes(change(path.read_bytes()))
+    for read in (
+        lambda: store.load_picture(folder, sha256_of(RED)),
+        lambda: store.load_request(folder),
+        lambda: store.copy_request(folder, new_job_id()),
+    ):
+        with pytest.raises(StorageError, match=f"The stored picture {sha256_of(RED)}.png of this job is damaged"):
+            read()
+
+
+def test_a_picture_is_read_by_the_format_that_is_stored(store: ArtifactStore) -> None:
+    """Pillow starts a program for some formats."""
+    other = gif(RED)
+    with store.new_folder(new_job_id()) as new:
+        new.save_picture(other)
     with pytest.raises(StorageError, match="damaged"):
+        store.load_picture(new.name, sha256_of(other))
+
+
+def test_no_link_is_followed_and_no_pipe_waited_for(store: ArtifactStore, folder: str, root: Path) -> None:
+    path = next(root.rglob("jobs/**/*.png"))
+    kept = path.rename(root / "kept.png")
+    path.symlink_to(kept)
+    with pytest.raises(StorageError, match="cannot be read"):
         store.load_picture(folder, sha256_of(RED))
+    store.open_attempt(folder, 1)
+    store.save_image(folder, 1, 0, PNG)
+    image = next(root.rglob("image-0.png"))
+    for make in (lambda: image.symlink_to(kept), lambda: os.mkfifo(image)):
+        image.unlink()
+        make()
+        with pytest.raises(StorageError, match="cannot be read"):
+            store.load_image(folder, 1, 0)
 
 
 def test_a_request_comes_back(store: ArtifactStore, folder: str) -> None:
@@ -646,7 +691,7 @@ def test_a_write_that_fails_is_told_without_the_path(
 def test_a_read_that_fails_is_told_without_the_path(
     store: ArtifactStore, folder: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Path, "read_bytes", failing_with(errno.EIO))
+    monkeypatch.setattr(os, "fdopen", failing_with(errno.EIO))
     with pytest.raises(StorageError, match="cannot be read: Input/output error") as caught:
         store.load_request(folder)
     assert str(root) not in caught.value.detail

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ms_core.spec import GenerationWarning
+from ms_core.spec.score import UNKNOWN_SCORE
 from ms_jobs.records import (
     JobError,
     JobRecord,
@@ -46,13 +47,13 @@ def test_what_a_newer_version_knows_of_a_job_is_passed_over() -> None:
 
 
 def test_scores_take_little_room_and_come_back() -> None:
-    score = PictureScore(2, (SubjectScore(0.99, 0.8, 0.7), None))
+    score = PictureScore(2, (SubjectScore(0.99, 0.8, 0.7), None, UNKNOWN_SCORE))
     image = StoredImage(index=0, sha256=SHA, width=16, height=8, seed=7, score=score)
     plain = image.model_copy(update={"score": None})
     record = JobRecord(id=new_job_id(), model="mini", folder="f", seed=7, images=(image, plain))
     fields = record.to_hash()
     assert fields["images"].count("score") == 1
-    assert '"score":[2,[[0.99,0.8,0.7],null]]' in fields["images"]
+    assert '"score":[2,[[0.99,0.8,0.7],null,[null,null,null]]]' in fields["images"]
     assert JobRecord.from_hash(fields) == record
 
 

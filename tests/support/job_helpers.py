@@ -38,8 +38,10 @@ def wait_until(condition: Callable[[], Any], what: str, patience_s: float = PATI
 
 
 def picture_png(color: tuple[int, int, int] = (200, 60, 30)) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (32, 32), color).save(buffer, format="PNG")
+    """A square of this colour on grey."""
+    picture, buffer = Image.new("RGB", (32, 32), "grey"), io.BytesIO()
+    picture.paste(color, (8, 8, 24, 24))
+    picture.save(buffer, format="PNG")
     return buffer.getvalue()
 
 

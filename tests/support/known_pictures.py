@@ -7,6 +7,8 @@ import io
 
 from PIL import Image
 
+from ms_core.spec.pictures import PictureUse
+
 
 class KnownPictures:
     """As ``ms_core.spec.Pictures``: the pictures of these PNGs."""
@@ -15,7 +17,7 @@ class KnownPictures:
         self.pngs = {hashlib.sha256(png).hexdigest(): png for png in pngs}
         self.opened = {name: Image.open(io.BytesIO(png)) for name, png in self.pngs.items()}
 
-    def read(self, text: str, whole: bool) -> Image.Image:
+    def read(self, text: str, use: PictureUse) -> Image.Image:
         return self.opened[text]
 
     def name(self, picture: Image.Image) -> str:

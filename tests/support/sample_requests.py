@@ -40,13 +40,20 @@ def png_with_header(width: int, height: int, pixels: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
+def drawing(colour: str) -> Image.Image:
+    """A square of this colour on white."""
+    picture = Image.new("RGB", (8, 8), "white")
+    picture.paste(colour, (2, 2, 6, 6))
+    return picture
+
+
 def good_request(**changes: Any) -> dict[str, Any]:
     """A request that is right; a change of ``None`` takes the field out."""
     request: dict[str, Any] = {
         "prompt": "a cat and a teapot on the beach",
         "subjects": [
-            {"phrase": "cat", "image": picture_uri(Image.new("RGB", (8, 8), "orange")), "box": [0.05, 0.3, 0.45, 0.8]},
-            {"phrase": "teapot", "image": picture_uri(Image.new("RGB", (8, 8), "teal")), "box": [0.55, 0.3, 0.95, 0.8]},
+            {"phrase": "cat", "image": picture_uri(drawing("orange")), "box": [0.05, 0.3, 0.45, 0.8]},
+            {"phrase": "teapot", "image": picture_uri(drawing("teal")), "box": [0.55, 0.3, 0.95, 0.8]},
         ],
         "seed": 7,
     }

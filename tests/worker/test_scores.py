@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
-from ms_core.sampling.pipeline import MSDiffusionPipeline
-from ms_core.spec import derived_seed
+from ms_core.sampling.pipeline import Generation, MSDiffusionPipeline
+from ms_core.spec import SubjectScore, derived_seed
+from ms_core.spec.score import UNKNOWN_SCORE
 from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import Requeue
 from ms_jobs.pace import Shape
@@ -21,7 +23,7 @@ from tests.support.job_helpers import Desk
 from tests.support.random_scorer import ALWAYS_PASSES, scored_copy
 from worker.job_run import JobRun, WorkerContext
 from worker.png_recipe import read_recipe
-from worker.runtime import PipelineRuntime
+from worker.runtime import PipelineRuntime, _picture_score
 
 STEPS = 2
 SMALL = {"width": 64, "height": 64, "num_inference_steps": STEPS, "guidance_scale": 1.0}
@@ -83,6 +85,14 @@ def test_scores_draws_and_the_seed_that_was_kept_are_told(desk: Desk, run: Run) 
         assert recipe is not None
         assert recipe["seed"] == image.seed
         assert recipe["score"] == {"draws": 2, "subjects": [list(subject or ()) for subject in image.score.subjects]}
+
+
+def test_a_subject_without_a_score_is_told_so() -> None:
+    generation = Generation(
+        Image.new("RGB", (8, 8)), torch.zeros(1, 4, 1, 1), 7, (), (UNKNOWN_SCORE, SubjectScore(0.123, 0.456, 0.789))
+    )
+    score = _picture_score(generation)
+    assert score.subjects == (UNKNOWN_SCORE, SubjectScore(0.12, 0.46, 0.79))
 
 
 def test_the_seed_that_was_kept_makes_the_picture_in_its_first_draw(desk: Desk, run: Run) -> None:

@@ -17,7 +17,7 @@ from ms_core.sampling.events import Event, Finished, Generation, Progress
 from ms_core.sampling.redraws import PASSING, make_with_draws
 from ms_core.spec import MAX_RETRIES, Box, GenerationSpec, GenerationWarning, Subject, derived_seed
 from ms_core.spec.resolve import ResolvedSpec
-from ms_core.spec.score import SubjectScore
+from ms_core.spec.score import UNKNOWN_SCORE, SubjectScore
 
 STEPS = 3
 PICTURE = Image.new("RGB", (4, 4))
@@ -111,6 +111,15 @@ def test_a_scene_is_nobodys_weakest_subject() -> None:
     studio.score = lambda row, generation: (None,)  # type: ignore[method-assign]
     _, (generation,) = studio.run(replace(SPEC, retries=3))
     assert (generation.weakest, generation.draws) == (1.0, 1)
+
+
+@pytest.mark.parametrize(("known", "draws"), [((), 1), ((SubjectScore(0.9, 0.1, 0.5),), 4)])
+def test_a_subject_without_a_score_is_not_drawn_again(known: tuple[SubjectScore, ...], draws: int) -> None:
+    studio = Studio({})
+    studio.score = lambda row, generation: (UNKNOWN_SCORE, *known)  # type: ignore[method-assign]
+    _, (generation,) = studio.run(replace(SPEC, retries=3))
+    assert generation.draws == draws
+    assert generation.weakest == (0.1 if known else 1.0)
 
 
 def test_steps_count_on_from_draw_to_draw() -> None:

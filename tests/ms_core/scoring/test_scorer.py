@@ -19,6 +19,7 @@ from ms_core.sampling.redraws import PASSING
 from ms_core.scoring import Question, Scorer
 from ms_core.scoring.views import REACH, Window, picture_view, reference_view, to_planes
 from ms_core.spec import Box, GenerationSpec, Subject, derived_seed
+from ms_core.spec.score import UNKNOWN_SCORE
 from tests.support.random_scorer import SIZES, add_scorer, random_scorer, scored_copy
 
 SIDE = 48
@@ -182,6 +183,23 @@ def test_the_pipeline_scores_what_it_decoded(pipeline: MSDiffusionPipeline, spec
     seen = [tuple(view.image for view in pipeline.conditioner.reader.see(subject)) for subject in spec.subjects]
     questions = [Question(seen[0], LEFT, (RIGHT,)), Question(seen[2], RIGHT, (LEFT,))]
     assert (dog, cat) == pipeline.scorer.score(generation.image, questions)
+
+
+def test_a_subject_whose_references_have_one_colour_has_no_score(
+    pipeline: MSDiffusionPipeline, spec: GenerationSpec
+) -> None:
+    """Its box still counts for the others; of several references, the blank one does not."""
+    dog, beach, cat = spec.subjects
+    white = Image.new("RGB", (20, 20), "white")
+    blank = replace(dog, image=white)
+    partly = replace(cat, image=(white, *cat.images))
+    (plain,), (generation,) = pipeline.run(spec), pipeline.run(replace(spec, subjects=(blank, beach, partly)))
+    assert generation.scores[:2] == (UNKNOWN_SCORE, None)
+    assert pipeline.scorer is not None
+    views = tuple(view.image for view in pipeline.conditioner.reader.see(cat))
+    assert generation.scores[2:] == pipeline.scorer.score(generation.image, [Question(views, RIGHT, (LEFT,))])
+    assert len(plain.scores) == 3
+    assert plain.scores[0] != UNKNOWN_SCORE
 
 
 def test_the_kept_draw_can_be_made_again_by_its_seed(pipeline: MSDiffusionPipeline, spec: GenerationSpec) -> None:
