@@ -96,9 +96,13 @@ def events_of(text: str) -> list[Event]:
 
 
 def part_known_then(now: Any, then: Any) -> Any:
-    """``now`` without the fields that 95c17de did not have."""
+    """``now`` without the fields that 95c17de did not have, and with its titles of problems, which may be reworded."""
     if isinstance(now, dict) and isinstance(then, dict):
-        return {name: part_known_then(value, then[name]) for name, value in now.items() if name in then}
+        return {
+            name: then[name] if name == "title" else part_known_then(value, then[name])
+            for name, value in now.items()
+            if name in then
+        }
     if isinstance(now, list) and isinstance(then, list) and len(now) == len(then):
         return [part_known_then(*pair) for pair in zip(now, then, strict=True)]
     return now
