@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from app.requests.pictures import PictureLimits, png_from_data_uri
+from ms_core.errors import PictureError
 from ms_core.spec import Subject, grey_mask
 from ms_core.spec.colour_profiles import SRGB_CHROMATICITY, profile_of, profile_of_code_points
 from tests.support.sample_requests import data_uri, decoded, encoded, png_chunk
@@ -259,3 +260,24 @@ def test_a_transparent_colour_of_16_bits_is_transparent(read: Read) -> None:
     chunks = [(b"IHDR", header), (b"tRNS", row[:6]), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
     picture = read(b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks))
     assert [picture.getpixel((place, 0)) for place in (0, 1)] == [(0x12, 0x56, 0x9A, 0), (255, 0, 0, 255)]
+
+
+@BOTH_DOORS
+def test_a_picture_that_cannot_be_converted_is_damaged(read: Read) -> None:
+    """Pillow finds out that there is no palette when the pixels are decoded."""
+    with pytest.raises(PictureError, match="The picture is damaged or incomplete and cannot be decoded; save it again"):
+        read((DATA / "no-palette.png").read_bytes())
+
+
+@BOTH_DOORS
+@pytest.mark.parametrize("error", [AssertionError(), RuntimeError("x"), AttributeError("x"), RecursionError()])
+def test_whatever_is_raised_while_decoding_is_damage(
+    error: Exception, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    content = png(plain_picture())
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load_prepare", fail)
+    with pytest.raises(PictureError, match="damaged or incomplete"):
+        read(content)
