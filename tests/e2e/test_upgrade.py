@@ -27,6 +27,10 @@ UNFINISHED = ("queued", "queued_second", "killed")
 PATIENCE_S = 240.0
 
 
+# Why a job expired is not stored in words.
+WRITTEN_WHEN_ASKED = ("start_deadline_passed", "waited_too_long")
+
+
 @dataclass(frozen=True)
 class Upgraded:
     """The present service, and what it was found to say before any test changed something.
@@ -96,10 +100,11 @@ def events_of(text: str) -> list[Event]:
 
 
 def part_known_then(now: Any, then: Any) -> Any:
-    """``now`` without the fields that 95c17de did not have, and with its titles of problems, which may be reworded."""
+    """``now`` without the fields that 95c17de did not have; sentences that are written when asked may be reworded."""
     if isinstance(now, dict) and isinstance(then, dict):
+        reworded = {"title", "detail"} if then.get("code") in WRITTEN_WHEN_ASKED else {"title"}
         return {
-            name: then[name] if name == "title" else part_known_then(value, then[name])
+            name: then[name] if name in reworded else part_known_then(value, then[name])
             for name, value in now.items()
             if name in then
         }

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from PIL import Image
 from ms_core.errors import (
     AttemptOverError,
     ImageNotFoundError,
+    InvalidInputError,
     JobNotFoundError,
     MSDiffusionError,
     StorageError,
@@ -173,6 +175,25 @@ def test_a_request_comes_back(store: ArtifactStore, folder: str) -> None:
 def test_a_request_that_cannot_be_read_is_named_so(store: ArtifactStore, folder: str, root: Path) -> None:
     next(root.rglob("request.json")).write_text("{")
     with pytest.raises(StorageError, match="cannot be read"):
+        store.load_request(folder)
+
+
+def rewrite_request(root: Path, **changes: Any) -> None:
+    path = next(root.rglob("request.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_stored_value_that_is_out_of_range_is_named(store: ArtifactStore, folder: str, root: Path) -> None:
+    """An older version may have accepted it; the job fails with what its client can mend."""
+    rewrite_request(root, num_inference_steps=100_000)
+    with pytest.raises(InvalidInputError) as caught:
+        store.load_request(folder)
+    assert caught.value.pointer == "/num_inference_steps"
+
+
+def test_a_stored_value_of_a_wrong_type_is_damage(store: ArtifactStore, folder: str, root: Path) -> None:
+    rewrite_request(root, num_inference_steps="many")
+    with pytest.raises(StorageError, match="send it again"):
         store.load_request(folder)
 
 

@@ -76,7 +76,7 @@ def full_request() -> JobRequest:
         prompt="猫 \N{CAT FACE}",
         subjects=(cat, beach),
         loras=(Lora("paper", -0.5),),
-        controls=(Control("canny", WHITE, 0.5, 0.1, 0.9),),
+        controls=(Control("canny", PICTURE, 0.5, 0.1, 0.9),),
         start=StartPicture(PICTURE, 0.4, (1,)),
         score=True,
         retries=2,
@@ -96,7 +96,7 @@ def test_a_stored_request_names_pictures_by_their_sha256() -> None:
     assert document["subjects"][0]["images"] == [SHA, SHA]
     assert document["subjects"][0]["mask"] == MASK
     assert "image" not in document["subjects"][0]
-    assert (document["controls"][0]["image"], document["start"]["image"]) == (MASK, SHA)
+    assert (document["controls"][0]["image"], document["start"]["image"]) == (SHA, SHA)
 
 
 def test_a_stored_layout_has_the_fields_that_older_workers_know() -> None:

@@ -9,7 +9,9 @@ from ms_core.device.devices import DeviceMemory
 from ms_jobs.records import WorkerState
 from tests.support.job_helpers import Desk
 from worker.config import SETUP_FAILED_EXIT_CODE
-from worker.main import main
+from worker.job_run import WorkerContext
+from worker.main import Announcer, main
+from worker.telemetry import UsageProbe
 
 
 @pytest.fixture
@@ -63,3 +65,22 @@ def test_a_runtime_that_is_not_there_is_told(desk: Desk, monkeypatch: pytest.Mon
     assert record.error is not None
     assert name in record.error.detail
     assert "Unset it" in record.error.detail
+
+
+@pytest.mark.parametrize(("every_s", "told_next"), [(600.0, "first"), (0.0, "second")])
+def test_a_loaded_model_is_announced_and_again_after_a_while(
+    desk: Desk, context: WorkerContext, monkeypatch: pytest.MonkeyPatch, every_s: float, told_next: str
+) -> None:
+    monkeypatch.setattr("worker.main.CARD_EVERY_S", every_s)
+    announcer = Announcer(desk.registry, 60, UsageProbe(None))
+    beat = context.heartbeat._record
+    announcer(beat)
+    assert desk.registry.card(desk.model) is None
+    announcer.card, announcer.context = ModelCard(name="first"), context
+    context.jobs_done = 3
+    announcer(beat)
+    assert desk.registry.card(desk.model) == ModelCard(name="first")
+    assert [worker.jobs_done for worker in desk.registry.workers(desk.model)] == [3]
+    announcer.card = ModelCard(name="second")
+    announcer(beat)
+    assert desk.registry.card(desk.model) == ModelCard(name=told_next)
