@@ -108,7 +108,7 @@ def test_it_measures_photographs(small_model: Path, tmp_path: Path) -> None:
     with patch.object(photos, "draw_photo_scenes", lambda _: few):
         result = msd("photos", "--model", small_model, "--out", out)
     assert result.exit_code == 0, result.output
-    assert "identity" in result.stdout
+    assert "50 photographs as references" in result.stdout
     results = json.loads((out / "photos.json").read_text(encoding="utf-8"))
     assert results["model"] == "small"
     assert set(results["columns"]) == {"model", "scale 0", "through VAE", "blur 5", *MOSAICS}

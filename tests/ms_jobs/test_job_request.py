@@ -21,7 +21,7 @@ def png_of(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-PICTURES = KnownPictures(*(png_of(image) for image in (Image.new("RGB", (4, 4)), Image.new("L", (8, 8), 255))))
+PICTURES = KnownPictures(*(png_of(image) for image in (Image.new("RGB", (4, 4)), Image.new("RGB", (8, 8), "white"))))
 (SHA, MASK), (PICTURE, WHITE) = PICTURES.opened.keys(), PICTURES.opened.values()
 CAT = Subject("cat", (PICTURE,), Box(0.0, 0.1, 0.5, 0.9), 0.4)
 
