@@ -4,6 +4,9 @@
 - ``fast``: the same with the model's preset of that name, if it has one; the headline only.
 - ``scale 0``: the subjects are switched off; phrases, references and boxes then reach nothing but the prompt's own words.
 - ``shuffled``: every scene gets the references of the following one; prompt, phrases, boxes and seed stay.
+- ``no grounding``: the model reads each reference without phrase and box; the headline only, as the next two.
+- ``exchanged phrases``: each of two subjects is called what the other one is; the prompt stays.
+- ``wrong phrases``: prompt and subjects name the things of the following scene; references, boxes and seed stay.
 - ``composites``: the composed targets themselves: what the judge can see at best.
 - ``through VAE``: the composed targets, encoded and decoded by the model's VAE: the ceiling of any model with that VAE.
 - ``pasted``: the reference's drawing set into its box as it is, over the right background in the right light: what
@@ -24,23 +27,20 @@ from ms_core.spec import GenerationSpec, Subject
 from ms_core.spec.resolve import ResolvedSpec
 from ms_lab.evaluation.questions.mosaics import blurred, mosaic
 from ms_lab.evaluation.questions.scenes import GROUPS, BenchScene
+from ms_lab.mini.scenes import caption_of
 
-MODEL, FAST, SCALE_ZERO, SHUFFLED, COMPOSITES, THROUGH_VAE, PASTED = KEPT = (
-    "model",
-    "fast",
-    "scale 0",
-    "shuffled",
-    "composites",
-    "through VAE",
-    "pasted",
-)
+MODEL, FAST, SCALE_ZERO, SHUFFLED = ("model", "fast", "scale 0", "shuffled")
+NO_GROUNDING, EXCHANGED_PHRASES, WRONG_PHRASES = WORDS = ("no grounding", "exchanged phrases", "wrong phrases")
+COMPOSITES, THROUGH_VAE, PASTED = ("composites", "through VAE", "pasted")
+GENERATED = (MODEL, FAST, SCALE_ZERO, SHUFFLED, *WORDS)
+KEPT = (*GENERATED, COMPOSITES, THROUGH_VAE, PASTED)
 # Cells a side, and pixels; such pictures are made from the composites whenever they are looked at.
 MOSAICS = {f"mosaic {cells}": cells for cells in (16, 12, 8, 6, 4, 3)}
 BLUR, BLUR_PIXELS = "blur 5", 5.0
 COLUMNS = (*KEPT, *MOSAICS, BLUR)
-GENERATED = (MODEL, FAST, SCALE_ZERO, SHUFFLED)
 HEADLINE = "headline"
-# The first scenes of these groups have the columns ``scale 0`` and ``shuffled`` in the core; in the full bench all have.
+# The first scenes of these groups have these columns in the core; in the full bench all have.
+CORE_CONTROLLED = (SCALE_ZERO, SHUFFLED, *WORDS)
 CORE_CONTROLS = {HEADLINE: 40, "twins": 16}
 # Side of the square scenes, in pixels; a model of another size is asked for its own.
 _SCENE_SIDE = 128
@@ -96,9 +96,11 @@ class Requests:
         key = PictureKey(column, scene.group, scene.number)
         if column == FAST and not (self.has_fast and scene.group == HEADLINE):
             return []
-        if column in (SCALE_ZERO, SHUFFLED) and not self.full and scene.number >= CORE_CONTROLS.get(scene.group, 0):
+        if column in WORDS and scene.group != HEADLINE:
             return []
-        if column == SHUFFLED and (scene.group, scene.number) not in self._following:
+        if column in CORE_CONTROLLED and not self.full and scene.number >= CORE_CONTROLS.get(scene.group, 0):
+            return []
+        if column in (SHUFFLED, WRONG_PHRASES) and (scene.group, scene.number) not in self._following:
             return []
         # Exchanging what reaches nothing changes nothing, to the last bit; and what is pasted is never exchanged.
         if scene.exchanged is None or column in (SCALE_ZERO, PASTED):
@@ -118,12 +120,14 @@ class Requests:
         if key.exchanged:
             references.reverse()
         own = scene.original
+        prompt, phrases = self._words(key.column, scene)
         subjects = tuple(
-            Subject(subject.phrase, image, subject.box) for subject, image in zip(own.subjects, references, strict=True)
+            Subject(phrase, image, subject.box)
+            for phrase, subject, image in zip(phrases, own.subjects, references, strict=True)
         )
         height, width = self.size(own.height, own.width)
         return GenerationSpec(
-            own.caption,
+            prompt,
             subjects,
             height=height,
             width=width,
@@ -132,7 +136,18 @@ class Requests:
             preset=FAST if key.column == FAST else self.settings.preset,
             num_inference_steps=self.settings.num_inference_steps,
             guidance_scale=self.settings.guidance_scale,
+            grounding=key.column != NO_GROUNDING,
         )
+
+    def _words(self, column: str, scene: BenchScene) -> tuple[str, list[str]]:
+        """The prompt of a column, and what it calls each subject."""
+        phrases = [subject.phrase for subject in scene.original.subjects]
+        if column == EXCHANGED_PHRASES:
+            return scene.original.caption, phrases[::-1]
+        if column == WRONG_PHRASES:
+            phrases = [subject.phrase for subject in self._following[scene.group, scene.number].original.subjects]
+            return caption_of(phrases, scene.scene.background, scene.scene.treatment)[0], phrases
+        return scene.original.caption, phrases
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """The size that the model is asked for in the place of a scene's, in pixels: its own for squares."""

@@ -58,7 +58,7 @@ GROUPS: dict[str, Group] = {
     "tiny": Group(12, BOTH, (Arrangement(((0.16, 0.22), _USUAL)),)),
     "huge": Group(12, BOTH, (Arrangement(((0.75, 0.95), (0.18, 0.28)), max_overlap=0.25),)),
     # Of the shorter side: in pixels they are as large as elsewhere.
-    "oblong": Group(8, BOTH, (Arrangement(((0.37, 0.85),) * 2),), shapes=((96, 160), (160, 96))),
-    "place": Group(8, BOTH, (_ONE, _TWO), scene_subject=True),
+    "oblong": Group(12, BOTH, (Arrangement(((0.37, 0.85),) * 2),), shapes=((96, 160), (160, 96))),
+    "place": Group(12, BOTH, (_ONE, _TWO), scene_subject=True),
     "treatment": Group(48, BOTH, (_ONE, _TWO), treatments=TREATMENTS),
 }

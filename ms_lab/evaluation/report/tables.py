@@ -24,15 +24,17 @@ _OVERVIEW = {
     "neglect": "negl",
     "conflict": "confl",
 }
-# Groups whose every column is printed; the report has them all.
+# Groups whose every column is printed where more than so many were measured; the report has them all.
+_FEW = 3
 _PRINTED = (HEADLINE, "twins", "place", "treatment")
 _STYLES = {"met": "green", "missed": "red", "not measured": "dim"}
 
 
 def build_tables(results: Results) -> list[Table]:
-    """The goals, the model's numbers in all groups, and the groups that goals speak of in all columns."""
+    """The goals, the model's numbers in all groups, and all columns of few groups or of those that goals speak of."""
     groups = results.groups
-    columns = [build_group_table(name, groups[name]) for name in _PRINTED if name in groups]
+    printed = list(groups) if len(groups) <= _FEW else [name for name in _PRINTED if name in groups]
+    columns = [build_group_table(name, groups[name]) for name in printed]
     return [build_goal_table(results), build_overview(results), *columns]
 
 

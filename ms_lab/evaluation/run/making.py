@@ -126,7 +126,7 @@ def _generate_missing(requests: Requests, folder: RunFolder, maker: Maker, advan
 def _request_shape(request: Request) -> tuple[object, ...]:
     """What the pictures of a batch share; the number of subjects too, for a batch is padded to the most."""
     spec = request.spec
-    return spec.preset, spec.height, spec.width, len(spec.subjects)
+    return spec.preset, spec.grounding, spec.height, spec.width, len(spec.subjects)
 
 
 def _batches(items: Sequence[T], size: int, shape: Callable[[T], object]) -> Iterator[list[T]]:

@@ -16,12 +16,16 @@ from ms_lab.evaluation.judge.outcome import Outcome
 from ms_lab.evaluation.questions.columns import (
     COLUMNS,
     COMPOSITES,
+    EXCHANGED_PHRASES,
     FAST,
     MODEL,
+    NO_GROUNDING,
     PASTED,
     SCALE_ZERO,
     SHUFFLED,
     THROUGH_VAE,
+    WORDS,
+    WRONG_PHRASES,
     PictureKey,
     Requests,
     Settings,
@@ -70,7 +74,7 @@ def numbers(requests: Requests, column: str) -> list[int]:
 
 def test_the_core_has_control_columns_for_the_first_scenes_only(headline: list[BenchScene]) -> None:
     requests = ask(headline)
-    for column in (SCALE_ZERO, SHUFFLED):
+    for column in (SCALE_ZERO, SHUFFLED, *WORDS):
         assert numbers(requests, column) == list(range(40))
     for column in (MODEL, COMPOSITES, THROUGH_VAE, PASTED):
         assert numbers(requests, column) == list(range(75))
@@ -78,7 +82,8 @@ def test_the_core_has_control_columns_for_the_first_scenes_only(headline: list[B
 
 def test_the_full_bench_has_all_control_columns(headline: list[BenchScene]) -> None:
     requests = ask([*headline, replace(headline[0], group="huge"), replace(headline[1], group="huge")], full=True)
-    assert {len(numbers(requests, column)) for column in COLUMNS if column != FAST} == {77}
+    assert {len(numbers(requests, column)) for column in COLUMNS if column not in (FAST, *WORDS)} == {77}
+    assert {len(numbers(requests, column)) for column in WORDS} == {75}
 
 
 def test_the_fast_column_is_there_where_the_model_has_the_preset(scenes: list[BenchScene]) -> None:
@@ -124,6 +129,24 @@ def test_the_shuffled_request_has_the_references_of_the_following_scene(scenes: 
         assert [s.image for s in shuffled.subjects] == [s.reference for s in scenes[following].original.subjects]
         assert [(s.phrase, s.box) for s in shuffled.subjects] == [(s.phrase, s.box) for s in own.subjects]
         assert (shuffled.prompt, shuffled.seed) == (own.prompt, own.seed)
+
+
+def test_words_change_and_references_stay(scenes: list[BenchScene]) -> None:
+    requests = ask(scenes)
+    own = requests.spec(PictureKey(MODEL, "headline", 0), scenes[0])
+    made = {column: requests.spec(PictureKey(column, "headline", 0), scenes[0]) for column in WORDS}
+    for spec in made.values():
+        assert [(s.image, s.box) for s in spec.subjects] == [(s.image, s.box) for s in own.subjects]
+        assert spec.seed == own.seed
+        assert None not in spec.phrase_spans
+    assert replace(made[NO_GROUNDING], grounding=True) == own
+    phrases = [subject.phrase for subject in own.subjects]
+    assert [subject.phrase for subject in made[EXCHANGED_PHRASES].subjects] == phrases[::-1]
+    assert made[EXCHANGED_PHRASES].prompt == own.prompt
+    others = [subject.phrase for subject in scenes[1].original.subjects]
+    assert [subject.phrase for subject in made[WRONG_PHRASES].subjects] == others
+    assert all(phrase in made[WRONG_PHRASES].prompt for phrase in others)
+    assert made[WRONG_PHRASES].prompt.endswith(scenes[0].scene.background)
 
 
 def test_a_scene_that_is_alone_of_its_kind_cannot_be_shuffled(scenes: list[BenchScene]) -> None:

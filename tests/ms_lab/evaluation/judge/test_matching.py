@@ -36,6 +36,14 @@ def draw_disc(colour: tuple[int, int, int], side: int = 96) -> Image.Image:
     return picture
 
 
+def draw_stripes(upright: bool, stripes: int = 14, side: int = 96) -> Image.Image:
+    """Bright and dark stripes in turn: upright or lying, they have much the same colours in coarse cells."""
+    bands = np.arange(side) * stripes // side % 2 == 0
+    levels = np.where(bands, 230, 20).astype(np.uint8)
+    plane = np.broadcast_to(levels if upright else levels[:, None], (side, side))
+    return Image.fromarray(np.stack([plane, plane, plane, np.full_like(plane, 255)], -1))
+
+
 def grey_canvas(drawing: Image.Image | None, left: int = 32, top: int = 32, side: int = 64) -> Image.Image:
     canvas = Image.new("RGB", (CANVAS, CANVAS), (120, 120, 120))
     if drawing is not None:
@@ -154,3 +162,11 @@ def test_a_silhouette_is_visible_or_hidden() -> None:
     assert not layout.hidden(1).any()
     assert not layout.part(0)[above].any()
     assert layout.part(1)[above & ~box_mask([layout.boxes[0]])].all()
+
+
+def test_what_a_judge_four_times_coarser_hardly_tells_apart_is_told_apart() -> None:
+    upright, lying = draw_stripes(upright=True), draw_stripes(upright=False)
+    for shown, place in ((upright, 0), (lying, 1)):
+        cosines = match(grey_canvas(shown)).cosines([Drawing.of(upright), Drawing.of(lying)])
+        # Four times coarser it comes to 0.41.
+        assert cosines[place] >= cosines[1 - place] + 0.6

@@ -134,6 +134,13 @@ def test_the_table_of_groups_has_a_row_for_each_and_the_others_one_for_each_numb
     assert "identity, hard" not in treatment
 
 
+def test_of_few_groups_every_column_is_printed(folder: RunFolder, rows: list[SceneRow]) -> None:
+    few = [replace(row, group="tiny") for row in rows if row.group == "twins"]
+    few = [replace(r, outcomes={c: replace(o, group="tiny") for c, o in r.outcomes.items()}) for r in few]
+    titles = [table.title for table in build_tables(build_results(folder, RUN, {}, few, 1.0))]
+    assert titles[-1] == "tiny, all columns, in %"
+
+
 class Page(HTMLParser):
     """What a page holds: texts, pictures, and everything that would be fetched."""
 
