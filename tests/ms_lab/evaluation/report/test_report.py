@@ -191,6 +191,15 @@ def test_every_scene_is_shown_in_order_and_the_worst_once_more_before_them(page:
     assert len(of_group) <= 9 + WORST
 
 
+def test_of_the_worst_the_one_with_most_wrong_comes_first_then_the_one_farthest_off(folder: RunFolder) -> None:
+    near, far = found(identity=False, iou=0.9), found(identity=False, iou=0.2)
+    several = found(identity=False, identity_easy=False, iou=0.9)
+    subjects = [[near, found()], [found(), found()], [several, found()], [far, found()]]
+    few = scene_rows([outcome(pair, number=number) for number, pair in enumerate(subjects)])
+    page = Page(build_report(build_results(folder, RUN, {}, few, 1.0), few, folder))
+    assert [text[-1] for text in captions(page)] == ["2", "3", "0", "0", "1", "2", "3"]
+
+
 def test_twins_show_their_exchanged_picture(page: Page) -> None:
     assert page.text.count("references exchanged") == 3
     cards = len(captions(page))
