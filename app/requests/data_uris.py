@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from contextlib import suppress
 from urllib.parse import unquote_to_bytes
 
 from ms_core.errors import PictureError
@@ -31,6 +32,9 @@ def bytes_of_data_uri(data_uri: str) -> bytes:
 
 
 def _decode(payload: str) -> bytes:
+    with suppress(ValueError):
+        # Nearly all are plain base64, which this reads without looking for what is wrong.
+        return base64.b64decode(payload, validate=True)
     # UTF-8 would turn half a surrogate into an error of its own.
     encoded = unquote_to_bytes(payload) if "%" in payload else payload.encode("utf-8", "surrogatepass")
     encoded = encoded.translate(None, _BLANKS)
