@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -13,14 +14,16 @@ from PIL import Image
 
 from ms_core.config import ModelCard
 from ms_core.device.modes import MemoryMode
-from ms_core.errors import StartupError
+from ms_core.errors import DeviceOutOfMemoryError, StartupError
 from ms_core.sampling.pipeline import Finished, Generation, MSDiffusionPipeline, Progress
 from ms_core.sampling.previews import preview_webp
-from ms_core.spec import GenerationSpec, Subject, SubjectScore
+from ms_core.spec import Box, GenerationSpec, Subject, SubjectScore
 from ms_core.spec.resolve import ResolvedSpec
 from ms_jobs.records import PictureScore
 from worker.config import WorkerSettings
 from worker.job_run import Picture, Report
+
+log = logging.getLogger(__name__)
 
 PACKAGES = ("ms-diffusion-service", "torch", "diffusers", "transformers")
 
@@ -49,10 +52,12 @@ class PipelineRuntime:
         on_cuda = settings.device == "cuda"
         if on_cuda and not torch.cuda.is_available():
             raise StartupError("This torch cannot use the CUDA device. Install a CUDA build, or set MSD_DEVICE=cpu.")
-        if settings.cpu_threads is not None:
-            torch.set_num_threads(settings.cpu_threads)
         place = "cuda" if on_cuda else "cpu"
         pipeline = MSDiffusionPipeline.from_pretrained(directory, device=place, memory=settings.memory_mode)
+        if settings.cpu_threads is not None:
+            torch.set_num_threads(settings.cpu_threads)
+            pipeline.threads = settings.cpu_threads
+        _warm_up(pipeline)
         return cls(pipeline, directory.name, device)
 
     @property
@@ -116,6 +121,16 @@ def _report(progress: Progress) -> Report:
 
 def _preview(draw: Callable[[], Image.Image]) -> bytes:
     return preview_webp(draw())
+
+
+def _warm_up(pipeline: MSDiffusionPipeline) -> None:
+    """Make one picture of one step, so that the first job does not wait for what is prepared once: kernels, memory."""
+    subject = Subject("subject", Image.new("RGB", (64, 64)), Box(0.25, 0.25, 0.75, 0.75))
+    spec = GenerationSpec("subject", (subject,), num_inference_steps=1, seed=0)
+    try:
+        pipeline.run(spec)
+    except DeviceOutOfMemoryError:
+        log.warning("too little memory is free for a picture of the model's own size; smaller ones may work")
 
 
 def _pictures(finished: Finished) -> list[Picture]:

@@ -30,6 +30,7 @@ from ms_core.device.devices import default_dtype, device_errors
 from ms_core.device.memory import choose_mode
 from ms_core.device.modes import MemoryMode, MemorySetting
 from ms_core.device.residency import Residency
+from ms_core.device.threads import iterate_with, threads_of
 from ms_core.errors import DeviceOutOfMemoryError, InsufficientMemoryError
 from ms_core.method.adapter import MSAdapter
 from ms_core.method.attention_data import ATTENTION_DATA
@@ -130,6 +131,7 @@ class MSDiffusionPipeline:
         device: where all models work.
         residency: which of them are there, and when.
         previews: draws latents on their way.
+        threads: that compute a request on the CPU; ``None``: as many as torch has.
         scorer: scores finished pictures, on the CPU; ``None``: the model has none.
     """
 
@@ -166,6 +168,7 @@ class MSDiffusionPipeline:
         self.previews = Previews(self.card.preview, self.components, self.residency)
         self.control_nets = ControlNets(parts.directory, self.unet)
         self.loras = LoraLibrary(self.components, parts.directory, self.device)
+        self.threads = threads_of(self.unet, self.device)
         self.adapter.install(self.unet)
 
     @classmethod
@@ -228,7 +231,7 @@ class MSDiffusionPipeline:
         self.loras.find(batch[0])
         self._schedule(batch, torch.device("cpu"))
         make = partial(make_with_retry, self._events, residency=self.residency)
-        return make_with_draws(make, batch, self._score)
+        return iterate_with(self.threads, make_with_draws(make, batch, self._score))
 
     def run(self, specs: GenerationSpec | Sequence[GenerationSpec]) -> list[Generation]:
         """``generate`` to its end; errors as there."""

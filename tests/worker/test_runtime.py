@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,3 +146,57 @@ def test_a_second_try_is_told_as_a_warning_of_the_job(
 def test_a_worker_on_the_cpu_has_its_mode(golden_model_directory: Path) -> None:
     settings = WorkerSettings(device="cpu", memory_mode="8gb")
     assert PipelineRuntime.setup(settings, golden_model_directory, "cpu").memory_mode == "cpu"
+
+
+def _load(monkeypatch: pytest.MonkeyPatch, pipeline: MSDiffusionPipeline, cpu_threads: int | None) -> PipelineRuntime:
+    monkeypatch.setattr(MSDiffusionPipeline, "from_pretrained", lambda *_, **__: pipeline)
+    settings = WorkerSettings(model="golden", device="cpu", cpu_threads=cpu_threads)
+    return PipelineRuntime.setup(settings, Path("golden"), "cpu")
+
+
+@pytest.fixture
+def threads_of_steps(golden_pipeline: MSDiffusionPipeline) -> Generator[list[int]]:
+    """How many threads each call of the UNet had."""
+    before, seen = torch.get_num_threads(), []
+    hook = golden_pipeline.unet.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    yield seen
+    torch.set_num_threads(before)
+    hook.remove()
+
+
+def test_a_worker_has_made_a_picture_before_it_is_ready(
+    monkeypatch: pytest.MonkeyPatch, golden_pipeline: MSDiffusionPipeline, threads_of_steps: list[int]
+) -> None:
+    _load(monkeypatch, golden_pipeline, None)
+    assert len(threads_of_steps) == 1
+
+
+def test_too_little_memory_for_the_first_picture_keeps_no_worker_from_starting(
+    monkeypatch: pytest.MonkeyPatch, golden_pipeline: MSDiffusionPipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise DeviceOutOfMemoryError("none left")
+
+    monkeypatch.setattr(golden_pipeline, "run", fail)
+    assert _load(monkeypatch, golden_pipeline, None).card == golden_pipeline.card
+    assert "too little memory" in caplog.text
+
+
+@pytest.mark.parametrize(("cpu_threads", "expected"), [(None, 1), (2, 2)])
+def test_the_setting_of_threads_comes_before_the_models_own(  # noqa: PLR0913, PLR0917 - fixtures
+    monkeypatch: pytest.MonkeyPatch,
+    golden_pipeline: MSDiffusionPipeline,
+    threads_of_steps: list[int],
+    make_spec: Callable[..., GenerationSpec],
+    cpu_threads: int | None,
+    expected: int,
+) -> None:
+    before = golden_pipeline.threads
+    try:
+        runtime = _load(monkeypatch, golden_pipeline, cpu_threads)
+        threads_of_steps.clear()
+        list(runtime.run([make_spec(1)]))
+    finally:
+        golden_pipeline.threads = before
+    assert set(threads_of_steps) == {expected}
