@@ -3,8 +3,8 @@
     python benchmarks/busy.py            medians of five, beside 0, 1 and 4 programs that only count
     python benchmarks/busy.py --rounds 9 --out benchmarks/results/busy.json
 
-Three processes hold the model and draw in turn: ``shipped`` as the service runs it, ``one thread``, and ``spinning``, in
-which idle threads wait as OpenMP does by default: they keep a core busy until the next piece of work.
+Processes that hold the model draw in turn: ``shipped`` as the service runs it; with one thread; with two, whose idle ones
+sleep; and with two that ``spin``, as OpenMP has it by default: they keep a core busy until the next piece of work.
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 WAYS: dict[str, dict[str, str]] = {
     "shipped": {},
-    "one thread": {"OMP_NUM_THREADS": "1"},
-    "spinning": {"OMP_WAIT_POLICY": "active"},
+    "one thread": {"THREADS": "1"},
+    "two threads": {"THREADS": "2"},
+    "two that spin": {"THREADS": "2", "OMP_WAIT_POLICY": "active"},
 }
 PROGRAMS = (0, 1, 4)
 COUNTING = "while True: pass"
 DRAWING = """
-import sys, time
+import os, sys, time
 from ms_core.pipeline import MSDiffusionPipeline
 from ms_core.spec import Box, GenerationSpec, Subject
 from PIL import Image
 pipeline = MSDiffusionPipeline.from_pretrained("models/mini")
+if "THREADS" in os.environ:
+    pipeline.threads = int(os.environ["THREADS"])
 reference = Image.open("assets/demo/tomato.png")
 boxes = (Box(0.05, 0.3, 0.45, 0.9), Box(0.55, 0.3, 0.95, 0.9))
 subjects = [Subject("tomato", reference, box) for box in boxes]
