@@ -13,6 +13,7 @@
   copy and paste gives.
 - ``mosaic 16`` to ``mosaic 3``: the composites with their mean colours in so many cells a side of each silhouette's box.
 - ``blur 5``: the composites, blurred by five pixels in each silhouette's box.
+- ``wrong order``: the composites with the other subject in front; contact only.
 """
 
 from __future__ import annotations
@@ -37,11 +38,12 @@ KEPT = (*GENERATED, COMPOSITES, THROUGH_VAE, PASTED)
 # Cells a side, and pixels; such pictures are made from the composites whenever they are looked at.
 MOSAICS = {f"mosaic {cells}": cells for cells in (16, 12, 8, 6, 4, 3)}
 BLUR, BLUR_PIXELS = "blur 5", 5.0
-COLUMNS = (*KEPT, *MOSAICS, BLUR)
+WRONG_ORDER = "wrong order"
+COLUMNS = (*KEPT, *MOSAICS, BLUR, WRONG_ORDER)
 HEADLINE = "headline"
 # The first scenes of these groups have these columns in the core; in the full bench all have.
 CORE_CONTROLLED = (SCALE_ZERO, SHUFFLED, *WORDS)
-CORE_CONTROLS = {HEADLINE: 40, "twins": 16}
+CORE_CONTROLS = {HEADLINE: 40, "twins": 16, "contact": 12}
 # Side of the square scenes, in pixels; a model of another size is asked for its own.
 _SCENE_SIDE = 128
 
@@ -96,6 +98,8 @@ class Requests:
         key = PictureKey(column, scene.group, scene.number)
         if column == FAST and not (self.has_fast and scene.group == HEADLINE):
             return []
+        if column == WRONG_ORDER and scene.reordered is None:
+            return []
         if column in WORDS and scene.group != HEADLINE:
             return []
         if column in CORE_CONTROLLED and not self.full and scene.number >= CORE_CONTROLS.get(scene.group, 0):
@@ -114,7 +118,10 @@ class Requests:
                     yield Request(key, self.spec(key, scene))
 
     def spec(self, key: PictureKey, scene: BenchScene) -> GenerationSpec:
-        """What the model is asked for. A scene reference is a subject like any other: its box is the whole picture."""
+        """What the model is asked for. A scene reference is a subject like any other: its box is the whole picture.
+
+        Where it is asked who is in front, a later subject's ``z_index`` is higher.
+        """
         shown = self._following[scene.group, scene.number] if key.column == SHUFFLED else scene
         references = [subject.reference for subject in shown.original.subjects]
         if key.exchanged:
@@ -122,8 +129,8 @@ class Requests:
         own = scene.original
         prompt, phrases = self._words(key.column, scene)
         subjects = tuple(
-            Subject(phrase, image, subject.box)
-            for phrase, subject, image in zip(phrases, own.subjects, references, strict=True)
+            Subject(phrase, image, subject.box, z_index=0 if scene.reordered is None else index)
+            for index, (phrase, subject, image) in enumerate(zip(phrases, own.subjects, references, strict=True))
         )
         height, width = self.size(own.height, own.width)
         return GenerationSpec(
@@ -169,6 +176,8 @@ def composed_picture(key: PictureKey, scene: BenchScene) -> Image.Image:
     """The picture of a column that asks the model for none, before any VAE; RGB."""
     if key.column == PASTED:
         return scene.pasted
+    if key.column == WRONG_ORDER and scene.reordered is not None:
+        return scene.reordered
     exchanged = scene.exchanged if key.exchanged else None
     sample = scene.original if exchanged is None else exchanged
     if key.column in MOSAICS:

@@ -27,6 +27,7 @@ class Group:
         treatments: named in the caption.
         twins: whether the two subjects are one thing by two artists, the held-out one among them.
         scene_subject: whether the background is a subject, too.
+        contact: whether one sees which of the two subjects is in front; the request gives that order.
     """
 
     core: int
@@ -36,6 +37,7 @@ class Group:
     treatments: tuple[str, ...] = (PLAIN,)
     twins: bool = False
     scene_subject: bool = False
+    contact: bool = False
 
     def turn(self, number: int) -> tuple[str, Arrangement, tuple[int, int]]:
         """Treatment, arrangement and shape of the scene of this number; treatments change fastest."""
@@ -54,7 +56,7 @@ GROUPS: dict[str, Group] = {
     "one": Group(16, BOTH, (_ONE,)),
     "three": Group(16, BOTH, (Arrangement(((0.28, 0.55),) * 3),)),
     "four": Group(16, BOTH, (Arrangement(((0.28, 0.45),) * 4),)),
-    "overlapping": Group(12, BOTH, (Arrangement(((0.32, 0.6),) * 2, min_overlap=0.25, max_overlap=0.5),)),
+    "contact": Group(12, BOTH, (Arrangement(((0.32, 0.6),) * 2, min_overlap=0.1, max_overlap=0.4),), contact=True),
     "tiny": Group(12, BOTH, (Arrangement(((0.16, 0.22), _USUAL)),)),
     "huge": Group(12, BOTH, (Arrangement(((0.75, 0.95), (0.18, 0.28)), max_overlap=0.25),)),
     # Of the shorter side: in pixels they are as large as elsewhere.

@@ -23,6 +23,7 @@ from ms_lab.evaluation.questions.composing import (
     draw_seed,
     drawings_of,
     exchange_references,
+    paint_reordered,
     paste_references,
 )
 from ms_lab.evaluation.questions.forms import FormChooser
@@ -110,6 +111,7 @@ class BenchScene:
             as it is.
         subjects: those that are drawn, in the order of ``original.subjects``.
         place: asked of a scene subject; ``None`` without one.
+        reordered: contact only: the composite with the other subject in front. In the original the later one is.
     """
 
     group: str
@@ -121,6 +123,7 @@ class BenchScene:
     pasted: Image.Image
     subjects: tuple[BenchSubject, ...]
     place: BackdropQuestion | None
+    reordered: Image.Image | None = None
 
 
 def draw_bench(pack: BenchPack, full: bool) -> list[BenchScene]:
@@ -172,6 +175,7 @@ def _draw(chooser: CandidateChooser, forms: FormChooser, name: str, number: int,
         pasted=paste_references(chooser.pack, scene, original),
         subjects=_ask_subjects(rng, chooser, forms, scene, original),
         place=_ask_place(rng, scene) if group.scene_subject else None,
+        reordered=paint_reordered(chooser.pack, scene) if group.contact else None,
     )
 
 
@@ -240,7 +244,8 @@ def _rounded(box: Box) -> tuple[float, ...]:
 def _pictures_of(item: BenchScene) -> list[Image.Image]:
     samples = [item.original] if item.exchanged is None else [item.original, item.exchanged]
     references = [subject.reference for sample in samples for subject in sample.subjects]
-    return [*(sample.image for sample in samples), item.pasted, *references]
+    reordered = [] if item.reordered is None else [item.reordered]
+    return [*(sample.image for sample in samples), item.pasted, *reordered, *references]
 
 
 def _coarse(picture: Image.Image) -> bytes:

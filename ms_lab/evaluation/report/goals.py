@@ -71,6 +71,7 @@ GOALS = (
     _most("three subjects: identity, hard, below the headline's", "three", "identity_drop", 0.12),
     _most("four subjects: identity, random, below the headline's", "four", "identity_easy_drop", 0.12),
     _most("four subjects: identity, hard, below the headline's", "four", "identity_drop", 0.12),
+    Goal("right one in front, in contact", "contact", "front", 0.90),
     Goal("a picture alone", SECONDS, "alone", 2.0, at_least=False, unit="s"),
     Goal("a picture alone, fast preset", SECONDS, "alone", 0.7, at_least=False, column=FAST, unit="s"),
     _most("fast preset: identity, random, lost", HEADLINE, "identity_easy_loss", 0.08, FAST),

@@ -132,6 +132,10 @@ def _place(outcome: Outcome) -> tuple[float, ...]:
     return () if outcome.verdict.place is None else (float(outcome.verdict.place),)
 
 
+def _front(outcome: Outcome) -> tuple[float, ...]:
+    return () if outcome.verdict.front is None else (float(outcome.verdict.front),)
+
+
 def _treatment(outcome: Outcome) -> tuple[float, ...]:
     return () if outcome.verdict.treatment is None else (float(outcome.verdict.treatment),)
 
@@ -212,6 +216,12 @@ METRICS = {
         "the place of the scene reference is recognised among ten: three more of its kind, six of other kinds",
         _place,
         lambda _: 1 / NUM_CANDIDATES,
+    ),
+    "front": Metric(
+        "right one in front",
+        "where both subjects lie, the picture is nearer to the true composite than to the one in the wrong order",
+        _front,
+        lambda _: 1 / 2,
     ),
     "treatment": Metric(
         "treatment",

@@ -35,6 +35,7 @@ _OVERVIEW = (
     "background",
     "place",
     "swap",
+    "front",
     "treatment",
     "neglect",
     "conflict",
@@ -206,6 +207,8 @@ def _scene_marks(row: SceneRow, outcome: Outcome) -> tuple[_Mark, ...]:
         marks = [_Mark(named, not verdict.background)]
     if outcome.swapped is not None:
         marks.append(_Mark("swap", not outcome.swapped))
+    if verdict.front is not None:
+        marks.append(_Mark("in front", not verdict.front))
     return tuple(marks)
 
 

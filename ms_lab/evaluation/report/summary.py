@@ -95,6 +95,7 @@ ROWS: dict[str, Metric | Derived] = {
         "inside",
         "background",
         "place",
+        "front",
         "treatment",
         "treatment_gain",
         "neglect",

@@ -26,7 +26,7 @@ _OVERVIEW = {
 }
 # Groups whose every column is printed where more than so many were measured; the report has them all.
 _FEW = 3
-_PRINTED = (HEADLINE, "twins", "place", "treatment")
+_PRINTED = (HEADLINE, "twins", "place", "contact", "treatment")
 _STYLES = {"met": "green", "missed": "red", "not measured": "dim"}
 
 

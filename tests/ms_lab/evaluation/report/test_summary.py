@@ -87,6 +87,12 @@ def test_swap_is_asked_of_twins_only() -> None:
     assert "swap" not in summary["headline"].columns[MODEL]
 
 
+def test_who_is_in_front_is_counted_once_a_scene() -> None:
+    rows = [outcome(group="contact", number=n, front=n < 3) for n in range(4)]
+    group = summarise(columns_of(rows), {"contact": "both"})["contact"]
+    assert (group.columns[MODEL]["front"].value, group.chance["front"]) == (0.75, 0.5)
+
+
 def test_forms_are_counted_where_they_are_asked() -> None:
     asked = found(shape=FormVerdict(False, None, 0, 0.4))
     rows = [outcome([found(), asked], number=number) for number in range(3)]
@@ -137,7 +143,7 @@ def perfect() -> dict[str, GroupSummary]:
 
 @lru_cache(maxsize=1)
 def _perfect() -> dict[str, GroupSummary]:
-    groups = {"headline": 2, "twins": 2, "three": 3, "four": 4, "treatment": 2}
+    groups = {"headline": 2, "twins": 2, "three": 3, "four": 4, "treatment": 2, "contact": 2}
     rows = [
         outcome(
             [found()] * subjects,
@@ -146,6 +152,7 @@ def _perfect() -> dict[str, GroupSummary]:
             treated=group == "treatment",
             treatment=True if group == "treatment" else None,
             swapped=True if group == "twins" else None,
+            front=True if group == "contact" else None,
         )
         for group, subjects in groups.items()
         for number in range(75)
