@@ -32,8 +32,8 @@ class Order:
             return None
         shape = scene.original.height, scene.original.width
         first, second = (from_run_lengths(subject.mask or (), *shape) for subject in scene.original.subjects[:2])
-        views = (View.of(picture).smooth for picture in (scene.original.image, scene.reordered))
-        return cls(*views, square_mask(first & second))
+        right, wrong = (View.of(picture).smooth for picture in (scene.original.image, scene.reordered))
+        return cls(right, wrong, square_mask(first & second))
 
     def is_right(self, smooth: Opponent) -> bool:
         """Whether a picture, at the judge's size and low-passed, is nearer to the right order where both lie."""

@@ -1,5 +1,7 @@
 """The columns: the model, what it must beat, and what is possible at best.
 
+Scenes of more subjects than the model's card allows are not asked of the model; they have the other columns alone.
+
 - ``model``: the scene's references, at the model card's scale.
 - ``fast``: the same with the model's preset of that name, if it has one; the headline only.
 - ``scale 0``: the subjects are switched off; phrases, references and boxes then reach nothing but the prompt's own words.
@@ -96,6 +98,8 @@ class Requests:
     def keys(self, column: str, scene: BenchScene) -> list[PictureKey]:
         """The pictures of one scene in one column; none where the column leaves the scene out."""
         key = PictureKey(column, scene.group, scene.number)
+        if column in GENERATED and len(scene.original.subjects) > self.card.max_subjects:
+            return []
         if column == FAST and not (self.has_fast and scene.group == HEADLINE):
             return []
         if column == WRONG_ORDER and scene.reordered is None:

@@ -74,6 +74,12 @@ def draw_seed(rng: np.random.Generator) -> int:
     return int(rng.integers(2**31))
 
 
+def keep_first(pack: SpritePack, scene: Scene, count: int) -> tuple[Scene, TrainingSample]:
+    """A scene with its first subjects alone, and its composite; those are as they were."""
+    fewer = replace(scene, placements=scene.placements[:count])
+    return fewer, SceneComposer(pack, _CONFIG).sample(fewer, split="heldout")
+
+
 def drawings_of(scene: Scene) -> list[Candidate]:
     """What stands in a scene, in order."""
     return [Candidate(placement.sprite, placement.colour_turn) for placement in scene.placements]

@@ -71,6 +71,8 @@ GOALS = (
     _most("three subjects: identity, hard, below the headline's", "three", "identity_drop", 0.12),
     _most("four subjects: identity, random, below the headline's", "four", "identity_easy_drop", 0.12),
     _most("four subjects: identity, hard, below the headline's", "four", "identity_drop", 0.12),
+    _most("from two to four subjects: identity, hard, lost", "number-4", "number_loss", 0.03),
+    _most("from two to eight subjects: identity, hard, lost", "number-8", "number_loss", 0.08),
     Goal("right one in front, in contact", "contact", "front", 0.90),
     Goal("a picture alone", SECONDS, "alone", 2.0, at_least=False, unit="s"),
     Goal("a picture alone, fast preset", SECONDS, "alone", 0.7, at_least=False, column=FAST, unit="s"),

@@ -14,6 +14,8 @@ import numpy as np
 
 from ms_lab.evaluation.judge.outcome import Outcome
 from ms_lab.evaluation.questions.forms import NUM_FORMS
+from ms_lab.evaluation.questions.groups import NUMBER_GROUPS
+from ms_lab.evaluation.report.collapse import COLLAPSES, collapse
 from ms_lab.evaluation.report.intervals import Design, Estimate, Values, bootstrap, rate
 from ms_lab.mini.backgrounds import BACKGROUNDS
 from ms_lab.mini.painting import TREATMENTS
@@ -150,6 +152,17 @@ def _conflict(outcome: Outcome) -> tuple[float, ...]:
     return tuple(float(subject.intruded) for subject in outcome.verdict.subjects)
 
 
+def _collapsed(kind: str) -> Callable[[Outcome], tuple[float, ...]]:
+    """Of each subject of the scenes that differ in number alone."""
+
+    def values(outcome: Outcome) -> tuple[float, ...]:
+        if outcome.group not in NUMBER_GROUPS.values():
+            return ()
+        return tuple(float(told == kind) for told in collapse(outcome))
+
+    return values
+
+
 METRICS = {
     "identity": Metric(
         "identity, hard",
@@ -236,6 +249,10 @@ METRICS = {
         _conflict,
         is_rate=True,
     ),
+    **{
+        kind: Metric(title, f"share of slots {about}", _collapsed(kind), is_rate=True)
+        for kind, (title, about) in COLLAPSES.items()
+    },
 }
 
 

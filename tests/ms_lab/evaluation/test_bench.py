@@ -174,6 +174,20 @@ def test_groups_are_chosen_by_name(scenes: list[BenchScene]) -> None:
     assert {scene.group for scene in choose_scenes(scenes, ["twins", "oblong"])} == {"twins", "oblong"}
 
 
+def test_a_family_of_groups_is_chosen_by_its_name(scenes: list[BenchScene]) -> None:
+    several = [replace(scenes[0], group=name) for name in ("headline", "number-2", "number-8")]
+    assert [scene.group for scene in choose_scenes(several, ["number"])] == ["number-2", "number-8"]
+
+
+def test_a_model_is_not_asked_for_more_subjects_than_its_card_allows(scenes: list[BenchScene]) -> None:
+    requests = ask(scenes, full=True, card=replace(CARD, max_subjects=1))
+    assert list(requests) == []
+    for scene in scenes:
+        asked = {column for column in COLUMNS if requests.keys(column, scene)}
+        assert {COMPOSITES, THROUGH_VAE, PASTED} <= asked
+        assert not {MODEL, SCALE_ZERO, SHUFFLED, *WORDS} & asked
+
+
 @pytest.fixture(scope="module")
 def run(
     scenes: list[BenchScene], pack: BenchPack, tmp_path_factory: pytest.TempPathFactory
