@@ -12,6 +12,7 @@ from ms_core.config import ModelCard
 from ms_core.errors import InvalidInputError
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_lab.evaluation.questions.columns import Requests, Settings
+from ms_lab.evaluation.questions.groups import FAMILIES
 from ms_lab.evaluation.questions.packs import BenchPack
 from ms_lab.evaluation.questions.scenes import BENCH_SEED, BENCH_VERSION, GROUPS, BenchScene, draw_bench, fingerprint
 from ms_lab.evaluation.report.results import Results, build_results, build_rows, write_results
@@ -32,7 +33,7 @@ class BenchOptions:
     Attributes:
         half: of the held-out artwork, one of ``HALVES``.
         full: all scenes, or the core.
-        groups: keys of ``GROUPS``; none: all.
+        groups: keys of ``GROUPS`` or ``FAMILIES``; none: all.
         settings: of the model.
         batch_size: most pictures made at once.
         processes: that judge at once.
@@ -98,15 +99,17 @@ def judge_run(
 
 
 def choose_scenes(scenes: Sequence[BenchScene], groups: Sequence[str]) -> list[BenchScene]:
-    """The scenes of these groups, or all without any.
+    """The scenes of these groups and families of groups, or all without any.
 
     Raises:
         InvalidInputError: there is no such group.
     """
     for name in groups:
-        if name not in GROUPS:
-            raise InvalidInputError(f"There is no group {name!r} of scenes; there are {', '.join(GROUPS)}.")
-    return [scene for scene in scenes if not groups or scene.group in groups]
+        if name not in GROUPS | FAMILIES:
+            known = ", ".join([*GROUPS, *FAMILIES])
+            raise InvalidInputError(f"There is no group {name!r} of scenes; there are {known}.")
+    chosen = {member for name in groups for member in FAMILIES.get(name, (name,))}
+    return [scene for scene in scenes if not groups or scene.group in chosen]
 
 
 def describe_run(model: Path, half: str, requests: Requests, scenes_fingerprint: str) -> Run:

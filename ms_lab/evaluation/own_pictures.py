@@ -33,7 +33,7 @@ from ms_lab.training.scorer.examples import ScorerExamples
 from ms_lab.training.team import ALONE, Team
 
 # The bench's groups that training artwork can fill, the usual ones more often; a batch is of one group.
-MIX = ("headline", "one", "headline", "three", "treatment", "headline", "four", "tiny", "overlapping", "huge", "oblong")
+MIX = ("headline", "one", "headline", "three", "treatment", "headline", "four", "tiny", "contact", "huge", "oblong")
 # So many things are drawn from: as many as the bench has, so that look-alikes are as near.
 NUM_CONCEPTS = 120
 BATCH_SIZE = 8

@@ -20,6 +20,8 @@ stand, and the candidates of its questions.
 - form: of four drawings in the same colours, the true one explains the detail in its box best.
 - upright: so does the true drawing among itself turned, mirrored or not.
 - outline: IoU of what stands out in and near the box with the true silhouette, after the best shift and scale.
+- front: in contact, where both silhouettes lie, the picture is nearer to the true composite than to the one with the
+  other subject in front.
 - swap: in both boxes, the drawing that belongs there explains it better than the other one, in both pictures.
 
 Tuned on composed scenes of other seeds than the bench's, and on what the model of judge version 1 painted of such scenes:
@@ -39,6 +41,7 @@ from PIL import Image
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs] - it has no types
 
 from ms_lab.evaluation.judge.forms import FormVerdict, find_forms
+from ms_lab.evaluation.judge.fronts import Order
 from ms_lab.evaluation.judge.layouts import Layout
 from ms_lab.evaluation.judge.matching import Drawing, Matcher
 from ms_lab.evaluation.judge.reading import Reading
@@ -90,6 +93,7 @@ class Verdict:
         inside: share of what differs from the background that lies in the boxes.
         place: whether the true backdrop was picked; ``None`` without a scene subject.
         treatment: whether the named one was found on every subject; ``None`` without one.
+        front: whether the right subject is in front; ``None`` where it is not asked.
     """
 
     subjects: tuple[SubjectVerdict, ...]
@@ -98,6 +102,7 @@ class Verdict:
     inside: float
     place: bool | None
     treatment: bool | None
+    front: bool | None = None
 
 
 def judge_picture(picture: Image.Image, scene: BenchScene, pack: SpritePack) -> Verdict:
@@ -122,10 +127,11 @@ def judge_pictures(pictures: Sequence[Image.Image], scene: BenchScene, pack: Spr
     drawings = _Drawings(pack)
     # What is laid into one subject's frames is forgotten before the next one's turn.
     by_subject = [_judge_subject(readings, scene, index, drawings) for index in range(len(scene.subjects))]
-    return [_verdict(reading, scene, subjects) for reading, *subjects in zip(readings, *by_subject, strict=True)]
+    order = Order.of(scene)
+    return [_verdict(reading, scene, subjects, order) for reading, *subjects in zip(readings, *by_subject, strict=True)]
 
 
-def _verdict(reading: Reading, scene: BenchScene, subjects: Sequence[SubjectVerdict]) -> Verdict:
+def _verdict(reading: Reading, scene: BenchScene, subjects: Sequence[SubjectVerdict], order: Order | None) -> Verdict:
     named = scene.scene.treatment
     return Verdict(
         subjects=tuple(subjects),
@@ -134,6 +140,7 @@ def _verdict(reading: Reading, scene: BenchScene, subjects: Sequence[SubjectVerd
         inside=reading.segmentation.inside_share(),
         place=None if scene.place is None else reading.nearest_backdrop(scene.place.backdrops) == scene.place.true,
         treatment=None if named == PLAIN else all(subject.treatment == named for subject in subjects),
+        front=None if order is None else order.is_right(reading.smooth),
     )
 
 

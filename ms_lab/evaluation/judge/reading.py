@@ -49,6 +49,11 @@ class Reading:
         """Of the picture's square canvas, in pixels."""
         return len(self._view.colours)
 
+    @property
+    def smooth(self) -> Opponent:
+        """The picture at the judge's size, low-passed."""
+        return self._view.smooth
+
     def matcher(self, frame: Frame) -> Matcher:
         """Compares drawings with what a subject's box shows; the frame is of ``Layout.frame``."""
         return Matcher(self._view.colours, self.backdrop.enlarged(self.side), frame)

@@ -1,5 +1,7 @@
 """The columns: the model, what it must beat, and what is possible at best.
 
+Scenes of more subjects than the model's card allows are not asked of the model; they have the other columns alone.
+
 - ``model``: the scene's references, at the model card's scale.
 - ``fast``: the same with the model's preset of that name, if it has one; the headline only.
 - ``scale 0``: the subjects are switched off; phrases, references and boxes then reach nothing but the prompt's own words.
@@ -13,6 +15,7 @@
   copy and paste gives.
 - ``mosaic 16`` to ``mosaic 3``: the composites with their mean colours in so many cells a side of each silhouette's box.
 - ``blur 5``: the composites, blurred by five pixels in each silhouette's box.
+- ``wrong order``: the composites with the other subject in front; contact only.
 """
 
 from __future__ import annotations
@@ -37,11 +40,12 @@ KEPT = (*GENERATED, COMPOSITES, THROUGH_VAE, PASTED)
 # Cells a side, and pixels; such pictures are made from the composites whenever they are looked at.
 MOSAICS = {f"mosaic {cells}": cells for cells in (16, 12, 8, 6, 4, 3)}
 BLUR, BLUR_PIXELS = "blur 5", 5.0
-COLUMNS = (*KEPT, *MOSAICS, BLUR)
+WRONG_ORDER = "wrong order"
+COLUMNS = (*KEPT, *MOSAICS, BLUR, WRONG_ORDER)
 HEADLINE = "headline"
 # The first scenes of these groups have these columns in the core; in the full bench all have.
 CORE_CONTROLLED = (SCALE_ZERO, SHUFFLED, *WORDS)
-CORE_CONTROLS = {HEADLINE: 40, "twins": 16}
+CORE_CONTROLS = {HEADLINE: 40, "twins": 16, "contact": 12}
 # Side of the square scenes, in pixels; a model of another size is asked for its own.
 _SCENE_SIDE = 128
 
@@ -94,7 +98,11 @@ class Requests:
     def keys(self, column: str, scene: BenchScene) -> list[PictureKey]:
         """The pictures of one scene in one column; none where the column leaves the scene out."""
         key = PictureKey(column, scene.group, scene.number)
+        if column in GENERATED and len(scene.original.subjects) > self.card.max_subjects:
+            return []
         if column == FAST and not (self.has_fast and scene.group == HEADLINE):
+            return []
+        if column == WRONG_ORDER and scene.reordered is None:
             return []
         if column in WORDS and scene.group != HEADLINE:
             return []
@@ -114,7 +122,10 @@ class Requests:
                     yield Request(key, self.spec(key, scene))
 
     def spec(self, key: PictureKey, scene: BenchScene) -> GenerationSpec:
-        """What the model is asked for. A scene reference is a subject like any other: its box is the whole picture."""
+        """What the model is asked for. A scene reference is a subject like any other: its box is the whole picture.
+
+        Where it is asked who is in front, a later subject's ``z_index`` is higher.
+        """
         shown = self._following[scene.group, scene.number] if key.column == SHUFFLED else scene
         references = [subject.reference for subject in shown.original.subjects]
         if key.exchanged:
@@ -122,8 +133,8 @@ class Requests:
         own = scene.original
         prompt, phrases = self._words(key.column, scene)
         subjects = tuple(
-            Subject(phrase, image, subject.box)
-            for phrase, subject, image in zip(phrases, own.subjects, references, strict=True)
+            Subject(phrase, image, subject.box, z_index=0 if scene.reordered is None else index)
+            for index, (phrase, subject, image) in enumerate(zip(phrases, own.subjects, references, strict=True))
         )
         height, width = self.size(own.height, own.width)
         return GenerationSpec(
@@ -169,6 +180,8 @@ def composed_picture(key: PictureKey, scene: BenchScene) -> Image.Image:
     """The picture of a column that asks the model for none, before any VAE; RGB."""
     if key.column == PASTED:
         return scene.pasted
+    if key.column == WRONG_ORDER and scene.reordered is not None:
+        return scene.reordered
     exchanged = scene.exchanged if key.exchanged else None
     sample = scene.original if exchanged is None else exchanged
     if key.column in MOSAICS:

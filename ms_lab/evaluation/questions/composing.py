@@ -15,7 +15,7 @@ from ms_lab.evaluation.questions.arrangements import Arrangement, Extent, draw_p
 from ms_lab.evaluation.questions.candidates import Candidate, CandidateChooser, candidate_picture, draw_turn
 from ms_lab.evaluation.questions.groups import Group
 from ms_lab.evaluation.questions.packs import BOTH, CONCEPT, BenchPack
-from ms_lab.evaluation.questions.visibility import shows_subjects, shows_treatment
+from ms_lab.evaluation.questions.visibility import shows_order, shows_subjects, shows_treatment
 from ms_lab.mini.backgrounds import BACKGROUNDS
 from ms_lab.mini.painting import PLAIN, cut_centre, from_run_lengths, light, paint_backdrop, paint_sprite, run_lengths
 from ms_lab.mini.scenes import PLACE, Placement, Scene, SceneComposer, SceneConfig
@@ -60,14 +60,24 @@ def try_scene(
     sample = SceneComposer(chooser.pack, _CONFIG).sample(scene, split="heldout")
     drawn = sample.subjects[: len(placements)]
     silhouettes = [from_run_lengths(subject.mask or (), *shape) for subject in drawn]
-    if arrangement.allows([s.box for s in drawn]) and shows_subjects(sample.image, _backdrop(scene), silhouettes):
-        return scene, sample
-    return None
+    if not arrangement.allows([s.box for s in drawn]):
+        return None
+    if not shows_subjects(sample.image, _backdrop(scene), silhouettes):
+        return None
+    if group.contact and not shows_order(sample.image, paint_reordered(chooser.pack, scene), silhouettes):
+        return None
+    return scene, sample
 
 
 def draw_seed(rng: np.random.Generator) -> int:
     """A seed for a background's painter, or for a whole scene."""
     return int(rng.integers(2**31))
+
+
+def keep_first(pack: SpritePack, scene: Scene, count: int) -> tuple[Scene, TrainingSample]:
+    """A scene with its first subjects alone, and its composite; those are as they were."""
+    fewer = replace(scene, placements=scene.placements[:count])
+    return fewer, SceneComposer(pack, _CONFIG).sample(fewer, split="heldout")
 
 
 def drawings_of(scene: Scene) -> list[Candidate]:
@@ -82,6 +92,14 @@ def paste_references(pack: SpritePack, scene: Scene, sample: TrainingSample) -> 
     """
     canvas = _backdrop(scene)
     _fill_boxes(canvas, pack, drawings_of(scene), sample)
+    return canvas
+
+
+def paint_reordered(pack: SpritePack, scene: Scene) -> Image.Image:
+    """The composite of a scene without treatment whose subjects stand in the opposite order: the first one in front."""
+    canvas = _backdrop(scene)
+    for placement, drawing in zip(scene.placements[::-1], drawings_of(scene)[::-1], strict=True):
+        paint_sprite(canvas, candidate_picture(pack, drawing), placement.centre, placement.size)
     return canvas
 
 

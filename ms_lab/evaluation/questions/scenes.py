@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -23,10 +23,12 @@ from ms_lab.evaluation.questions.composing import (
     draw_seed,
     drawings_of,
     exchange_references,
+    keep_first,
+    paint_reordered,
     paste_references,
 )
 from ms_lab.evaluation.questions.forms import FormChooser
-from ms_lab.evaluation.questions.groups import FULL, GROUPS
+from ms_lab.evaluation.questions.groups import FULL, GROUPS, NUMBER, Group
 from ms_lab.evaluation.questions.packs import CELLS, BenchPack
 from ms_lab.mini.backgrounds import BACKGROUNDS
 from ms_lab.mini.painting import PLAIN, box_around, from_run_lengths, paint_backdrop
@@ -110,6 +112,7 @@ class BenchScene:
             as it is.
         subjects: those that are drawn, in the order of ``original.subjects``.
         place: asked of a scene subject; ``None`` without one.
+        reordered: contact only: the composite with the other subject in front. In the original the later one is.
     """
 
     group: str
@@ -121,6 +124,7 @@ class BenchScene:
     pasted: Image.Image
     subjects: tuple[BenchSubject, ...]
     place: BackdropQuestion | None
+    reordered: Image.Image | None = None
 
 
 def draw_bench(pack: BenchPack, full: bool) -> list[BenchScene]:
@@ -130,9 +134,9 @@ def draw_bench(pack: BenchPack, full: bool) -> list[BenchScene]:
         pack: the drawings.
         full: four times as many as the core, the core's among them.
     """
-    choosers = CandidateChooser(pack), FormChooser(pack)
+    drawer = _Drawer(pack, BENCH_SEED)
     return [
-        _draw(*choosers, name, number, BENCH_SEED)
+        drawer.draw(name, number)
         for name, group in GROUPS.items()
         for number in range(group.core * (FULL if full else 1))
     ]
@@ -140,8 +144,8 @@ def draw_bench(pack: BenchPack, full: bool) -> list[BenchScene]:
 
 def draw_group(pack: BenchPack, name: str, count: int, seed: int) -> list[BenchScene]:
     """The first scenes of one group, from a seed that should not be the bench's."""
-    choosers = CandidateChooser(pack), FormChooser(pack)
-    return [_draw(*choosers, name, number, seed) for number in range(count)]
+    drawer = _Drawer(pack, seed)
+    return [drawer.draw(name, number) for number in range(count)]
 
 
 def fingerprint(scenes: Iterable[BenchScene], pack: SpritePack) -> str:
@@ -158,21 +162,52 @@ def fingerprint(scenes: Iterable[BenchScene], pack: SpritePack) -> str:
     return digest.hexdigest()
 
 
-def _draw(chooser: CandidateChooser, forms: FormChooser, name: str, number: int, seed: int) -> BenchScene:
-    group = GROUPS[name]
-    rng = np.random.default_rng((seed, zlib.crc32(name.encode()), number))
-    scene, original = draw_scene(rng, chooser, group, number)
-    return BenchScene(
-        group=name,
-        number=number,
-        cell=group.cell,
-        scene=scene,
-        original=original,
-        exchanged=exchange_references(chooser.pack, scene, original) if group.twins else None,
-        pasted=paste_references(chooser.pack, scene, original),
-        subjects=_ask_subjects(rng, chooser, forms, scene, original),
-        place=_ask_place(rng, scene) if group.scene_subject else None,
-    )
+class _Drawer:
+    """Draws scenes of one seed; those of different numbers of subjects are cut from one."""
+
+    def __init__(self, pack: BenchPack, seed: int) -> None:
+        self._chooser, self._forms = CandidateChooser(pack), FormChooser(pack)
+        self._seed = seed
+        self._whole: dict[int, BenchScene] = {}
+
+    def draw(self, name: str, number: int) -> BenchScene:
+        """The scene of a group of this number."""
+        shown = GROUPS[name].shown
+        if shown is None:
+            return self._draw(name, GROUPS[name], number)
+        if number not in self._whole:
+            self._whole[number] = self._draw(NUMBER, GROUPS[name], number)
+        return self._keep_first(self._whole[number], name, shown)
+
+    def _draw(self, name: str, group: Group, number: int) -> BenchScene:
+        rng = np.random.default_rng((self._seed, zlib.crc32(name.encode()), number))
+        pack = self._chooser.pack
+        scene, original = draw_scene(rng, self._chooser, group, number)
+        return BenchScene(
+            group=name,
+            number=number,
+            cell=group.cell,
+            scene=scene,
+            original=original,
+            exchanged=exchange_references(pack, scene, original) if group.twins else None,
+            pasted=paste_references(pack, scene, original),
+            subjects=_ask_subjects(rng, self._chooser, self._forms, scene, original),
+            place=_ask_place(rng, scene) if group.scene_subject else None,
+            reordered=paint_reordered(pack, scene) if group.contact else None,
+        )
+
+    def _keep_first(self, item: BenchScene, name: str, count: int) -> BenchScene:
+        """The scene with its first subjects alone, where and as they are, and the same questions about them."""
+        pack = self._chooser.pack
+        scene, original = keep_first(pack, item.scene, count)
+        return replace(
+            item,
+            group=name,
+            scene=scene,
+            original=original,
+            pasted=paste_references(pack, scene, original),
+            subjects=item.subjects[:count],
+        )
 
 
 def _ask_subjects(
@@ -240,7 +275,8 @@ def _rounded(box: Box) -> tuple[float, ...]:
 def _pictures_of(item: BenchScene) -> list[Image.Image]:
     samples = [item.original] if item.exchanged is None else [item.original, item.exchanged]
     references = [subject.reference for sample in samples for subject in sample.subjects]
-    return [*(sample.image for sample in samples), item.pasted, *references]
+    reordered = [] if item.reordered is None else [item.reordered]
+    return [*(sample.image for sample in samples), item.pasted, *reordered, *references]
 
 
 def _coarse(picture: Image.Image) -> bytes:

@@ -16,6 +16,8 @@ VISIBLE_DIFFERENCE, VISIBLE_SUBJECT = 25.0, 20.0
 VISIBLE_POSE, VISIBLE_LIGHT = 30.0, 12.0
 # What others may leave of a silhouette at least.
 LEAST_UNCOVERED = 0.6
+# Of a canvas of 128: one latent cell. So many pixels two silhouettes share at least where one sees which is in front.
+LEAST_CONTACT, _CANVAS = 64, 128
 # Sides of the copies that are compared, in pixels. Treated ones are coarse: a drawing whose lines merely move by their
 # own width when it is upside down does not show it.
 LOOK_SIDE, _TREATED_SIDE = 24, 12
@@ -82,6 +84,23 @@ def shows_subjects(
             return False
         in_front |= silhouette
     return True
+
+
+def shows_order(
+    picture: Image.Image, reordered: Image.Image, silhouettes: Sequence[Bool[np.ndarray, "height width"]]
+) -> bool:
+    """Whether one sees which of two subjects is in front: their silhouettes share enough, and the order changes it.
+
+    Args:
+        picture, reordered: the composite, and the same with the other subject in front, RGB.
+        silhouettes: whole ones, of both.
+    """
+    first, second = silhouettes
+    common = first & second
+    if common.sum() < LEAST_CONTACT * (max(common.shape) / _CANVAS) ** 2:
+        return False
+    change = np.abs(np.asarray(picture, np.float64) - np.asarray(reordered, np.float64)).mean(-1)
+    return bool(change[common].mean() >= VISIBLE_SUBJECT)
 
 
 def _treated(drawing: Image.Image, treatment: str) -> Look:

@@ -14,6 +14,8 @@ import numpy as np
 
 from ms_lab.evaluation.judge.outcome import Outcome
 from ms_lab.evaluation.questions.forms import NUM_FORMS
+from ms_lab.evaluation.questions.groups import NUMBER_GROUPS
+from ms_lab.evaluation.report.collapse import COLLAPSES, collapse
 from ms_lab.evaluation.report.intervals import Design, Estimate, Values, bootstrap, rate
 from ms_lab.mini.backgrounds import BACKGROUNDS
 from ms_lab.mini.painting import TREATMENTS
@@ -132,6 +134,10 @@ def _place(outcome: Outcome) -> tuple[float, ...]:
     return () if outcome.verdict.place is None else (float(outcome.verdict.place),)
 
 
+def _front(outcome: Outcome) -> tuple[float, ...]:
+    return () if outcome.verdict.front is None else (float(outcome.verdict.front),)
+
+
 def _treatment(outcome: Outcome) -> tuple[float, ...]:
     return () if outcome.verdict.treatment is None else (float(outcome.verdict.treatment),)
 
@@ -144,6 +150,17 @@ def _conflict(outcome: Outcome) -> tuple[float, ...]:
     if outcome.treated or outcome.num_subjects < 2:
         return ()
     return tuple(float(subject.intruded) for subject in outcome.verdict.subjects)
+
+
+def _collapsed(kind: str) -> Callable[[Outcome], tuple[float, ...]]:
+    """Of each subject of the scenes that differ in number alone."""
+
+    def values(outcome: Outcome) -> tuple[float, ...]:
+        if outcome.group not in NUMBER_GROUPS.values():
+            return ()
+        return tuple(float(told == kind) for told in collapse(outcome))
+
+    return values
 
 
 METRICS = {
@@ -213,6 +230,12 @@ METRICS = {
         _place,
         lambda _: 1 / NUM_CANDIDATES,
     ),
+    "front": Metric(
+        "right one in front",
+        "where both subjects lie, the picture is nearer to the true composite than to the one in the wrong order",
+        _front,
+        lambda _: 1 / 2,
+    ),
     "treatment": Metric(
         "treatment",
         "the named treatment is recognised on every subject, among all six and none",
@@ -226,6 +249,10 @@ METRICS = {
         _conflict,
         is_rate=True,
     ),
+    **{
+        kind: Metric(title, f"share of slots {about}", _collapsed(kind), is_rate=True)
+        for kind, (title, about) in COLLAPSES.items()
+    },
 }
 
 

@@ -15,7 +15,16 @@ from ms_lab.evaluation.judge.outcome import Outcome
 from ms_lab.evaluation.questions.columns import COLUMNS, COMPOSITES, MODEL, PictureKey
 from ms_lab.evaluation.report.results import Results, SceneRow
 from ms_lab.evaluation.report.summary import EQUIVALENT, ROWS, GroupSummary
-from ms_lab.evaluation.report.tables import format_measured, format_row, format_threshold, rows_of
+from ms_lab.evaluation.report.tables import (
+    NUMBER_ROWS,
+    UNASKED,
+    format_measured,
+    format_row,
+    format_threshold,
+    number_groups,
+    rows_of,
+    unasked_sentence,
+)
 from ms_lab.evaluation.run.folder import RunFolder
 from ms_lab.mini.painting import PLAIN
 
@@ -35,6 +44,7 @@ _OVERVIEW = (
     "background",
     "place",
     "swap",
+    "front",
     "treatment",
     "neglect",
     "conflict",
@@ -121,6 +131,10 @@ def build_report(results: Results, rows: Sequence[SceneRow], folder: RunFolder) 
         rows=ROWS,
         overview=_OVERVIEW,
         model=MODEL,
+        unasked=unasked_sentence(results.groups),
+        dash=UNASKED,
+        numbers=number_groups(results.groups),
+        number_rows=NUMBER_ROWS,
         number=format_row,
         threshold=format_threshold,
         measured=format_measured,
@@ -158,7 +172,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
 
 
 def _group(name: str, summary: GroupSummary, rows: Sequence[SceneRow], folder: RunFolder) -> _Group:
-    cards = tuple(_card(row, folder) for row in rows if row.group == name)
+    cards = tuple(_card(row, folder) for row in rows if row.group == name and MODEL in row.outcomes)
     worst = sorted((card for card in cards if card.num_wrong), key=lambda card: card.badness, reverse=True)
     columns = tuple(column for column in COLUMNS if column in summary.columns)
     return _Group(name, summary, columns, tuple(rows_of(summary)), cards, tuple(worst[:WORST]))
@@ -206,6 +220,8 @@ def _scene_marks(row: SceneRow, outcome: Outcome) -> tuple[_Mark, ...]:
         marks = [_Mark(named, not verdict.background)]
     if outcome.swapped is not None:
         marks.append(_Mark("swap", not outcome.swapped))
+    if verdict.front is not None:
+        marks.append(_Mark("in front", not verdict.front))
     return tuple(marks)
 
 

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ms_lab.evaluation.judge.outcome import Outcome
-from ms_lab.evaluation.questions.columns import FAST, HEADLINE, MODEL, PASTED, SCALE_ZERO, SHUFFLED, THROUGH_VAE
+from ms_lab.evaluation.questions.columns import (
+    COMPOSITES,
+    FAST,
+    GENERATED,
+    HEADLINE,
+    MODEL,
+    PASTED,
+    SCALE_ZERO,
+    SHUFFLED,
+    THROUGH_VAE,
+)
+from ms_lab.evaluation.questions.groups import NUMBER_GROUPS, NUMBERS
 from ms_lab.evaluation.questions.scenes import GROUPS
+from ms_lab.evaluation.report.collapse import COLLAPSES
 from ms_lab.evaluation.report.equivalent import equivalent_mosaic
 from ms_lab.evaluation.report.intervals import (
     Design,
@@ -23,6 +35,8 @@ from ms_lab.evaluation.report.metrics import METRICS, Metric, paired_values
 EQUIVALENT = "equivalent_mosaic"
 # The groups whose identity is set against the headline's.
 MORE_SUBJECTS = ("three", "four")
+# The group that those of more subjects are set against, drawing by drawing.
+FEWEST = NUMBER_GROUPS[min(NUMBERS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +77,15 @@ DERIVED = {
     "identity_easy_drop": Derived(
         "headline − this, random", "identity, random, of the headline minus that of this group"
     ),
+    "number_loss": Derived(
+        "number-2 − this, hard", "identity, hard, of the same drawings in scenes of two subjects minus that here"
+    ),
+    **{
+        f"{kind}_excess": Derived(
+            f"{METRICS[kind].title} − truth", f"{METRICS[kind].title} minus that of the composites"
+        )
+        for kind in COLLAPSES
+    },
     "identity_loss": Derived("model − fast, hard", "identity, hard, of the column model minus that of the fast preset"),
     "identity_easy_loss": Derived(
         "model − fast, random", "identity, random, of the column model minus that of the fast preset"
@@ -82,6 +105,7 @@ ROWS: dict[str, Metric | Derived] = {
         "both_right_share",
         "identity_easy_drop",
         "identity_drop",
+        "number_loss",
         "identity_easy_loss",
         "identity_loss",
         EQUIVALENT,
@@ -95,10 +119,12 @@ ROWS: dict[str, Metric | Derived] = {
         "inside",
         "background",
         "place",
+        "front",
         "treatment",
         "treatment_gain",
         "neglect",
         "conflict",
+        *(row for kind in COLLAPSES for row in (kind, f"{kind}_excess")),
     )
 }
 
@@ -144,21 +170,55 @@ def summarise(outcomes: Mapping[str, Sequence[Outcome]], cells: Mapping[str, str
         for column in (MODEL, FAST, SCALE_ZERO, SHUFFLED, THROUGH_VAE):
             if column in columns:
                 columns[column] |= _present({EQUIVALENT: equivalent_mosaic(found, found[column])})
-        columns[MODEL] |= _difference("treatment_gain", "treatment", found[MODEL], found[PASTED])
+        if MODEL in columns:
+            columns[MODEL] |= _difference("treatment_gain", "treatment", found[MODEL], found[PASTED])
         for name in ("identity", "identity_easy"):
             if FAST in columns:
                 columns[FAST] |= _difference(f"{name}_loss", name, found[MODEL], found[FAST])
-        if group in MORE_SUBJECTS and headline:
+        if group in MORE_SUBJECTS and headline and MODEL in columns:
             columns[MODEL] |= _drops(headline, found[MODEL])
-        counts = {outcome.num_subjects for outcome in found[MODEL]}
-        groups[group] = GroupSummary(
-            cell=cells[group],
-            scenes=len(found[MODEL]),
-            num_subjects=counts.pop() if len(counts) == 1 else None,
-            chance=_present({name: metric.mean_chance(found[MODEL]) for name, metric in METRICS.items()}),
-            columns=columns,
-        )
+        if group in NUMBER_GROUPS.values():
+            for column in columns:
+                columns[column] |= _number_loss(outcomes[column], found[column])
+                columns[column] |= _excess(found, column)
+        groups[group] = _group_summary(cells[group], found, columns)
     return groups
+
+
+def _group_summary(cell: str, found: Mapping[str, Sequence[Outcome]], columns: dict[str, Estimates]) -> GroupSummary:
+    # A model is not asked for more subjects than its card allows; other columns have all scenes.
+    rows = max(found.values(), key=len)
+    counts = {outcome.num_subjects for outcome in rows}
+    return GroupSummary(
+        cell=cell,
+        scenes=len(rows),
+        num_subjects=counts.pop() if len(counts) == 1 else None,
+        chance=_present({name: metric.mean_chance(rows) for name, metric in METRICS.items()}),
+        columns=columns,
+    )
+
+
+def _number_loss(outcomes: Sequence[Outcome], rows: Sequence[Outcome]) -> Estimates:
+    """What identity of the same drawings loses against scenes of the fewest subjects."""
+    fewest = [outcome for outcome in outcomes if outcome.group == FEWEST]
+    if not fewest or rows[0].group == FEWEST:
+        return {}
+    # The first subjects of scenes of one number are the same.
+    before, here = (
+        METRICS["identity"].answers([replace(row, group=FEWEST) for row in each]) for each in (fewest, rows)
+    )
+    pairs = paired_values(before, here)
+    return {"number_loss": paired_difference(*pairs)} if pairs else {}
+
+
+def _excess(found: Mapping[str, Sequence[Outcome]], column: str) -> Estimates:
+    """How much more often slots of a model's pictures collapse than those of the composites."""
+    if column not in GENERATED:
+        return {}
+    estimates: Estimates = {}
+    for kind in COLLAPSES:
+        estimates |= _difference(f"{kind}_excess", kind, found[column], found.get(COMPOSITES, ()))
+    return estimates
 
 
 def _estimate(rows: Sequence[Outcome]) -> Estimates:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.box import SIMPLE_HEAD
 from rich.table import Column as TableColumn
 from rich.table import Table
 
-from ms_lab.evaluation.questions.columns import COLUMNS, HEADLINE, MODEL
+from ms_lab.evaluation.questions.columns import COLUMNS, HEADLINE, MODEL, THROUGH_VAE
+from ms_lab.evaluation.questions.groups import NUMBER_GROUPS
+from ms_lab.evaluation.report.collapse import COLLAPSES
 from ms_lab.evaluation.report.goals import Goal, GoalResult
 from ms_lab.evaluation.report.intervals import Estimate
 from ms_lab.evaluation.report.results import Results
@@ -26,7 +30,15 @@ _OVERVIEW = {
 }
 # Groups whose every column is printed where more than so many were measured; the report has them all.
 _FEW = 3
-_PRINTED = (HEADLINE, "twins", "place", "treatment")
+_PRINTED = (HEADLINE, "twins", "place", "contact", "treatment")
+# In the place of a number that a model was not asked for.
+UNASKED = "–"
+# What is told over the number of subjects: title, row, column.
+NUMBER_ROWS = (
+    ("identity, hard", "identity", MODEL),
+    ("the same, through VAE", "identity", THROUGH_VAE),
+    *((ROWS[row].title, row, MODEL) for row in ("number_loss", *COLLAPSES, *(f"{kind}_excess" for kind in COLLAPSES))),
+)
 _STYLES = {"met": "green", "missed": "red", "not measured": "dim"}
 
 
@@ -35,7 +47,8 @@ def build_tables(results: Results) -> list[Table]:
     groups = results.groups
     printed = list(groups) if len(groups) <= _FEW else [name for name in _PRINTED if name in groups]
     columns = [build_group_table(name, groups[name]) for name in printed]
-    return [build_goal_table(results), build_overview(results), *columns]
+    numbers = [build_number_table(groups)] if number_groups(groups) else []
+    return [build_goal_table(results), build_overview(results), *numbers, *columns]
 
 
 def build_goal_table(results: Results) -> Table:
@@ -54,9 +67,37 @@ def build_overview(results: Results) -> Table:
     title = f"{results.run.model}, all groups, in %: identity (random, hard candidates), all right (hard), ..."
     table = _table(title, ["group", "", *_OVERVIEW.values()])
     for name, group in results.groups.items():
-        estimates = group.columns[MODEL]
-        table.add_row(name, str(group.scenes), *(_two_lines(row, estimates.get(row)) for row in _OVERVIEW))
+        estimates = group.columns.get(MODEL)
+        shown = (UNASKED if estimates is None else _two_lines(row, estimates.get(row)) for row in _OVERVIEW)
+        table.add_row(name, str(group.scenes), *shown)
+    table.caption = unasked_sentence(results.groups)
     return table
+
+
+def build_number_table(groups: Mapping[str, GroupSummary]) -> Table:
+    """The model's look-alike identity over the number of subjects, beside the ceiling's, and what became of its slots."""
+    table = _table("number of subjects, model, in %", ["", *(str(count) for count in number_groups(groups))])
+    for title, row, column in NUMBER_ROWS:
+        cells: list[str] = []
+        for name in number_groups(groups).values():
+            estimates = groups[name].columns.get(column)
+            cells.append(UNASKED if estimates is None else _two_lines(row, estimates.get(row)))
+        table.add_row(title, *cells)
+    table.caption = unasked_sentence(groups)
+    return table
+
+
+def number_groups(groups: Mapping[str, GroupSummary]) -> dict[int, str]:
+    """The measured groups that differ in number of subjects alone, by number."""
+    return {count: name for count, name in NUMBER_GROUPS.items() if name in groups}
+
+
+def unasked_sentence(groups: Mapping[str, GroupSummary]) -> str | None:
+    """Which groups the model was not asked, and why; ``None`` if it was asked all."""
+    names = [name for name, group in groups.items() if MODEL not in group.columns]
+    if not names:
+        return None
+    return f"{UNASKED}: not asked, for the model's card allows fewer subjects than {' and '.join(names)} have."
 
 
 def build_group_table(name: str, group: GroupSummary) -> Table:

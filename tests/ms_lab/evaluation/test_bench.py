@@ -25,6 +25,7 @@ from ms_lab.evaluation.questions.columns import (
     SHUFFLED,
     THROUGH_VAE,
     WORDS,
+    WRONG_ORDER,
     WRONG_PHRASES,
     PictureKey,
     Requests,
@@ -39,7 +40,7 @@ from ms_lab.evaluation.run.making import Maker, make_pictures, missing_pictures
 from tests.ms_lab.evaluation.small_bench import Painter, draw_few
 from tests.support.paths import ASSETS
 
-COUNTS = {"headline": 2, "twins": 1, "oblong": 1}
+COUNTS = {"headline": 2, "twins": 1, "oblong": 1, "contact": 1}
 SMALL = ModelCard(name="painter")
 CARD = replace(SMALL, defaults=replace(SMALL.defaults, height=128, width=128))
 
@@ -82,7 +83,8 @@ def test_the_core_has_control_columns_for_the_first_scenes_only(headline: list[B
 
 def test_the_full_bench_has_all_control_columns(headline: list[BenchScene]) -> None:
     requests = ask([*headline, replace(headline[0], group="huge"), replace(headline[1], group="huge")], full=True)
-    assert {len(numbers(requests, column)) for column in COLUMNS if column not in (FAST, *WORDS)} == {77}
+    everywhere = [column for column in COLUMNS if column not in (FAST, *WORDS, WRONG_ORDER)]
+    assert {len(numbers(requests, column)) for column in everywhere} == {77}
     assert {len(numbers(requests, column)) for column in WORDS} == {75}
 
 
@@ -157,11 +159,33 @@ def test_a_model_is_asked_for_pictures_of_its_own_size(scenes: list[BenchScene])
     card = replace(CARD, defaults=replace(CARD.defaults, height=64, width=64))
     requests = ask(scenes, card=card)
     sizes = {key.group: (spec.height, spec.width) for key, spec in ((r.key, r.spec) for r in requests)}
-    assert sizes == {"headline": (64, 64), "twins": (64, 64), "oblong": (48, 80)}
+    assert sizes == {"headline": (64, 64), "twins": (64, 64), "oblong": (48, 80), "contact": (64, 64)}
+
+
+def test_in_contact_alone_the_request_says_who_is_in_front(scenes: list[BenchScene]) -> None:
+    requests = ask(scenes)
+    for scene in scenes:
+        levels = [s.z_index for s in requests.spec(PictureKey(MODEL, scene.group, scene.number), scene).subjects]
+        assert levels == ([0, 1] if scene.group == "contact" else [0, 0])
+        assert bool(requests.keys(WRONG_ORDER, scene)) == (scene.group == "contact")
 
 
 def test_groups_are_chosen_by_name(scenes: list[BenchScene]) -> None:
     assert {scene.group for scene in choose_scenes(scenes, ["twins", "oblong"])} == {"twins", "oblong"}
+
+
+def test_a_family_of_groups_is_chosen_by_its_name(scenes: list[BenchScene]) -> None:
+    several = [replace(scenes[0], group=name) for name in ("headline", "number-2", "number-8")]
+    assert [scene.group for scene in choose_scenes(several, ["number"])] == ["number-2", "number-8"]
+
+
+def test_a_model_is_not_asked_for_more_subjects_than_its_card_allows(scenes: list[BenchScene]) -> None:
+    requests = ask(scenes, full=True, card=replace(CARD, max_subjects=1))
+    assert list(requests) == []
+    for scene in scenes:
+        asked = {column for column in COLUMNS if requests.keys(column, scene)}
+        assert {COMPOSITES, THROUGH_VAE, PASTED} <= asked
+        assert not {MODEL, SCALE_ZERO, SHUFFLED, *WORDS} & asked
 
 
 @pytest.fixture(scope="module")

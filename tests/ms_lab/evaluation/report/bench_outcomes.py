@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ms_lab.evaluation.judge.forms import FormVerdict
 from ms_lab.evaluation.judge.judge import SubjectVerdict, Verdict
@@ -11,7 +12,7 @@ from ms_lab.evaluation.questions.columns import COMPOSITES, MODEL, PASTED, THROU
 
 
 def found(**said: object) -> SubjectVerdict:
-    """A subject that is all right, but for what is said."""
+    """A subject that is all right, but for what is said; what its slot looks like is filled in by ``outcome``."""
     right = {
         "identity": True,
         "identity_easy": True,
@@ -19,7 +20,7 @@ def found(**said: object) -> SubjectVerdict:
         "intruded": False,
         "iou": 1.0,
         "treatment": None,
-        "likeness": (1.0, 0.0),
+        "likeness": (),
         "shape": FormVerdict(True, True, 3, 1.0),
     }
     return SubjectVerdict(**(right | said))  # pyright: ignore[reportArgumentType]
@@ -37,10 +38,16 @@ def outcome(
 ) -> Outcome:
     """A scene of two subjects that is all right, but for what is said of its verdict."""
     right = {"recognised": "on grass", "background": True, "inside": 1.0, "place": None, "treatment": None}
-    subjects = (found(), found()) if subjects is None else tuple(subjects)
+    subjects = [found(), found()] if subjects is None else subjects
+    subjects = [
+        subject if subject.likeness else replace(subject, likeness=tuple(float(n == i) for n in range(len(subjects))))
+        for i, subject in enumerate(subjects)
+    ]
     verdict = Verdict(subjects=tuple(subjects), **(right | said))  # pyright: ignore[reportArgumentType]
-    # Unless said otherwise each drawing is in one scene only.
-    names = [f"{group} {number} {index}" for index in range(len(subjects))] if things is None else things
+    # Unless said otherwise each drawing is in one scene only, and scenes of different numbers of subjects share theirs.
+    names = (
+        [f"{group.partition('-')[0]} {number} {index}" for index in range(len(subjects))] if things is None else things
+    )
     return Outcome(group, number, treated, tuple(names), verdict, swapped)
 
 

@@ -107,6 +107,28 @@ def test_results_of_another_version_are_told(results: Results, rows: list[SceneR
         read_results(tmp_path)
 
 
+def test_groups_that_the_model_was_not_asked_have_dashes_and_a_sentence(folder: RunFolder) -> None:
+    rows = scene_rows([outcome(group="number-2"), outcome([found()] * 6, "number-6")])
+    del rows[1].outcomes[MODEL]
+    for row in rows:
+        for subject in range(2):
+            path = folder.reference_path(row.group, row.number, subject)
+            Image.new("RGB", (64, 64), "green").save(path)
+        for column in (MODEL, COMPOSITES):
+            folder.save(PictureKey(column, row.group, row.number), Image.new("RGB", (128, 128), "red"))
+    results = build_results(folder, RUN, {}, rows, 1.0)
+    sentence = "–: not asked, for the model's card allows fewer subjects than number-6 have."
+    _, overview, numbers, *_ = build_tables(results)
+    assert overview.caption == numbers.caption == sentence
+    assert list(overview.columns[2].cells)[1] == "–"
+    assert list(numbers.columns[1].cells)[0].startswith("100.0")
+    assert list(numbers.columns[2].cells)[0] == "–"
+    page = " ".join(build_report(results, rows, folder).split())
+    assert "Over the number of subjects" in page
+    assert sentence.replace("'", "&#39;") in page
+    assert page.count("<td>–</td>") > 10
+
+
 def printed(table: Table) -> dict[str, str]:
     """The lines of a printed table by their first cell."""
     console = Console(width=240, file=io.StringIO(), record=True)

@@ -10,7 +10,7 @@ import pytest
 
 from ms_lab.evaluation.judge.forms import FormVerdict
 from ms_lab.evaluation.judge.outcome import Outcome
-from ms_lab.evaluation.questions.columns import FAST, MODEL, MOSAICS, PASTED, THROUGH_VAE
+from ms_lab.evaluation.questions.columns import COMPOSITES, FAST, MODEL, MOSAICS, PASTED, THROUGH_VAE
 from ms_lab.evaluation.report.goals import GOALS, Goal, check_goals
 from ms_lab.evaluation.report.intervals import Estimate
 from ms_lab.evaluation.report.metrics import METRICS
@@ -87,6 +87,45 @@ def test_swap_is_asked_of_twins_only() -> None:
     assert "swap" not in summary["headline"].columns[MODEL]
 
 
+def test_the_same_drawings_are_compared_between_numbers() -> None:
+    rows = [outcome(group="number-2", number=n) for n in range(4)]
+    # The first two are those of the smaller scene: one of them is lost, and what else is wrong counts nothing.
+    rows += [outcome([WRONG, found(), WRONG, WRONG], "number-4", n) for n in range(4)]
+    loss = numbers(rows, "number-4")["number_loss"]
+    assert loss.value == 0.5
+    assert loss.count == 4
+    assert "number_loss" not in numbers(rows, "number-2")
+
+
+def test_slots_collapse_beyond_what_composites_do() -> None:
+    own, other, none = (found(likeness=row) for row in ((0.9, 0.1), (0.1, 0.9), (0.1, 0.2)))
+    rows = [outcome([own, own if n else none], "number-2", n) for n in range(4)]
+    columns = columns_of(rows)
+    columns[COMPOSITES] = [outcome([own, other], "number-2", n) for n in range(4)]
+    summary = summarise(columns, {"number-2": "both"})["number-2"]
+    estimates = summary.columns[MODEL]
+    assert (estimates["dominance"].value, estimates["drift"].value) == (3 / 8, 1 / 8)
+    assert (estimates["dominance_excess"].value, estimates["drift_excess"].value) == (3 / 8, 1 / 8)
+    assert summary.columns[COMPOSITES]["drift"].value == 0.0
+    assert "drift_excess" not in summary.columns[COMPOSITES]
+
+
+def test_what_the_model_was_not_asked_has_the_other_columns() -> None:
+    rows = [outcome([found()] * 6, "number-6", n) for n in range(3)]
+    columns = columns_of(rows)
+    columns[MODEL] = []
+    summary = summarise(columns, {"number-6": "both"})["number-6"]
+    assert MODEL not in summary.columns
+    assert (summary.scenes, summary.num_subjects) == (3, 6)
+    assert summary.chance["identity"] == pytest.approx(0.1)
+
+
+def test_who_is_in_front_is_counted_once_a_scene() -> None:
+    rows = [outcome(group="contact", number=n, front=n < 3) for n in range(4)]
+    group = summarise(columns_of(rows), {"contact": "both"})["contact"]
+    assert (group.columns[MODEL]["front"].value, group.chance["front"]) == (0.75, 0.5)
+
+
 def test_forms_are_counted_where_they_are_asked() -> None:
     asked = found(shape=FormVerdict(False, None, 0, 0.4))
     rows = [outcome([found(), asked], number=number) for number in range(3)]
@@ -137,7 +176,17 @@ def perfect() -> dict[str, GroupSummary]:
 
 @lru_cache(maxsize=1)
 def _perfect() -> dict[str, GroupSummary]:
-    groups = {"headline": 2, "twins": 2, "three": 3, "four": 4, "treatment": 2}
+    groups = {
+        "headline": 2,
+        "twins": 2,
+        "three": 3,
+        "four": 4,
+        "treatment": 2,
+        "contact": 2,
+        "number-2": 2,
+        "number-4": 4,
+        "number-8": 8,
+    }
     rows = [
         outcome(
             [found()] * subjects,
@@ -146,6 +195,7 @@ def _perfect() -> dict[str, GroupSummary]:
             treated=group == "treatment",
             treatment=True if group == "treatment" else None,
             swapped=True if group == "twins" else None,
+            front=True if group == "contact" else None,
         )
         for group, subjects in groups.items()
         for number in range(75)
