@@ -43,7 +43,7 @@ class WorkerSettings(BaseSettings):
         heartbeat_ttl_s: a worker counts as dead this long after its last heartbeat.
         recovery_grace_s: how long a job must look abandoned before it is requeued.
         stop_grace_s: time in which workers must hand back their jobs when the supervisor stops.
-        cpu_threads: threads of a worker on the CPU; by default as torch chooses.
+        cpu_threads: threads of a worker on the CPU; by default one for a small model, else as torch chooses.
         runtime: class that makes the pictures, as ``module:Class``; change it only for tests and benchmarks.
         worker_name: set by the supervisor for each worker.
         phase_clock_fd: set by the supervisor: file descriptor of a ``worker.phase_clock.PhaseClock``.

