@@ -40,13 +40,14 @@ class SceneKind:
 MANY_SUBJECTS = (0, 0, 0, 0.25, 0.25, 0.25, 0.125, 0.125)
 # What users ask for.
 USUAL = (
-    SceneKind(0.45),
+    SceneKind(0.25),
     SceneKind(0.05, 96, 160),
     SceneKind(0.05, 160, 96),
     SceneKind(0.1, subjects=MANY_SUBJECTS, sizes=(0.2, 0.4)),
 )
-# Most of a large picture is background, which is learnt soon: a close-up teaches as much of its subject in half the time.
-CLOSE_UP = SceneKind(0.35, 80, 80, subjects=(0.625, 0.375), sizes=(0.45, 0.95))
+# Most of a large picture is background, which is learnt soon: a close-up shows its subject as large, in less than half the
+# time.
+CLOSE_UP = SceneKind(0.55, 80, 80, subjects=(0.625, 0.375), sizes=(0.45, 0.95))
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ TIME_IDS_DIM = 32
 # References are cut and squashed to this before the image encoder halves it.
 REFERENCE_SIZE = 2 * VISION_SIZE
 REFERENCE_BACKGROUND = (255, 255, 255)
-LATENT_CHANNELS = 16
+LATENT_CHANNELS = 12
 # A subject's tokens stand for the squares of a grid of so many a side.
 TOKENS_A_SIDE = 8
 
