@@ -39,6 +39,12 @@ def mini(  # noqa: PLR0913 - one for each option
             "--from", help="A model to continue from, by name or path, such as mini; from scratch if left out."
         ),
     ] = None,
+    thorough: Annotated[
+        bool,
+        typer.Option(
+            "--thorough", help="With --from: train the VAE too, and the base for as long as from scratch, not gently."
+        ),
+    ] = False,
     minutes: Annotated[float | None, typer.Option(min=0.1, help=MINUTES_HELP)] = None,
     device: Annotated[str, typer.Option(help="Where to train: cpu, or cuda.")] = "cpu",
     processes: Annotated[int | None, typer.Option(min=1, help=PROCESSES_HELP)] = None,
@@ -47,15 +53,15 @@ def mini(  # noqa: PLR0913 - one for each option
     """Train the small model in four stages: VAE, references, base, scorer. The result is OUT/model."""
     from ms_core.errors import InvalidInputError
     from ms_lab.training.mini import FULL, MODEL, SMOKE, default_processes, load_artwork, train_model
-    from ms_lab.training.warm_start import add_origin, begin_from, gentle, is_continued
+    from ms_lab.training.warm_start import add_origin, begin_from, gentle, is_continued, is_gentle
     from worker.models import find_model
 
     begun = time.monotonic()
     pack, held_out = load_artwork(out, artwork or (), ASSETS, smoke)
     typer.echo(f"{len(pack)} pictures to train on, {len(held_out)} held out.")
     if start is not None:
-        begin_from(find_model(start).directory, out)
-    recipe = SMOKE if smoke else gentle(FULL) if is_continued(out) else FULL
+        begin_from(find_model(start).directory, out, thorough)
+    recipe = SMOKE if smoke else gentle(FULL) if is_gentle(out) else FULL
     count = processes if processes is not None else default_processes(device)
     unfinished = train_model(out, pack, held_out, recipe, device, count, minutes)
     directory = out / MODEL

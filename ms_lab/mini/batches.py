@@ -148,7 +148,6 @@ class SceneStream(IterableDataset[SceneBatch]):
         super().__init__()
         self.composer = SceneComposer(pack, SceneConfig(TRAINING_REFERENCE, odds.box_margin, odds.loose))
         self.drawer = SceneDrawer(pack, odds)
-        self.subjects = odds.subjects
         self.share = share
 
     def __iter__(self) -> Iterator[SceneBatch]:
@@ -157,13 +156,13 @@ class SceneStream(IterableDataset[SceneBatch]):
     def batch(self, number: int) -> SceneBatch:
         """Batch of this number.
 
-        Every batch has as many scenes of one, two, three and four subjects as every other: a CPU's kernels are made
-        anew for each shape that they meet.
+        All batches of one kind have as many scenes of each number of subjects: a CPU prepares its kernels for every
+        shape that it meets.
         """
         rng = np.random.default_rng((self.share.seed, number))
-        shape = self.drawer.shape(rng)
-        counts = subject_counts(self.share.batch_size, self.subjects)
-        return collate([self.composer.sample(self.drawer.draw(rng, count, shape)) for count in counts])
+        kind = self.drawer.kind(rng)
+        counts = subject_counts(self.share.batch_size, kind.subjects)
+        return collate([self.composer.sample(self.drawer.draw(rng, count, kind)) for count in counts])
 
 
 def load_batches(stream: IterableDataset[Batch], processes: int) -> DataLoader[Batch]:

@@ -20,25 +20,53 @@ _TRIES, _SHRINK = 40, 0.8
 
 
 @dataclass(frozen=True, slots=True)
+class SceneKind:
+    """What all scenes of one batch have in common, because a batch is one tensor.
+
+    Attributes:
+        share: of the batches.
+        height, width: in pixels.
+        subjects: weights of one, two, three, ... subjects.
+        sizes: least and largest usual size of a sprite, as shares of the shorter side.
+    """
+
+    share: float
+    height: int = 128
+    width: int = 128
+    subjects: tuple[float, ...] = (0.125, 0.5, 0.25, 0.125)
+    sizes: tuple[float, float] = (0.28, 0.65)
+
+
+MANY_SUBJECTS = (0, 0, 0, 0.25, 0.25, 0.25, 0.125, 0.125)
+# What users ask for.
+USUAL = (
+    SceneKind(0.25),
+    SceneKind(0.05, 96, 160),
+    SceneKind(0.05, 160, 96),
+    SceneKind(0.1, subjects=MANY_SUBJECTS, sizes=(0.2, 0.4)),
+)
+# Most of a large picture is background, which is learnt soon: a close-up shows its subject as large, in less than half the
+# time.
+CLOSE_UP = SceneKind(0.55, 80, 80, subjects=(0.625, 0.375), sizes=(0.45, 0.95))
+
+
+@dataclass(frozen=True, slots=True)
 class SceneOdds:
     """How often a training scene has what.
 
     Attributes:
-        shapes: height and width in pixels, and how often a batch has this shape.
-        sizes: least and largest usual size of a sprite, as shares of the shorter side.
+        kinds: of batches.
         extreme: one sprite is tiny or huge.
         overlap: boxes may cover each other by up to a half, else by up to a tenth of the smaller one.
         twins: the first two subjects are the same thing by two artists.
         scene_subject: the last subject is the background itself.
         treatment, colour_turn, variation: each of a scene, a subject, a subject.
         pose: of a treatment: it turns the subjects and is not a light, which is learnt more quickly.
-        subjects: weights of one, two, three, four subjects.
         box_margin: a box may exceed its sprite on each side by up to this share of the sprite's side.
         loose: of a subject: its box is made up to twice as wide or as high, its sprite in the middle.
     """
 
-    shapes: tuple[tuple[tuple[int, int], float], ...] = (((128, 128), 0.84), ((96, 160), 0.08), ((160, 96), 0.08))
-    sizes: tuple[float, float] = (0.28, 0.65)
+    kinds: tuple[SceneKind, ...] = (*USUAL, CLOSE_UP)
     extreme: float = 0.15
     overlap: float = 0.15
     twins: float = 0.15
@@ -47,14 +75,13 @@ class SceneOdds:
     pose: float = 0.6
     colour_turn: float = 0.5
     variation: float = 0.5
-    subjects: tuple[float, float, float, float] = (0.125, 0.5, 0.25, 0.125)
     box_margin: float = 0.03
     loose: float = 0.4
 
 
 # What telemetry and sheets look at: usual scenes without treatment, of drawings as they are.
 PLAIN_SCENES = SceneOdds(
-    shapes=(((128, 128), 1.0),),
+    kinds=(SceneKind(1.0),),
     extreme=0.0,
     overlap=0.0,
     twins=0.0,
@@ -74,24 +101,24 @@ class SceneDrawer:
         self._concepts = sorted(pack.by_concept)
         self._drawn_twice = [concept for concept in self._concepts if len(pack.by_concept[concept]) > 1]
 
-    def shape(self, rng: np.random.Generator) -> tuple[int, int]:
-        """Height and width of a batch's pictures."""
-        shapes, weights = zip(*self._odds.shapes, strict=True)
-        return shapes[int(rng.choice(len(shapes), p=np.asarray(weights) / sum(weights)))]
+    def kind(self, rng: np.random.Generator) -> SceneKind:
+        """Of one batch."""
+        shares = np.asarray([kind.share for kind in self._odds.kinds])
+        return self._odds.kinds[int(rng.choice(len(shares), p=shares / shares.sum()))]
 
-    def draw(self, rng: np.random.Generator, num_subjects: int, shape: tuple[int, int]) -> Scene:
+    def draw(self, rng: np.random.Generator, num_subjects: int, kind: SceneKind) -> Scene:
         """A random scene of this many subjects, a scene subject included; concepts are drawn evenly, then an artist."""
         odds = self._odds
         scene_subject = num_subjects > 1 and bool(rng.random() < odds.scene_subject)
         sprites = self._sprites(rng, num_subjects - scene_subject)
-        places = _draw_places(rng, len(sprites), shape, odds)
+        places = _draw_places(rng, len(sprites), kind, odds)
         return Scene(
             placements=tuple(self._place(rng, sprite, *place) for sprite, place in zip(sprites, places, strict=True)),
             background=str(rng.choice(list(BACKGROUNDS))),
             treatment=self._treatment(rng) if rng.random() < odds.treatment else PLAIN,
             seed=int(rng.integers(2**31)),
-            height=shape[0],
-            width=shape[1],
+            height=kind.height,
+            width=kind.width,
             scene_subject=scene_subject,
         )
 
@@ -118,15 +145,15 @@ class SceneDrawer:
 
 
 def _draw_places(
-    rng: np.random.Generator, count: int, shape: tuple[int, int], odds: SceneOdds
+    rng: np.random.Generator, count: int, kind: SceneKind, odds: SceneOdds
 ) -> list[tuple[tuple[float, float], float]]:
     """Centre (row and column, shares of height and width) and size of each sprite; sizes shrink when there is no room."""
     allowed = _LARGE_OVERLAP if rng.random() < odds.overlap else _USUAL_OVERLAP
-    sizes = rng.uniform(*odds.sizes, count) * (1.0 if count <= 2 else 0.85)
+    sizes = rng.uniform(*kind.sizes, count) * (1.0 if count <= 2 else 0.85)
     if rng.random() < odds.extreme:
         sizes[rng.integers(count)] = rng.uniform(*(_TINY if rng.random() < 0.5 else _HUGE))
     # In units of the shorter side, in which sprites are square.
-    extent = np.asarray(shape, np.float64) / min(shape)
+    extent = np.asarray((kind.height, kind.width), np.float64) / min(kind.height, kind.width)
     while True:
         for _ in range(_TRIES):
             centres = rng.uniform(sizes[:, None] / 2, extent - sizes[:, None] / 2, (count, 2))

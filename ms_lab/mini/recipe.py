@@ -32,7 +32,9 @@ TIME_IDS_DIM = 32
 # References are cut and squashed to this before the image encoder halves it.
 REFERENCE_SIZE = 2 * VISION_SIZE
 REFERENCE_BACKGROUND = (255, 255, 255)
-LATENT_CHANNELS = 8
+LATENT_CHANNELS = 12
+# A subject's tokens stand for the squares of a grid of so many a side.
+TOKENS_A_SIDE = 8
 
 
 @dataclass(eq=False, slots=True)
@@ -74,7 +76,8 @@ def build_card() -> ModelCard:
             feature_dim=VISION_WIDTH,
             phrase_dim=WIDTH_1,
             output_dim=WIDTH_1 + WIDTH_2,
-            patches_per_query=VISION_SIZE // VISION_PATCH // 4,
+            num_queries=TOKENS_A_SIDE**2,
+            patches_per_query=VISION_SIZE // VISION_PATCH // TOKENS_A_SIDE,
         ),
         reference=ReferenceConfig(
             size=REFERENCE_SIZE, background=REFERENCE_BACKGROUND, crop=True, keep_proportions=True
@@ -84,7 +87,7 @@ def build_card() -> ModelCard:
         ),
         max_height=256,
         max_width=256,
-        max_subjects=4,
+        max_subjects=8,
         presets={"fast": Preset("Ten steps without guidance: half the time.", 10, guidance_scale=1.0, scale=1.2)},
     )
 

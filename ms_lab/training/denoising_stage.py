@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import torch
 from jaxtyping import Bool, Float, Int
 from PIL import Image
@@ -28,6 +26,8 @@ SHEET_PICTURES = 12
 RATES = DropRates(text=0.08, image=0.12, both=0.05, grounding=0.1)
 # The error inside the boxes counts this much more.
 INSIDE_WEIGHT = 2.0
+# Noisy versions of each scene in one step: its latents, captions and references are encoded once for all of them.
+LEVELS = 2
 
 
 class DenoisingStage:
@@ -47,11 +47,11 @@ class DenoisingStage:
         self.signal, self.noise = alphas.sqrt(), (1 - alphas).sqrt()
 
     def loss(self, batch: SceneBatch, progress: float) -> Float[Tensor, ""]:
-        latents = self.encode(batch)
+        latents = self.encode(batch).repeat_interleave(LEVELS, 0)
         timesteps = self.draw_timesteps(len(latents))
         drops = draw_drops(len(latents), RATES).to(latents.device)
         error = self.error(batch, latents, torch.randn_like(latents), timesteps, drops)
-        weight = 1.0 + INSIDE_WEIGHT * self.inside(batch)
+        weight = (1.0 + INSIDE_WEIGHT * self.inside(batch)).repeat_interleave(LEVELS, 0)
         return (error * weight).sum() / (weight.sum() * error.shape[1])
 
     def draw_timesteps(self, rows: int) -> Int[Tensor, " rows"]:
@@ -66,19 +66,24 @@ class DenoisingStage:
     def error(
         self,
         batch: SceneBatch,
-        latents: Float[Tensor, "b c h w"],
-        noise: Float[Tensor, "b c h w"],
-        timesteps: Int[Tensor, " b"],
+        latents: Float[Tensor, "rows c h w"],
+        noise: Float[Tensor, "rows c h w"],
+        timesteps: Int[Tensor, " rows"],
         drops: Drops,
-    ) -> Float[Tensor, "b c h w"]:
-        """Squared error of the predicted velocity."""
+    ) -> Float[Tensor, "rows c h w"]:
+        """Squared error of the predicted velocity; every scene has as many rows as every other, one after another."""
         signal, spread = (table[timesteps].view(-1, 1, 1, 1) for table in (self.signal, self.noise))
         noisy, velocity = signal * latents + spread * noise, signal * noise - spread * latents
-        dropped: list[Any] = cast("Any", drops.text.cpu()).tolist()
-        captions = ["" if empty else caption for caption, empty in zip(batch.captions, dropped, strict=True)]
-        text = encode_captions(self.model, captions)
+        text = self.text(batch, drops.text)
         data = self.attention_data(batch, drops.image, drops.grounding)
         return (self.predict(noisy, timesteps, text, data).float() - velocity).square()
+
+    def text(self, batch: SceneBatch, dropped: Bool[Tensor, " rows"]) -> Text:
+        """Captions of all rows; the empty one where it is dropped."""
+        text = encode_captions(self.model, [*batch.captions, ""])
+        empty = len(batch.captions)
+        captions = torch.where(dropped, empty, scene_of_rows(batch, dropped))
+        return Text(text.prompt_embeds[captions], text.pooled_prompt_embeds[captions])
 
     def predict(
         self, noisy: Float[Tensor, "b c h w"], timesteps: Tensor, text: Text, data: AttentionData
@@ -95,23 +100,27 @@ class DenoisingStage:
         ).sample
 
     def attention_data(
-        self, batch: SceneBatch, drop_image: Bool[Tensor, " b"], drop_grounding: Bool[Tensor, " b"]
+        self, batch: SceneBatch, drop_image: Bool[Tensor, " rows"], drop_grounding: Bool[Tensor, " rows"]
     ) -> AttentionData:
-        """Subject tokens of all rows; a row whose image is dropped sees none, as unconditional rows do."""
-        rows, most = batch.present.shape
+        """Subject tokens of all rows; a row whose image is dropped sees none, as unconditional rows do.
+
+        Grounding is dropped for all rows of a scene at once, as its first row says.
+        """
+        scenes, most = batch.present.shape
+        rows = scene_of_rows(batch, drop_image)
         with torch.no_grad():
             references = normalise_references(batch.references[batch.present])
             features = self.model.image_encoder(references, output_hidden_states=True).hidden_states[-2]
         phrases = [phrase for row in batch.phrases for phrase in row]
         phrase_embeds = encode_phrases(self.model, phrases)
-        grounded = ~drop_grounding[:, None].expand(rows, most)[batch.present]
+        grounded = ~drop_grounding[:: len(rows) // scenes, None].expand(scenes, most)[batch.present]
         flat = self.model.adapter.resampler(features, phrase_embeds, batch.places[batch.present], grounded)
-        tokens = flat.new_zeros(rows, most, *flat.shape[1:])
+        tokens = flat.new_zeros(scenes, most, *flat.shape[1:])
         tokens[batch.present] = flat
-        present = batch.present & ~drop_image[:, None]
-        subjects = SubjectBatch(tokens, batch.boxes, torch.ones_like(present, dtype=torch.float32), present)
+        present = batch.present[rows] & ~drop_image[:, None]
+        scales = torch.ones_like(present, dtype=torch.float32)
         height, width = (side // 8 for side in batch.images.shape[-2:])
-        return AttentionData(subjects, (height, width))
+        return AttentionData(SubjectBatch(tokens[rows], batch.boxes[rows], scales, present), (height, width))
 
     def inside(self, batch: SceneBatch) -> Float[Tensor, "b 1 h w"]:
         """1 in the cells of the latents that any box covers."""
@@ -145,6 +154,12 @@ class DenoisingStage:
         wrong = rotate_references(batch)
         rows = [to_signed(batch.images), sample_batch(self, batch), sample_batch(self, wrong)]
         return grid([[to_picture(picture) for picture in row] for row in rows])
+
+
+def scene_of_rows(batch: SceneBatch, rows: Bool[Tensor, " rows"]) -> Int[Tensor, " rows"]:
+    """Index of each row's scene."""
+    scenes = len(batch.present)
+    return torch.arange(scenes, device=rows.device).repeat_interleave(len(rows) // scenes)
 
 
 def rotate_references(batch: SceneBatch) -> SceneBatch:

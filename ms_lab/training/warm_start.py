@@ -1,6 +1,7 @@
 """Going on from a trained model: its parts are laid into a fresh run's folder, as if that run had made them.
 
-The autoencoder and the image encoder stay as they are; UNet, text encoders and adapter are trained further, gently.
+The image encoder stays as it is. UNet, text encoders and adapter are trained further: gently, while the autoencoder stays
+as well, or as long as from scratch, after the autoencoder.
 """
 
 from __future__ import annotations
@@ -25,20 +26,22 @@ from ms_lab.mini.training_index import INDEX_FILE, load_index, save_index
 from ms_lab.training.loop import AVERAGE, DONE, LOG, WEIGHTS
 from ms_lab.training.mini import WHITENED, MiniRecipe
 from ms_lab.training.reference_stage import ReferenceReading
+from ms_lab.training.widening import load_widened
 
 ORIGIN, TRAINING_LOG = "origin.json", "training_log.jsonl"
-KEPT_STAGES = ("vae", "references")
+READ_STAGES = ("vae", "references")
 BASE_PARTS = ("unet", "text_encoder", "text_encoder_2", "adapter")
 
 BASE_PICTURES, LEARNING_RATE = 12_800, 1e-4
 
 
-def begin_from(directory: Path, folder: Path) -> None:
+def begin_from(directory: Path, folder: Path, thorough: bool = False) -> None:
     """Lay a trained model into the folder of a run; nothing is done if that was done before.
 
     Args:
-        directory: of a model that ``msd train mini`` made.
+        directory: of a model that ``msd train mini`` made, perhaps with fewer tokens or latent channels.
         folder: of the run, without any stage yet.
+        thorough: whether the autoencoder is trained further, too.
 
     Raises:
         ModelNotFoundError, CheckpointError: the directory holds no model that can be loaded.
@@ -46,15 +49,19 @@ def begin_from(directory: Path, folder: Path) -> None:
     """
     if is_continued(folder):
         return
-    if any((folder / stage).exists() for stage in (*KEPT_STAGES, "base")):
+    if any((folder / stage).exists() for stage in (*READ_STAGES, "base")):
         raise CheckpointError(f"The run in {folder} has begun without --from; choose another folder with --out.")
     model = _load_model(directory)
-    for stage in KEPT_STAGES:
+    for stage in READ_STAGES:
         (folder / stage).mkdir(parents=True)
         _copy_log(directory, folder / stage, stage)
-        (folder / stage / DONE).write_text("{}\n", encoding="utf-8")
+    (folder / "references" / DONE).write_text("{}\n", encoding="utf-8")
     (folder / "base").mkdir()
-    _save(model.vae, folder / "vae" / WHITENED)
+    if thorough:
+        _save(model.vae, folder / "vae" / WEIGHTS)
+    else:
+        (folder / "vae" / DONE).write_text("{}\n", encoding="utf-8")
+        _save(model.vae, folder / "vae" / WHITENED)
     _save(ReferenceReading(model), folder / "references" / AVERAGE)
     _save(nn.ModuleDict({name: getattr(model, name) for name in BASE_PARTS}), folder / "base" / WEIGHTS)
     shutil.copytree(directory / "tokenizer", folder / "tokenizer")
@@ -65,6 +72,11 @@ def begin_from(directory: Path, folder: Path) -> None:
 def is_continued(folder: Path) -> bool:
     """Whether the run in a folder goes on from a trained model."""
     return (folder / ORIGIN).is_file()
+
+
+def is_gentle(folder: Path) -> bool:
+    """Whether the run goes on from a model whose autoencoder it keeps."""
+    return is_continued(folder) and not (folder / "vae" / WEIGHTS).is_file()
 
 
 def gentle(recipe: MiniRecipe) -> MiniRecipe:
@@ -96,7 +108,7 @@ def _load_model(directory: Path) -> MiniModel:
     model = build_model(pipeline.tokenizer)
     try:
         for name, part in trained.items():
-            getattr(model, name).load_state_dict(part.state_dict())
+            load_widened(getattr(model, name), part.state_dict())
     except RuntimeError as error:
         raise CheckpointError(
             f"{directory.name} has not the sizes that msd train mini trains, so nothing can go on from it: {error}"

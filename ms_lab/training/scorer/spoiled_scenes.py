@@ -98,7 +98,7 @@ class SpoiledScenes(IterableDataset[ScorerExamples]):
         super().__init__()
         self._spoiler = Spoiler(pack)
         self._drawer = SceneDrawer(pack, replace(odds, scene_subject=0.0))
-        self._odds, self._share, self._side, self._reconstruct = odds, share, side, reconstruct
+        self._share, self._side, self._reconstruct = share, side, reconstruct
 
     def __iter__(self) -> Iterator[ScorerExamples]:
         return map(self.batch, self._share.numbers())
@@ -106,9 +106,9 @@ class SpoiledScenes(IterableDataset[ScorerExamples]):
     def batch(self, number: int) -> ScorerExamples:
         """Batch of this number; the same seed and number always give the same batch."""
         rng = np.random.default_rng((self._share.seed, number))
-        shape = self._drawer.shape(rng)
-        counts = subject_counts(self._share.batch_size, self._odds.subjects)
-        scenes = [self._spoiler.spoil(rng, self._drawer.draw(rng, count, shape)) for count in counts]
+        kind = self._drawer.kind(rng)
+        counts = subject_counts(self._share.batch_size, kind.subjects)
+        scenes = [self._spoiler.spoil(rng, self._drawer.draw(rng, count, kind)) for count in counts]
         worn = wear(rng, torch.stack([to_planes(scene.picture) for scene in scenes]), self._reconstruct)
         parts = [
             examples_of(scene, planes, row, self._side)

@@ -25,7 +25,7 @@ from ms_core.model_dir.inventory import renew_inventory
 from ms_core.model_dir.loading import load_vae
 from ms_core.scoring import Scorer, ScorerNetwork
 from ms_lab.mini.batches import Share
-from ms_lab.mini.random_scenes import SceneOdds
+from ms_lab.mini.random_scenes import USUAL, SceneOdds
 from ms_lab.mini.sprites import SpritePack
 from ms_lab.training.loop import AVERAGE, DONE, LOG, WEIGHTS, StageConfig, Trainer, seed_everything
 from ms_lab.training.scorer.calibration import calibrate, expected_calibration_error, ranking
@@ -61,7 +61,7 @@ class ScorerRecipe:
     calibration: int
     own_rows: int = 32
     sizes: ScorerConfig = field(default_factory=ScorerConfig)
-    odds: SceneOdds = field(default_factory=lambda: SceneOdds(treatment=0.15))
+    odds: SceneOdds = field(default_factory=lambda: SceneOdds(kinds=USUAL, treatment=0.15))
 
 
 FULL = ScorerRecipe(StageConfig(pictures=7_200, batch_size=24, learning_rate=1e-3, decay=0.5, seed=5), 128, 128)

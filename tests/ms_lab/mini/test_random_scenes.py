@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ms_lab.mini.painting import PLAIN
-from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneDrawer, SceneOdds, largest_overlap
+from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneDrawer, SceneKind, SceneOdds, largest_overlap
 from ms_lab.mini.sprites import SpritePack
 from tests.support.paths import ASSETS
 
 ALWAYS = replace(SceneOdds(), extreme=1.0, overlap=1.0, twins=1.0, scene_subject=1.0, treatment=1.0, variation=1.0)
+
+(SQUARE,) = PLAIN_SCENES.kinds
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +25,12 @@ def pack() -> SpritePack:
 
 
 @settings(max_examples=50, deadline=None)
-@given(seed=st.integers(0, 10_000), count=st.integers(1, 4), shape=st.sampled_from([(128, 128), (96, 160), (160, 96)]))
-def test_sprites_lie_within_the_picture(pack: SpritePack, seed: int, count: int, shape: tuple[int, int]) -> None:
-    scene = SceneDrawer(pack, SceneOdds()).draw(np.random.default_rng(seed), count, shape)
-    assert (scene.height, scene.width) == shape
+@given(seed=st.integers(0, 10_000), kind=st.sampled_from(SceneOdds().kinds), data=st.data())
+def test_sprites_lie_within_the_picture(pack: SpritePack, seed: int, kind: SceneKind, data: st.DataObject) -> None:
+    count = data.draw(st.sampled_from([number for number, weight in enumerate(kind.subjects, 1) if weight]))
+    scene = SceneDrawer(pack, SceneOdds()).draw(np.random.default_rng(seed), count, kind)
+    assert (scene.height, scene.width) == (kind.height, kind.width)
+    shape = kind.height, kind.width
     for placement in scene.placements:
         for centre, side in zip(placement.centre, shape, strict=True):
             half = placement.size * min(shape) / side / 2
@@ -36,7 +40,7 @@ def test_sprites_lie_within_the_picture(pack: SpritePack, seed: int, count: int,
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 10_000), count=st.integers(2, 4))
 def test_plain_scenes_hold_nothing_special(pack: SpritePack, seed: int, count: int) -> None:
-    scene = SceneDrawer(pack, PLAIN_SCENES).draw(np.random.default_rng(seed), count, (128, 128))
+    scene = SceneDrawer(pack, PLAIN_SCENES).draw(np.random.default_rng(seed), count, SQUARE)
     assert len(scene.placements) == count
     assert scene.treatment == PLAIN
     assert not scene.scene_subject
@@ -45,13 +49,13 @@ def test_plain_scenes_hold_nothing_special(pack: SpritePack, seed: int, count: i
 
 
 def test_a_scene_subject_counts_as_one(pack: SpritePack) -> None:
-    scene = SceneDrawer(pack, ALWAYS).draw(np.random.default_rng(0), 3, (128, 128))
+    scene = SceneDrawer(pack, ALWAYS).draw(np.random.default_rng(0), 3, SQUARE)
     assert scene.scene_subject
     assert len(scene.placements) == 2
 
 
 def test_one_subject_is_never_the_scene_alone(pack: SpritePack) -> None:
-    scene = SceneDrawer(pack, ALWAYS).draw(np.random.default_rng(0), 1, (128, 128))
+    scene = SceneDrawer(pack, ALWAYS).draw(np.random.default_rng(0), 1, SQUARE)
     assert not scene.scene_subject
     assert len(scene.placements) == 1
 
@@ -60,7 +64,7 @@ def test_one_subject_is_never_the_scene_alone(pack: SpritePack) -> None:
 @given(seed=st.integers(0, 10_000))
 def test_twins_are_one_thing_by_two_artists(pack: SpritePack, seed: int) -> None:
     odds = replace(PLAIN_SCENES, twins=1.0)
-    scene = SceneDrawer(pack, odds).draw(np.random.default_rng(seed), 2, (128, 128))
+    scene = SceneDrawer(pack, odds).draw(np.random.default_rng(seed), 2, SQUARE)
     first, second = (pack.sprites[placement.sprite] for placement in scene.placements)
     assert first.concept == second.concept
     assert first.artist != second.artist

@@ -40,7 +40,7 @@ def composer() -> SceneComposer:
 
 
 def _drawn(composer: SceneComposer, seed: int, count: int) -> Scene:
-    return SceneDrawer(composer.pack, PLAIN_SCENES).draw(np.random.default_rng(seed), count, (128, 128))
+    return SceneDrawer(composer.pack, PLAIN_SCENES).draw(np.random.default_rng(seed), count, PLAIN_SCENES.kinds[0])
 
 
 def _scene(composer: SceneComposer, treatment: str, seed: int = 3) -> Scene:
@@ -275,7 +275,10 @@ def test_caption_reads_naturally() -> None:
 
 
 def test_every_batch_has_the_same_numbers_of_subjects() -> None:
-    assert subject_counts(16, SceneOdds().subjects) == [1] * 2 + [2] * 8 + [3] * 4 + [4] * 2
+    usual, *_, many, close_up = SceneOdds().kinds
+    assert subject_counts(16, usual.subjects) == [1] * 2 + [2] * 8 + [3] * 4 + [4] * 2
+    assert subject_counts(8, many.subjects) == [4, 4, 5, 5, 6, 6, 7, 8]
+    assert subject_counts(8, close_up.subjects) == [1] * 5 + [2] * 3
 
 
 def test_batch_of_a_number_never_changes(composer: SceneComposer) -> None:

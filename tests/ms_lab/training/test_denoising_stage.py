@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ms_core.method.attention import explicit_attention
 from ms_lab.mini.batches import SceneBatch
-from ms_lab.mini.recipe import build_model, train_tokenizer
-from ms_lab.training.denoising_stage import DenoisingStage
+from ms_lab.mini.recipe import LATENT_CHANNELS, build_model, train_tokenizer
+from ms_lab.training.denoising_stage import LEVELS, DenoisingStage
 from ms_lab.training.dropout import Drops
 from ms_lab.training.loop import AVERAGE
 from ms_lab.training.mini import SMOKE, WHITENED, MiniTraining, load_artwork, train_ready
@@ -67,7 +67,7 @@ def signal_and_noise(timesteps: Tensor) -> tuple[Tensor, Tensor]:
 def test_the_velocity_leads_from_the_noisy_latents_back_to_the_clean_ones(
     stage: DenoisingStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    latents, noise = torch.randn(2, 3, 8, 4, 4, generator=torch.Generator().manual_seed(1))
+    latents, noise = torch.randn(2, 3, LATENT_CHANNELS, 4, 4, generator=torch.Generator().manual_seed(1))
     seen: list[Tensor] = []
 
     def answer(noisy: Tensor, timesteps: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def test_the_velocity_leads_from_the_noisy_latents_back_to_the_clean_ones(
 
 def errors(stage: DenoisingStage, batch: SceneBatch, drops: Drops) -> Tensor:
     """Of each row, with the model's own UNet."""
-    latents, noise = torch.randn(2, 3, 8, 4, 4, generator=torch.Generator().manual_seed(1))
+    latents, noise = torch.randn(2, 3, LATENT_CHANNELS, 4, 4, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         return stage.error(batch, latents, noise, TIMESTEPS, drops).flatten(1)
 
@@ -168,14 +168,35 @@ def test_an_error_counts_three_times_within_the_boxes(stage: DenoisingStage, mon
 
     def answer(noisy: Tensor, timesteps: Tensor) -> Tensor:
         signal, spread = signal_and_noise(timesteps)
-        return signal / spread * noisy + torch.where(inside.bool(), 0.5, 2.0)
+        return signal / spread * noisy + torch.where(inside.bool().repeat_interleave(LEVELS, 0), 0.5, 2.0)
 
     monkeypatch.setattr(stage.model, "unet", PlayedUNet(answer))
-    monkeypatch.setattr(stage, "encode", lambda batch: torch.zeros(len(batch.images), 8, 4, 4))
+    monkeypatch.setattr(stage, "encode", lambda batch: torch.zeros(len(batch.images), LATENT_CHANNELS, 4, 4))
     torch.manual_seed(0)
     num_inside, num_outside = 17, 31
     expected = (3 * num_inside * 0.5**2 + num_outside * 2.0**2) / (3 * num_inside + num_outside)
     assert float(stage.loss(batch, 0.0)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_several_rows_of_a_scene_are_as_the_scene_given_several_times(stage: DenoisingStage) -> None:
+    batch, twice = random_batch(), [0, 0, 1, 1, 2, 2]
+    repeated = SceneBatch(
+        *(getattr(batch, name)[twice] for name in ("images", "references", "boxes", "places", "present")),
+        captions=tuple(batch.captions[scene] for scene in twice),
+        phrases=tuple(batch.phrases[scene] for scene in twice),
+    )
+    latents, noise = torch.randn(2, 6, LATENT_CHANNELS, 4, 4, generator=torch.Generator().manual_seed(1))
+    timesteps = torch.tensor([100, 900, 500, 400, 300, 200])
+    drops = Drops(
+        text=torch.tensor([True, False, False, False, False, True]),
+        image=torch.tensor([False, False, True, False, False, False]),
+        grounding=torch.tensor([False, False, False, False, True, True]),
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(
+            stage.error(batch, latents, noise, timesteps, drops),
+            stage.error(repeated, latents, noise, timesteps, drops),
+        )
 
 
 def test_every_row_draws_its_timestep_and_its_drops(stage: DenoisingStage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +215,7 @@ def test_every_row_draws_its_timestep_and_its_drops(stage: DenoisingStage, monke
         return torch.zeros_like(latents)
 
     monkeypatch.setattr(stage, "error", keep)
-    monkeypatch.setattr(stage, "encode", lambda batch: torch.zeros(len(batch.images), 8, 4, 4))
+    monkeypatch.setattr(stage, "encode", lambda batch: torch.zeros(len(batch.images), LATENT_CHANNELS, 4, 4))
     torch.manual_seed(0)
     stage.loss(batch, 0.0)
     ((noise, timesteps, drops),) = drawn

@@ -16,7 +16,7 @@ from ms_core.spec.resolve import resolve_batch
 from ms_lab.data.records import TrainingSample
 from ms_lab.mini.assemble import save_model
 from ms_lab.mini.batches import TRAINING_REFERENCE, collate
-from ms_lab.mini.random_scenes import SceneDrawer, SceneOdds
+from ms_lab.mini.random_scenes import SceneDrawer, SceneKind, SceneOdds
 from ms_lab.mini.recipe import build_model
 from ms_lab.mini.scenes import SceneComposer, SceneConfig
 from ms_lab.mini.sprites import SpritePack
@@ -37,7 +37,7 @@ def pack() -> SpritePack:
 @pytest.fixture(scope="module")
 def samples(pack: SpritePack) -> list[TrainingSample]:
     composer, drawer = SceneComposer(pack, SceneConfig(TRAINING_REFERENCE, loose=1.0)), SceneDrawer(pack, ODDS)
-    scenes = [drawer.draw(np.random.default_rng(count), count, (128, 128)) for count in (2, 1, 3)]
+    scenes = [drawer.draw(np.random.default_rng(count), count, SceneKind(1.0)) for count in (2, 1, 3)]
     return [composer.sample(replace(scene, scene_subject=False)) for scene in scenes]
 
 

@@ -57,7 +57,7 @@ def scenes(pack: SpritePack, count: int, num_subjects: int = 1) -> Iterator[tupl
     drawer = SceneDrawer(pack, PLAIN_SCENES)
     for number in range(count):
         rng = np.random.default_rng(number)
-        yield rng, drawer.draw(rng, num_subjects, (128, 128))
+        yield rng, drawer.draw(rng, num_subjects, PLAIN_SCENES.kinds[0])
 
 
 def through_nothing(pictures: torch.Tensor, strength: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

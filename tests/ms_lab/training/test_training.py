@@ -19,7 +19,7 @@ from ms_core.errors import CheckpointError, ModelNotFoundError
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import Box, GenerationSpec, Subject
 from ms_lab.mini.batches import SceneBatch, SceneStream, Share
-from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneOdds
+from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneKind, SceneOdds
 from ms_lab.mini.sprites import SpritePack
 from ms_lab.training.denoising_stage import rotate_references
 from ms_lab.training.dropout import DropRates, draw_drops
@@ -35,7 +35,7 @@ def pack() -> SpritePack:
 
 
 def _stream(pack: SpritePack) -> Callable[[Share], SceneStream]:
-    return partial(SceneStream, pack, replace(PLAIN_SCENES, shapes=(((32, 32), 1.0),)))
+    return partial(SceneStream, pack, replace(PLAIN_SCENES, kinds=(SceneKind(1.0, 32, 32),)))
 
 
 def _trainer(folder: Path, pictures: int) -> Trainer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,14 @@ from safetensors.torch import load_file
 
 from ms_core.config import ModelCard
 from ms_core.errors import CheckpointError, ModelNotFoundError
+from ms_core.method.checkpoint import load_adapter
 from ms_core.model_dir.loading import load_sdxl
 from ms_lab.mini.sprites import Sprite
 from ms_lab.mini.training_index import load_index, save_index
 from ms_lab.training.loop import AVERAGE, WEIGHTS
 from ms_lab.training.mini import FULL, SMOKE, MiniTraining, load_artwork
-from ms_lab.training.warm_start import ORIGIN, add_origin, begin_from, gentle, is_continued
+from ms_lab.training.warm_start import ORIGIN, add_origin, begin_from, gentle, is_continued, is_gentle
+from ms_lab.training.widening import load_widened
 from tests.support.paths import ROOT
 
 MINI = ROOT / "models" / "mini"
@@ -42,13 +45,25 @@ def test_the_base_goes_on_where_the_model_stands(run: Path) -> None:
     shutil.copy(run / "base" / WEIGHTS, run / "base" / AVERAGE)
     training.load("base")
     pipeline = load_sdxl(MINI, torch.float32)
-    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
-        now = getattr(training.model, part).state_dict()
-        assert all(torch.equal(now[name], value) for name, value in getattr(pipeline, part).state_dict().items())
-    adapter = training.model.adapter.state_dict()
-    trained = load_file(MINI / "ms_adapter.safetensors")
-    assert adapter.keys() == trained.keys()
-    assert all(torch.equal(adapter[name], value.float()) for name, value in trained.items())
+    trained = {part: getattr(pipeline, part) for part in ("unet", "vae", "text_encoder", "text_encoder_2")}
+    trained["adapter"] = load_adapter(MINI, pipeline.unet, ModelCard.load(MINI))
+    for part, module in trained.items():
+        own = getattr(training.model, part)
+        expected = copy.deepcopy(own)
+        load_widened(expected, module.state_dict())
+        # New channels begin at random there.
+        kept = ("encoder.6.weight", "encoder.6.bias") if part == "vae" else ()
+        now = own.state_dict()
+        assert all(torch.equal(now[name], value) for name, value in expected.state_dict().items() if name not in kept)
+
+
+def test_only_a_thorough_run_trains_the_autoencoder(run: Path, tmp_path: Path) -> None:
+    assert is_gentle(run)
+    begin_from(MINI, tmp_path / "thorough", thorough=True)
+    assert is_continued(tmp_path / "thorough")
+    assert not is_gentle(tmp_path / "thorough")
+    training = MiniTraining(tmp_path / "thorough", *load_artwork(run, (), ROOT / "assets", smoke=True), SMOKE)
+    assert training.run(minutes=0.0) == "vae"
 
 
 def test_the_model_tells_what_it_goes_on_from(run: Path, tmp_path: Path) -> None:
