@@ -32,12 +32,16 @@ class ServiceClientError(Exception):
     Attributes:
         detail: a plain sentence for the user.
         status: the HTTP status, or ``None`` if there was no answer.
-        problems: "where: what" of every value that cannot be used.
+        problems: JSON pointer and sentence of every value that cannot be used.
         is_lost: the request may have been accepted; only the answer was lost.
     """
 
     def __init__(
-        self, detail: str, status: int | None = None, problems: tuple[str, ...] = (), is_lost: bool = False
+        self,
+        detail: str,
+        status: int | None = None,
+        problems: tuple[tuple[str, str], ...] = (),
+        is_lost: bool = False,
     ) -> None:
         super().__init__(detail)
         self.is_lost = is_lost
@@ -307,5 +311,5 @@ def _refusal(response: httpx2.Response) -> ServiceClientError:
         detail = f"The program at {response.url.host} is not this service (HTTP status {response.status_code})."
         return ServiceClientError(detail, response.status_code)
     problem = response.json()
-    problems = tuple(f"{item['pointer']}: {item['detail']}" for item in problem["errors"])
+    problems = tuple((item["pointer"], item["detail"]) for item in problem["errors"])
     return ServiceClientError(problem["detail"], response.status_code, problems)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.generate import INTERRUPTED_EXIT_CODE
+from cli.generate import INTERRUPTED_EXIT_CODE, give_up
 from cli.options import Model
-from cli.request_options import CommandError, SubjectOption, parse_subject
+from cli.request_options import CommandError, SubjectOption, parse_subject, refusal_lines
 
 if TYPE_CHECKING:
     from cli.client import ServiceClient
@@ -80,9 +80,10 @@ def demo(
     except KeyboardInterrupt:
         typer.echo("Stopped.", err=True)
         raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
-    except (CommandError, ServiceClientError) as error:
-        typer.echo(f"msd: {error}", err=True)
-        raise typer.Exit(1) from error
+    except CommandError as error:
+        give_up(str(error))
+    except ServiceClientError as error:
+        give_up("\n".join(refusal_lines(error.problems, error.detail)))
 
 
 def _make_demo(prompt: str, subjects: Sequence[SubjectOption], seed: int, model: str, out: Path) -> None:
@@ -173,11 +174,14 @@ def _save(prompt: str, subjects: Sequence[SubjectOption], png: bytes, out: Path)
 
     from cli.demo_picture import DrawnSubject, draw_demo
 
+    result = Image.open(io.BytesIO(png))
     drawn = [
-        DrawnSubject(subject.phrase, ImageOps.exif_transpose(Image.open(subject.paths[0])), subject.box or ())
+        DrawnSubject(
+            subject.phrase, ImageOps.exif_transpose(Image.open(subject.paths[0])), subject.normalised_box(result.size)
+        )
         for subject in subjects
     ]
-    page = draw_demo(prompt, drawn, Image.open(io.BytesIO(png)))
+    page = draw_demo(prompt, drawn, result)
     try:
         page.save(out, "PNG")
     except OSError as error:

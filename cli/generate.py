@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -17,6 +17,7 @@ from cli.request_options import (
     parse_control,
     parse_lora,
     parse_subject,
+    refusal_lines,
     start_to_json,
 )
 from ms_core.config import SCHEDULERS, TIMESTEP_SPACINGS
@@ -91,11 +92,9 @@ def generate(  # noqa: PLR0913 - each argument is an option of the command
             job = _follow(client, request)
             _save(client, job, out, [subject["phrase"] for subject in subjects])
     except CommandError as error:
-        _give_up(str(error))
+        give_up(str(error))
     except ServiceClientError as error:
-        # One problem is told with its place, several below their number.
-        lines = error.problems if len(error.problems) == 1 else (error.detail, *error.problems)
-        _give_up("\n".join(lines))
+        give_up("\n".join(refusal_lines(error.problems, error.detail)))
 
 
 def _check_folder(out: Path) -> None:
@@ -188,6 +187,7 @@ def _print_score(score: PictureScore, phrases: Sequence[str]) -> None:
     Console().print(table)
 
 
-def _give_up(sentence: str) -> None:
+def give_up(sentence: str) -> NoReturn:
+    """Say it on stderr, and end with 1."""
     typer.echo(f"msd: {sentence}", err=True)
     raise typer.Exit(1)
