@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.generate import INTERRUPTED_EXIT_CODE, give_up
-from cli.options import Model
+from cli.options import Force, Model, require_new_file
 from cli.request_options import CommandError, SubjectOption, parse_subject, refusal_lines
 
 if TYPE_CHECKING:
@@ -69,12 +69,14 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to save the picture.")] = Path("demo.png"),
     seed: Annotated[int, typer.Option(help="The same seed gives the same picture.")] = 0,
     model: Model = "mini",
+    force: Force = False,
 ) -> None:
     """Start the service, make one picture, save it beside its references and boxes, and stop the service."""
     from cli.client import ServiceClientError
 
     # A demo that is told to end stops its service, as one that is interrupted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    require_new_file(out, force)
     try:
         _make_demo(prompt, [parse_subject(option) for option in subject or SUBJECTS], seed, model, out)
     except KeyboardInterrupt:
@@ -93,8 +95,6 @@ def _make_demo(prompt: str, subjects: Sequence[SubjectOption], seed: int, model:
         raise CommandError(
             "The demo draws the boxes, so give each subject one, such as cat=cat.png@0.05,0.35,0.47,0.8."
         )
-    if not out.parent.is_dir():
-        raise CommandError(f"Cannot save the picture: there is no folder {out.parent}.")
     request = {"prompt": prompt, "subjects": [subject.to_json() for subject in subjects], "seed": seed}
     laps = Laps()
     with TemporaryDirectory(prefix="msd-demo-", ignore_cleanup_errors=True) as folder:

@@ -67,6 +67,18 @@ def test_several_pictures_get_numbers(service: HttpService, folder: Path) -> Non
     assert (folder / "o-0.png").read_bytes() != (folder / "o-1.png").read_bytes()
 
 
+def test_a_file_that_is_there_stays_unless_forced(service: HttpService, folder: Path) -> None:
+    asked = ["-s", CAT, PROMPT, "-o", "mine.png", "--num-images", "2", *SMALL]
+    (folder / "mine-1.png").write_bytes(b"mine")
+    jobs = len(service.client.get("/jobs").json()["jobs"])
+    assert_one_sentence(run(folder, service.url, *asked), "mine-1.png is there already; choose another name")
+    assert len(service.client.get("/jobs").json()["jobs"]) == jobs
+    assert (folder / "mine-1.png").read_bytes() == b"mine"
+    result = run(folder, service.url, *asked, "--force")
+    assert result.returncode == 0, result.stderr
+    assert (folder / "mine-1.png").read_bytes() != b"mine"
+
+
 def test_scores_are_shown_below_each_picture(service: HttpService, folder: Path) -> None:
     asked = ["-s", CAT, "-s", TEAPOT, PROMPT, "-o", "o.png", "--score", "--retries", "1", *SMALL]
     result = run(folder, service.url, *asked)
@@ -159,7 +171,7 @@ def test_subject_of_a_wrong_form(service: HttpService, folder: Path) -> None:
 
 def test_folder_of_the_result_is_missing(service: HttpService, folder: Path) -> None:
     result = run(folder, service.url, "-s", CAT, PROMPT, "-o", "nowhere/o.png")
-    assert_one_sentence(result, "Cannot save the picture: there is no folder nowhere")
+    assert_one_sentence(result, "there is no folder nowhere")
 
 
 def test_value_that_the_service_refuses(service: HttpService, folder: Path) -> None:
