@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from ms_jobs.remaining import remaining_s
+
 DEFAULT_URL = "http://127.0.0.1:8000"
 POLL_INTERVAL_S = 0.25
 TIMEOUT_S = 30.0
@@ -253,10 +255,10 @@ class ServiceClient:
                     return
                 for event in httpx2.EventSource(response):
                     if event.event == "progress":
-                        eta_s = None if job.eta_s is None else max(0.0, job.eta_s - (time.monotonic() - begin))
                         progress = json.loads(event.data)
                         told = {name: progress[name] for name in ("phase", "step", "steps", "fraction")}
-                        yield replace(job, version=int(event.id), eta_s=eta_s, **told)
+                        now = replace(job, version=int(event.id), **told)
+                        yield replace(now, eta_s=_eta_s(job, now, time.monotonic() - begin))
                     elif event.event in ENDS:
                         yield Job.from_json(json.loads(event.data))
                     elif event.event == "status":
@@ -303,6 +305,15 @@ class ServiceClient:
             is_lost = not isinstance(error, httpx2.ConnectError)
             sentence = f"No service answers at {self.url}; start one with: msd up"
             raise ServiceClientError(sentence, is_lost=is_lost) from error
+
+
+def _eta_s(job: Job, now: Job, elapsed_s: float) -> float | None:
+    """What is left of a job ``now``, by the service's estimate for ``job``, which is ``elapsed_s`` old."""
+    if job.eta_s is None:
+        return None
+    begin = job.step or 0
+    step, steps = (value if value is None else value - begin for value in (now.step, now.steps))
+    return remaining_s(job.eta_s, elapsed_s, step, steps)
 
 
 def _refusal(response: httpx2.Response) -> ServiceClientError:
