@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt scripts/install
 	@touch $@
 
 demo: install ## Start the service, make one picture with it, save demo.png, stop
-	@$(BIN)/msd demo --out $(PICTURE) $(DEMO_OPTIONS)
+	@$(BIN)/msd demo --out $(PICTURE) --force $(DEMO_OPTIONS)
 
 # First what runs within one process, then what starts services, each with a Redis, ports and a folder of its own: both two at a
 # time. At the end, one at a time, those tests of services that watch deadlines.

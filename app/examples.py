@@ -82,5 +82,6 @@ JOB_EXAMPLE: Any = {
         "events": "/jobs/V6m3yQ0kq2mXo8sJv1bW4A/events",
         "cancel": "/jobs/V6m3yQ0kq2mXo8sJv1bW4A/cancel",
         "retry": "/jobs/V6m3yQ0kq2mXo8sJv1bW4A/retry",
+        "request": "/jobs/V6m3yQ0kq2mXo8sJv1bW4A/request",
     },
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -90,6 +90,7 @@ class JobUrls(BaseModel):
     events: str = Field(description="Live events.")
     cancel: str = Field(description="POST cancels the job.")
     retry: str = Field(description="POST runs the job again, once it has ended.")
+    request: str = Field(description="GET shows what was asked for.")
 
 
 class JobResource(BaseModel):
@@ -127,6 +128,18 @@ class JobResource(BaseModel):
     start_before: datetime | None = Field(description="It expires if it has not started by then.")
     timings: TimingsResource = Field(description="Durations so far.")
     urls: JobUrls = Field(description="URLs of the job.")
+
+
+class RequestResource(BaseModel):
+    """What a job was asked for."""
+
+    job: str = Field(description="Id of the job.")
+    model: str = Field(description="Name of the model.")
+    seed: int = Field(description="Seed of the first picture, also if the request left it out.")
+    request: dict[str, Any] = Field(
+        description="The body of `POST /generate`, without fields that were left out or have their defaults. In place of "
+        "each picture stands the URL of its PNG, relative to the service's address."
+    )
 
 
 class JobsPage(BaseModel):
@@ -193,6 +206,15 @@ class AbilitiesResource(BaseModel):
     embeddings: list[str] = Field(description="Extra words for the prompt, from textual inversions.")
     scores: bool = Field(description="Whether the model can score its pictures; `score` and `retries` need it.")
     licence: str = Field(description="Licence of the weights.")
+    schedulers: list[str] = Field(
+        description="Names for the field `scheduler`, as the model spaces its steps. Others may work with another "
+        "`timestep_spacing` or from a start picture."
+    )
+    backgrounds: list[str] = Field(
+        description="Backgrounds, as the prompt names them, that a small model was trained on, if it knows no others; "
+        "empty for models that follow any words."
+    )
+    treatments: list[str] = Field(description="The same for treatments of the whole picture or of its subjects.")
 
 
 class ModelResource(BaseModel):

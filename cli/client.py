@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from ms_jobs.remaining import remaining_s
+
 DEFAULT_URL = "http://127.0.0.1:8000"
 POLL_INTERVAL_S = 0.25
 TIMEOUT_S = 30.0
@@ -32,12 +34,16 @@ class ServiceClientError(Exception):
     Attributes:
         detail: a plain sentence for the user.
         status: the HTTP status, or ``None`` if there was no answer.
-        problems: "where: what" of every value that cannot be used.
+        problems: JSON pointer and sentence of every value that cannot be used.
         is_lost: the request may have been accepted; only the answer was lost.
     """
 
     def __init__(
-        self, detail: str, status: int | None = None, problems: tuple[str, ...] = (), is_lost: bool = False
+        self,
+        detail: str,
+        status: int | None = None,
+        problems: tuple[tuple[str, str], ...] = (),
+        is_lost: bool = False,
     ) -> None:
         super().__init__(detail)
         self.is_lost = is_lost
@@ -249,10 +255,10 @@ class ServiceClient:
                     return
                 for event in httpx2.EventSource(response):
                     if event.event == "progress":
-                        eta_s = None if job.eta_s is None else max(0.0, job.eta_s - (time.monotonic() - begin))
                         progress = json.loads(event.data)
                         told = {name: progress[name] for name in ("phase", "step", "steps", "fraction")}
-                        yield replace(job, version=int(event.id), eta_s=eta_s, **told)
+                        now = replace(job, version=int(event.id), **told)
+                        yield replace(now, eta_s=_eta_s(job, now, time.monotonic() - begin))
                     elif event.event in ENDS:
                         yield Job.from_json(json.loads(event.data))
                     elif event.event == "status":
@@ -301,11 +307,20 @@ class ServiceClient:
             raise ServiceClientError(sentence, is_lost=is_lost) from error
 
 
+def _eta_s(job: Job, now: Job, elapsed_s: float) -> float | None:
+    """What is left of a job ``now``, by the service's estimate for ``job``, which is ``elapsed_s`` old."""
+    if job.eta_s is None:
+        return None
+    begin = job.step or 0
+    step, steps = (value if value is None else value - begin for value in (now.step, now.steps))
+    return remaining_s(job.eta_s, elapsed_s, step, steps)
+
+
 def _refusal(response: httpx2.Response) -> ServiceClientError:
     """The error behind a response that is not a success."""
     if response.headers.get("content-type", "").partition(";")[0] != "application/problem+json":
         detail = f"The program at {response.url.host} is not this service (HTTP status {response.status_code})."
         return ServiceClientError(detail, response.status_code)
     problem = response.json()
-    problems = tuple(f"{item['pointer']}: {item['detail']}" for item in problem["errors"])
+    problems = tuple((item["pointer"], item["detail"]) for item in problem["errors"])
     return ServiceClientError(problem["detail"], response.status_code, problems)

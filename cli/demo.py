@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.generate import INTERRUPTED_EXIT_CODE
-from cli.options import Model
-from cli.request_options import CommandError, SubjectOption, parse_subject
+from cli.generate import INTERRUPTED_EXIT_CODE, give_up
+from cli.options import Force, Model, require_new_file
+from cli.request_options import CommandError, SubjectOption, parse_subject, refusal_lines
 
 if TYPE_CHECKING:
     from cli.client import ServiceClient
@@ -69,20 +69,23 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to save the picture.")] = Path("demo.png"),
     seed: Annotated[int, typer.Option(help="The same seed gives the same picture.")] = 0,
     model: Model = "mini",
+    force: Force = False,
 ) -> None:
     """Start the service, make one picture, save it beside its references and boxes, and stop the service."""
     from cli.client import ServiceClientError
 
     # A demo that is told to end stops its service, as one that is interrupted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    require_new_file(out, force)
     try:
         _make_demo(prompt, [parse_subject(option) for option in subject or SUBJECTS], seed, model, out)
     except KeyboardInterrupt:
         typer.echo("Stopped.", err=True)
         raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
-    except (CommandError, ServiceClientError) as error:
-        typer.echo(f"msd: {error}", err=True)
-        raise typer.Exit(1) from error
+    except CommandError as error:
+        give_up(str(error))
+    except ServiceClientError as error:
+        give_up("\n".join(refusal_lines(error.problems, error.detail)))
 
 
 def _make_demo(prompt: str, subjects: Sequence[SubjectOption], seed: int, model: str, out: Path) -> None:
@@ -92,8 +95,6 @@ def _make_demo(prompt: str, subjects: Sequence[SubjectOption], seed: int, model:
         raise CommandError(
             "The demo draws the boxes, so give each subject one, such as cat=cat.png@0.05,0.35,0.47,0.8."
         )
-    if not out.parent.is_dir():
-        raise CommandError(f"Cannot save the picture: there is no folder {out.parent}.")
     request = {"prompt": prompt, "subjects": [subject.to_json() for subject in subjects], "seed": seed}
     laps = Laps()
     with TemporaryDirectory(prefix="msd-demo-", ignore_cleanup_errors=True) as folder:
@@ -173,11 +174,14 @@ def _save(prompt: str, subjects: Sequence[SubjectOption], png: bytes, out: Path)
 
     from cli.demo_picture import DrawnSubject, draw_demo
 
+    result = Image.open(io.BytesIO(png))
     drawn = [
-        DrawnSubject(subject.phrase, ImageOps.exif_transpose(Image.open(subject.paths[0])), subject.box or ())
+        DrawnSubject(
+            subject.phrase, ImageOps.exif_transpose(Image.open(subject.paths[0])), subject.normalised_box(result.size)
+        )
         for subject in subjects
     ]
-    page = draw_demo(prompt, drawn, Image.open(io.BytesIO(png)))
+    page = draw_demo(prompt, drawn, result)
     try:
         page.save(out, "PNG")
     except OSError as error:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from cli.options import Force, require_new_file
+
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 evaluate = typer.Typer(help="Measure a model.", no_args_is_help=True)
@@ -83,6 +85,7 @@ def report(
         Path | None, typer.Option(help="File of the page; OUT/report.html by default, unless --sheet is given.")
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="File for one picture of the first headline scenes.")] = None,
+    force: Force = False,
 ) -> None:
     """Write a run as one HTML page with every picture, or the first headline scenes as one sheet."""
     from ms_lab.evaluation.report.report import build_report
@@ -90,12 +93,15 @@ def report(
     from ms_lab.evaluation.report.sheet import draw_sheet
     from ms_lab.evaluation.run.folder import RunFolder
 
+    page = run / "report.html" if html is None and sheet is None else html
     results, rows = read_results(run)
+    for path in (sheet, page):
+        if path is not None:
+            require_new_file(path, force)
     if sheet is not None:
         draw_sheet(rows, RunFolder(run)).save(sheet)
         typer.echo(f"Sheet: {sheet}")
-    if html is not None or sheet is None:
-        page = run / "report.html" if html is None else html
+    if page is not None:
         page.write_text(build_report(results, rows, RunFolder(run)), encoding="utf-8")
         typer.echo(f"Page: {page}")
 
@@ -105,6 +111,7 @@ def photos(
     model: Annotated[str, typer.Option(help="A bundled model's name, or the path of a model directory.")] = "mini",
     out: Annotated[Path, typer.Option(help="Folder for photos.json and photos.png.")] = Path("runs/eval-photos"),
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per batch.")] = 8,
+    force: Force = False,
 ) -> None:
     """Measure identity with photographs as references: fifty things, two per scene, in about three minutes."""
     from functools import partial
@@ -115,6 +122,9 @@ def photos(
     from ms_lab.evaluation.photos import build_table, measure_photos
     from worker.models import find_model
 
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("photos.json", "photos.png"):
+        require_new_file(out / name, force)
     console = Console()
     with Progress(console=console) as progress:
 

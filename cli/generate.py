@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from cli.options import Force, require_new_file
 from cli.request_options import (
     CONTROL_FORM,
     LORA_FORM,
@@ -17,6 +18,7 @@ from cli.request_options import (
     parse_control,
     parse_lora,
     parse_subject,
+    refusal_lines,
     start_to_json,
 )
 from ms_core.config import SCHEDULERS, TIMESTEP_SPACINGS
@@ -59,6 +61,7 @@ def generate(  # noqa: PLR0913 - each argument is an option of the command
     retries: Annotated[
         int | None, typer.Option(help="With --score: how often a picture that fails may be drawn again.")
     ] = None,
+    force: Force = False,
     url: Annotated[str, typer.Option(help="Where the service listens.", envvar="MSD_URL")] = "http://127.0.0.1:8000",
 ) -> None:
     """Make a picture of your own subjects with a running service (start one with: msd up)."""
@@ -80,7 +83,9 @@ def generate(  # noqa: PLR0913 - each argument is an option of the command
         "retries": retries,
     }
     try:
-        _check_folder(out)
+        paths = _paths(out, num_images)
+        for path in paths:
+            require_new_file(path, force)
         optional["loras"] = [parse_lora(option) for option in lora or ()]
         optional["controls"] = [parse_control(option).to_json() for option in control or ()]
         optional["start"] = start_to_json(start, strength, redraw or ())
@@ -89,21 +94,17 @@ def generate(  # noqa: PLR0913 - each argument is an option of the command
         request |= {name: value for name, value in optional.items() if value not in (None, [])}
         with ServiceClient(url) as client:
             job = _follow(client, request)
-            _save(client, job, out, [subject["phrase"] for subject in subjects])
+            _tell(client, job)
+            _save(client, job, paths, force, [subject["phrase"] for subject in subjects])
     except CommandError as error:
-        _give_up(str(error))
+        give_up(str(error))
     except ServiceClientError as error:
-        # One problem is told with its place, several below their number.
-        lines = error.problems if len(error.problems) == 1 else (error.detail, *error.problems)
-        _give_up("\n".join(lines))
+        give_up("\n".join(refusal_lines(error.problems, error.detail)))
 
 
-def _check_folder(out: Path) -> None:
-    """Find out before the picture is made that it cannot be saved."""
-    if not out.parent.is_dir():
-        raise CommandError(f"Cannot save the picture: there is no folder {out.parent}.")
-    if out.is_dir():
-        raise CommandError(f"{out} is a folder; give the name of a file, such as {out / 'out.png'}.")
+def _paths(out: Path, num_images: int) -> list[Path]:
+    """Where the pictures are saved: several get numbers."""
+    return [out] if num_images == 1 else [out.with_stem(f"{out.stem}-{index}") for index in range(num_images)]
 
 
 def _follow(client: ServiceClient, request: dict[str, Any]) -> Job:
@@ -154,21 +155,31 @@ def _describe(job: Job) -> str:
     return f"{words:<{WIDTH}}"
 
 
-def _save(client: ServiceClient, job: Job, out: Path, phrases: Sequence[str]) -> None:
+def _tell(client: ServiceClient, job: Job) -> None:
+    """Show the job's warnings and references.
+
+    Raises:
+        CommandError: it made no picture.
+    """
     for warning in job.warnings:
         typer.echo(f"Note: {warning}", err=True)
     for index in job.references:
         typer.echo(f"What the model sees of subject {index}: {client.reference_url(job.id, index)}", err=True)
     if job.status != "succeeded":
         raise CommandError(job.error or f"The job was {job.status}; no picture was made.")
-    several = len(job.image_seeds) > 1
-    for index, (seed, score) in enumerate(zip(job.image_seeds, job.image_scores, strict=True)):
-        path = out.with_stem(f"{out.stem}-{index}") if several else out
+
+
+def _save(client: ServiceClient, job: Job, paths: Sequence[Path], force: bool, phrases: Sequence[str]) -> None:
+    for index, (path, seed, score) in enumerate(zip(paths, job.image_seeds, job.image_scores, strict=True)):
         content = client.image(job.id, index)
+        # Exclusively: another command may have saved its picture there meanwhile, but a device is no file.
+        mode = "wb" if force or (path.exists() and not path.is_file()) else "xb"
         try:
-            path.write_bytes(content)
+            with path.open(mode) as file:
+                file.write(content)
         except OSError as error:
-            raise CommandError(f"Cannot save the picture as {path}: {error.strerror}.") from error
+            kept = f"{client.url}/jobs/{job.id}/images/{index}"
+            raise CommandError(f"Cannot save the picture as {path}: {error.strerror}. It is kept as {kept}") from error
         typer.echo(f"{path} (seed {seed})")
         if score is not None:
             _print_score(score, phrases)
@@ -188,6 +199,7 @@ def _print_score(score: PictureScore, phrases: Sequence[str]) -> None:
     Console().print(table)
 
 
-def _give_up(sentence: str) -> None:
+def give_up(sentence: str) -> NoReturn:
+    """Say it on stderr, and end with 1."""
     typer.echo(f"msd: {sentence}", err=True)
     raise typer.Exit(1)

@@ -29,6 +29,24 @@ AllowRemote = Annotated[
 ]
 
 
+Force = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
+
+
+def require_new_file(path: Path, force: bool) -> None:
+    """Find out, before any work is done, that a file cannot be written there; with ``force`` it may be there already.
+
+    Raises:
+        StartupError: its folder is missing, it is a folder, or it is there.
+    """
+    if not path.parent.is_dir():
+        raise StartupError(f"Cannot save {path}: there is no folder {path.parent}.")
+    if path.is_dir():
+        raise StartupError(f"{path} is a folder; give the name of a file, such as {path / 'out.png'}.")
+    # Not a device, such as /dev/null.
+    if path.is_file() and not force:
+        raise StartupError(f"{path} is there already; choose another name, or replace it with --force.")
+
+
 def require_loopback(host: str, remedy: str) -> None:
     """Refuse a host that other machines can reach.
 

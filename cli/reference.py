@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.options import Force, require_new_file
 from ms_core.errors import InvalidInputError, PictureError, StartupError
 
 if TYPE_CHECKING:
@@ -31,12 +32,14 @@ def reference(
     ] = False,
     model: Annotated[str, typer.Option(help="A model's name, or the path of a model directory.")] = "mini",
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to save the picture, as a PNG.")] = Path("seen.png"),
+    force: Force = False,
 ) -> None:
     """Save exactly the pixels that the model's image encoder sees, side by side. Loads no weights."""
     from ms_core.conditions.references import ReferencePreprocessor, preview
     from ms_core.config import ModelCard
     from worker.models import find_model
 
+    require_new_file(out, force)
     directory = find_model(model).directory
     preprocessor = ReferencePreprocessor.load(directory / "image_encoder", ModelCard.load(directory).reference)
     seen = [preprocessor.see(_read(path), cutout) for path in pictures]

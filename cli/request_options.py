@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Edges from 0 to 1 may miss the frame by rounding, but not by so much.
+_CERTAINLY_PIXELS = 2
 _WHOLE_NUMBER = r"-?\d+"
 _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 # Only behind a picture's ending do "+" and "@" part it from the next one: other names may hold them.
@@ -17,19 +19,50 @@ _PICTURE_ENDS = r"(?:(?<=\.png)|(?<=\.jpg)|(?<=\.jpeg)|(?<=\.webp))"
 _FLAGS = r"(?P<flags>(?:;\s*[a-z_]+\s*(?:=[^;]*)?)*)"
 _SUBJECT = re.compile(
     rf"(?P<phrase>[^=]+)=(?P<paths>.+?)(?:{_PICTURE_ENDS}@(?P<mask>.+?){_PICTURE_ENDS})?"
-    rf"(?:@(?P<box>{_NUMBER}(?:,{_NUMBER}){{3}}))?(?:\*(?P<scale>{_NUMBER}))?{_FLAGS}",
+    rf"(?:@(?P<box>{_NUMBER}(?:,{_NUMBER}){{3}})(?P<pixels>px)?)?(?:\*(?P<scale>{_NUMBER}))?{_FLAGS}",
     re.IGNORECASE,
 )
 _CONTROL = re.compile(rf"(?P<name>[^=]+)=(?P<path>.+?)(?:\*(?P<scale>{_NUMBER}))?{_FLAGS}", re.IGNORECASE)
 _LORA = re.compile(rf"(?P<name>[^:]+)(?::(?P<weight>{_NUMBER}))?")
 
-SUBJECT_FORM = "phrase=picture.png@x_min,y_min,x_max,y_max (box from 0 to 1; add a strength with, for example, *0.8)"
+SUBJECT_FORM = (
+    "phrase=picture.png@x_min,y_min,x_max,y_max (box from 0 to 1, or in pixels with px at its end; add a strength with, "
+    "for example, *0.8)"
+)
 SUBJECT_MORE = (
     "Several pictures: a.png+b.png. A painted mask: @mask.png, instead of the box or before it. At the end, each "
     "after a semicolon: cutout, scene, z=1 (in front), feather=0.05 (soft edge)"
 )
 CONTROL_FORM = "name=picture.png (add a strength with, for example, *0.7, and when it acts with ;start=0.1;end=0.8)"
 LORA_FORM = "name or name:weight, such as paper:0.8"
+
+# Where a field of a request stands on the command line.
+_OPTION_OF_FIELD = {
+    "prompt": "PROMPT",
+    "subjects": "--subject",
+    "negative_prompt": "--negative-prompt",
+    "num_inference_steps": "--steps",
+    "guidance_scale": "--guidance",
+    "scale": "--scale",
+    "seed": "--seed",
+    "width": "--width",
+    "height": "--height",
+    "num_images": "--num-images",
+    "preset": "--preset",
+    "loras": "--lora",
+    "controls": "--control",
+    "start": "--start",
+    "start/strength": "--strength",
+    "start/redraw": "--redraw",
+    "scheduler": "--scheduler",
+    "timestep_spacing": "--timestep-spacing",
+    "layout": "--auto-layout",
+    "score": "--score",
+    "retries": "--retries",
+}
+# Options that are given once for each item of the field.
+_REPEATED = ("subjects", "loras", "controls")
+_PART_OF_OPTION = {"z_index": "z", "image": "picture", "images": "pictures"}
 
 
 class CommandError(Exception):
@@ -43,7 +76,7 @@ class SubjectOption:
     Attributes:
         phrase: the words that name it.
         paths: its pictures.
-        box: normalised xyxy.
+        box: normalised xyxy, or with ``in_pixels`` in pixels of the result.
         scale: its strength.
         mask: a picture of its place.
         feather, z_index, scene, cutout: as in ``ms_core.spec.Subject``; ``None`` where not given.
@@ -58,6 +91,7 @@ class SubjectOption:
     z_index: int | None = None
     scene: bool | None = None
     cutout: bool | None = None
+    in_pixels: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The subject as the API takes it.
@@ -66,8 +100,9 @@ class SubjectOption:
             CommandError: a picture cannot be read.
         """
         pictures = [data_uri(path) for path in self.paths]
+        box = None if self.box is None else list(self.box)
         values = {
-            "box": None if self.box is None else list(self.box),
+            "box": {"pixels": box} if self.in_pixels else box,
             "scale": self.scale,
             "mask": None if self.mask is None else data_uri(self.mask),
             "feather": self.feather,
@@ -77,6 +112,11 @@ class SubjectOption:
         }
         look = {"image": pictures[0]} if len(pictures) == 1 else {"images": pictures}
         return {"phrase": self.phrase, **look, **_given(values)}
+
+    def normalised_box(self, size: tuple[int, int]) -> tuple[float, ...]:
+        """Its box from 0 to 1 in a picture of this width and height; empty without one."""
+        sides = (*size, *size) if self.in_pixels else (1, 1, 1, 1)
+        return tuple(value / side for value, side in zip(self.box or (), sides, strict=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +149,21 @@ def parse_subject(option: str) -> SubjectOption:
     paths = [] if match is None else re.split(rf"{_PICTURE_ENDS}\+", match["paths"], flags=re.IGNORECASE)
     if match is None or not all(paths):
         raise CommandError(f"Cannot read the subject {option!r}; write it as {SUBJECT_FORM}. {SUBJECT_MORE}.")
+    box = None if match["box"] is None else tuple(map(float, match["box"].split(",")))
+    if box is not None and match["pixels"] is None and max(box) >= _CERTAINLY_PIXELS:
+        raise CommandError(f"The box in {option!r} is not from 0 to 1; if it is in pixels, end it with px.")
     flags = _read_flags(match["flags"], {"cutout": None, "scene": None, "z": int, "feather": float}, option)
     return SubjectOption(
         phrase=match["phrase"].strip(),
         paths=tuple(Path(path).expanduser() for path in paths),
-        box=None if match["box"] is None else tuple(map(float, match["box"].split(","))),
+        box=box,
         scale=_number(match["scale"]),
         mask=None if match["mask"] is None else Path(match["mask"]).expanduser(),
         feather=flags.get("feather"),
         z_index=flags.get("z"),
         scene=flags.get("scene"),
         cutout=flags.get("cutout"),
+        in_pixels=match["pixels"] is not None,
     )
 
 
@@ -160,6 +204,35 @@ def start_to_json(path: Path | None, strength: float | None, redraw: Sequence[in
             raise CommandError("--strength and --redraw need a picture to start from; give it with --start.")
         return None
     return {"image": data_uri(path), **_given({"strength": strength, "redraw": list(redraw) or None})}
+
+
+def option_of(pointer: str) -> str:
+    """The option that gives the field with this JSON pointer, such as ``--subject 2 (box)``, counted from 1.
+
+    A pointer to something that no option gives is returned as it is.
+    """
+    field, *below = pointer.removeprefix("/").split("/")
+    if field in _REPEATED and below:
+        position, *parts = below
+        part = f" ({_PART_OF_OPTION.get(parts[0], parts[0])})" if parts else ""
+        return f"{_OPTION_OF_FIELD[field]} {int(position) + 1}{part}"
+    return _OPTION_OF_FIELD.get(f"{field}/{below[0]}" if below else "", _OPTION_OF_FIELD.get(field, pointer))
+
+
+def refusal_lines(problems: Sequence[tuple[str, str]], detail: str) -> list[str]:
+    """What to tell the user of a refused request, each sentence once.
+
+    Args:
+        problems: pointer and sentence of each field that cannot be used.
+        detail: says the whole, if no field is named.
+    """
+    options: dict[str, list[str]] = {}
+    for pointer, sentence in problems:
+        options.setdefault(sentence, []).extend([option_of(pointer)] if pointer else [])
+    lines = [
+        f"{', '.join(dict.fromkeys(names))}: {sentence}" if names else sentence for sentence, names in options.items()
+    ]
+    return lines if len(lines) == 1 else [f"{len(lines)} errors:", *lines] if lines else [detail]
 
 
 def data_uri(path: Path) -> str:

@@ -212,6 +212,25 @@ class Extras:
 
 
 @dataclass(frozen=True, slots=True)
+class UsableSchedulers:
+    """Schedulers that can begin with noise alone, as pictures without a start picture do.
+
+    Attributes:
+        unspaced: with the timestep spacing of the model's scheduler config.
+        spaced: for each timestep spacing that a request may ask for.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    unspaced: tuple[str, ...] = ()
+    spaced: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+    def names(self, timestep_spacing: str | None) -> tuple[str, ...]:
+        """Those for a request with this timestep spacing; ``None`` leaves it to the model."""
+        return self.unspaced if timestep_spacing is None else self.spaced.get(timestep_spacing, ())
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """What the service and its users must know of a model; read from ``ms_adapter.json``.
 
@@ -229,7 +248,9 @@ class ModelCard:
         scorer: scores finished pictures; ``None``: the model has none.
         training: facts of the training run.
         licence: of the weights.
+        backgrounds, treatments: words of prompts that the model was trained on, if these are all that it knows.
         extras: what lies beside the weights; found when the card is loaded, not part of its file.
+        schedulers: found when the model is loaded, not part of the card's file; ``None``: not known.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -248,7 +269,10 @@ class ModelCard:
     scorer: ScorerConfig | None = None
     training: dict[str, Any] = field(default_factory=dict[str, Any])
     licence: str = "Apache-2.0"
+    backgrounds: tuple[str, ...] = ()
+    treatments: tuple[str, ...] = ()
     extras: Extras = field(default_factory=Extras)
+    schedulers: UsableSchedulers | None = None
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
@@ -288,7 +312,7 @@ class ModelCard:
     def save(self, directory: Path) -> None:
         """Write the card into a model directory."""
         data = self.to_dict()
-        del data["extras"]
+        del data["extras"], data["schedulers"]
         text = json.dumps(data, indent=2, ensure_ascii=False)
         (directory / CARD_FILE).write_text(text + "\n", encoding="utf-8")
 

@@ -271,6 +271,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str], pointer: str) -> Un
     return UnknownNameError(f"This model has no {kind} {name!r}; {there_are}.{meant}", pointer)
 
 
+def cannot_begin_with_noise(scheduler: str, others: Iterable[str]) -> UnsupportedSchedulerError:
+    """The error for a scheduler whose first step would be at pure noise, where it fails."""
+    detail = f"The scheduler {scheduler} cannot start from pure noise, as this model does; choose {', '.join(others)}."
+    return UnsupportedSchedulerError(detail, "/scheduler")
+
+
 def no_scorer(model: str) -> NoScorerError:
     """The error for scores of a model without a scorer."""
     return NoScorerError(

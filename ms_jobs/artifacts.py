@@ -4,6 +4,7 @@ Layout below the root, for each owner::
 
     <owner>/pictures/<sha256>.png                pictures of requests, by the SHA-256 of these bytes
     <owner>/jobs/<folder>/request.json           the request; <folder> is <job id>.<random>
+    <owner>/jobs/<folder>/asked.json             the same as it was asked for; older jobs have none
     <owner>/jobs/<folder>/pictures/<sha256>.png  its pictures: hard links, so that each is kept while a job needs it
     <owner>/jobs/<folder>/attempts/<number>/     files of one attempt, see ``ms_jobs.attempt_folders``:
         reference-<subject>.png                    what the model sees of a subject
@@ -25,6 +26,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from pydantic import ValidationError
@@ -48,8 +50,12 @@ from ms_jobs.files import (
     sync_folder,
     write_file,
 )
-from ms_jobs.job_request import JobRequest, job_document, read_job_request
+from ms_jobs.job_request import JobRequest, as_sent, job_document, read_job_request
 from ms_jobs.records import LOCAL_OWNER, MAX_IMAGES, OWNER_PATTERN, SHA256_PATTERN, is_job_id
+
+_REQUEST, _ASKED = "request.json", "asked.json"
+_UNREADABLE = "The stored request of this job cannot be read; send it again."
+_NO_PICTURE = "The request has no such picture; GET /jobs/{id}/request names those that it has."
 
 __all__ = ["ArtifactStore", "Manifest", "RequestFolder", "StoredPictures"]
 
@@ -86,12 +92,18 @@ class RequestFolder:
             share_file(shared, self._path / "pictures" / shared.name, png)
         return sha256
 
-    def save_request(self, request: JobRequest, pictures: Pictures) -> None:
-        """Store the request; ``pictures`` names its pictures, which are stored already."""
+    def save_request(self, request: JobRequest, pictures: Pictures, asked: dict[str, Any] | None = None) -> None:
+        """Store the request; ``pictures`` names its pictures, which are stored already.
+
+        Args:
+            asked: the request as it was asked for, as ``as_sent`` makes it.
+        """
         document = job_document(request, pictures)
         with _missing_means("This job was deleted while it was submitted; send the request again."):
             sync_folder(self._path / "pictures")
-            write_file(self._path / "request.json", json.dumps(document, indent=1, ensure_ascii=False).encode())
+            if asked is not None:
+                write_file(self._path / _ASKED, _json(asked), sync_name=False)
+            write_file(self._path / _REQUEST, _json(document))
             sync_folder(self._path.parent)
 
 
@@ -169,8 +181,38 @@ class ArtifactStore:
         with self.new_folder(job_id) as copy:
             for sha256 in pictures.names:
                 copy.save_picture(self._read_picture(folder, sha256))
-            copy.save_request(request, pictures)
+            copy.save_request(request, pictures, self.asked(folder))
         return copy.name
+
+    def asked(self, folder: str) -> dict[str, Any]:
+        """Load a request as it was asked for, in the form of ``ms_jobs.job_request.as_sent``; decodes no picture.
+
+        Raises:
+            JobNotFoundError: nothing is stored for this job.
+        """
+        path = self._folder(folder)
+        try:
+            try:
+                return json.loads(read_file(path / _ASKED))
+            except FileNotFoundError:
+                # Of an older version: with the values of preset and model.
+                return as_sent(json.loads(read_file(path / _REQUEST)))
+        except FileNotFoundError as error:
+            raise request_gone() from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StorageError(_UNREADABLE) from error
+
+    def request_picture(self, folder: str, sha256: str) -> bytes:
+        """Load a picture of a request, as PNG.
+
+        Raises:
+            ImageNotFoundError: the request has no such picture.
+        """
+        if re.fullmatch(SHA256_PATTERN, sha256) is None:
+            raise ImageNotFoundError(_NO_PICTURE)
+        if not (self._folder(folder) / "pictures" / _picture_name(sha256)).is_file():
+            raise ImageNotFoundError(_NO_PICTURE)
+        return self._read_picture(folder, sha256)
 
     def pictures_of(self, folder: str) -> StoredPictures:
         """Get the pictures of a request, by their SHA-256."""
@@ -187,18 +229,16 @@ class ArtifactStore:
             InvalidInputError: a value is out of range; its ``pointer`` names the field.
         """
         try:
-            return read_job_request(
-                read_file(self._folder(folder) / "request.json"), pictures or self.pictures_of(folder)
-            )
+            return read_job_request(read_file(self._folder(folder) / _REQUEST), pictures or self.pictures_of(folder))
         except FileNotFoundError as error:
             raise request_gone() from error
         except ValidationError as error:
             for wrong in invalid_inputs(error, JobRequest):
                 if not isinstance(wrong, FieldError):
                     raise wrong from error
-            raise StorageError("The stored request of this job cannot be read; send it again.") from error
+            raise StorageError(_UNREADABLE) from error
         except ValueError as error:
-            raise StorageError("The stored request of this job cannot be read; send it again.") from error
+            raise StorageError(_UNREADABLE) from error
 
     def load_picture(self, folder: str, sha256: str) -> Image.Image:
         """Load and decode a picture of a request."""
@@ -360,6 +400,10 @@ class ArtifactStore:
         if not _is_folder(name):
             raise JobNotFoundError("Invalid folder name of a job.")
         return self._jobs / name
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, indent=1, ensure_ascii=False).encode()
 
 
 def _is_folder(name: str) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import field, fields
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, cast
 
 from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
@@ -12,9 +13,6 @@ from ms_core.spec import MAX_SEED, GenerationSpec, Pictures
 from ms_core.spec.declared import changed, declared
 from ms_core.spec.fields import Integer, in_range
 from ms_jobs.records import MAX_IMAGES, MODEL_NAME_PATTERN
-
-if TYPE_CHECKING:
-    pass
 
 
 @declared()
@@ -77,6 +75,41 @@ def read_job_request(text: bytes, pictures: Pictures) -> JobRequest:
         # Stored layouts are always automatic, and hold no mode.
         document = cast("dict[str, Any]", document) | {"layout": document["layout"] | {"mode": "auto"}}
     return _JOB_REQUEST.validate_python(document, strict=False, context=pictures)
+
+
+def asked_document(request: GenerateRequest, pictures: Pictures) -> dict[str, Any]:
+    """Dump a request as it was asked for, in the form in which it is sent: pictures by their SHA-256, no defaults."""
+    options = {"mode": "json", "by_alias": True, "context": pictures, "exclude_defaults": True}
+    return as_sent(REQUEST.dump_python(request, **cast("Any", options)))
+
+
+def as_sent(document: dict[str, Any]) -> dict[str, Any]:
+    """A stored document in the form in which a request is sent: without nulls, model and lists of one picture."""
+    sent = {name: value for name, value in document.items() if value is not None and name != "model"}
+    if "layout" in sent:
+        sent["layout"] = {"mode": "auto"} | sent["layout"]
+    sent["subjects"] = [_subject_as_sent(subject) for subject in document["subjects"]]
+    return sent
+
+
+def _subject_as_sent(subject: dict[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in subject.items() if value is not None}
+    if len(given.get("images", ())) == 1:
+        (given["image"],) = given.pop("images")
+    return given
+
+
+def with_addresses(document: dict[str, Any], address: Callable[[str], str]) -> dict[str, Any]:
+    """A document of ``as_sent`` with an address in place of each picture's SHA-256."""
+
+    def addressed(part: dict[str, Any]) -> dict[str, Any]:
+        several = {"images": [address(name) for name in part["images"]]} if "images" in part else {}
+        return part | {name: address(part[name]) for name in ("image", "mask") if name in part} | several
+
+    parts = {
+        name: [addressed(part) for part in document[name]] for name in ("subjects", "controls") if name in document
+    }
+    return document | parts | ({"start": addressed(document["start"])} if "start" in document else {})
 
 
 def job_document(request: JobRequest, pictures: Pictures) -> dict[str, Any]:

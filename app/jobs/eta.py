@@ -16,6 +16,7 @@ from ms_jobs import keys
 from ms_jobs.keys import JobKey
 from ms_jobs.pace import Estimates, read_estimates
 from ms_jobs.records import JobRecord, JobState, WorkerRecord
+from ms_jobs.remaining import remaining_s
 
 # Entries of the queue that are looked up singly; those behind count as their mean.
 HEAD = 50
@@ -170,14 +171,6 @@ def rounded(seconds: float | None) -> float | None:
     if seconds is None:
         return None
     return round(seconds, 1) if seconds < 10 else float(round(seconds))
-
-
-def remaining_s(estimate_s: float, elapsed_s: float, step: int | None, steps: int | None) -> float:
-    """Estimate the remaining time of a running job: by the clock, and while it denoises also by its steps."""
-    by_clock = max(0.0, estimate_s - elapsed_s)
-    if not step or not steps or step >= steps:
-        return by_clock
-    return (by_clock + estimate_s * (1 - step / steps)) / 2
 
 
 def _until_end(record: JobRecord, view: View) -> float | None:

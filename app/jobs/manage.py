@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import redis
 
@@ -78,6 +78,30 @@ class Jobs:
         if subject not in shown_references(record):
             raise ImageNotFoundError("The job has no such reference; only subjects with a cutout have one.")
         return self._artifacts.load_reference(record.folder, record.files_attempt, subject)
+
+    def asked(self, job_id: str) -> tuple[JobRecord, dict[str, Any]]:
+        """Load a job and its request as it was asked for, with pictures by their SHA-256."""
+        record = self.find(job_id)
+        try:
+            return record, self._artifacts.asked(record.folder)
+        except JobNotFoundError:
+            # The job may just have been deleted.
+            self.find(job_id)
+            raise
+
+    def request_picture(self, job_id: str, sha256: str) -> bytes:
+        """Load a picture of the request, as PNG.
+
+        Raises:
+            ImageNotFoundError: the request has no such picture.
+        """
+        record = self.find(job_id)
+        try:
+            return self._artifacts.request_picture(record.folder, sha256)
+        except ImageNotFoundError:
+            # As above.
+            self.find(job_id)
+            raise
 
     def cancel(self, job_id: str) -> JobRecord:
         """Cancel a queued job now, or ask the worker of a running one to stop.

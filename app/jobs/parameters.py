@@ -13,7 +13,7 @@ from app.jobs.submit import SubmitOptions
 from app.service.errors import HTTPProblem
 from app.service.problems import INVALID_PARAMETER
 from app.service.request_id import request_id
-from ms_jobs.records import JOB_ID_PATTERN, JobState, is_job_id
+from ms_jobs.records import JOB_ID_PATTERN, SHA256_PATTERN, JobState, is_job_id
 
 CANCEL_AFTER = "Cancel-After"
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -26,6 +26,9 @@ DEFAULT_PAGE = 20
 JobId = Annotated[str, Path(description="Id of the job.")]
 ImageIndex = Annotated[int, Path(ge=0, description="Position of the picture in the job, counted from 0.")]
 SubjectIndex = Annotated[int, Path(ge=0, description="Position of the subject in the request, counted from 0.")]
+PictureHash = Annotated[
+    str, Path(pattern=rf"^{SHA256_PATTERN}$", description="SHA-256 of the picture's PNG, as the request names it.")
+]
 
 WaitSeconds = Annotated[
     int,

@@ -19,11 +19,13 @@ from app.schemas import (
     JobUrls,
     ProgressResource,
     ReferenceResource,
+    RequestResource,
     ScoreResource,
     SubjectScoreResource,
     TimingsResource,
 )
 from app.service.problems import INTERNAL_ERROR, START_DEADLINE_PASSED, WAITED_TOO_LONG, problem_of_code
+from ms_jobs.job_request import with_addresses
 from ms_jobs.records import JobError, JobRecord, JobState, PictureScore, StoredImage
 
 POLL_AFTER_S = "1"
@@ -67,8 +69,17 @@ def job_resource(record: JobRecord, outlook: Outlook | None = None, root_path: s
         cancel_at=_moment(record.cancel_at),
         start_before=_moment(record.start_before),
         timings=_timings(record),
-        urls=JobUrls(job=url, events=f"{url}/events", cancel=f"{url}/cancel", retry=f"{url}/retry"),
+        urls=JobUrls(
+            job=url, events=f"{url}/events", cancel=f"{url}/cancel", retry=f"{url}/retry", request=f"{url}/request"
+        ),
     )
+
+
+def request_resource(record: JobRecord, asked: dict[str, Any], root_path: str = "") -> RequestResource:
+    """Make the resource of a job's request; ``asked`` names pictures by their SHA-256."""
+    pictures = f"{job_url(record.id, root_path)}/pictures"
+    request = with_addresses(asked, lambda sha256: f"{pictures}/{sha256}")
+    return RequestResource(job=record.id, model=record.model, seed=record.seed, request=request)
 
 
 def _progress(record: JobRecord) -> ProgressResource | None:

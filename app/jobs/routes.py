@@ -21,6 +21,7 @@ from app.jobs.parameters import (
     Limit,
     NamedOptions,
     PageCursor,
+    PictureHash,
     PreferenceHeader,
     States,
     SubjectIndex,
@@ -35,12 +36,13 @@ from app.jobs.resources import (
     job_resource,
     job_response,
     own_url,
+    request_resource,
     root_path,
     unchanged_answer,
 )
 from app.jobs.submit import SubmissionsDependency, Submitted
 from app.requests.body import REQUEST_BODY, SentRequestDependency
-from app.schemas import JobResource, JobsPage
+from app.schemas import JobResource, JobsPage, RequestResource
 from app.service.problems import problem_responses
 from ms_jobs.records import JobState
 
@@ -223,6 +225,32 @@ def get_image(job_id: JobId, index: ImageIndex, jobs: JobsDependency) -> Respons
 def get_reference(job_id: JobId, subject: SubjectIndex, jobs: JobsDependency) -> Response:
     """The subject, cut out of its pictures; only for subjects with `cutout`."""
     return _png(jobs.reference(job_id, subject), f"{job_id}-reference-{subject}.png")
+
+
+@router.get(
+    "/jobs/{job_id}/request",
+    operation_id="get_request",
+    summary="Get what a job was asked for",
+    responses=problem_responses(404, 410, 503),
+)
+def get_request(job_id: JobId, jobs: JobsDependency, request: Request, response: Response) -> RequestResource:
+    """Prompt, subjects, boxes and options as they were sent, pictures by their URLs; gone with the job."""
+    record, asked = jobs.asked(job_id)
+    # It never changes, but may be deleted.
+    response.headers["Cache-Control"] = "private, no-cache"
+    return request_resource(record, asked, root_path(request))
+
+
+@router.get(
+    "/jobs/{job_id}/pictures/{sha256}",
+    operation_id="get_request_picture",
+    summary="Get a picture of a job's request",
+    response_class=Response,
+    responses={200: {"content": _PNG, "description": "The PNG."}, **problem_responses(404, 410, 503)},
+)
+def get_request_picture(job_id: JobId, sha256: PictureHash, jobs: JobsDependency) -> Response:
+    """A reference, mask, control or start picture as it is stored: upright, in sRGB, without metadata."""
+    return _png(jobs.request_picture(job_id, sha256), f"{sha256[:16]}.png")
 
 
 @router.post(

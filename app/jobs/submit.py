@@ -22,7 +22,7 @@ from ms_core.errors import JobConflictError, JobGoneError, JobNotFoundError, Req
 from ms_core.spec import MAX_SEED, AutoLayout, Pictures, Subject
 from ms_core.spec.resolve import resolve
 from ms_jobs.artifacts import ArtifactStore
-from ms_jobs.job_request import GenerateRequest, JobRequest
+from ms_jobs.job_request import GenerateRequest, JobRequest, asked_document
 from ms_jobs.job_store import JobStore
 from ms_jobs.outcomes import CreateOutcome
 from ms_jobs.pace import Shape
@@ -102,7 +102,7 @@ class Submissions:
             stored = JobRequest.of(resolution.spec, seed, self._model)
             for png in sent.pictures.pngs.values():
                 folder.save_picture(png)
-            folder.save_request(stored, sent.pictures)
+            folder.save_request(stored, sent.pictures, asked_document(request, sent.pictures))
         draft = JobRecord(
             id=job_id,
             model=self._model,

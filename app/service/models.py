@@ -18,7 +18,7 @@ from app.schemas import (
     SizeResource,
 )
 from app.service.problems import problem_responses
-from ms_core.config import ModelCard
+from ms_core.config import SCHEDULERS, ModelCard
 from ms_jobs.registry import Registry
 
 router = APIRouter(tags=["models"])
@@ -74,6 +74,9 @@ def _abilities(card: ModelCard) -> AbilitiesResource:
         embeddings=list(card.extras.embeddings),
         scores=card.scorer is not None,
         licence=card.licence,
+        schedulers=list(card.schedulers.unspaced) if card.schedulers else list(SCHEDULERS),
+        backgrounds=list(card.backgrounds),
+        treatments=list(card.treatments),
     )
 
 

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from ms_core.sampling.oom_fallback import make_with_retry
 from ms_core.sampling.parts import model_parts
 from ms_core.sampling.previews import Previews
 from ms_core.sampling.redraws import make_with_draws
-from ms_core.sampling.schedulers import Schedule, make_scheduler
+from ms_core.sampling.schedulers import Schedule, make_scheduler, usable_schedulers
 from ms_core.sampling.starts import Starts, encode_pictures, find_starts
 from ms_core.scoring import Scorer
 from ms_core.spec import GenerationSpec, GenerationWarning, Subject
@@ -149,7 +149,7 @@ class MSDiffusionPipeline:
         """
         check_encoders(parts.adapter.resampler.config, parts.image_encoder, parts.components.text_encoder)
         self.device = torch.device(device)
-        self.card = parts.card
+        self.card = replace(parts.card, schedulers=usable_schedulers(parts.components.scheduler.config))
         self.components, self.adapter = parts.components, parts.adapter
         mode: MemoryMode = memory or ("cpu" if self.device.type == "cpu" else "24gb")
         try:

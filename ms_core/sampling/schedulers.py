@@ -17,7 +17,8 @@ from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepSchedu
 from jaxtyping import Float
 from torch import Tensor
 
-from ms_core.errors import UnsupportedSchedulerError
+from ms_core.config import SCHEDULERS, TIMESTEP_SPACINGS, UsableSchedulers
+from ms_core.errors import UnsupportedSchedulerError, cannot_begin_with_noise
 from ms_core.spec import MAX_LCM_STEPS, check_scheduler
 
 _ZERO_SNR = "rescale_betas_zero_snr"
@@ -25,7 +26,11 @@ _ZERO_SNR = "rescale_betas_zero_snr"
 _PURE_NOISE_SIGMA = 80.0
 # Below it, nothing can be said of a picture from the noise in it.
 _LEAST_ALPHA = 1e-3
-_NO_PURE_NOISE = "The scheduler {} cannot start from pure noise, as this model does; choose euler or dpmpp_2m instead."
+# They begin anywhere.
+_ALWAYS = ("dpmpp_2m", "euler")
+
+# Where a schedule begins hardly depends on the number of its steps.
+_TRIED_STEPS = 20
 
 # Class, and values that overrule the config: some would clip latents as if they were pictures.
 _SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -55,7 +60,7 @@ def make_scheduler(name: str, config: Mapping[str, Any], timestep_spacing: str |
     kind, fixed = _SCHEDULERS[name]
     understood = signature(kind.__init__).parameters
     if config.get(_ZERO_SNR) and _ZERO_SNR not in understood:
-        raise UnsupportedSchedulerError(_NO_PURE_NOISE.format(name), "/scheduler")
+        raise cannot_begin_with_noise(name, _ALWAYS)
     # diffusers would replace values that are the other class's defaults by its own, and log those it does not know.
     public = {key: value for key, value in config.items() if key in understood}
     if timestep_spacing is not None:
@@ -65,6 +70,27 @@ def make_scheduler(name: str, config: Mapping[str, Any], timestep_spacing: str |
         # Spaced from where such a model's noise ends, most steps would go by before the picture begins.
         scheduler.register_to_config(sigma_max=_PURE_NOISE_SIGMA)
     return scheduler
+
+
+def usable_schedulers(config: Mapping[str, Any]) -> UsableSchedulers:
+    """Which schedulers can begin with noise alone.
+
+    Args:
+        config: as for ``make_scheduler``.
+    """
+
+    def names(timestep_spacing: str | None) -> tuple[str, ...]:
+        return tuple(name for name in SCHEDULERS if _can_begin(name, config, timestep_spacing))
+
+    return UsableSchedulers(names(None), {spacing: names(spacing) for spacing in TIMESTEP_SPACINGS})
+
+
+def _can_begin(name: str, config: Mapping[str, Any], timestep_spacing: str | None) -> bool:
+    try:
+        Schedule(make_scheduler(name, config, timestep_spacing), _TRIED_STEPS, _TRIED_STEPS, torch.device("cpu"))
+    except UnsupportedSchedulerError:
+        return False
+    return True
 
 
 class Schedule:
@@ -89,7 +115,7 @@ class Schedule:
         begin = (num_inference_steps - num_kept_steps) * scheduler.order
         if scheduler.order > 1 and scheduler.sigmas[begin] > _PURE_NOISE_SIGMA:
             # Its correction of so long a step is many times larger than the picture.
-            raise UnsupportedSchedulerError(_NO_PURE_NOISE.format("heun"), "/scheduler")
+            raise cannot_begin_with_noise("heun", _ALWAYS)
         self.timesteps: Tensor = scheduler.timesteps[begin:]
         # Without it most would look their first step up on the device, and wait for it.
         if hasattr(scheduler, "set_begin_index"):

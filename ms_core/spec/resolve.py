@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Generic, Self, TypeVar, cast
 
 from ms_core.config import ModelCard, Preset
-from ms_core.errors import BatchMismatchError, InvalidInputError, LayoutError, missing_lora, no_scorer, unknown_name
+from ms_core.errors import (
+    BatchMismatchError,
+    InvalidInputError,
+    LayoutError,
+    cannot_begin_with_noise,
+    missing_lora,
+    no_scorer,
+    unknown_name,
+)
 from ms_core.spec.declared import changed, collected
 from ms_core.spec.extras import Lora
 from ms_core.spec.generation import GenerationSpec, GenerationWarning
@@ -92,7 +100,7 @@ def _with_normalised_box(
 
 
 def _card_conflicts(spec: GenerationSpec, card: ModelCard) -> list[InvalidInputError]:
-    """What the model cannot do: sizes, names and scores."""
+    """What the model cannot do: sizes, names, schedulers and scores."""
     errors: list[InvalidInputError] = []
     for name, limit in (("height", card.max_height), ("width", card.max_width)):
         if getattr(spec, name) > limit:
@@ -105,7 +113,16 @@ def _card_conflicts(spec: GenerationSpec, card: ModelCard) -> list[InvalidInputE
             errors.append(unknown_name("ControlNet", control.name, card.extras.controls, f"/controls/{index}/name"))
     if spec.score and card.scorer is None:
         errors.append(no_scorer(card.name))
-    return errors
+    return errors + _scheduler_conflicts(spec, card)
+
+
+def _scheduler_conflicts(spec: GenerationSpec, card: ModelCard) -> list[InvalidInputError]:
+    """A scheduler that cannot begin with noise alone, unless a start picture lets it begin later."""
+    begins_later = spec.start is not None and spec.start.strength < 1
+    if card.schedulers is None or spec.scheduler is None or begins_later:
+        return []
+    usable = card.schedulers.names(spec.timestep_spacing)
+    return [] if spec.scheduler in usable else [cannot_begin_with_noise(spec.scheduler, usable)]
 
 
 def _lora_conflicts(spec: GenerationSpec, card: ModelCard) -> list[InvalidInputError]:

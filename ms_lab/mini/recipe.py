@@ -23,6 +23,8 @@ from ms_core.method.adapter import MSAdapter
 from ms_core.method.attention import Attend, fused_attention
 from ms_core.mini.unet import MiniUNet
 from ms_core.mini.vae import MiniVAE
+from ms_lab.mini.backgrounds import BACKGROUNDS
+from ms_lab.mini.painting import TREATMENTS
 
 TEXT_TOKENS = 77
 VOCABULARY = 2048
@@ -88,6 +90,8 @@ def build_card() -> ModelCard:
         max_height=256,
         max_width=256,
         max_subjects=8,
+        backgrounds=tuple(BACKGROUNDS),
+        treatments=TREATMENTS,
         presets={"fast": Preset("Ten steps without guidance: half the time.", 10, guidance_scale=1.0, scale=1.2)},
     )
 

@@ -81,7 +81,7 @@ def test_pictures_that_another_job_needs_stay(client: TestClient, worker: Played
     assert all(worker.picture(second["id"], sha256).size == (8, 8) for sha256 in names)
 
 
-PATHS = ["", "/images/0", "/references/0", "/events", "?wait=5"]
+PATHS = ["", "/images/0", "/references/0", "/request", f"/pictures/{'0' * 64}", "/events", "?wait=5"]
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,8 @@ def test_it_is_openapi_3_1_with_every_endpoint(document: dict[str, Any]) -> None
         ("get", "/jobs/{job_id}"),
         ("get", "/jobs/{job_id}/images/{index}"),
         ("get", "/jobs/{job_id}/references/{subject}"),
+        ("get", "/jobs/{job_id}/request"),
+        ("get", "/jobs/{job_id}/pictures/{sha256}"),
         ("get", "/jobs/{job_id}/events"),
         ("post", "/jobs/{job_id}/cancel"),
         ("get", "/models"),

@@ -11,12 +11,13 @@ import redis
 
 from app.config import Settings
 from app.jobs import eta
-from app.jobs.eta import HEAD, Forecast, Outlook, remaining_s, rounded
+from app.jobs.eta import HEAD, Forecast, Outlook, rounded
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import queue_name
 from ms_jobs.pace import Pace, Shape
 from ms_jobs.records import JobRecord, JobState, WorkerRecord, WorkerState, new_job_id
 from ms_jobs.registry import Registry
+from ms_jobs.remaining import remaining_s
 
 QUICK = str(Shape(10, 1, 512, 512, True, 1, 0))
 SLOW = str(Shape(40, 1, 512, 512, True, 1, 0))
@@ -194,8 +195,8 @@ def test_a_running_job_has_what_is_left(shop: Shop, look: Look) -> None:
 def test_the_steps_of_a_running_job_tell_too(shop: Shop, look: Look) -> None:
     shop.worker("w1", WorkerState.BUSY)
     behind = shop.runs("w1", SLOW, since_s=6, phase="denoise", step=10, steps=40)
-    # By the clock 2 s are left, by the steps 6 s.
-    assert look(behind).eta_s == about(4)
+    # By the clock 2 s are left, by what its like took 6 s, by its own pace 18 s.
+    assert look(behind).eta_s == about((10 * 18 + 5 * 6) / 15)
 
 
 def test_a_running_job_whose_worker_is_gone_has_no_end_in_sight(shop: Shop, look: Look) -> None:
@@ -306,11 +307,22 @@ def test_within_a_view_time_goes_on(
 
 @pytest.mark.parametrize(
     ("step", "left_s"),
-    [(None, 6.0), (0, 6.0), (10, (6 + 7.5) / 2), (40, 6.0)],
-    ids=["unknown", "none done", "a quarter done", "all done"],
+    [(None, 6.0), (0, 6.0), (10, (10 * 12 + 5 * 7.5) / 15), (39, (39 * 4 / 39 + 5 * 0.25) / 44), (40, 6.0)],
+    ids=["unknown", "none done", "a quarter done", "all but one done", "all done"],
 )
 def test_what_is_left_goes_by_the_clock_and_while_denoising_by_the_steps(step: int | None, left_s: float) -> None:
-    assert remaining_s(10.0, 4.0, step, 40) == left_s
+    assert remaining_s(10.0, 4.0, step, 40) == pytest.approx(left_s)
+
+
+def test_a_job_of_many_steps_after_short_ones_is_told_by_its_own_pace(shop: Shop, look: Look) -> None:
+    """A history of jobs of 20 steps, whose shape was not known: one of 150 has 118 to go."""
+    for _ in range(9):
+        shop.pace.learn("", 1.2)
+    shop.worker("w1", WorkerState.BUSY)
+    record = shop.runs("w1", "", since_s=1.6, phase="denoise", step=32, steps=150)
+    found = look(record).eta_s
+    assert found is not None
+    assert 0.8 * 5.9 < found < 1.2 * 5.9
 
 
 def test_a_job_that_takes_longer_than_thought_may_end_at_any_moment() -> None:

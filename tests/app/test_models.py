@@ -10,9 +10,10 @@ from starlette.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
-from ms_core.config import ModelCard, ScorerConfig
+from ms_core.config import SCHEDULERS, ModelCard, ScorerConfig, UsableSchedulers
 from ms_jobs.records import WorkerRecord, WorkerState
 from ms_jobs.registry import Registry
+from tests.support.sample_requests import good_request
 
 
 def publish_worker(registry: Registry, model: str, state: WorkerState) -> None:
@@ -63,6 +64,30 @@ def test_the_card_tells_what_can_be_asked_for(client: TestClient, card: ModelCar
     assert abilities["embeddings"] == ["zoë"]
     assert abilities["licence"] == "Apache-2.0"
     assert abilities["scores"] is False
+
+
+def test_a_small_models_words_and_schedulers_are_told(
+    client: TestClient, settings: Settings, registry: Registry, card: ModelCard
+) -> None:
+    (abilities,) = (model["abilities"] for model in client.get("/models").json()["models"])
+    assert (abilities["schedulers"], abilities["backgrounds"], abilities["treatments"]) == (list(SCHEDULERS), [], [])
+    usable = UsableSchedulers(("ddim", "euler"))
+    small = replace(card, schedulers=usable, backgrounds=("on the beach",), treatments=("at night",))
+    registry.publish_card(settings.model, small)
+    (abilities,) = (model["abilities"] for model in client.get("/models").json()["models"])
+    told = (abilities["schedulers"], abilities["backgrounds"], abilities["treatments"])
+    assert told == (["ddim", "euler"], ["on the beach"], ["at night"])
+
+
+def test_a_scheduler_that_the_model_cannot_use_is_refused_when_it_is_sent(
+    client: TestClient, settings: Settings, registry: Registry, card: ModelCard
+) -> None:
+    registry.publish_card(settings.model, replace(card, schedulers=UsableSchedulers(("ddim", "euler"))))
+    response = client.post("/generate", json=good_request(scheduler="heun"))
+    assert response.status_code == 422
+    (problem,) = response.json()["errors"]
+    assert (problem["pointer"], problem["code"]) == ("/scheduler", "unsupported_scheduler")
+    assert "choose ddim, euler." in problem["detail"]
 
 
 def test_a_card_with_a_scorer_tells_that_the_model_can_score(

@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from cli import client as client_module
-from cli.client import Job, ServiceClient, ServiceClientError
+from cli.client import Job, ServiceClient, ServiceClientError, _eta_s
 from cli.main import app
 from tests.support.service_processes import free_port
 
@@ -200,6 +200,15 @@ def test_a_running_job_is_watched(client: ServiceClient, script: Script) -> None
     assert (end.status, end.version) == ("succeeded", 5)
     assert [(now.version, now.phase, now.step) for now in seen[1:3]] == [(3, "denoise", 1), (4, "denoise", 2)]
     assert script.headers("events", "last-event-id") == ["2"]
+
+
+def test_what_is_left_goes_by_the_steps_that_are_seen() -> None:
+    seen = Job.from_json(job("running", 2, phase="denoise", step=10, steps=30) | {"eta_seconds": 0.1})
+    later = Job.from_json(job("running", 3, phase="denoise", step=20, steps=30))
+    # Ten steps took 6 s, and ten are left; the service thought of 0.1 s for twenty.
+    assert _eta_s(seen, later, 6.0) == pytest.approx((10 * 6 + 5 * 0.05) / 15)
+    assert _eta_s(seen, Job.from_json(job("running", 3, phase="decode")), 0.04) == pytest.approx(0.06)
+    assert _eta_s(Job.from_json(job("running", 2)), later, 6.0) is None
 
 
 def test_a_stream_that_is_cut_is_taken_up_where_it_was(client: ServiceClient, script: Script) -> None:

@@ -60,6 +60,7 @@ def test_boxes_stand_where_they_are_in_the_result() -> None:
         (("--subject", f"fox=nothing.png{BOX}"), "Cannot read the picture nothing.png: No such file or directory."),
         (("--subject", "fox"), "Cannot read the subject 'fox'"),
         (("--out", "no/such/folder/demo.png"), "there is no folder no/such/folder"),
+        (("--out", REFERENCES / "tomato.png"), "tomato.png is there already; choose another name"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_starts(options: tuple[str, ...], sentence: str) -> None:

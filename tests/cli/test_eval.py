@@ -77,6 +77,10 @@ def test_it_measures_reports_and_goes_on(small_model: Path, tmp_path: Path) -> N
 
     assert msd("report", out, "--sheet", tmp_path / "sheet.png").exit_code == 0
     assert msd("report", out).exit_code == 0
+    # Neither file is replaced unless that is asked for.
+    for options in (("--sheet", tmp_path / "sheet.png"), ()):
+        assert "is there already" in str(msd("report", out, *options).exception)
+        assert msd("report", out, *options, "--force").exit_code == 0
     assert "oblong" in (out / "report.html").read_text(encoding="utf-8")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 4 * 128

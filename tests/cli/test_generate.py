@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.client import PictureScore, ServiceClient, ServiceClientError
 from cli.generate import _print_score
+from cli.main import app
 from cli.request_options import (
     CommandError,
     ControlOption,
     SubjectOption,
+    option_of,
     parse_control,
     parse_lora,
     parse_subject,
+    refusal_lines,
     start_to_json,
 )
+from ms_jobs.job_request import GenerateRequest
 
 unit = st.floats(0, 1)
 BOX = (0.0, 0.0, 1.0, 1.0)
@@ -35,6 +41,8 @@ def cat(*paths: str, **values: Any) -> SubjectOption:
     [
         ("cat=cat.png", cat()),
         ("cat=cat.png@0.05,0.3,.45,1", cat(box=(0.05, 0.3, 0.45, 1.0))),
+        ("cat=cat.png@10,20,64.5,128px", cat(box=(10.0, 20.0, 64.5, 128.0), in_pixels=True)),
+        ("cat=cat.png@m.png@0,0,1,1px*2;z=1", cat(mask=Path("m.png"), box=BOX, scale=2.0, z_index=1, in_pixels=True)),
         ("cat=cat.png*0.8", cat(scale=0.8)),
         ("cat=cat.png@0,0,1,1*2", cat(box=BOX, scale=2.0)),
         ("red tea pot=a=b@c*d.png", SubjectOption("red tea pot", (Path("a=b@c*d.png"),))),
@@ -117,6 +125,18 @@ def test_any_text_is_a_subject_or_a_sentence(text: str) -> None:
 def test_other_forms_are_refused_with_the_right_one(option: str) -> None:
     with pytest.raises(CommandError, match="phrase=picture.png@x_min,y_min,x_max,y_max"):
         parse_subject(option)
+
+
+def test_a_box_that_can_only_be_in_pixels_says_how() -> None:
+    with pytest.raises(CommandError, match="in pixels, end it with px"):
+        parse_subject("cat=cat.png@10,20,64,128")
+
+
+def test_a_pixel_box_is_sent_as_such(picture: Path) -> None:
+    option = SubjectOption("cat", (picture,), (0.0, 16.0, 64.0, 128.0), in_pixels=True)
+    assert option.to_json()["box"] == {"pixels": [0.0, 16.0, 64.0, 128.0]}
+    assert option.normalised_box((128, 256)) == (0.0, 0.0625, 0.5, 0.5)
+    assert SubjectOption("cat", (picture,), BOX).normalised_box((128, 256)) == BOX
 
 
 @pytest.mark.parametrize(
@@ -229,3 +249,46 @@ def test_a_score_that_is_not_known_is_shown_as_such(capsys: pytest.CaptureFixtur
     _print_score(PictureScore.from_json({"draws": 1, "subjects": [known, unknown]}), ["cat", "teapot"])
     rows = [line.split()[1::2] for line in capsys.readouterr().out.splitlines() if "cat" in line or "teapot" in line]
     assert rows == [["cat", "1.00", "0.50", "0.25"], ["teapot", "-", "-", "-"]]
+
+
+NOT_ON_THE_COMMAND_LINE = {"grounding", "previews"}
+
+
+def test_every_field_that_the_command_sends_is_named_by_its_option() -> None:
+    command = typer.main.get_group(app).get_command(typer.Context(typer.main.get_group(app)), "generate")
+    assert command is not None
+    options = {name for parameter in command.params for name in parameter.opts} | {"PROMPT"}
+    told = {item.name: option_of(f"/{item.name}") for item in fields(GenerateRequest)}
+    assert {name for name, option in told.items() if option not in options} == NOT_ON_THE_COMMAND_LINE
+
+
+@pytest.mark.parametrize(
+    ("pointer", "option"),
+    [
+        ("/subjects/1", "--subject 2"),
+        ("/subjects/0/box", "--subject 1 (box)"),
+        ("/subjects/0/z_index", "--subject 1 (z)"),
+        ("/subjects/2/images/1", "--subject 3 (pictures)"),
+        ("/loras/0/name", "--lora 1 (name)"),
+        ("/start/redraw/0", "--redraw"),
+        ("/start/strength", "--strength"),
+        ("/start/image", "--start"),
+        ("/layout/start_step", "--auto-layout"),
+        ("/num_inference_steps", "--steps"),
+        ("/grounding", "/grounding"),
+    ],
+)
+def test_fields_are_named_by_their_options(pointer: str, option: str) -> None:
+    assert option_of(pointer) == option
+
+
+def test_a_sentence_is_told_once_for_all_its_options() -> None:
+    problems = [("/subjects/0/box", "No box."), ("/width", "Too wide."), ("/subjects/1/box", "No box.")]
+    assert refusal_lines(problems, "3 errors. /subjects/0/box: No box.") == [
+        "2 errors:",
+        "--subject 1 (box), --subject 2 (box): No box.",
+        "--width: Too wide.",
+    ]
+    assert refusal_lines(problems[:1], "No box.") == ["--subject 1 (box): No box."]
+    assert refusal_lines([("", "Whole.")], "Whole.") == ["Whole."]
+    assert refusal_lines([], "Busy.") == ["Busy."]

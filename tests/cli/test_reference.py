@@ -104,7 +104,15 @@ def test_a_picture_that_cannot_be_read_is_named(run, tmp_path, disc, content: by
 
 def test_a_place_that_cannot_be_written_is_named(run, disc, tmp_path) -> None:
     (tmp_path / "seen.png").mkdir()
-    assert "--out" in str(run(disc, fails=True).exception)
+    assert "is a folder" in str(run(disc, fails=True).exception)
+
+
+def test_a_file_is_replaced_only_if_that_is_asked_for(run, disc, tmp_path) -> None:
+    (tmp_path / "seen.png").write_bytes(b"mine")
+    assert "is there already" in str(run(disc, fails=True).exception)
+    assert (tmp_path / "seen.png").read_bytes() == b"mine"
+    run(disc, "--force")
+    assert (tmp_path / "seen.png").read_bytes() != b"mine"
 
 
 def test_the_command_is_part_of_msd(disc, tmp_path) -> None:

@@ -67,6 +67,18 @@ def test_several_pictures_get_numbers(service: HttpService, folder: Path) -> Non
     assert (folder / "o-0.png").read_bytes() != (folder / "o-1.png").read_bytes()
 
 
+def test_a_file_that_is_there_stays_unless_forced(service: HttpService, folder: Path) -> None:
+    asked = ["-s", CAT, PROMPT, "-o", "mine.png", "--num-images", "2", *SMALL]
+    (folder / "mine-1.png").write_bytes(b"mine")
+    jobs = len(service.client.get("/jobs").json()["jobs"])
+    assert_one_sentence(run(folder, service.url, *asked), "mine-1.png is there already; choose another name")
+    assert len(service.client.get("/jobs").json()["jobs"]) == jobs
+    assert (folder / "mine-1.png").read_bytes() == b"mine"
+    result = run(folder, service.url, *asked, "--force")
+    assert result.returncode == 0, result.stderr
+    assert (folder / "mine-1.png").read_bytes() != b"mine"
+
+
 def test_scores_are_shown_below_each_picture(service: HttpService, folder: Path) -> None:
     asked = ["-s", CAT, "-s", TEAPOT, PROMPT, "-o", "o.png", "--score", "--retries", "1", *SMALL]
     result = run(folder, service.url, *asked)
@@ -81,7 +93,15 @@ def test_scores_are_shown_below_each_picture(service: HttpService, folder: Path)
 
 def test_retries_without_scores_are_refused(service: HttpService, folder: Path) -> None:
     result = run(folder, service.url, "-s", CAT, PROMPT, "-o", "o.png", "--retries", "1")
-    assert_one_sentence(result, "/retries: retries needs score; turn score on")
+    assert_one_sentence(result, "--retries: retries needs score; turn score on")
+
+
+def test_a_box_in_pixels_is_the_same_box(service: HttpService, folder: Path) -> None:
+    for name, box in (("a.png", "16,32,48,64px"), ("b.png", "0.25,0.5,0.75,1")):
+        result = run(folder, service.url, "-s", f"cat=cat.png@{box}", PROMPT, "-o", name, "--seed", "5", *SMALL)
+        assert result.returncode == 0, result.stderr
+    with Image.open(folder / "a.png") as first, Image.open(folder / "b.png") as second:
+        assert first.tobytes() == second.tobytes()
 
 
 def test_auto_layout_needs_no_box(service: HttpService, folder: Path) -> None:
@@ -151,7 +171,7 @@ def test_subject_of_a_wrong_form(service: HttpService, folder: Path) -> None:
 
 def test_folder_of_the_result_is_missing(service: HttpService, folder: Path) -> None:
     result = run(folder, service.url, "-s", CAT, PROMPT, "-o", "nowhere/o.png")
-    assert_one_sentence(result, "Cannot save the picture: there is no folder nowhere")
+    assert_one_sentence(result, "there is no folder nowhere")
 
 
 def test_value_that_the_service_refuses(service: HttpService, folder: Path) -> None:
@@ -162,8 +182,13 @@ def test_value_that_the_service_refuses(service: HttpService, folder: Path) -> N
 def test_every_value_that_the_service_refuses(service: HttpService, folder: Path) -> None:
     result = run(folder, service.url, "-s", CAT, PROMPT, "--width", "129", "--steps", "0")
     assert result.returncode == 1
-    assert "/width: " in result.stderr
-    assert "/num_inference_steps: " in result.stderr
+    assert result.stderr.splitlines()[0] == "msd: 2 errors:"
+    assert {line.partition(":")[0] for line in result.stderr.splitlines()[1:]} == {"--width", "--steps"}
+
+
+def test_subjects_without_a_box_are_named_in_one_sentence(service: HttpService, folder: Path) -> None:
+    result = run(folder, service.url, "-s", "cat=cat.png", "-s", "teapot=teapot.png", PROMPT, "-o", "o.png")
+    assert_one_sentence(result, "--subject 1 (box), --subject 2 (box): This subject has no box")
 
 
 def test_job_that_fails(service: HttpService, folder: Path) -> None:

@@ -14,7 +14,7 @@ from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedule
 from ms_core.errors import InvalidInputError, UnsupportedSchedulerError
 from ms_core.sampling.events import Progress
 from ms_core.sampling.pipeline import MSDiffusionPipeline
-from ms_core.sampling.schedulers import Schedule, make_scheduler
+from ms_core.sampling.schedulers import Schedule, make_scheduler, usable_schedulers
 from ms_core.spec import MAX_STEPS, SCHEDULERS, TIMESTEP_SPACINGS, StartPicture
 from tests.support.paths import MINI
 from tests.support.plain_sdxl import diffusers_scheduler, our_latents, plain_latents, plain_sdxl, silent_spec, size_of
@@ -79,6 +79,25 @@ def test_heun_refuses_to_begin_at_pure_noise(config) -> None:
     with pytest.raises(UnsupportedSchedulerError, match="pure noise") as caught:
         Schedule(make_scheduler("heun", config), 20, 20, CPU)
     assert caught.value.pointer == "/scheduler"
+
+
+@pytest.mark.parametrize("config", [PLAIN, ZERO_SNR, COSINE])
+def test_those_that_are_told_as_usable_are_those_that_begin(config) -> None:
+    usable = usable_schedulers(config)
+    for spacing in (None, *TIMESTEP_SPACINGS):
+        for name in SCHEDULERS:
+            try:
+                Schedule(make_scheduler(name, config, spacing), 20, 20, CPU)
+            except UnsupportedSchedulerError:
+                assert name not in usable.names(spacing)
+            else:
+                assert name in usable.names(spacing)
+    assert ("heun" in usable.unspaced) == (config is PLAIN)
+
+
+def test_the_bundled_model_tells_what_it_takes(mini) -> None:
+    assert set(SCHEDULERS) - set(mini.card.schedulers.unspaced) == {"heun"}
+    assert "heun" in mini.card.schedulers.names("leading")
 
 
 def test_heun_may_begin_later() -> None:
@@ -232,7 +251,7 @@ def test_the_bundled_model_draws_with_it(mini, spec, name: str) -> None:
 
 def test_the_bundled_model_takes_heun_from_a_start_picture_only(mini, spec) -> None:
     spec = replace(spec, scheduler="heun", scale=None, num_inference_steps=6, guidance_scale=3.0)
-    with pytest.raises(UnsupportedSchedulerError, match="choose euler"):
+    with pytest.raises(UnsupportedSchedulerError, match="choose ddim, dpmpp_2m,"):
         mini.generate(spec)
     start = StartPicture(spec.subjects[0].image, 0.7)
     assert mini.run(replace(spec, start=start))[0].latents.abs().max() < 10

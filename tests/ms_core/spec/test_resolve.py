@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from ms_core.config import GenerationDefaults, ModelCard, Preset, PresetLora
-from ms_core.errors import BatchMismatchError, InvalidInputError, UnknownNameError
-from ms_core.spec import Box, GenerationSpec, Lora, Subject
+from ms_core.config import GenerationDefaults, ModelCard, Preset, PresetLora, UsableSchedulers
+from ms_core.errors import BatchMismatchError, InvalidInputError, UnknownNameError, UnsupportedSchedulerError
+from ms_core.spec import Box, GenerationSpec, Lora, StartPicture, Subject
 from ms_core.spec.resolve import SHARED_FIELDS, ResolvedSpec, resolve_batch
 
 CARD = ModelCard(
@@ -86,6 +86,21 @@ def test_a_preset_that_the_model_lacks_is_refused_with_those_it_has() -> None:
     with pytest.raises(UnknownNameError, match="'turbo'; it has plain, quick") as caught:
         ResolvedSpec.of(replace(SPEC, preset="turbo"), CARD)
     assert caught.value.pointer == "/preset"
+
+
+def test_a_scheduler_that_cannot_begin_is_refused_with_those_that_can() -> None:
+    card = replace(CARD, schedulers=UsableSchedulers(("ddim", "euler"), {"leading": ("ddim", "heun")}))
+    heun = replace(SPEC, scheduler="heun")
+    with pytest.raises(UnsupportedSchedulerError, match="choose ddim, euler") as caught:
+        ResolvedSpec.of(heun, card)
+    assert caught.value.pointer == "/scheduler"
+    # With another spacing, from a start picture, and where a worker's card does not say, it may begin.
+    ResolvedSpec.of(replace(heun, timestep_spacing="leading"), card)
+    ResolvedSpec.of(replace(heun, start=StartPicture(PICTURE, 0.5)), card)
+    ResolvedSpec.of(heun, CARD)
+    for refused in (replace(heun, timestep_spacing="trailing"), replace(heun, start=StartPicture(PICTURE, 1.0))):
+        with pytest.raises(UnsupportedSchedulerError):
+            ResolvedSpec.of(refused, card)
 
 
 def test_zero_and_empty_are_not_none() -> None:
