@@ -24,7 +24,7 @@ from app.jobs.parameters import REQUEST_HEADERS
 from app.jobs.read import Reader
 from app.jobs.resources import RESPONSE_HEADERS
 from app.jobs.submit import Submissions
-from app.requests.body import Decoders
+from app.requests.body import LARGEST_BODIES, Decoders, Uploads
 from app.service import health, metrics, models
 from app.service.access import AccessMiddleware
 from app.service.errors import install_error_handlers
@@ -48,6 +48,7 @@ class State(TypedDict):
 
     settings: Settings
     decoders: Decoders
+    uploads: Uploads
     jobs: Jobs
     submissions: Submissions
     job_list: JobList
@@ -115,6 +116,7 @@ def _state(client: Redis, settings: Settings) -> State:
     return State(
         settings=settings,
         decoders=Decoders(),
+        uploads=Uploads(LARGEST_BODIES * settings.max_body_bytes),
         jobs=jobs,
         submissions=Submissions(client, artifacts, jobs, settings),
         job_list=JobList(client, jobs, forecast, settings),

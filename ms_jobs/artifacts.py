@@ -22,7 +22,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -36,10 +36,13 @@ from ms_core.spec.pictures import PictureUse
 from ms_jobs.attempt_folders import MANIFEST, AttemptFolders, Manifest, request_gone
 from ms_jobs.files import (
     PART_SUFFIX,
+    check_writable,
     entries,
     free_bytes,
+    holds,
     make_folder,
     move,
+    names_in,
     read_file,
     remove_last_name,
     remove_tree,
@@ -52,6 +55,11 @@ from ms_jobs.job_request import JobRequest, job_document, read_job_request
 from ms_jobs.records import LOCAL_OWNER, MAX_IMAGES, OWNER_PATTERN, SHA256_PATTERN, is_job_id
 
 __all__ = ["ArtifactStore", "Manifest", "RequestFolder", "StoredPictures"]
+
+
+REQUEST = "request.json"
+PICTURE_SUFFIX = ".png"
+_UNREADABLE = "The stored request of this job cannot be read; send it again."
 
 
 class RequestFolder:
@@ -79,8 +87,8 @@ class RequestFolder:
         """
         sha256 = hashlib.sha256(png).hexdigest()
         shared = self._shared_pictures / _picture_name(sha256)
-        with _missing_means("This job was deleted while it was submitted; send the request again."):
-            if not shared.is_file():
+        with _deleted_meanwhile():
+            if not holds(shared, png):
                 # Only the job's own name matters; it is synced with the request.
                 write_file(shared, png, sync_name=False)
             share_file(shared, self._path / "pictures" / shared.name, png)
@@ -89,9 +97,13 @@ class RequestFolder:
     def save_request(self, request: JobRequest, pictures: Pictures) -> None:
         """Store the request; ``pictures`` names its pictures, which are stored already."""
         document = job_document(request, pictures)
-        with _missing_means("This job was deleted while it was submitted; send the request again."):
+        self.save_document(json.dumps(document, indent=1, ensure_ascii=False).encode())
+
+    def save_document(self, document: bytes) -> None:
+        """Store a request as another folder holds it."""
+        with _deleted_meanwhile():
             sync_folder(self._path / "pictures")
-            write_file(self._path / "request.json", json.dumps(document, indent=1, ensure_ascii=False).encode())
+            write_file(self._path / REQUEST, document)
             sync_folder(self._path.parent)
 
 
@@ -164,12 +176,17 @@ class ArtifactStore:
         Raises:
             JobNotFoundError: nothing is stored for the other job.
         """
-        pictures = self.pictures_of(folder)
-        request = self.load_request(folder, pictures)
+        # Refuses what cannot be run; the copy keeps what only a newer version of the service knows.
+        self.load_request(folder)
+        try:
+            names = names_in(self._folder(folder) / "pictures")
+            document = read_file(self._folder(folder) / REQUEST)
+        except FileNotFoundError as error:
+            raise request_gone() from error
         with self.new_folder(job_id) as copy:
-            for sha256 in pictures.names:
-                copy.save_picture(self._read_picture(folder, sha256))
-            copy.save_request(request, pictures)
+            for name in sorted(name for name in names if name.endswith(PICTURE_SUFFIX)):
+                copy.save_picture(self._read_picture(folder, name.removesuffix(PICTURE_SUFFIX)))
+            copy.save_document(document)
         return copy.name
 
     def pictures_of(self, folder: str) -> StoredPictures:
@@ -187,29 +204,25 @@ class ArtifactStore:
             InvalidInputError: a value is out of range; its ``pointer`` names the field.
         """
         try:
-            return read_job_request(
-                read_file(self._folder(folder) / "request.json"), pictures or self.pictures_of(folder)
-            )
+            return read_job_request(read_file(self._folder(folder) / REQUEST), pictures or self.pictures_of(folder))
         except FileNotFoundError as error:
             raise request_gone() from error
         except ValidationError as error:
             for wrong in invalid_inputs(error, JobRequest):
                 if not isinstance(wrong, FieldError):
                     raise wrong from error
-            raise StorageError("The stored request of this job cannot be read; send it again.") from error
+            raise StorageError(_UNREADABLE) from error
         except ValueError as error:
-            raise StorageError("The stored request of this job cannot be read; send it again.") from error
+            raise StorageError(_UNREADABLE) from error
 
     def load_picture(self, folder: str, sha256: str) -> Image.Image:
-        """Load and decode a picture of a request."""
+        """Load a picture of a request, whose pixels are decoded when they are first needed."""
         png = self._read_picture(folder, sha256)
         try:
             # By the one format that is stored: Pillow knows some that start programs.
-            image = Image.open(io.BytesIO(png), formats=("PNG",))
-            image.load()
+            return Image.open(io.BytesIO(png), formats=("PNG",))
         except (OSError, SyntaxError) as error:
             raise _damaged(sha256) from error
-        return image
 
     def open_attempt(self, folder: str, attempt: int) -> Manifest | None:
         """Make the folder of an attempt, and end the earlier attempts.
@@ -294,6 +307,11 @@ class ArtifactStore:
             move(path, doomed)
             self._remove_tree(doomed)
 
+    def require_writable(self) -> None:
+        """Raise ``StorageError`` if no job could be stored, as far as permissions tell."""
+        for folder in (self._jobs, self._pictures):
+            check_writable(folder)
+
     def free_bytes(self) -> int:
         """Get the free space of the volume, in bytes."""
         return free_bytes(self._root)
@@ -370,7 +388,7 @@ def _is_folder(name: str) -> bool:
 def _picture_name(sha256: str) -> str:
     if not re.fullmatch(SHA256_PATTERN, sha256):
         raise StorageError("A picture's name is 64 hexadecimal digits.")
-    return f"{sha256}.png"
+    return f"{sha256}{PICTURE_SUFFIX}"
 
 
 def _damaged(sha256: str) -> StorageError:
@@ -387,6 +405,10 @@ def _reference_name(subject: int) -> str:
     if not 0 <= subject < MAX_SUBJECTS:
         raise ImageNotFoundError(f"The job has no reference {subject}.")
     return f"reference-{subject}.png"
+
+
+def _deleted_meanwhile() -> AbstractContextManager[None]:
+    return _missing_means("This job was deleted while it was submitted; send the request again.")
 
 
 @contextmanager

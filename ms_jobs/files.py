@@ -76,6 +76,13 @@ def read_file(path: Path) -> bytes:
             return file.read()
 
 
+def holds(path: Path, data: bytes) -> bool:
+    """Whether there is a file with this content; one that cannot be read counts as missing."""
+    with suppress(OSError):
+        return path.lstat().st_size == len(data) and read_file(path) == data
+    return False
+
+
 def share_file(source: Path, target: Path, data: bytes) -> None:
     """Hard-link ``source`` to ``target``; if that fails, write ``data``, the content of ``source``.
 
@@ -156,10 +163,28 @@ def entries(folder: Path) -> Iterator[tuple[Path, float]]:
 
 def free_bytes(folder: Path) -> int:
     """Get the free space, in bytes, of the volume of a folder, which need not exist yet."""
-    existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
     with _storage_errors("read"):
-        volume = os.statvfs(existing)
+        volume = os.statvfs(_nearest(folder))
     return volume.f_bavail * volume.f_frsize
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ``StorageError`` unless files can be made in a folder, which need not exist yet."""
+    with _storage_errors("written"):
+        existing = _nearest(folder)
+        if not existing.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest of its parents that exists; one that cannot be entered is an error."""
+    for path in (folder, *folder.resolve().parents):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
+            return path
+    return Path("/")
 
 
 def sync_folder(folder: Path) -> None:

@@ -10,6 +10,7 @@ from rq import Queue
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.worker_registration import clean_worker_registry
 
+from ms_core.errors import UnreadableJobError
 from ms_jobs import keys
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import JobKey
@@ -105,7 +106,11 @@ class QueueLeftovers:
     def _is_needed(self, entry: str) -> bool:
         """Whether the job waits for this entry's attempt, or runs it."""
         key = JobKey.of_entry(entry)
-        record = self._jobs.for_owner(key.owner).get(key.id)
+        try:
+            record = self._jobs.for_owner(key.owner).get(key.id)
+        except UnreadableJobError:
+            # A newer version of the service may read it.
+            return True
         if record is None or record.state.ended:
             return False
         # The entry is named by the number of earlier attempts.
