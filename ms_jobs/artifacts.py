@@ -40,6 +40,7 @@ from ms_jobs.files import (
     entries,
     free_bytes,
     holds,
+    is_there,
     make_folder,
     move,
     names_in,
@@ -307,6 +308,12 @@ class ArtifactStore:
             move(path, doomed)
             self._remove_tree(doomed)
 
+    def remove_all(self, job_id: str) -> None:
+        """Remove all folders of a job that has no record any more."""
+        for path, _ in entries(self._jobs):
+            if path.name.startswith(f"{job_id}.") and _is_folder(path.name):
+                self.remove(path.name)
+
     def require_writable(self) -> None:
         """Raise ``StorageError`` if no job could be stored, as far as permissions tell."""
         for folder in (self._jobs, self._pictures):
@@ -347,7 +354,7 @@ class ArtifactStore:
                 yield None
                 continue
             self._remove_tree(path) if is_doomed else self.remove(path.name)
-            yield path.name
+            yield None if is_doomed and is_there(path) else path.name
         for path, age in entries(self._pictures):
             if age < age_s:
                 yield None

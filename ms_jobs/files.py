@@ -131,8 +131,17 @@ def replace_empty(source: Path, target: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder, ignoring errors."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a folder, or a link or file in its place, ignoring errors."""
+    if folder.is_symlink() or not folder.is_dir():
+        with suppress(OSError):
+            folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something at a path, if only a link to nothing."""
+    return os.path.lexists(path)
 
 
 def clear_folder(folder: Path) -> None:
@@ -158,7 +167,7 @@ def entries(folder: Path) -> Iterator[tuple[Path, float]]:
         for name in names_in(folder):
             path = folder / name
             with suppress(FileNotFoundError), _storage_errors("read"):
-                yield path, time.time() - path.stat().st_mtime
+                yield path, time.time() - path.lstat().st_mtime
 
 
 def free_bytes(folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from contextlib import suppress
 from typing import Annotated
@@ -10,7 +11,7 @@ import redis
 
 from app.config import Settings
 from app.dependencies import given
-from ms_core.errors import ImageNotFoundError, JobConflictError, JobGoneError, JobNotFoundError
+from ms_core.errors import ImageNotFoundError, JobConflictError, JobGoneError, JobNotFoundError, StorageError
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.job_store import JobStore
 from ms_jobs.outcomes import CancelOutcome, Gone
@@ -64,11 +65,14 @@ class Jobs:
         if not 0 <= index < count:
             raise ImageNotFoundError(f"The job is {record.state} and has {count} images, counted from 0.")
         try:
-            return self._artifacts.load_image(record.folder, record.files_attempt, index)
+            png = self._artifacts.load_image(record.folder, record.files_attempt, index)
         except ImageNotFoundError:
             # The job may just have been deleted.
             self.find(job_id)
             raise
+        if hashlib.sha256(png).hexdigest() != record.images[index].sha256:
+            raise StorageError("The stored picture is damaged; retry the job to make it again.")
+        return png
 
     def reference(self, job_id: str, subject: int) -> bytes:
         """Load what the model sees of a subject, as PNG.
@@ -103,6 +107,9 @@ class Jobs:
             self._remove_rest(erased)
         elif not isinstance(error := self._missing(job_id), JobGoneError):
             raise error
+        else:
+            # An earlier call may have found the store closed.
+            self._artifacts.remove_all(job_id)
 
     def _pass_time(self, record: JobRecord) -> JobRecord | None:
         """Apply the deadlines and read the record; ``None`` if the job has expired and is erased."""

@@ -18,10 +18,11 @@ from starlette.testclient import TestClient
 from app.config import Settings
 from app.main import create_app
 from app.requests import pictures
+from app.requests.body import SMALL_BODY_BYTES, Uploads
 from app.requests.intake import parse_request
 from app.requests.pictures import PictureLimits, SentPictures
 from app.requests.turns import ClientLeftError, Turn, Turns
-from app.service.errors import InvalidRequestError
+from app.service.errors import HTTPProblem, InvalidRequestError
 from tests.support.job_helpers import wait_until
 from tests.support.sample_requests import data_uri, good_request, good_subject, png_with_header
 
@@ -154,6 +155,34 @@ def address(settings: Settings) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     thread.join()
+
+
+def test_the_memory_for_bodies_is_shared() -> None:
+    uploads = Uploads(SMALL_BODY_BYTES * 4)
+    with uploads.open() as large:
+        uploads.grow(large, SMALL_BODY_BYTES * 4)
+        with uploads.open() as other, pytest.raises(HTTPProblem) as caught:
+            uploads.grow(other, SMALL_BODY_BYTES + 1)
+        assert caught.value.problem.code == "too_many_uploads"
+        with uploads.open() as small:
+            uploads.grow(small, SMALL_BODY_BYTES)
+    with uploads.open() as later:
+        uploads.grow(later, SMALL_BODY_BYTES * 4)
+
+
+def test_a_process_that_stops_while_it_decodes_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = create_app(settings)
+
+    def stop(*arguments: Any) -> Any:
+        app.state.event_log.is_stopping = True
+        time.sleep(2)
+        raise AssertionError("answered too late")
+
+    monkeypatch.setattr(pictures, "_decode", stop)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        response = client.post("/generate", json=good_request())
+    assert (response.status_code, response.json()["code"]) == (503, "queue_unavailable")
+    assert "retry-after" in response.headers
 
 
 def test_what_a_client_that_left_had_sent_is_decoded_no_further(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
