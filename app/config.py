@@ -54,6 +54,7 @@ class Settings(BaseSettings):
         cors_origins: web origins that may call the API from a browser, separated by commas; ``*`` for all.
         max_body_bytes: size limit of a request body.
         max_picture_pixels: pixel limit of a reference picture.
+        max_request_pixels: pixel limit of all pictures of a request together.
         max_picture_side: larger reference pictures are reduced to this longer side, in pixels.
         job_timeout_s: time limit of a running job, in seconds.
         lifetime_s: how long a job may wait in the queue, and how long it is kept after its end, in seconds.
@@ -71,6 +72,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode, AfterValidator(_check_origins)] = ()
     max_body_bytes: Annotated[int, Field(ge=1)] = 64 * MEBIBYTE
     max_picture_pixels: Annotated[int, Field(ge=1)] = 50_000_000
+    max_request_pixels: Annotated[int, Field(ge=1)] = 250_000_000
     max_picture_side: Annotated[int, Field(ge=64)] = 2048
     job_timeout_s: Annotated[int, Field(ge=1)] = 600
     lifetime_s: Annotated[float, Field(gt=0)] = 24 * 3600

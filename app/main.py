@@ -14,6 +14,7 @@ from redis import Redis
 from starlette.datastructures import State as AppState
 
 from app.config import Settings
+from app.docs_page import docs_page
 from app.documentation import install_documentation
 from app.jobs import routes, watch
 from app.jobs.eta import Forecast
@@ -24,7 +25,7 @@ from app.jobs.parameters import REQUEST_HEADERS
 from app.jobs.read import Reader
 from app.jobs.resources import RESPONSE_HEADERS
 from app.jobs.submit import Submissions
-from app.requests.body import Decoders
+from app.requests.body import LARGEST_BODIES, Decoders, Uploads
 from app.service import health, metrics, models
 from app.service.access import AccessMiddleware
 from app.service.errors import install_error_handlers
@@ -48,6 +49,7 @@ class State(TypedDict):
 
     settings: Settings
     decoders: Decoders
+    uploads: Uploads
     jobs: Jobs
     submissions: Submissions
     job_list: JobList
@@ -81,6 +83,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=_version(),
         description=DESCRIPTION,
         lifespan=lifespan,
+        # See ``app.docs_page``.
+        docs_url=None,
         redoc_url=None,
         # A redirect would name the host as a proxy writes it, and has no problem body.
         redirect_slashes=False,
@@ -90,6 +94,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for part in (routes, watch, models, health, metrics):
         app.include_router(part.router)
     app.add_api_route("/", _to_documentation, include_in_schema=False)
+    app.add_api_route("/docs", docs_page, include_in_schema=False)
     app.add_middleware(HeadMiddleware)
     app.add_middleware(OriginMiddleware, hosts=settings.allowed_hosts, origins=settings.cors_origins)
     app.add_middleware(
@@ -115,6 +120,7 @@ def _state(client: Redis, settings: Settings) -> State:
     return State(
         settings=settings,
         decoders=Decoders(),
+        uploads=Uploads(LARGEST_BODIES * settings.max_body_bytes),
         jobs=jobs,
         submissions=Submissions(client, artifacts, jobs, settings),
         job_list=JobList(client, jobs, forecast, settings),

@@ -29,6 +29,7 @@ def api(
 
     from app.config import Settings
     from app.main import create_app
+    from cli.http_protocol import GuardedProtocol, most_connections
     from worker.config import settings_error
     from worker.logs import LogSettings, logging_config
 
@@ -39,7 +40,8 @@ def api(
     os.environ["MSD_MODEL"] = Path(model).name
     os.environ["MSD_DATA_DIR"] = str(data)
     try:
-        app = create_app(Settings())
+        settings = Settings()
+        app = create_app(settings)
     except ValidationError as error:
         raise settings_error(error) from error
 
@@ -55,6 +57,8 @@ def api(
         port=port,
         log_config=logging_config(LogSettings.load()),
         access_log=False,
+        http=GuardedProtocol,
+        limit_concurrency=most_connections(settings.max_watchers),
         timeout_graceful_shutdown=3,
     )
     server = Server(config)

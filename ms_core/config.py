@@ -275,14 +275,17 @@ class ModelCard:
     schedulers: UsableSchedulers | None = None
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Build a card from the decoded JSON; unknown keys are errors.
+    def from_dict(cls, data: dict[str, Any], newer: bool = False) -> Self:
+        """Build a card from the decoded JSON.
+
+        Args:
+            newer: a newer version may have written it, so unknown keys are passed over; else they are errors.
 
         Raises:
             CheckpointError: the file is not a card; names the first fault.
         """
         try:
-            return cast("Self", _CARD.validate_python(data))
+            return cast("Self", _CARD.validate_python(data, extra="ignore" if newer else "forbid"))
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"]) or "the whole"

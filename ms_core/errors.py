@@ -29,6 +29,7 @@
         ├── StorageError             the artifact store cannot be read or written
         │   ├── StorageFullError     there is no room left
         │   └── AttemptOverError     an older attempt at a job wants to write, or one at a job that was removed
+        ├── UnreadableJobError       a job's record is damaged, or a newer version wrote it
         ├── JobNotFoundError
         │   └── JobGoneError         the job was removed, by its owner or when its time was over
         ├── ImageNotFoundError
@@ -224,6 +225,12 @@ class AttemptOverError(StorageError):
     """An older attempt at a job, or one at a job that was removed, has no place to write to any more."""
 
     code = "attempt_over"
+
+
+class UnreadableJobError(ServiceError):
+    """A job's record cannot be read: it is damaged, or a newer version of the service wrote it."""
+
+    code = "unreadable_job"
 
 
 class JobNotFoundError(ServiceError):

@@ -23,7 +23,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,14 @@ from ms_core.spec.pictures import PictureUse
 from ms_jobs.attempt_folders import MANIFEST, AttemptFolders, Manifest, request_gone
 from ms_jobs.files import (
     PART_SUFFIX,
+    check_writable,
     entries,
     free_bytes,
+    holds,
+    is_there,
     make_folder,
     move,
+    names_in,
     read_file,
     remove_last_name,
     remove_tree,
@@ -53,11 +57,16 @@ from ms_jobs.files import (
 from ms_jobs.job_request import JobRequest, as_sent, job_document, read_job_request
 from ms_jobs.records import LOCAL_OWNER, MAX_IMAGES, OWNER_PATTERN, SHA256_PATTERN, is_job_id
 
-_REQUEST, _ASKED = "request.json", "asked.json"
+_ASKED = "asked.json"
 _UNREADABLE = "The stored request of this job cannot be read; send it again."
 _NO_PICTURE = "The request has no such picture; GET /jobs/{id}/request names those that it has."
 
 __all__ = ["ArtifactStore", "Manifest", "RequestFolder", "StoredPictures"]
+
+
+REQUEST = "request.json"
+PICTURE_SUFFIX = ".png"
+_UNREADABLE = "The stored request of this job cannot be read; send it again."
 
 
 class RequestFolder:
@@ -85,8 +94,8 @@ class RequestFolder:
         """
         sha256 = hashlib.sha256(png).hexdigest()
         shared = self._shared_pictures / _picture_name(sha256)
-        with _missing_means("This job was deleted while it was submitted; send the request again."):
-            if not shared.is_file():
+        with _deleted_meanwhile():
+            if not holds(shared, png):
                 # Only the job's own name matters; it is synced with the request.
                 write_file(shared, png, sync_name=False)
             share_file(shared, self._path / "pictures" / shared.name, png)
@@ -99,11 +108,15 @@ class RequestFolder:
             asked: the request as it was asked for, as ``as_sent`` makes it.
         """
         document = job_document(request, pictures)
-        with _missing_means("This job was deleted while it was submitted; send the request again."):
+        self.save_document(_json(document), asked)
+
+    def save_document(self, document: bytes, asked: dict[str, Any] | None = None) -> None:
+        """Store a request as another folder holds it."""
+        with _deleted_meanwhile():
             sync_folder(self._path / "pictures")
             if asked is not None:
                 write_file(self._path / _ASKED, _json(asked), sync_name=False)
-            write_file(self._path / _REQUEST, _json(document))
+            write_file(self._path / REQUEST, document)
             sync_folder(self._path.parent)
 
 
@@ -176,12 +189,17 @@ class ArtifactStore:
         Raises:
             JobNotFoundError: nothing is stored for the other job.
         """
-        pictures = self.pictures_of(folder)
-        request = self.load_request(folder, pictures)
+        # Refuses what cannot be run; the copy keeps what only a newer version of the service knows.
+        self.load_request(folder)
+        try:
+            names = names_in(self._folder(folder) / "pictures")
+            document = read_file(self._folder(folder) / REQUEST)
+        except FileNotFoundError as error:
+            raise request_gone() from error
         with self.new_folder(job_id) as copy:
-            for sha256 in pictures.names:
-                copy.save_picture(self._read_picture(folder, sha256))
-            copy.save_request(request, pictures, self.asked(folder))
+            for name in sorted(name for name in names if name.endswith(PICTURE_SUFFIX)):
+                copy.save_picture(self._read_picture(folder, name.removesuffix(PICTURE_SUFFIX)))
+            copy.save_document(document, self.asked(folder))
         return copy.name
 
     def asked(self, folder: str) -> dict[str, Any]:
@@ -196,7 +214,7 @@ class ArtifactStore:
                 return json.loads(read_file(path / _ASKED))
             except FileNotFoundError:
                 # Of an older version: with the values of preset and model.
-                return as_sent(json.loads(read_file(path / _REQUEST)))
+                return as_sent(json.loads(read_file(path / REQUEST)))
         except FileNotFoundError as error:
             raise request_gone() from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -229,7 +247,7 @@ class ArtifactStore:
             InvalidInputError: a value is out of range; its ``pointer`` names the field.
         """
         try:
-            return read_job_request(read_file(self._folder(folder) / _REQUEST), pictures or self.pictures_of(folder))
+            return read_job_request(read_file(self._folder(folder) / REQUEST), pictures or self.pictures_of(folder))
         except FileNotFoundError as error:
             raise request_gone() from error
         except ValidationError as error:
@@ -241,15 +259,13 @@ class ArtifactStore:
             raise StorageError(_UNREADABLE) from error
 
     def load_picture(self, folder: str, sha256: str) -> Image.Image:
-        """Load and decode a picture of a request."""
+        """Load a picture of a request, whose pixels are decoded when they are first needed."""
         png = self._read_picture(folder, sha256)
         try:
             # By the one format that is stored: Pillow knows some that start programs.
-            image = Image.open(io.BytesIO(png), formats=("PNG",))
-            image.load()
+            return Image.open(io.BytesIO(png), formats=("PNG",))
         except (OSError, SyntaxError) as error:
             raise _damaged(sha256) from error
-        return image
 
     def open_attempt(self, folder: str, attempt: int) -> Manifest | None:
         """Make the folder of an attempt, and end the earlier attempts.
@@ -334,6 +350,17 @@ class ArtifactStore:
             move(path, doomed)
             self._remove_tree(doomed)
 
+    def remove_all(self, job_id: str) -> None:
+        """Remove all folders of a job that has no record any more."""
+        for path, _ in entries(self._jobs):
+            if path.name.startswith(f"{job_id}.") and _is_folder(path.name):
+                self.remove(path.name)
+
+    def require_writable(self) -> None:
+        """Raise ``StorageError`` if no job could be stored, as far as permissions tell."""
+        for folder in (self._jobs, self._pictures):
+            check_writable(folder)
+
     def free_bytes(self) -> int:
         """Get the free space of the volume, in bytes."""
         return free_bytes(self._root)
@@ -369,7 +396,7 @@ class ArtifactStore:
                 yield None
                 continue
             self._remove_tree(path) if is_doomed else self.remove(path.name)
-            yield path.name
+            yield None if is_doomed and is_there(path) else path.name
         for path, age in entries(self._pictures):
             if age < age_s:
                 yield None
@@ -414,7 +441,7 @@ def _is_folder(name: str) -> bool:
 def _picture_name(sha256: str) -> str:
     if not re.fullmatch(SHA256_PATTERN, sha256):
         raise StorageError("A picture's name is 64 hexadecimal digits.")
-    return f"{sha256}.png"
+    return f"{sha256}{PICTURE_SUFFIX}"
 
 
 def _damaged(sha256: str) -> StorageError:
@@ -431,6 +458,10 @@ def _reference_name(subject: int) -> str:
     if not 0 <= subject < MAX_SUBJECTS:
         raise ImageNotFoundError(f"The job has no reference {subject}.")
     return f"reference-{subject}.png"
+
+
+def _deleted_meanwhile() -> AbstractContextManager[None]:
+    return _missing_means("This job was deleted while it was submitted; send the request again.")
 
 
 @contextmanager

@@ -14,17 +14,17 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from ms_core.errors import AttemptOverError, JobNotFoundError, StorageError
 from ms_core.spec import GenerationWarning
 from ms_jobs.files import clear_folder, make_subfolder, names_in, read_file, replace_empty, sync_folder, write_file
-from ms_jobs.records import StoredImage
+from ms_jobs.records import FrozenModel, StoredImage
 
 MANIFEST = "manifest.json"
 
 
-class Manifest(BaseModel):
+class Manifest(FrozenModel):
     """The result of a finished attempt: its pictures and warnings.
 
     Attributes:
@@ -32,7 +32,8 @@ class Manifest(BaseModel):
         references: as in ``JobRecord``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Never written again; its fields become the record's.
+    model_config = ConfigDict(extra="ignore")
 
     attempt: int
     images: tuple[StoredImage, ...]

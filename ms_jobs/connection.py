@@ -7,6 +7,7 @@ one entry too many in its queue, which the worker skips.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -15,7 +16,18 @@ from typing import Any, TypeVar
 from redis import Redis
 from redis.backoff import ConstantBackoff, ExponentialBackoff
 from redis.connection import ConnectionPool
-from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, RedisError, TimeoutError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    ConnectionError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
 from redis.retry import Retry
 
 from ms_core.errors import QueueUnavailableError
@@ -25,9 +37,16 @@ QUICK_TIMEOUT_S = 0.5
 # Longer than a worker's blocking request for the next job, see ``worker.rq_worker``.
 BLOCKING_TIMEOUT_S = 6.0
 FOREVER = -1
-# Out of memory, the append-only file cannot be written, this is a replica, or it became one during the command.
-# redis-py does not have a class for each, and for none that a script met in a Redis before version 7.
-_CANNOT_WRITE = re.compile(r"(?<!\w)(OOM|MISCONF|READONLY|UNBLOCKED) ")
+# Redis answers, and refuses for a reason of its own: no memory, an append-only file that cannot be written, a replica, a
+# script that runs for long, no permission, a start, a wrong password. redis-py does not have a class for each, and for none
+# that a script met in a Redis before version 7.
+_REFUSED = re.compile(
+    r"(?<!\w)(OOM|MISCONF|READONLY|UNBLOCKED|MASTERDOWN|NOREPLICAS|BUSY|LOADING|NOPERM|NOAUTH|WRONGPASS|DENIED|CLUSTERDOWN"
+    r"|TRYAGAIN|UNKILLABLE) |ACL failure in script|user executing the script can't|DB index is out of range"
+)
+TELL_AGAIN_AFTER_S = 60.0
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -94,18 +113,48 @@ def persist(call: Callable[[], T]) -> T:
         except RedisError as error:
             if not is_transient(error):
                 raise
+            _waits.tell(error)
             failures += 1
             time.sleep(backoff.compute(failures))
 
 
 def is_transient(error: RedisError) -> bool:
-    """Whether Redis is away or cannot write at the moment, as opposed to a bug of ours."""
-    known = (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError)
-    return isinstance(error, known) or _CANNOT_WRITE.search(str(error)) is not None
+    """Whether Redis is away or refuses at the moment, as opposed to a bug of ours or a damaged record."""
+    known = (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError, NoPermissionError, ClusterDownError)
+    return isinstance(error, known) or _REFUSED.search(str(error)) is not None
+
+
+def refusal(error: RedisError) -> str | None:
+    """Redis' own words if it answers and refuses; ``None`` if it does not answer."""
+    answers = isinstance(error, (ResponseError, ReadOnlyError, AuthenticationError, BusyLoadingError))
+    return str(error) if answers else None
+
+
+class ReasonLog:
+    """Logs why Redis is away or refuses: each reason once, and again if it lasts for a minute."""
+
+    def __init__(self) -> None:
+        self._told_at: dict[str, float] = {}
+
+    def tell(self, error: RedisError) -> None:
+        """Log the reason unless it was just logged."""
+        # Without what differs from one script to the next.
+        reason = re.sub(r"\bf_[0-9a-f]+|\b[0-9a-f]{40}\b|\d+", "", f"{type(error).__name__}: {error}")
+        now = time.monotonic()
+        self._told_at = {known: at for known, at in self._told_at.items() if now - at < TELL_AGAIN_AFTER_S}
+        if reason not in self._told_at:
+            self._told_at[reason] = now
+            log.warning("Redis %s: %s", "does not answer" if refusal(error) is None else "refuses", error)
+
+
+_waits = ReasonLog()
 
 
 def _is_transient(error: Exception) -> bool:
-    return isinstance(error, RedisError) and is_transient(error)
+    if not isinstance(error, RedisError) or not is_transient(error):
+        return False
+    _waits.tell(error)
+    return True
 
 
 def check_redis(url: str) -> None:

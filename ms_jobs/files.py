@@ -76,6 +76,13 @@ def read_file(path: Path) -> bytes:
             return file.read()
 
 
+def holds(path: Path, data: bytes) -> bool:
+    """Whether there is a file with this content; one that cannot be read counts as missing."""
+    with suppress(OSError):
+        return path.lstat().st_size == len(data) and read_file(path) == data
+    return False
+
+
 def share_file(source: Path, target: Path, data: bytes) -> None:
     """Hard-link ``source`` to ``target``; if that fails, write ``data``, the content of ``source``.
 
@@ -124,8 +131,17 @@ def replace_empty(source: Path, target: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder, ignoring errors."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a folder, or a link or file in its place, ignoring errors."""
+    if folder.is_symlink() or not folder.is_dir():
+        with suppress(OSError):
+            folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something at a path, if only a link to nothing."""
+    return os.path.lexists(path)
 
 
 def clear_folder(folder: Path) -> None:
@@ -151,15 +167,33 @@ def entries(folder: Path) -> Iterator[tuple[Path, float]]:
         for name in names_in(folder):
             path = folder / name
             with suppress(FileNotFoundError), _storage_errors("read"):
-                yield path, time.time() - path.stat().st_mtime
+                yield path, time.time() - path.lstat().st_mtime
 
 
 def free_bytes(folder: Path) -> int:
     """Get the free space, in bytes, of the volume of a folder, which need not exist yet."""
-    existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
     with _storage_errors("read"):
-        volume = os.statvfs(existing)
+        volume = os.statvfs(_nearest(folder))
     return volume.f_bavail * volume.f_frsize
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ``StorageError`` unless files can be made in a folder, which need not exist yet."""
+    with _storage_errors("written"):
+        existing = _nearest(folder)
+        if not existing.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest of its parents that exists; one that cannot be entered is an error."""
+    for path in (folder, *folder.resolve().parents):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
+            return path
+    return Path("/")
 
 
 def sync_folder(folder: Path) -> None:

@@ -65,7 +65,7 @@ _JOB_REQUEST: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
 
 
 def read_job_request(text: bytes, pictures: Pictures) -> JobRequest:
-    """Read what ``job_document`` wrote, in this version or an earlier one.
+    """Read what ``job_document`` wrote, in any version; fields that only a newer one knows are passed over.
 
     Raises:
         pydantic.ValidationError: it cannot be read.
@@ -74,7 +74,7 @@ def read_job_request(text: bytes, pictures: Pictures) -> JobRequest:
     if isinstance(document, dict) and isinstance(document.get("layout"), dict):
         # Stored layouts are always automatic, and hold no mode.
         document = cast("dict[str, Any]", document) | {"layout": document["layout"] | {"mode": "auto"}}
-    return _JOB_REQUEST.validate_python(document, strict=False, context=pictures)
+    return _JOB_REQUEST.validate_python(document, strict=False, extra="ignore", context=pictures)
 
 
 def asked_document(request: GenerateRequest, pictures: Pictures) -> dict[str, Any]:

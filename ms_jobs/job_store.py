@@ -11,12 +11,25 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 from redis import Redis
+from redis.exceptions import RedisError, ResponseError
 
+from ms_core.errors import UnreadableJobError
 from ms_jobs import keys
+from ms_jobs.connection import is_transient
 from ms_jobs.keys import JobKey
 from ms_jobs.measures import BUCKETS
 from ms_jobs.outcomes import CancelOutcome, CreateOutcome, Gone, ProgressReply, Requeue
-from ms_jobs.records import LOCAL_OWNER, MAX_ATTEMPTS, JobError, JobRecord, JobState, as_text, encode_field
+from ms_jobs.records import (
+    LOCAL_OWNER,
+    MAX_ATTEMPTS,
+    ErasedJob,
+    JobError,
+    JobRecord,
+    JobState,
+    as_text,
+    encode_field,
+    unreadable_job,
+)
 
 DEFAULT_LIFETIME_S = 24 * 3600
 GONE_MARK_TTL_S = 7 * 24 * 3600
@@ -39,6 +52,9 @@ class JobStore:
 
     A worker passes the number of its attempt; its changes apply only while that attempt runs. Errors of the client, such as
     ``redis.exceptions.ConnectionError``, pass through unchanged.
+
+    Raises (every method about one job):
+        UnreadableJobError: its record is damaged, or a newer version wrote what this one does not know.
     """
 
     def __init__(
@@ -95,15 +111,19 @@ class JobStore:
 
     def get(self, job_id: str) -> JobRecord | None:
         """Read a job's record; ``None`` if there is no such job."""
-        fields = self._client.hgetall(self._key(job_id))
-        return JobRecord.from_hash(fields) if fields else None
+        found = self.get_many([job_id])[0]
+        if isinstance(found, UnreadableJobError):
+            raise found
+        return found
 
-    def get_many(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
-        """Read the records of several jobs in one round trip; ``None`` for missing ones."""
+    def get_many(self, job_ids: Sequence[str]) -> list[JobRecord | UnreadableJobError | None]:
+        """Read the records of several jobs in one round trip; ``None`` for missing ones, an error for unreadable ones."""
+        if not job_ids:
+            return []
         with self._client.pipeline(transaction=False) as pipeline:
             for job_id in job_ids:
                 pipeline.hgetall(self._key(job_id))
-            return [JobRecord.from_hash(fields) if fields else None for fields in pipeline.execute()]
+            return [read_record(answer) for answer in pipeline.execute(raise_on_error=False)]
 
     def by_key(self, idempotency_key: str) -> str | None:
         """Find the job of an idempotency key; ``None`` if there is none."""
@@ -113,7 +133,8 @@ class JobStore:
     def gone(self, job_id: str) -> Gone | None:
         """Get why a job was erased; ``None`` if it was not, or more than seven days ago."""
         mark = self._client.get(keys.gone(JobKey(self._owner, job_id)))
-        return None if mark is None else _GONE_OF_MARK[as_text(mark)]
+        # A newer version may know more reasons.
+        return None if mark is None else _GONE_OF_MARK.get(as_text(mark), Gone.DELETED)
 
     def active(self, model: str) -> set[JobKey]:
         """List the jobs of a model, of all owners, that have not ended."""
@@ -155,7 +176,7 @@ class JobStore:
         Returns:
             The final state; ``None`` if this attempt does not run the job.
         """
-        return _state(self._run("finish", job_id, attempt, state.value, *_encode(fields)))
+        return _state_if_any(self._run("finish", job_id, attempt, state.value, *_encode(fields)))
 
     def requeue(self, job_id: str, attempt: int, reason: Requeue, error: JobError) -> JobState | None:
         """Requeue a running job; the caller adds the queue entry if the result is ``queued``.
@@ -165,7 +186,7 @@ class JobStore:
             if the attempt is not the latest, or for ``ABANDONED`` if its worker still reports the job.
         """
         text = encode_field(error.model_dump(mode="json"))
-        return _state(self._run("requeue", job_id, attempt, reason.value, MAX_ATTEMPTS, text))
+        return _state_if_any(self._run("requeue", job_id, attempt, reason.value, MAX_ATTEMPTS, text))
 
     def request_cancel(self, job_id: str) -> CancelOutcome:
         """Cancel a queued job now, or ask the worker of a running one to stop."""
@@ -178,22 +199,22 @@ class JobStore:
             Its state, and whether it has ended and is past its lifetime; ``None`` if there is no such job.
         """
         answer = self._run("pass_time", job_id)
-        return None if answer is None else (JobState(as_text(answer[0])), answer[1] == 1)
+        return None if answer is None else (_state(answer[0]), answer[1] == 1)
 
-    def erase(self, job_id: str, reason: Gone | None) -> JobRecord | None:
-        """Remove a job's record.
+    def erase(self, job_id: str, reason: Gone | None) -> ErasedJob | None:
+        """Remove a job's record, also one that cannot be read.
 
         Args:
             reason: kept as a mark for seven days. ``EXPIRED`` removes only a job past its lifetime; ``None``, for a job that was
                 never accepted, leaves no mark.
 
         Returns:
-            The erased record; ``None`` if nothing was removed.
+            What else is to be removed; ``None`` if nothing was.
         """
         only_expired = "1" if reason is Gone.EXPIRED else "0"
         mark = "" if reason is None else _MARK_OF_GONE[reason]
         flat = self._run("erase", job_id, reason or "", GONE_MARK_TTL_S, only_expired, mark)
-        return None if flat is None else _record(flat)
+        return None if flat is None else ErasedJob.from_hash(JobKey(self._owner, job_id), _pairwise(flat))
 
     def ids(self, before: float | str = "+inf", limit: int = 100) -> list[tuple[str, float]]:
         """List ids and creation times of the owner's jobs, newest first, up to ``before`` (``"(t"`` excludes ``t``)."""
@@ -204,9 +225,15 @@ class JobStore:
 
     def _run(self, script: str, job_id: str, *arguments: Any) -> Any:
         now = "" if self._clock is None else self._clock()
-        return self._scripts[script](
-            keys=[self._key(job_id)], args=[now, self._owner, job_id, self._lifetime_s, *arguments]
-        )
+        try:
+            return self._scripts[script](
+                keys=[self._key(job_id)], args=[now, self._owner, job_id, self._lifetime_s, *arguments]
+            )
+        except ResponseError as error:
+            if is_transient(error):
+                raise
+            # The script met a field that it cannot use.
+            raise unreadable_job() from error
 
     def _key(self, job_id: str) -> str:
         return keys.job(JobKey(self._owner, job_id))
@@ -214,11 +241,41 @@ class JobStore:
 
 def _record(flat: list[Any]) -> JobRecord:
     """Parse a hash as scripts return it: names and values in turn."""
-    return JobRecord.from_hash(dict(zip(flat[::2], flat[1::2], strict=True)))
+    return JobRecord.from_hash(_pairwise(flat))
 
 
-def _state(text: bytes | str | None) -> JobState | None:
-    return None if text is None else JobState(as_text(text))
+def _pairwise(flat: list[Any]) -> dict[Any, Any]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def read_record(answer: Any) -> JobRecord | UnreadableJobError | None:
+    """Read one answer of a pipeline, run with ``raise_on_error=False``, that asked for a job's hash.
+
+    Returns:
+        The record; ``None``: there is none; an error that concerns this job alone.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    if isinstance(answer, RedisError):
+        if is_transient(answer):
+            raise answer
+        return unreadable_job()
+    try:
+        return JobRecord.from_hash(answer) if answer else None
+    except UnreadableJobError as error:
+        return error
+
+
+def _state(text: bytes | str) -> JobState:
+    try:
+        return JobState(as_text(text))
+    except ValueError as error:
+        raise unreadable_job() from error
+
+
+def _state_if_any(text: bytes | str | None) -> JobState | None:
+    return None if text is None else _state(text)
 
 
 def _encode(changes: dict[str, Any]) -> list[str]:

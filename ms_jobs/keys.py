@@ -19,6 +19,7 @@
     msd:workers:<model>     set     names of the workers of a model
     msd:card:<model>        string  JSON of the model's card
     msd:housekeeper:<model> string  holder of the housekeeper's lease
+    rq:suspended            string  RQ: workers take no jobs, since somebody ran ``rq suspend``
     rq:queue:<queue>        list    RQ: entries of a queue
     rq:job:<entry>          hash    RQ: what an entry calls
     rq:executions:<entry>   zset    RQ: executions of an entry
@@ -34,6 +35,10 @@ from __future__ import annotations
 from typing import NamedTuple, Self
 
 RQ_JOB_PREFIX = "rq:job:"
+RQ_SUSPENDED = "rq:suspended"
+# Never exist: see ``ms_jobs.probe``.
+NOTHING = "msd:nothing"
+RQ_NOTHING = "rq:nothing"
 
 
 class JobKey(NamedTuple):

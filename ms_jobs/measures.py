@@ -6,7 +6,9 @@ set of fields, and restart at zero only with an empty Redis.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from redis import Redis
@@ -78,15 +80,24 @@ class Measures:
 
     def counts(self) -> dict[str, int]:
         """Read the counts of the events that have happened."""
-        return {as_text(name): int(count) for name, count in self._client.hgetall(self._counts_key).items()}
+        return {name: int(number) for name, number in self._numbers(self._counts_key)}
 
     def histograms(self) -> dict[tuple[str, str], Histogram]:
         """Read the histograms by kind and label, such as ``("phase", "denoise")``."""
         single: dict[tuple[str, str], dict[str, float]] = {}
-        for name, value in self._client.hgetall(self._histograms_key).items():
-            kind, label, field = as_text(name).split(PARTED_BY)
-            single.setdefault((kind, label), {})[field] = float(value)
+        for name, number in self._numbers(self._histograms_key):
+            # Names of more parts are those of a newer version.
+            if name.count(PARTED_BY) == 2:
+                kind, label, field = name.split(PARTED_BY)
+                single.setdefault((kind, label), {})[field] = number
         return {key: _histogram(fields) for key, fields in single.items()}
+
+    def _numbers(self, key: str) -> Iterator[tuple[str, float]]:
+        """The fields of a hash that are finite numbers."""
+        for name, value in self._client.hgetall(key).items():
+            with suppress(ValueError):
+                if math.isfinite(number := float(value)):
+                    yield as_text(name), number
 
 
 def _histogram(fields: Mapping[str, float]) -> Histogram:

@@ -5,7 +5,8 @@ Redis holds only a short list of samples, which every reader reads whole and eva
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 from statistics import median, median_low
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from redis import Redis
 
 from ms_jobs import keys
-from ms_jobs.records import as_text
+from ms_jobs.records import LARGEST_COUNT, as_text
 
 if TYPE_CHECKING:
     from ms_jobs.job_request import JobRequest
@@ -72,9 +73,10 @@ class Shape(NamedTuple):
             ValueError: the text is not a shape.
         """
         steps, images, height, width, guided, *others = map(int, text.split("-"))
-        if len(others) not in (2, 3):
+        if len(others) < 2 or not all(0 <= number <= LARGEST_COUNT for number in (steps, images, height, width)):
             raise ValueError(f"{text!r} is not a shape")
-        return cls(steps, images, height, width, guided == 1, *others)
+        # A newer version may write more numbers.
+        return cls(steps, images, height, width, guided == 1, *others[:3])
 
     @property
     def work(self) -> float:
@@ -110,7 +112,11 @@ class Estimates:
         return self._usual
 
     def seconds(self, shape: str) -> float | None:
-        """Estimate for ``str(shape)``, or '' for an unknown shape; ``None`` before the first job."""
+        """Estimate for ``str(shape)``, or '' for an unknown shape; ``None`` before the first job.
+
+        Raises:
+            ValueError: the text is not a shape.
+        """
         if shape in self._well_known:
             return self._by_shape[shape]
         if not shape or self._s_per_work is None:
@@ -143,8 +149,19 @@ class Pace:
 
 def read_estimates(entries: Iterable[bytes | str]) -> Estimates:
     """Make estimates of the entries of the list."""
-    parted = (as_text(entry).rpartition(" ") for entry in entries)
-    return Estimates((shape, float(seconds)) for shape, _, seconds in parted)
+    return Estimates(sample for entry in entries for sample in _sample(as_text(entry)))
+
+
+def _sample(entry: str) -> Iterator[tuple[str, float]]:
+    """A job's shape and seconds; nothing if the entry cannot be read."""
+    shape, _, seconds = entry.rpartition(" ")
+    try:
+        known = str(Shape.parse(shape)) if shape else ""
+        sample = known, float(seconds)
+    except (ValueError, OverflowError):
+        return
+    if 0 <= sample[1] < math.inf:
+        yield sample
 
 
 def _line(points: list[tuple[float, float]]) -> tuple[float, float | None]:

@@ -10,7 +10,7 @@ from rq import Queue
 
 from ms_jobs import keys
 from ms_jobs.keys import JobKey
-from ms_jobs.records import GENERATE_JOB, JobRecord
+from ms_jobs.records import GENERATE_JOB, JobRecord, as_text
 
 FAILURE_TTL_S = 60
 # One step: a process that died between two would leave the entry's hash behind forever.
@@ -51,7 +51,8 @@ class JobQueue:
 
     def waiting(self) -> set[JobKey]:
         """List all jobs with an entry."""
-        return {JobKey.of_entry(entry) for entry in self._queue.job_ids}
+        entries = self._client.lrange(keys.queue(self._model), 0, -1)
+        return {JobKey.of_entry(as_text(entry)) for entry in entries}
 
     def _enqueue(self, record: JobRecord, at_front: bool, pipeline: Pipeline | None = None) -> None:
         # RQ's own result and failure records are not used; the job's record counts.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from ms_core.errors import UnreadableJobError
 from ms_core.spec import GenerationWarning, SubjectScore
 from ms_jobs.keys import JobKey
 
@@ -25,7 +27,15 @@ MODEL_NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 OWNER_PATTERN = r"[a-z0-9-]{1,64}"
 SHA256_PATTERN = r"[0-9a-f]{64}"
 
+# What dates and floats can hold: other numbers are damage, and would break arithmetic far from here.
+LATEST_S = 253_402_300_799
+LARGEST_COUNT = 2**53
+
 Sha256 = Annotated[str, Field(pattern=rf"^{SHA256_PATTERN}$")]
+UnixTime = Annotated[float, Field(ge=0, le=LATEST_S)]
+Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
+
+log = logging.getLogger(__name__)
 
 
 class JobState(StrEnum):
@@ -47,7 +57,8 @@ class JobState(StrEnum):
 class WorkerState(StrEnum):
     """State of a worker; it takes jobs while ``idle`` and runs one while ``busy``.
 
-    ``failed``: its setup failed; ``defunct``: it broke after its setup and will be replaced.
+    ``failed``: its setup failed; ``defunct``: it broke after its setup and will be replaced; ``unknown``: only a newer version
+    of the service knows its state.
     """
 
     STARTING = "starting"
@@ -55,6 +66,11 @@ class WorkerState(StrEnum):
     BUSY = "busy"
     FAILED = "failed"
     DEFUNCT = "defunct"
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def _missing_(cls, value: object) -> WorkerState | None:
+        return cls.UNKNOWN if isinstance(value, str) else None
 
     @property
     def serves(self) -> bool:
@@ -78,10 +94,13 @@ def is_model_name(text: str) -> bool:
 
 
 class FrozenModel(BaseModel):
-    """Immutable data without unknown fields."""
+    """Immutable data as it is stored.
+
+    Fields that only a newer version of the service knows are kept, and written back with the others.
+    """
 
     # Values are mostly ids, seen a few times each: not worth caching.
-    model_config = ConfigDict(extra="forbid", frozen=True, cache_strings="keys")
+    model_config = ConfigDict(extra="allow", frozen=True, cache_strings="keys")
 
 
 class JobError(FrozenModel):
@@ -103,6 +122,17 @@ class PictureScore(NamedTuple):
     subjects: tuple[SubjectScore | None, ...]
 
 
+def _known_parts(value: Any) -> Any:
+    """A stored score without the items that a newer version added to its lists."""
+    if not isinstance(value, list) or len(value) < len(PictureScore._fields):
+        return value
+    draws, subjects, *_ = value
+    if isinstance(subjects, list):
+        size = len(SubjectScore._fields)
+        subjects = [subject[:size] if isinstance(subject, list) else subject for subject in subjects]
+    return [draws, subjects]
+
+
 class StoredImage(FrozenModel):
     """A finished picture of a job; its bytes are in the artifact store.
 
@@ -117,7 +147,7 @@ class StoredImage(FrozenModel):
     height: int
     seed: int
     content_type: str = "image/png"
-    score: PictureScore | None = None
+    score: Annotated[PictureScore | None, BeforeValidator(_known_parts)] = None
 
 
 class JobRecord(FrozenModel):
@@ -146,36 +176,39 @@ class JobRecord(FrozenModel):
         shape: see ``ms_jobs.pace``; empty if unknown.
     """
 
+    # Its changes write single fields, so those of a newer version stay in Redis.
+    model_config = ConfigDict(extra="ignore")
+
     id: Annotated[str, Field(pattern=rf"^{JOB_ID_PATTERN}$")]
     owner: Annotated[str, Field(pattern=rf"^{OWNER_PATTERN}$")] = LOCAL_OWNER
     model: Annotated[str, Field(pattern=rf"^{MODEL_NAME_PATTERN}$")]
     state: JobState = JobState.QUEUED
-    version: int = 1
+    version: Count = 1
     folder: str
     request_hash: str = ""
     idempotency_key: str | None = None
     request_id: str | None = None
     retried_from: str | None = None
-    created_at: float = Field(default_factory=time.time)
-    queued_at: float = Field(default_factory=time.time)
-    started_at: float | None = None
-    ended_at: float | None = None
-    expires_at: float | None = None
-    cancel_at: float | None = None
-    start_before: float | None = None
+    created_at: UnixTime = Field(default_factory=time.time)
+    queued_at: UnixTime = Field(default_factory=time.time)
+    started_at: UnixTime | None = None
+    ended_at: UnixTime | None = None
+    expires_at: UnixTime | None = None
+    cancel_at: UnixTime | None = None
+    start_before: UnixTime | None = None
     cancel_requested: bool = False
-    cancel_requested_at: float | None = None
-    attempt: int = 0
-    handed_back: int = 0
+    cancel_requested_at: UnixTime | None = None
+    attempt: Count = 0
+    handed_back: Count = 0
     phase: str | None = None
-    step: int | None = None
-    steps: int | None = None
+    step: Count | None = None
+    steps: Count | None = None
     seed: int
     num_images: int = 1
     warnings: tuple[GenerationWarning, ...] = ()
     images: tuple[StoredImage, ...] = ()
     references: tuple[int, ...] = ()
-    result_attempt: int | None = None
+    result_attempt: Count | None = None
     error: JobError | None = None
     device: str | None = None
     worker: str | None = None
@@ -197,11 +230,54 @@ class JobRecord(FrozenModel):
 
     @classmethod
     def from_hash(cls, fields: Mapping[Any, bytes | str]) -> Self:
-        """Parse the record of a Redis hash, read with or without ``decode_responses``."""
+        """Parse the record of a Redis hash, read with or without ``decode_responses``, also of a newer version.
+
+        Raises:
+            UnreadableJobError: a field is missing, damaged, or has a value that only a newer version knows.
+        """
         # The values are JSON already; parsing them as one text takes a fifth of the time.
         parts = (f'"{as_text(name)}":{as_text(value)}' for name, value in fields.items())
-        # During an upgrade, a newer version on another host may write more fields.
-        return cls.model_validate_json(f"{{{','.join(parts)}}}", extra="ignore")
+        try:
+            return cls.model_validate_json(f"{{{','.join(parts)}}}")
+        except ValueError as error:
+            raise unreadable_job() from error
+
+
+class ErasedJob(NamedTuple):
+    """What is to be removed beside an erased record; ``None`` where the record did not tell.
+
+    Attributes:
+        folder: in the artifact store.
+        model: in whose queue it may have an entry.
+        entry: see ``JobRecord.entry``.
+    """
+
+    folder: str | None
+    model: str | None
+    entry: str
+
+    @classmethod
+    def from_hash(cls, key: JobKey, fields: Mapping[Any, bytes | str]) -> Self:
+        """Read only what is needed of a record's hash, which need not be readable as a whole."""
+        texts = {as_text(name): as_text(value) for name, value in fields.items()}
+        folder, model = (_text(texts.get(name)) for name in ("folder", "model"))
+        return cls(folder, model, key.entry(int(texts["attempt"]) if texts.get("attempt", "").isdecimal() else 0))
+
+
+def _text(json_text: str | None) -> str | None:
+    try:
+        value = json.loads(json_text or "null")
+    except ValueError:
+        return None
+    return value if isinstance(value, str) else None
+
+
+def unreadable_job() -> UnreadableJobError:
+    """Make the error of a record that cannot be read."""
+    return UnreadableJobError(
+        "The record of this job cannot be read: it is damaged, or a newer version of the service wrote it. Delete the job, or "
+        "update the service."
+    )
 
 
 def encode_field(value: Any) -> str:
@@ -214,8 +290,8 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def as_text(value: bytes | str) -> str:
-    """Decode a reply of Redis, read with or without ``decode_responses``."""
-    return value.decode() if isinstance(value, bytes) else value
+    """Decode a reply of Redis, read with or without ``decode_responses``; what is not UTF-8 becomes question marks."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 class Usage(FrozenModel):
@@ -266,4 +342,14 @@ class WorkerRecord(FrozenModel):
     @classmethod
     def from_beat(cls, text: bytes | str) -> Self:
         """Parse the record of a heartbeat, also of a newer version of the service."""
-        return cls.model_validate_json(text, extra="ignore")
+        return cls.model_validate_json(text)
+
+
+def read_beats(texts: Iterable[bytes | str | Exception | None]) -> Iterator[WorkerRecord]:
+    """Parse heartbeats; missing ones and those that cannot be read are passed over."""
+    for text in texts:
+        try:
+            if isinstance(text, (bytes, str)):
+                yield WorkerRecord.from_beat(text)
+        except ValueError as error:
+            log.debug("a heartbeat cannot be read: %s", error)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 
 from redis import Redis
 
 from ms_core.config import ModelCard
+from ms_core.errors import CheckpointError
 from ms_jobs import keys
-from ms_jobs.records import WorkerRecord, as_text
+from ms_jobs.records import WorkerRecord, as_text, read_beats
+
+log = logging.getLogger(__name__)
 
 CARD_TTL_S = 24 * 3600
 # A full Redis accepts writes only after a DEL; heartbeats must get through.
@@ -48,13 +52,17 @@ class Registry:
         gone = [name for name, text in zip(names, texts, strict=True) if text is None]
         if gone:
             self._client.srem(keys.workers(model), *gone)
-        return [WorkerRecord.from_beat(text) for text in texts if text is not None]
+        return list(read_beats(texts))
 
     def publish_card(self, model: str, card: ModelCard) -> None:
         """Publish a model's card for 24 hours."""
         self._client.set(keys.card(model), json.dumps(card.to_dict()), ex=CARD_TTL_S)
 
     def card(self, model: str) -> ModelCard | None:
-        """Read a model's card; ``None`` before its first worker is ready."""
+        """Read a model's card, also of a newer version; ``None`` before its first worker is ready, or if it cannot be read."""
         text = self._client.get(keys.card(model))
-        return None if text is None else ModelCard.from_dict(json.loads(text))
+        try:
+            return None if text is None else ModelCard.from_dict(json.loads(text), newer=True)
+        except (ValueError, CheckpointError) as error:
+            log.warning("the card of model %s cannot be read: %s", model, error)
+            return None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from redis import Redis
 from redis.exceptions import RedisError
 
-from ms_core.errors import StorageError
+from ms_core.errors import UnreadableJobError
 from ms_jobs import keys
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.job_store import JobStore
@@ -24,6 +24,7 @@ from ms_jobs.outcomes import Gone
 from ms_jobs.queue import JobQueue
 from ms_jobs.registry import Registry
 from worker.config import WorkerSettings
+from worker.isolation import Isolation
 from worker.queue_leftovers import QueueLeftovers
 from worker.recovery import USELESS, Recovery
 
@@ -59,6 +60,7 @@ class Housekeeper:
         self._queue_leftovers = QueueLeftovers(client, self._jobs, model)
         self._queue_pass = _Pass(QUEUE_LEFTOVERS_EVERY_S, lambda: self._clear_queue(QUEUE_LEFTOVERS_AGE_S))
         self._files_pass = _Pass(FILES_EVERY_S, lambda: self._clear_files(FILES_AGE_S))
+        self._isolation = Isolation()
         self._blind_until = 0.0
         self._is_full = False
         self._stopped = threading.Event()
@@ -87,21 +89,26 @@ class Housekeeper:
                 return False
             if not held_before:
                 self._start_over()
-            if time.monotonic() >= self._blind_until:
-                self._sweep()
-            self._pass_deadlines()
-            self._watch_room()
-            self._queue_pass.advance(self._may_go_on)
-            self._files_pass.advance(self._may_go_on)
+            for name, task in self._tasks().items():
+                with self._isolation.guard(name):
+                    task()
         except RedisError as error:
             if time.monotonic() >= self._blind_until:
                 log.warning("Redis does not answer: %s", error)
             # Workers get time for a heartbeat before they count as dead.
             self._blind_until = time.monotonic() + self._settings.heartbeat_ttl_s
             self._start_over()
-        except StorageError as error:
-            log.warning("%s", error.detail)
         return self._lease.held
+
+    def _tasks(self) -> dict[str, Callable[[], None]]:
+        """What each tick does, by the names for the log; the failure of one costs no other."""
+        return {
+            "recovery": self._sweep,
+            "deadlines": self._pass_deadlines,
+            "room": self._watch_room,
+            "leftovers in the queue": lambda: self._queue_pass.advance(self._may_go_on),
+            "leftovers on disk": lambda: self._files_pass.advance(self._may_go_on),
+        }
 
     def clear_leftovers(self, age_s: float) -> list[str]:
         """Remove at once all leftovers that are ``age_s`` seconds old; returns their names.
@@ -133,24 +140,29 @@ class Housekeeper:
         return not self._lease.needs_renewal or self._lease.hold()
 
     def _sweep(self) -> None:
+        if time.monotonic() < self._blind_until:
+            return
         workers = self._registry.workers(self._model)
         alive = {worker.name: worker.job_id for worker in workers if worker.state not in USELESS}
         self._recovery.sweep(set(alive), alive, self._settings.heartbeat_ttl_s)
 
     def _pass_deadlines(self) -> None:
-        """Apply passed deadlines, the oldest first."""
+        """Apply passed deadlines, the oldest first; a job that cannot be handled is logged, and costs no other."""
         ends_at = time.monotonic() + DEADLINES_BUDGET_S
-        before: list[JobKey] = []
+        handled: set[JobKey] = set()
         while True:
             seconds, microseconds = self._client.time()
-            due = self._jobs.due(self._model, seconds + microseconds / 1e6, PAGE)
-            if due == before:
+            # Those that stay due must not hide the others.
+            due = self._jobs.due(self._model, seconds + microseconds / 1e6, len(handled) + PAGE)
+            due = [key for key in due if key not in handled]
+            if not due:
                 return
             for key in due:
                 if time.monotonic() > ends_at or not self._may_go_on():
                     return
-                self._pass_time(key)
-            before = due
+                with self._isolation.guard(f"deadlines of job {key}"):
+                    self._pass_time(key)
+            handled.update(due)
 
     def _pass_time(self, key: JobKey) -> None:
         jobs = self._jobs.for_owner(key.owner)
@@ -161,9 +173,9 @@ class Housekeeper:
         state, is_over = passed
         if is_over:
             # The record first: then the job is gone for all, and its files are leftovers.
-            record = jobs.erase(key.id, Gone.EXPIRED)
-            if record is not None:
-                self._artifacts.for_owner(key.owner).remove(record.folder)
+            erased = jobs.erase(key.id, Gone.EXPIRED)
+            if erased is not None and erased.folder is not None:
+                self._artifacts.for_owner(key.owner).remove(erased.folder)
         elif state.ended:
             record = jobs.get(key.id)
             log.info("job %s: a deadline passed, now %s", key, state)
@@ -200,7 +212,11 @@ class Housekeeper:
 
         def is_kept(folder: str, age_s: float) -> bool:
             job_id = folder.partition(".")[0]
-            record = jobs.get(job_id)
+            try:
+                record = jobs.get(job_id)
+            except UnreadableJobError:
+                # A newer version of the service may read it.
+                return True
             if record is not None:
                 return record.folder == folder
             if jobs.gone(job_id) is not None or age_s > self._settings.lifetime_s:

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from structlog.contextvars import bound_contextvars
 
 from ms_core.config import ModelCard
-from ms_core.errors import AttemptOverError, DeviceLostError, MSDiffusionError
+from ms_core.errors import AttemptOverError, DeviceLostError, MSDiffusionError, UnreadableJobError
 from ms_core.spec import GenerationSpec, GenerationWarning, Subject
 from ms_jobs.artifacts import ArtifactStore, Manifest
 from ms_jobs.connection import persist
@@ -175,7 +175,11 @@ class JobRun:
         """Begin the job if it is still queued, run it, and record its end."""
         begun = time.monotonic()
         context = self._context
-        record = persist(lambda: self._blocking_jobs.begin(self._key.id, context.name, context.runtime.device))
+        try:
+            record = persist(lambda: self._blocking_jobs.begin(self._key.id, context.name, context.runtime.device))
+        except UnreadableJobError as error:
+            log.warning("job %s is left alone: %s", self._key, error.detail)
+            return
         if record is None:
             log.info("job %s is no longer queued; skipped", self._key)
             return

@@ -37,6 +37,7 @@ class Command:
         env: added to this process's environment.
         log_file: of the output; ``None``: this process's output.
         descriptors: open file descriptors that the child inherits.
+        umask: of the files that it makes; -1: as this process's.
         orphan_signal: sent to the child by the kernel when its parent dies (Linux).
     """
 
@@ -45,6 +46,7 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
     log_file: Path | None = None
     descriptors: Sequence[int] = ()
+    umask: int = -1
     orphan_signal: signal.Signals = signal.SIGKILL
 
 
@@ -184,6 +186,7 @@ def start_process(command: Command) -> subprocess.Popen[bytes]:
             stderr=None if output is None else subprocess.STDOUT,
             start_new_session=True,
             pass_fds=command.descriptors,
+            umask=command.umask,
             preexec_fn=_die_with_parent(command.orphan_signal),
         )
     finally:

@@ -10,6 +10,7 @@ from rq import Queue
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.worker_registration import clean_worker_registry
 
+from ms_core.errors import UnreadableJobError
 from ms_jobs import keys
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import JobKey
@@ -52,7 +53,7 @@ class QueueLeftovers:
     def _suspects(self) -> Iterator[str | None]:
         """Yield name and entry of a list, as one text, for each useless entry; ``None`` for a needed one."""
         intermediate = self._queue.intermediate_queue_key
-        for entry in map(as_text, self._client.lrange(intermediate, 0, -1)):
+        for entry in map(_as_text, self._client.lrange(intermediate, 0, -1)):
             # A live worker removes it at once.
             yield f"{intermediate} {entry}"
         for entry, execution in self._started.get_job_and_execution_ids(cleanup=False):
@@ -61,7 +62,7 @@ class QueueLeftovers:
         end = self._client.llen(self._queue.key)
         while end > 0:
             start = max(end - PAGE, 0)
-            entries = [as_text(entry) for entry in self._client.lrange(self._queue.key, start, end - 1)]
+            entries = [_as_text(entry) for entry in self._client.lrange(self._queue.key, start, end - 1)]
             for entry, is_waiting in zip(entries, self._are_waiting(entries), strict=True):
                 yield None if is_waiting else f"{self._queue.key} {entry}"
             end = start
@@ -87,9 +88,9 @@ class QueueLeftovers:
                 pipeline.zrem(name, item)
                 pipeline.delete(keys.rq_execution(entry, execution), keys.rq_executions(entry))
             elif name != HASH:
-                pipeline.lrem(name, 1, item)
+                pipeline.lrem(name, 1, _as_bytes(item))
             if not is_needed:
-                pipeline.delete(keys.rq_job(entry))
+                pipeline.delete(_as_bytes(keys.rq_job(entry)))
             removed = pipeline.execute()
         return bool(removed) and removed[0] > 0
 
@@ -97,17 +98,36 @@ class QueueLeftovers:
         """Whether the jobs wait for these entries' attempts; in one round trip, since queues may be long."""
         with self._client.pipeline(transaction=False) as pipeline:
             for entry in entries:
-                pipeline.hmget(keys.job(JobKey.of_entry(entry)), "state", "attempt")
-            found = pipeline.execute()
+                pipeline.hmget(_as_bytes(keys.job(JobKey.of_entry(entry))), "state", "attempt")
+            found = pipeline.execute(raise_on_error=False)
         wanted = ([encode_field(JobState.QUEUED), entry.rpartition("_")[2]] for entry in entries)
-        return [[as_text(text or "") for text in texts] == want for texts, want in zip(found, wanted, strict=True)]
+        # An error concerns the record of one job, which a newer version may read.
+        return [
+            isinstance(texts, Exception) or [as_text(text or "") for text in texts] == want
+            for texts, want in zip(found, wanted, strict=True)
+        ]
 
     def _is_needed(self, entry: str) -> bool:
         """Whether the job waits for this entry's attempt, or runs it."""
         key = JobKey.of_entry(entry)
-        record = self._jobs.for_owner(key.owner).get(key.id)
+        if not is_job_id(key.id):
+            return False
+        try:
+            record = self._jobs.for_owner(key.owner).get(key.id)
+        except UnreadableJobError:
+            # A newer version of the service may read it.
+            return True
         if record is None or record.state.ended:
             return False
         # The entry is named by the number of earlier attempts.
         attempts = record.attempt - 1 if record.state is JobState.RUNNING else record.attempt
         return entry.rpartition("_")[2] == str(attempts)
+
+
+def _as_text(entry: bytes | str) -> str:
+    """An entry of a list, which somebody else may have written; ``_as_bytes`` gives it back as it was."""
+    return entry.decode("utf-8", "surrogateescape") if isinstance(entry, bytes) else entry
+
+
+def _as_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

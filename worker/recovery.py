@@ -20,6 +20,7 @@ from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import Requeue
 from ms_jobs.queue import JobQueue
 from ms_jobs.records import MAX_ATTEMPTS, JobError, JobRecord, JobState, WorkerState
+from worker.isolation import Isolation
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +40,10 @@ class Recovery:
         self._model = model
         self._grace_s = grace_s
         self._suspected_since: dict[JobKey, float] = {}
+        self._isolation = Isolation()
 
     def sweep(self, alive: set[str], at_work: Mapping[str, str | None] | None = None, beat_ttl_s: float = 0) -> None:
-        """Check every job that has not ended, once.
+        """Check every job that has not ended, once; one that cannot be handled is logged, and costs no other.
 
         Args:
             alive: names of the workers with heartbeats.
@@ -51,26 +53,31 @@ class Recovery:
         waiting = self._queue.waiting()
         suspects: dict[JobKey, tuple[JobRecord, float]] = {}
         for key in sorted(self._jobs.active(self._model) - waiting):
-            record = self._jobs.for_owner(key.owner).get(key.id)
-            if record is None:
-                self._jobs.forget(key, self._model)
-            elif record.state is JobState.QUEUED or (record.state is JobState.RUNNING and record.worker not in alive):
-                suspects[key] = (record, self._grace_s)
-            elif record.state is JobState.RUNNING and (at_work or {}).get(record.worker or "", key.id) != key.id:
-                suspects[key] = (record, self._grace_s + beat_ttl_s)
+            with self._isolation.guard(f"job {key}"):
+                record = self._jobs.for_owner(key.owner).get(key.id)
+                if record is None:
+                    self._jobs.forget(key, self._model)
+                elif record.state is JobState.QUEUED or (
+                    record.state is JobState.RUNNING and record.worker not in alive
+                ):
+                    suspects[key] = (record, self._grace_s)
+                elif record.state is JobState.RUNNING and (at_work or {}).get(record.worker or "", key.id) != key.id:
+                    suspects[key] = (record, self._grace_s + beat_ttl_s)
         now = time.monotonic()
         self._suspected_since = {key: self._suspected_since.get(key, now) for key in suspects}
         for key, (record, grace_s) in suspects.items():
             if now - self._suspected_since[key] >= grace_s:
-                self._recover(key, record)
+                with self._isolation.guard(f"recovery of job {key}"):
+                    self._recover(key, record)
 
     def abandon_jobs_of(self, worker: str, reason: Requeue = Requeue.ABANDONED) -> None:
         """Recover at once the jobs of a worker that is known to have ended, as seen by its parent."""
         for key in sorted(self._jobs.active(self._model) - self._queue.waiting()):
-            record = self._jobs.for_owner(key.owner).get(key.id)
-            if record is not None and record.state is JobState.RUNNING and record.worker == worker:
-                self._suspected_since.setdefault(key, time.monotonic())
-                self._recover(key, record, reason)
+            with self._isolation.guard(f"job {key}, perhaps of worker {worker}"):
+                record = self._jobs.for_owner(key.owner).get(key.id)
+                if record is not None and record.state is JobState.RUNNING and record.worker == worker:
+                    self._suspected_since.setdefault(key, time.monotonic())
+                    self._recover(key, record, reason)
 
     def start_over(self) -> None:
         """Discard earlier observations, since Redis was away."""

@@ -39,6 +39,8 @@ class RedisServer:
         """
         self._folder = data_dir.resolve() / "redis"
         self._folder.mkdir(parents=True, exist_ok=True)
+        # The append-only file holds phrases and previews, for a while also those of deleted jobs.
+        self._folder.chmod(0o700)
         self._own_folder: Path | None = None
         self._binary = find_redis_binary()
         self._socket = self._choose_socket()
@@ -122,7 +124,7 @@ class RedisServer:
         }
         argv = [str(self._binary), *(item for pair in options.items() for item in pair)]
         # SIGTERM, so that an orphaned server still writes its data.
-        return Command("redis", argv, log_file=self._log_file, orphan_signal=signal.SIGTERM)
+        return Command("redis", argv, log_file=self._log_file, umask=0o077, orphan_signal=signal.SIGTERM)
 
 
 def find_redis_binary() -> Path:

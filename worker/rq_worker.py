@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
@@ -17,11 +18,13 @@ from ms_core.errors import MSDiffusionError
 from ms_jobs.connection import BLOCKING_TIMEOUT_S
 from ms_jobs.keys import queue_name
 from ms_jobs.records import GENERATE_JOB
+from worker.isolation import Isolation
 from worker.job_run import WorkerContext
 from worker.jobs import generate
 
 # RQ waits for a job for this time minus 15 s, then checks whether to stop.
 WORKER_TTL_S = 16
+SKIP_PAUSE_S = 0.1
 
 
 class FunctionNotAllowedError(MSDiffusionError):
@@ -88,6 +91,7 @@ class DeviceWorker(SimpleWorker):
             log_job_description=False,
         )
         self._context = context
+        self._isolation = Isolation()
         self._on_stop = on_stop
 
     @property
@@ -115,11 +119,23 @@ class DeviceWorker(SimpleWorker):
     ) -> tuple[Job, Queue] | None:
         """Wait for a job; ends the worker, only between two requests, when it was told to stop."""
         if timeout is None:
-            return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+            return self._dequeue(timeout, max_idle_time)
         while not self._context.stopping:
-            found = super().dequeue_job_and_maintain_ttl(timeout, timeout)
+            found = self._dequeue(timeout, timeout)
             if found is not None:
                 return found
+        raise StopRequested
+
+    def _dequeue(self, timeout: int | None, max_idle_time: int | None) -> tuple[Job, Queue] | None:
+        """Take the next entry; one that cannot be read is left to the housekeeper, and costs no warm worker."""
+        while not self._context.stopping:
+            with self._isolation.guard("an entry of the queue cannot be read and is skipped"):
+                try:
+                    return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+                except StopRequested:
+                    break
+            # The next may be no better.
+            time.sleep(SKIP_PAUSE_S)
         raise StopRequested
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from redis import Redis
 from redis.exceptions import RedisError
 
+from ms_jobs.connection import is_transient
 from ms_jobs.outcomes import Requeue
+from ms_jobs.probe import WriteProbe
 from ms_jobs.records import JobError, WorkerRecord, WorkerState
 from ms_jobs.registry import Registry
 from worker.recovery import Recovery
@@ -54,6 +56,7 @@ class WorkerWatch:
         """
         self._client = client
         self._registry = Registry(client)
+        self._probe = WriteProbe(client)
         self._recovery = recovery
         self._model = model
         self._ttl_s = ttl_s
@@ -142,8 +145,13 @@ class WorkerWatch:
                 return
             heard = {name: (records[name], now) for name in self._watched & records.keys()}
             self._heard = {name: word for name, word in (self._heard | heard).items() if name in self._watched}
+            silent = frozenset(name for name in self._heard if self._is_silent(name, now))
+        if silent - self._silent:
+            # Raises if Redis refuses to write: then heartbeats cannot arrive.
+            self._probe.is_suspended()
+        with self._lock:
             if now >= self._trusted_from:
-                self._silent = frozenset(name for name in self._heard if self._is_silent(name, now))
+                self._silent = silent & self._watched
         if any(record.state.serves for record, _ in heard.values()):
             self._retire_handled(set(records))
 
@@ -151,9 +159,12 @@ class WorkerWatch:
         worker_exit = self._exits.popleft()
         try:
             handle_exit(worker_exit, self._registry, self._recovery, self._ttl_s)
-        except RedisError:
-            self._exits.appendleft(worker_exit)
-            raise
+        except RedisError as error:
+            if is_transient(error):
+                self._exits.appendleft(worker_exit)
+                raise
+            # The housekeeper finds what the worker left.
+            log.warning("the exit of worker %s could not be recorded: %s", worker_exit.worker.name, error)
         self._handled.append(worker_exit.worker.name)
 
     def _note_look(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -13,10 +14,13 @@ from typing import Any, NamedTuple
 import redis
 
 from ms_jobs import keys
+from ms_jobs.connection import is_transient
 from ms_jobs.keys import JobKey
 from ms_jobs.pace import Estimates, read_estimates
-from ms_jobs.records import JobRecord, JobState, WorkerRecord
+from ms_jobs.records import LATEST_S, JobRecord, JobState, WorkerRecord, as_text, read_beats
 from ms_jobs.remaining import remaining_s
+
+log = logging.getLogger(__name__)
 
 # Entries of the queue that are looked up singly; those behind count as their mean.
 HEAD = 50
@@ -100,7 +104,16 @@ class Forecast:
         return self.outlooks([record])[0]
 
     def outlooks(self, records: Sequence[JobRecord]) -> list[Outlook]:
-        """Estimate for several jobs, with as many requests as for one."""
+        """Estimate for several jobs, with as many requests as for one; unknown where what it needs cannot be read."""
+        try:
+            return self._outlooks(records)
+        except Exception as error:  # an estimate's boundary: it must not fail the answer that it decorates
+            if isinstance(error, redis.RedisError) and is_transient(error):
+                raise
+            log.debug("no estimate: %s", error, exc_info=True)
+            return [Outlook()] * len(records)
+
+    def _outlooks(self, records: Sequence[JobRecord]) -> list[Outlook]:
         if all(record.state.ended for record in records):
             return [Outlook()] * len(records)
         view, positions = self._look([record.entry for record in records if record.state is JobState.QUEUED])
@@ -137,14 +150,14 @@ class Forecast:
                 pipeline.lpos(self._queue_key, entry)
             (seconds, micros), pace, first, running, workers, *positions = pipeline.execute()
         now = time.time()
-        head = [text.decode() for text in first]
-        jobs = [JobKey.of_entry(text) for text in head] + [JobKey.parse(text.decode()) for text in running]
+        head = [as_text(text) for text in first]
+        jobs = [JobKey.of_entry(text) for text in head] + [JobKey.parse(as_text(text)) for text in running]
         with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.mget([keys.worker(name.decode()) for name in workers] or [""])
+            pipeline.mget([keys.worker(as_text(name)) for name in workers] or [""])
             for key in jobs:
                 pipeline.hmget(keys.job(key), _WANTED)
-            beats, *hashes = pipeline.execute()
-        records = [WorkerRecord.model_validate_json(text) for text in beats if text is not None]
+            beats, *hashes = pipeline.execute(raise_on_error=False)
+        records = list(read_beats(beats))
         clock_offset_s = seconds + micros / 1e6 - now
         states = [_fields(values) for values in hashes]
         view = _make_view(
@@ -228,5 +241,11 @@ def _estimate(estimates: Estimates, job: dict[str, Any]) -> float:
 
 
 def _fields(values: Iterable[bytes | None]) -> dict[str, Any]:
-    """Decode the ``_WANTED`` fields of a job's hash; ``None`` for missing ones."""
-    return {name: None if text is None else json.loads(text) for name, text in zip(_WANTED, values, strict=True)}
+    """Decode the ``_WANTED`` fields of a job's hash; ``None`` for missing ones, and for all if one cannot be used."""
+    unknown: dict[str, Any] = dict.fromkeys(_WANTED)
+    try:
+        fields = {name: None if text is None else json.loads(text) for name, text in zip(_WANTED, values, strict=True)}
+        numbers = [fields[name] for name in ("started_at", "step", "steps")]
+        return fields if all(number is None or 0 <= number <= LATEST_S for number in numbers) else unknown
+    except (TypeError, ValueError):
+        return unknown

@@ -15,6 +15,12 @@ RESPOND_ASYNC = "respond-async"
 
 _SECONDS_OF_UNIT = {"": 1, "s": 1, "m": 60, "h": 3600}
 _DURATION = re.compile(r"([0-9]{1,9})([smh]?)")
+# The same with the limits: from one second to 30 days.
+DURATION_PATTERN = (
+    "^(([1-9][0-9]{0,5}|1[0-9]{6}|2[0-4][0-9]{5}|25[0-8][0-9]{4}|259[01][0-9]{3}|2592000)[sS]?"
+    "|([1-9][0-9]{0,3}|[1-3][0-9]{4}|4[0-2][0-9]{3}|43[01][0-9]{2}|43200)[mM]"
+    "|([1-9][0-9]?|[1-6][0-9]{2}|7[01][0-9]|720)[hH])$"
+)
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 _WAIT = re.compile(r"wait\s*=\s*\"?([0-9]{1,9})\"?", re.IGNORECASE)
 _ENTITY_TAG = re.compile(r'(?:W/)?"([^"]*)"')

@@ -6,6 +6,7 @@ import base64
 import binascii
 import math
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from typing import Annotated, NamedTuple
 
 import redis
@@ -17,7 +18,7 @@ from app.jobs.manage import Jobs, is_due
 from app.jobs.read import JobView
 from app.service.errors import HTTPProblem
 from app.service.problems import INVALID_PARAMETER
-from ms_core.errors import JobNotFoundError
+from ms_core.errors import JobNotFoundError, UnreadableJobError
 from ms_jobs.job_store import JobStore
 from ms_jobs.records import JobRecord, JobState, is_job_id
 
@@ -112,15 +113,15 @@ class JobList:
             # After a clock was set back, many jobs may share the cursor's time.
             asked *= 2
 
-    def _now(self, record: JobRecord | None) -> Iterator[JobRecord]:
-        """Yield the job after deadlines were applied, if it still exists."""
-        if record is not None and is_due(record, self._lifetime_s):
-            try:
-                yield self._jobs.find(record.id)
-            except JobNotFoundError:
-                return
-        elif record is not None:
+    def _now(self, record: JobRecord | UnreadableJobError | None) -> Iterator[JobRecord]:
+        """Yield the job after deadlines were applied, if it still exists and can be read."""
+        if not isinstance(record, JobRecord):
+            return
+        if not is_due(record, self._lifetime_s):
             yield record
+            return
+        with suppress(JobNotFoundError, UnreadableJobError):
+            yield self._jobs.find(record.id)
 
 
 JobListDependency = Annotated[JobList, given("job_list")]

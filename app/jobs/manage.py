@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from contextlib import suppress
 from typing import Annotated, Any
 
 import redis
 
 from app.config import Settings
 from app.dependencies import given
-from ms_core.errors import ImageNotFoundError, JobConflictError, JobGoneError, JobNotFoundError
+from ms_core.errors import ImageNotFoundError, JobConflictError, JobGoneError, JobNotFoundError, StorageError
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.job_store import JobStore
 from ms_jobs.outcomes import CancelOutcome, Gone
 from ms_jobs.queue import JobQueue
-from ms_jobs.records import JobRecord, JobState, StoredImage, is_job_id
+from ms_jobs.records import ErasedJob, JobRecord, JobState, StoredImage, is_job_id
 
 _GONE = {
     Gone.DELETED: "This job was deleted with all its pictures.",
@@ -34,6 +36,7 @@ class Jobs:
         StorageError: the artifact store cannot be read or written.
         JobNotFoundError: there is no such job.
         JobGoneError: the job was deleted or has expired.
+        UnreadableJobError: its record is damaged, or of a newer version; it can be deleted.
     """
 
     def __init__(self, client: redis.Redis, artifacts: ArtifactStore, settings: Settings) -> None:
@@ -62,11 +65,14 @@ class Jobs:
         if not 0 <= index < count:
             raise ImageNotFoundError(f"The job is {record.state} and has {count} images, counted from 0.")
         try:
-            return self._artifacts.load_image(record.folder, record.files_attempt, index)
+            png = self._artifacts.load_image(record.folder, record.files_attempt, index)
         except ImageNotFoundError:
             # The job may just have been deleted.
             self.find(job_id)
             raise
+        if hashlib.sha256(png).hexdigest() != record.images[index].sha256:
+            raise StorageError("The stored picture is damaged; retry the job to make it again.")
+        return png
 
     def reference(self, job_id: str, subject: int) -> bytes:
         """Load what the model sees of a subject, as PNG.
@@ -120,11 +126,14 @@ class Jobs:
 
     def delete(self, job_id: str) -> None:
         """Cancel a job and erase its record and files; a no-op for an erased job."""
-        record = self._store.erase(job_id, Gone.DELETED) if is_job_id(job_id) else None
-        if record is not None:
-            self._remove_rest(record)
+        erased = self._store.erase(job_id, Gone.DELETED) if is_job_id(job_id) else None
+        if erased is not None:
+            self._remove_rest(erased)
         elif not isinstance(error := self._missing(job_id), JobGoneError):
             raise error
+        else:
+            # An earlier call may have found the store closed.
+            self._artifacts.remove_all(job_id)
 
     def _pass_time(self, record: JobRecord) -> JobRecord | None:
         """Apply the deadlines and read the record; ``None`` if the job has expired and is erased."""
@@ -133,17 +142,22 @@ class Jobs:
             return None
         state, is_over = answer
         if is_over:
-            if self._store.erase(record.id, Gone.EXPIRED) is not None:
-                self._remove_rest(record)
+            erased = self._store.erase(record.id, Gone.EXPIRED)
+            if erased is not None:
+                self._remove_rest(erased)
             return None
         if state.ended and not record.state.ended:
             self._leave_queue(record)
         return self._store.get(record.id)
 
-    def _remove_rest(self, record: JobRecord) -> None:
+    def _remove_rest(self, erased: ErasedJob) -> None:
         """Remove the queue entry and files of an erased record; the housekeeper does it if this process dies."""
-        self._leave_queue(record)
-        self._artifacts.remove(record.folder)
+        if erased.model is not None:
+            JobQueue(self._client, erased.model).drop(erased.entry)
+        if erased.folder is not None:
+            # A damaged record may name no folder of a job.
+            with suppress(JobNotFoundError):
+                self._artifacts.remove(erased.folder)
 
     def _leave_queue(self, record: JobRecord) -> None:
         JobQueue(self._client, record.model).drop(record.entry)

@@ -7,7 +7,14 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Path, Query, Request
 
-from app.jobs.headers import MAX_WAIT_S, Preference, parse_duration, parse_idempotency_key, parse_preference
+from app.jobs.headers import (
+    DURATION_PATTERN,
+    MAX_WAIT_S,
+    Preference,
+    parse_duration,
+    parse_idempotency_key,
+    parse_preference,
+)
 from app.jobs.list import MAX_PAGE, Cursor
 from app.jobs.submit import SubmitOptions
 from app.service.errors import HTTPProblem
@@ -45,13 +52,22 @@ States = Annotated[
 ]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Maximum number of jobs on the page.")]
 
-_CursorText = Annotated[str | None, Query(alias="cursor", description="The `next_cursor` of the previous page.")]
+# Patterns of headers and cursors are for the document alone: their own checks say more of what is wrong.
+_CursorText = Annotated[
+    str | None,
+    Query(
+        alias="cursor",
+        description="The `next_cursor` of the previous page.",
+        json_schema_extra={"pattern": "^[A-Za-z0-9_-]+$"},
+    ),
+]
 _CancelAfter = Annotated[
     str | None,
     Header(
         alias=CANCEL_AFTER,
         description="Cancel the job if it has not ended after this time; in seconds, or with a unit.",
         examples=["30", "30s", "5m", "1h"],
+        json_schema_extra={"pattern": DURATION_PATTERN},
     ),
 ]
 _StartDeadline = Annotated[
@@ -60,12 +76,14 @@ _StartDeadline = Annotated[
         alias=START_DEADLINE,
         description="Let the job expire if it has not started after this time; in seconds, or with a unit.",
         examples=["30", "30s", "5m", "1h"],
+        json_schema_extra={"pattern": DURATION_PATTERN},
     ),
 ]
 _IdempotencyKey = Annotated[
     str | None,
     Header(
         alias=IDEMPOTENCY_KEY,
+        json_schema_extra={"pattern": "^[!-~]{1,255}$"},
         description="1 to 255 visible ASCII characters, such as a UUID. Requests with the same key make one job; the key is "
         "kept as long as the job.",
     ),

@@ -16,7 +16,9 @@ from app.jobs.event_log import EventLog
 from app.jobs.headers import is_match
 from app.jobs.manage import Jobs, is_due
 from app.service.errors import HTTPProblem
+from ms_core.errors import MSDiffusionError, UnreadableJobError
 from ms_jobs import keys
+from ms_jobs.job_store import read_record
 from ms_jobs.keys import JobKey
 from ms_jobs.records import LOCAL_OWNER, JobRecord, is_job_id
 
@@ -97,12 +99,15 @@ class Reader:
         return await self._until(is_news, self._event_log.next_change, view, timeout_s, left)
 
     async def wait_for_accepted(self, record: JobRecord, timeout_s: float, left: Left) -> JobView:
-        """Wait like ``wait_for_end`` for a job just accepted; errors end the wait, since the answer must name the job."""
+        """Wait like ``wait_for_end`` for a job just accepted; errors end the wait, since the answer must name the job.
+
+        Also if it was deleted meanwhile: then its last state is the answer.
+        """
         view = JobView(record, Outlook())
         try:
             view = await self.view_of(record)
             return await self.wait_for_end(view, timeout_s, left)
-        except (HTTPProblem, redis.RedisError):
+        except (HTTPProblem, MSDiffusionError, redis.RedisError):
             return view
 
     def close(self) -> None:
@@ -135,18 +140,13 @@ class Reader:
             for item in asked:
                 if isinstance(item, str):
                     pipeline.hgetall(keys.job(JobKey(LOCAL_OWNER, item)))
-            read = iter(pipeline.execute() if len(pipeline) else [])
-        found = [self._record(next(read)) if isinstance(item, str) else item for item in asked]
+            read = iter(pipeline.execute(raise_on_error=False) if len(pipeline) else [])
+        found = [self._current(read_record(next(read))) if isinstance(item, str) else item for item in asked]
         outlooks = iter(self._forecast.outlooks([item for item in found if isinstance(item, JobRecord)]))
         return [JobView(item, next(outlooks)) if isinstance(item, JobRecord) else item for item in found]
 
-    def _record(self, fields: dict[bytes, bytes]) -> JobRecord | None | Exception:
-        try:
-            record = JobRecord.from_hash(fields) if fields else None
-        except ValueError as error:
-            # One broken record must not fail the whole batch.
-            return error
-        return None if record is None or is_due(record, self._lifetime_s) else record
+    def _current(self, record: JobRecord | UnreadableJobError | None) -> JobRecord | UnreadableJobError | None:
+        return None if isinstance(record, JobRecord) and is_due(record, self._lifetime_s) else record
 
 
 ReaderDependency = Annotated[Reader, given("reader")]

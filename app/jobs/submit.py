@@ -18,7 +18,14 @@ from app.dependencies import given
 from app.jobs.manage import Jobs
 from app.requests.intake import SentRequest
 from app.service.errors import InvalidRequestError
-from ms_core.errors import JobConflictError, JobGoneError, JobNotFoundError, RequestMismatchError, StorageError
+from ms_core.errors import (
+    JobConflictError,
+    JobGoneError,
+    JobNotFoundError,
+    QueueUnavailableError,
+    RequestMismatchError,
+    StorageError,
+)
 from ms_core.spec import MAX_SEED, AutoLayout, Pictures, Subject
 from ms_core.spec.resolve import resolve
 from ms_jobs.artifacts import ArtifactStore
@@ -31,6 +38,9 @@ from ms_jobs.records import JobRecord, new_job_id
 from ms_jobs.registry import Registry
 
 log = logging.getLogger(__name__)
+
+# Each time, another client has deleted the job of the same key in between.
+MOST_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,7 @@ class Submissions:
         resolution = resolve(request, self._registry.card(self._model))
         if resolution.errors:
             raise InvalidRequestError(resolution.errors)
-        self._artifacts.require_room(self._min_free_bytes)
+        self._artifacts.require_room(self._min_free_bytes + sum(map(len, sent.pictures.pngs.values())))
         seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
         job_id = options.job_id or new_job_id()
         with self._artifacts.new_folder(job_id) as folder:
@@ -171,7 +181,7 @@ class Submissions:
 
     def _create(self, draft: JobRecord, options: SubmitOptions) -> Submitted:
         """Write the job's record and queue it in one step; of several at once, one wins."""
-        while True:
+        for _ in range(MOST_TRIES):
             outcome, job_id = self._store.create(
                 draft,
                 options.idempotency_key,
@@ -193,6 +203,10 @@ class Submissions:
                 return Submitted(record, replayed=False)
             self._artifacts.remove(draft.folder)
             return _replayed(record, draft.request_hash)
+        self._artifacts.remove(draft.folder)
+        raise QueueUnavailableError(
+            "The job of this idempotency key is deleted again and again; send the request again."
+        )
 
 
 SubmissionsDependency = Annotated[Submissions, given("submissions")]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from app.requests.pictures import PictureLimits, SentPictures
+from app.requests.sizes import PictureSizes
+from app.requests.turns import Turn
 from app.service.errors import HTTPProblem, InvalidRequestError
 from app.service.problems import BODY_TOO_LARGE, MALFORMED_JSON
+from ms_core.errors import PictureTooLargeError
+from ms_core.spec import Pictures
 from ms_core.spec.declared import invalid_inputs
 from ms_jobs.job_request import REQUEST, GenerateRequest
 
@@ -27,15 +32,19 @@ class SentRequest:
     pictures: SentPictures
 
 
-def parse_request(body: bytes, limits: PictureLimits) -> SentRequest:
-    """Check each value of a JSON body alone, and decode its pictures.
+def parse_request(body: bytes, limits: PictureLimits, turn: Turn | None = None) -> SentRequest:
+    """Check each value of a JSON body alone, and decode its pictures, in the turns of ``turn``.
 
     Raises:
+        ClientLeftError: nobody waits for the request.
         HTTPProblem: the body is not JSON, or holds too many values.
         InvalidRequestError: with all errors.
     """
+    turn = turn or Turn()
+    turn.require_client()
     _check_count(body)
-    pictures = SentPictures(limits)
+    _check_total(body, limits)
+    pictures = SentPictures(limits, turn)
     try:
         return SentRequest(_read(body, pictures), pictures)
     except ValidationError as error:
@@ -56,7 +65,18 @@ def _check_count(body: bytes) -> None:
             at = body.find(mark, at + 1)
 
 
-def _read(body: bytes, pictures: SentPictures) -> GenerateRequest:
+def _check_total(body: bytes, limits: PictureLimits) -> None:
+    """Refuse, before anything is decoded, pictures that are too large together."""
+    sizes = PictureSizes(limits.max_pixels)
+    # What else is wrong is found when the pictures are read.
+    with suppress(ValidationError, HTTPProblem):
+        _read(body, sizes)
+    if sizes.pixels > limits.max_total:
+        detail = f"The pictures have {sizes.pixels} pixels together, more than the limit of {limits.max_total}"
+        raise InvalidRequestError([PictureTooLargeError(f"{detail}; send smaller or fewer ones.")])
+
+
+def _read(body: bytes, pictures: Pictures) -> GenerateRequest:
     try:
         return REQUEST.validate_json(body, context=pictures)
     except ValidationError as error:

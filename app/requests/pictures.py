@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
 import zlib
 from dataclasses import dataclass, replace
 
@@ -16,26 +15,24 @@ from PIL import Image
 from app.requests import jpeg_ends, png_chunks
 from app.requests.data_uris import bytes_of_data_uri
 from app.requests.png_chunks import PngChunks
+from app.requests.sizes import FORMATS, pixels_of
+from app.requests.turns import Turn
 from ms_core.errors import PictureError, PictureTooLargeError
 from ms_core.spec.colour_profiles import in_srgb, profile_of
 from ms_core.spec.picture_notes import check_visible, note_ignored, note_visible
 from ms_core.spec.pictures import PictureUse
 from ms_core.spec.plain_pictures import decoding, spread
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-
 _BOMB_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-
-# Decoding a WebP at the limit takes some 900 MB: two at a time bound the process's memory.
-_DECODING = threading.BoundedSemaphore(2)
 
 
 @dataclass(frozen=True, slots=True)
 class PictureLimits:
-    """Limit of a reference picture, and the longer side it is reduced to; in pixels."""
+    """Limits of a reference picture and of all pictures of a request, and the longer side they are reduced to; in pixels."""
 
     max_pixels: int = 50_000_000
     max_side: int = 2048
+    max_total: int = 250_000_000
 
 
 class SentPictures:
@@ -45,7 +42,9 @@ class SentPictures:
         pngs: PNGs by their SHA-256.
     """
 
-    def __init__(self, limits: PictureLimits) -> None:
+    def __init__(self, limits: PictureLimits, turn: Turn | None = None) -> None:
+        """Decode in the turns of ``turn``; by default in those of a request of its own."""
+        self._turn = turn or Turn()
         self.pngs: dict[str, bytes] = {}
         self._limits = limits
         self._names: list[tuple[Image.Image, str]] = []
@@ -54,7 +53,7 @@ class SentPictures:
         """Read a data URI; errors as ``png_from_data_uri``. The pixels are decoded again when needed."""
         limits = replace(self._limits, max_side=self._limits.max_pixels) if use == "exact" else self._limits
         encoded = bytes_of_data_uri(text)
-        with _DECODING:
+        with self._turn.take(_cost(encoded)):
             decoded = _decode(encoded, limits, use)
             png = _encode_png(decoded)
         sha256 = hashlib.sha256(png).hexdigest()
@@ -87,8 +86,16 @@ def png_from_data_uri(data_uri: str, limits: PictureLimits, use: PictureUse = "s
         PictureTooLargeError: the header gives more than ``limits.max_pixels`` pixels.
     """
     encoded = bytes_of_data_uri(data_uri)
-    with _DECODING:
+    with Turn().take(0):
         return _encode_png(_decode(encoded, limits, use))
+
+
+def _cost(encoded: bytes) -> int:
+    """What decoding costs, in pixels; a picture that cannot be decoded costs little."""
+    try:
+        return pixels_of(encoded)
+    except Exception:  # whatever is wrong with the header is told when it is decoded
+        return 0
 
 
 def _decode(encoded: bytes, limits: PictureLimits, use: PictureUse) -> Image.Image:

@@ -31,7 +31,7 @@ from app.service.problems import (
 )
 from app.service.request_id import REQUEST_ID_HEADER, request_id
 from ms_core.errors import InvalidInputError, MSDiffusionError, QueueUnavailableError
-from ms_jobs.connection import is_transient
+from ms_jobs.connection import ReasonLog, is_transient
 
 RETRY_AFTER_S = 5
 MAX_ERRORS = 100
@@ -83,9 +83,15 @@ def install_error_handlers(app: FastAPI) -> None:
     async def answer_bad_address(request: Request, error: RequestValidationError) -> Response:
         return _answer_bad_address(request, error)
 
+    reasons = ReasonLog()
+
     @app.exception_handler(RedisError)
     async def answer_redis_error(request: Request, error: RedisError) -> Response:
-        return await (_answer_redis_down if is_transient(error) else _answer_unexpected)(request, error)
+        if not is_transient(error):
+            return await _answer_unexpected(request, error)
+        reasons.tell(error)
+        detail = "The queue is unavailable at the moment; try again in a few seconds."
+        return problem_response(request, PROBLEMS[QueueUnavailableError], detail)
 
     app.add_exception_handler(Exception, _answer_unexpected)
 
@@ -115,13 +121,12 @@ def problem_response(
     return Response(body.model_dump_json(), problem.status, all_headers, media_type=PROBLEM_JSON)
 
 
-async def _answer_redis_down(request: Request, error: Exception) -> Response:
-    detail = "The queue is unavailable at the moment; try again in a few seconds."
-    return problem_response(request, PROBLEMS[QueueUnavailableError], detail)
-
-
 async def _answer_unexpected(request: Request, error: Exception) -> Response:
-    logger.error("request %s failed: %s", request_id(request.scope), type(error).__name__)
+    if isinstance(error, RedisError):
+        # Its words name a command or a key, nothing that a client sent.
+        logger.error("request %s failed: %s: %s", request_id(request.scope), type(error).__name__, error)
+    else:
+        logger.error("request %s failed: %s", request_id(request.scope), type(error).__name__)
     detail = "Internal error; it is logged under this request's id."
     return problem_response(request, INTERNAL_ERROR, detail)
 

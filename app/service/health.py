@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import time
 from collections import Counter
 from http import HTTPStatus
 from pathlib import Path
@@ -19,12 +19,16 @@ from app.service.errors import RETRY_AFTER_S, HTTPProblem
 from app.service.problems import NOT_FOUND, problem_of_code, problem_responses
 from ms_core.errors import StorageError
 from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.connection import ReasonLog, refusal
+from ms_jobs.probe import WriteProbe
 from ms_jobs.records import WorkerRecord, WorkerState
 from ms_jobs.registry import Registry
 
 Readiness = Literal["ready", "degraded", "starting", "unavailable"]
 
 NO_WORKER = "waiting for a worker"
+PROBE_AGE_S = 1.0
+_SUSPENDED = "Workers take no jobs: somebody ran `rq suspend` on this Redis; run `rq resume`."
 
 router = APIRouter(tags=["service"])
 
@@ -34,6 +38,9 @@ class Health:
 
     def __init__(self, client: redis.Redis, data_dir: Path, model: str, min_free_disk_mb: int = 0) -> None:
         self._registry = Registry(client)
+        self._probe = WriteProbe(client)
+        self._probed: tuple[float, bool] | None = None
+        self._reasons = ReasonLog()
         self._data_dir = data_dir
         self._min_free_disk_mb = min_free_disk_mb
         self._model = model
@@ -42,9 +49,11 @@ class Health:
         """Check Redis, storage and workers; a part that is down raises nothing."""
         storage = self._check_storage()
         try:
+            is_suspended = self._is_suspended()
             workers = self._registry.workers(self._model)
-        except redis.RedisError:
-            down = CheckResource(ok=False, detail="Redis does not answer.")
+        except redis.RedisError as error:
+            self._reasons.tell(error)
+            down = CheckResource(ok=False, detail=_reason(error))
             unknown = CheckResource(ok=False, detail="Unknown without Redis.")
             checks = {"redis": down, "storage": storage, "workers": unknown}
             return ReadinessResource(status="unavailable", phase=None, checks=checks)
@@ -52,22 +61,34 @@ class Health:
         checks = {
             "redis": CheckResource(ok=True, detail="Redis answers."),
             "storage": storage,
-            "workers": _check_workers(workers, self._model),
+            "workers": CheckResource(ok=False, detail=_SUSPENDED)
+            if is_suspended
+            else _check_workers(workers, self._model),
         }
-        if not storage.ok:
+        if is_suspended or not storage.ok:
             return ReadinessResource(status="unavailable", phase=None, checks=checks)
         return ReadinessResource(status=status, phase=phase, checks=checks)
 
+    def _is_suspended(self) -> bool:
+        """Ask Redis, but not with each request: every probe writes a little into its append-only file."""
+        if self._probed is None or time.monotonic() - self._probed[0] > PROBE_AGE_S:
+            self._probed = None
+            self._probed = time.monotonic(), self._probe.is_suspended()
+        return self._probed[1]
+
     def _check_storage(self) -> CheckResource:
-        # The store makes its folder on first use.
-        folder = next(path for path in (self._data_dir, *self._data_dir.resolve().parents) if path.exists())
-        if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-            return CheckResource(ok=False, detail="The storage is not writable.")
+        store = ArtifactStore(self._data_dir)
         try:
-            ArtifactStore(folder).require_room(self._min_free_disk_mb * MEBIBYTE)
+            store.require_writable()
+            store.require_room(self._min_free_disk_mb * MEBIBYTE)
         except StorageError as error:
             return CheckResource(ok=False, detail=error.detail)
         return CheckResource(ok=True, detail="The storage is writable.")
+
+
+def _reason(error: redis.RedisError) -> str:
+    refused = refusal(error)
+    return "Redis does not answer." if refused is None else f"Redis refuses: {refused.rstrip('.')}."
 
 
 HealthDependency = Annotated[Health, given("health")]
@@ -97,8 +118,9 @@ def _check_workers(workers: list[WorkerRecord], model: str) -> CheckResource:
 
 
 @router.get("/livez", operation_id="live", summary="Check that the process is alive")
-def live() -> LivenessResource:
+async def live() -> LivenessResource:
     """Checks nothing else."""
+    # A coroutine, as all that asks nobody: threads may all be waiting for Redis.
     return LivenessResource()
 
 
@@ -127,7 +149,7 @@ def ready(health: HealthDependency, response: Response) -> ReadinessResource:
     summary="Get a problem type",
     responses=problem_responses(404),
 )
-def get_problem_type(
+async def get_problem_type(
     code: Annotated[str, PathParameter(description="The `code` of a problem.", examples=["invalid_box"])],
 ) -> ProblemTypeResource:
     """The `type` of every problem links here."""

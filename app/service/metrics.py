@@ -7,6 +7,7 @@ them with ``max``, not ``sum``. HTTP metrics and ``process_*`` belong to the pro
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Annotated, NamedTuple
 
@@ -22,7 +23,7 @@ from app.dependencies import given
 from ms_jobs import keys
 from ms_jobs.keys import JobKey
 from ms_jobs.measures import BUCKETS, UNBOUNDED, Histogram, Measures
-from ms_jobs.records import JobState, WorkerRecord, WorkerState
+from ms_jobs.records import JobState, WorkerRecord, WorkerState, as_text, read_beats
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
@@ -138,11 +139,11 @@ class ServiceCollector(Collector):
         now = seconds + micros / 1e6
         with self._client.pipeline(transaction=False) as pipeline:
             for name in sorted(names):
-                pipeline.get(keys.worker(name.decode()))
+                pipeline.get(keys.worker(as_text(name)))
             for entry in first:
-                pipeline.hget(keys.job(JobKey.of_entry(entry.decode())), "queued_at")
-            answers = pipeline.execute()
-        beats, since = answers[: len(names)], [float(text) for text in answers[len(names) :] if text is not None]
+                pipeline.hget(keys.job(JobKey.of_entry(as_text(entry))), "queued_at")
+            answers = pipeline.execute(raise_on_error=False)
+        beats, since = answers[: len(names)], list(_numbers(answers[len(names) :]))
         return _Snapshot(
             now=now,
             depth=depth,
@@ -151,7 +152,7 @@ class ServiceCollector(Collector):
             running=running,
             counts=self._measures.counts(),
             histograms=self._measures.histograms(),
-            workers=[WorkerRecord.from_beat(text) for text in beats if text is not None],
+            workers=list(read_beats(beats)),
         )
 
     def _jobs(self, snapshot: _Snapshot) -> Iterator[Family]:
@@ -253,6 +254,14 @@ class ServiceCollector(Collector):
             buckets = [(floatToGoString(float(bound)), float(count)) for bound, count in pairs]
             family.add_metric([self._model] if label is None else [self._model, value], buckets, histogram.sum_s)
         return family
+
+
+def _numbers(answers: Iterable[object]) -> Iterator[float]:
+    """The numbers among the answers of Redis; a damaged record costs its own only."""
+    for answer in answers:
+        with suppress(ValueError):
+            if isinstance(answer, bytes):
+                yield float(answer)
 
 
 def _devices(workers: Iterable[WorkerRecord]) -> Iterator[Family]:

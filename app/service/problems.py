@@ -88,6 +88,7 @@ _STATUS_AND_TITLE: Mapping[type[core.MSDiffusionError], tuple[HTTPStatus, str]] 
     core.StorageError: (_UNAVAILABLE, "Storage error"),
     core.StorageFullError: (_UNAVAILABLE, "Storage full"),
     core.AttemptOverError: (_INTERNAL, "Attempt is over"),
+    core.UnreadableJobError: (_UNAVAILABLE, "Job cannot be read"),
     core.JobNotFoundError: (HTTPStatus.NOT_FOUND, "Job not found"),
     core.JobGoneError: (HTTPStatus.GONE, "Job deleted or expired"),
     core.ImageNotFoundError: (HTTPStatus.NOT_FOUND, "Image not found"),
@@ -110,6 +111,7 @@ BAD_REQUEST = ProblemType("bad_request", HTTPStatus.BAD_REQUEST, "Bad request")
 MISDIRECTED = ProblemType("misdirected_request", HTTPStatus.MISDIRECTED_REQUEST, "Host not served here")
 FOREIGN_ORIGIN = ProblemType("foreign_origin", HTTPStatus.FORBIDDEN, "Request of a foreign web page")
 TOO_MANY_WATCHERS = ProblemType("too_many_watchers", _UNAVAILABLE, "Too many watchers")
+TOO_MANY_UPLOADS = ProblemType("too_many_uploads", _UNAVAILABLE, "Too many uploads")
 INVALID_HEADER = ProblemType("invalid_header", HTTPStatus.BAD_REQUEST, "Invalid header")
 INVALID_PARAMETER = ProblemType("invalid_parameter", HTTPStatus.BAD_REQUEST, "Invalid parameter")
 INTERNAL_ERROR = ProblemType("internal_error", _INTERNAL, "Internal error")
@@ -130,6 +132,7 @@ HTTP_PROBLEMS = (
     MISDIRECTED,
     FOREIGN_ORIGIN,
     TOO_MANY_WATCHERS,
+    TOO_MANY_UPLOADS,
     INVALID_HEADER,
     INVALID_PARAMETER,
     INTERNAL_ERROR,

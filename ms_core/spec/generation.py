@@ -47,7 +47,8 @@ Side = Annotated[Integer, side_in_pixels(), Field(description="In pixels, a mult
 class GenerationWarning:
     """A warning; the job still runs."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    # Stored with jobs; a newer version of the service may say more.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
 
     code: Annotated[str, Field(description="Stable name of the warning.")]
     detail: Annotated[str, Field(description="What the warning means, in one sentence.")]

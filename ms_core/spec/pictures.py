@@ -110,7 +110,13 @@ def _name(picture: Image.Image, info: SerializationInfo) -> str:
     return cast("Pictures", info.context).name(picture)
 
 
-_URI_SCHEMA = WithJsonSchema({"type": "string", "format": "uri"})
+# A data URI in base64: no other address is followed.
+DATA_URI_SCHEMA = {
+    "type": "string",
+    "format": "uri",
+    "pattern": r"^\s*[Dd][Aa][Tt][Aa]:[^,]*;[ ]*[Bb][Aa][Ss][Ee]64\s*,",
+}
+_URI_SCHEMA = WithJsonSchema(DATA_URI_SCHEMA)
 
 Picture = Annotated[Image.Image, PlainValidator(_read_picture), PlainSerializer(_name), _URI_SCHEMA]
 ExactPicture = Annotated[Image.Image, PlainValidator(_read_exact_picture), PlainSerializer(_name), _URI_SCHEMA]
@@ -127,7 +133,7 @@ class OneOrSeveral:
         return core_schema.with_info_plain_validator_function(_read_all, serialization=names)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"type": "string", "format": "uri"}
+        return dict(DATA_URI_SCHEMA)
 
 
 SubjectPictures = Annotated[Image.Image | tuple[Image.Image, ...], OneOrSeveral()]

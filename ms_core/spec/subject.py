@@ -18,19 +18,17 @@ from ms_core.spec.limits import (
     MAX_SUBJECT_SCALE,
     MAX_Z_INDEX,
 )
-from ms_core.spec.pictures import Mask, SubjectPictures, mask_bounds, one_name_for_pictures
+from ms_core.spec.pictures import DATA_URI_SCHEMA, Mask, SubjectPictures, mask_bounds, one_name_for_pictures
 
 WHOLE_PICTURE = Box(0.0, 0.0, 1.0, 1.0)
 SCENE_SCALE = 0.4
-
-_URI = {"type": "string", "format": "uri"}
 
 
 def _image_or_images(schema: dict[str, Any]) -> None:
     """JSON names one picture ``image`` and several ``images``; one of the two is needed."""
     images = {
         "anyOf": [
-            {"type": "array", "items": _URI, "minItems": 1, "maxItems": MAX_IMAGES_PER_SUBJECT},
+            {"type": "array", "items": DATA_URI_SCHEMA, "minItems": 1, "maxItems": MAX_IMAGES_PER_SUBJECT},
             {"type": "null"},
         ],
         "default": None,
@@ -38,7 +36,7 @@ def _image_or_images(schema: dict[str, Any]) -> None:
         "title": "Images",
     }
     schema["properties"]["images"] = images
-    schema["properties"]["image"] |= {"anyOf": [_URI, {"type": "null"}], "default": None}
+    schema["properties"]["image"] |= {"anyOf": [DATA_URI_SCHEMA, {"type": "null"}], "default": None}
     schema["required"].remove("image")
     schema["oneOf"] = [{"required": ["image"]}, {"required": ["images"]}]
 

@@ -5,7 +5,8 @@ if redis.call('EXISTS', 'msd:gone:' .. name) == 1 then return {'gone', id} end
 if texts['state'] then return {'exists', id} end
 if ARGV[5] ~= '' then
   local known = redis.call('GET', 'msd:key:' .. owner .. ':' .. ARGV[5])
-  if known then return {'key_used', known} end
+  -- A key may outlive its record, if somebody or an evicting Redis removed that alone: then it is free.
+  if known and redis.call('EXISTS', 'msd:job:' .. owner .. ':' .. known) == 1 then return {'key_used', known} end
 end
 local last = 8 + tonumber(ARGV[8])
 -- The line first: if Redis refuses it, nothing of the job is written.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.config import Settings
-from ms_core.errors import AttemptOverError
+from ms_core.errors import AttemptOverError, StorageError
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import queue_name
 from ms_jobs.outcomes import Gone, ProgressReply
 from ms_jobs.records import JobState
+from tests.support.job_helpers import wait_until
 from tests.support.played_worker import PNG, PlayedWorker
 from tests.support.sample_requests import good_request, good_subject, picture_uri
 
@@ -197,3 +199,39 @@ def test_no_picture_is_served_of_a_job_that_ended_badly(
     answers = [client.get(f"{job['urls']['self']}/{kind}/0") for kind in ("images", "references")]
     assert [answer.status_code for answer in answers] == [404, 404]
     assert answers[0].json()["code"] == "image_not_found"
+
+
+def test_a_picture_that_is_damaged_is_not_served(client: TestClient, worker: PlayedWorker, settings: Settings) -> None:
+    job = submit(client)
+    worker.succeed(job["id"])
+    (path,) = (settings.data_dir / "local" / "jobs").rglob("image-0.png")
+    path.write_bytes(path.read_bytes()[:5])
+    response = client.get(f"{job['urls']['self']}/images/0")
+    assert (response.status_code, response.json()["code"]) == (503, "storage_unavailable")
+
+
+def test_a_deletion_that_found_the_store_closed_is_repeated(
+    client: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(client)
+
+    def fail(source: Path, target: Path) -> None:
+        raise StorageError("The storage cannot be written: Read-only file system.")
+
+    with monkeypatch.context() as closed:
+        closed.setattr("ms_jobs.artifacts.move", fail)
+        assert [client.delete(job["urls"]["self"]).status_code for _ in range(2)] == [503, 503]
+    assert client.delete(job["urls"]["self"]).status_code == 204
+    assert list((settings.data_dir / "local" / "jobs").iterdir()) == []
+
+
+def test_a_job_that_is_deleted_while_its_sender_waits_is_the_answer(
+    client: TestClient, redis_client: redis.Redis, settings: Settings
+) -> None:
+    job_id = secrets.token_hex(12)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.put, f"/jobs/{job_id}", json=good_request(), headers={"Prefer": "wait=20"})
+        wait_until(lambda: redis_client.exists(f"msd:job:local:{job_id}"), "the job", 10)
+        assert client.delete(f"/jobs/{job_id}").status_code == 204
+        response = waiting.result()
+    assert (response.status_code, response.json()["id"]) == (202, job_id)

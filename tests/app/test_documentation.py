@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from typing import Any
@@ -12,8 +14,10 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.examples import JOB_EXAMPLE, REQUEST_EXAMPLES
+from app.jobs.headers import parse_duration
 from app.jobs.watch import DATA_OF_EVENT
 from app.schemas import JobResource
+from app.service.errors import HTTPProblem
 from tests.support.sample_requests import good_request, good_subject, picture_uri
 
 
@@ -253,3 +257,47 @@ def test_the_schema_refuses_what_the_api_refuses(
     assert client.post("/generate", json=request).status_code == 422
     with pytest.raises(jsonschema.ValidationError):
         validate(request, "GenerateRequest", document)
+
+
+def test_the_page_runs_no_foreign_code_but_one_file_of_known_content(client: TestClient) -> None:
+    response = client.get("/docs")
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe-inline" not in policy.partition("script-src")[2].partition(";")[0]
+    for tag in re.findall(r"<(?:script src|link rel=\"stylesheet\")[^>]*>", response.text):
+        assert re.search(r"@\d+\.\d+\.\d+/", tag)
+        assert 'integrity="sha384-' in tag
+        assert 'crossorigin="anonymous"' in tag
+    (script,) = re.findall(r"<script>(.*?)</script>", response.text)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in policy
+
+
+def pattern_of(document: dict[str, Any], name: str, parameter: str) -> str:
+    found = next(item for item in operation(document, name)["parameters"] if item["name"] == parameter)
+    return found["schema"]["pattern"]
+
+
+@pytest.mark.parametrize("text", ["1", "30s", "5m", "1h", "720h", "43200m", "2592000", "999999", "1999999s"])
+def test_durations_that_the_document_allows_are_taken(document: dict[str, Any], text: str) -> None:
+    assert re.search(pattern_of(document, "generate", "X-Start-Deadline"), text)
+    assert parse_duration("X-Start-Deadline", text)
+
+
+@pytest.mark.parametrize("text", ["0", "", "1d", "721h", "43201m", "2592001", "9999999", "-1", "1.5"])
+def test_durations_that_are_refused_are_not_in_the_document(document: dict[str, Any], text: str) -> None:
+    assert not re.search(pattern_of(document, "generate", "Cancel-After"), text)
+    with pytest.raises(HTTPProblem):
+        parse_duration("Cancel-After", text)
+
+
+def test_other_headers_and_cursors_have_patterns(document: dict[str, Any]) -> None:
+    assert not re.search(pattern_of(document, "generate", "Idempotency-Key"), "a b")
+    assert not re.search(pattern_of(document, "list_jobs", "cursor"), "a b")
+
+
+@pytest.mark.parametrize("picture", ["https://example.org/cat.png", "cat.png", "data:image/png,abc"])
+def test_what_is_no_data_uri_is_not_in_the_document(document: dict[str, Any], picture: str) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        validate(good_request(subjects=[good_subject(image=picture)]), "GenerateRequest", document)

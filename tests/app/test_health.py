@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -105,3 +108,24 @@ def test_without_storage_it_is_unavailable(registry: Registry, settings: Setting
         response = client.get("/readyz")
     assert (response.status_code, response.json()["status"]) == (503, "unavailable")
     assert response.json()["checks"]["storage"]["ok"] is False
+
+
+@pytest.fixture
+def silent_redis_url() -> Iterator[str]:
+    """Of a Redis that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+
+
+@pytest.mark.parametrize("path", ["/livez", "/problems/invalid_box"])
+def test_who_asks_nobody_does_not_wait_behind_those_who_wait_for_redis(
+    settings: Settings, silent_redis_url: str, path: str
+) -> None:
+    waiting = settings.model_copy(update={"redis_url": silent_redis_url, "redis_timeout_s": 3.0})
+    with TestClient(create_app(waiting)) as client, ThreadPoolExecutor(60) as pool:
+        futures = [pool.submit(client.get, "/models") for _ in range(60)]
+        time.sleep(0.5)
+        begun = time.monotonic()
+        assert client.get(path).status_code == 200
+        assert time.monotonic() - begun < 2
+        assert not any(future.done() for future in futures)

@@ -23,7 +23,7 @@ from ms_core.errors import RequestMismatchError
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import queue_name
-from ms_jobs.outcomes import Gone
+from ms_jobs.outcomes import CreateOutcome, Gone
 from ms_jobs.registry import Registry
 from tests.support.played_worker import PlayedWorker
 from tests.support.sample_requests import good_request, good_subject, picture_uri
@@ -249,6 +249,30 @@ def test_a_command_that_is_sent_again_because_its_answer_was_lost_is_no_repeat(
     submitted = submissions.submit(parsed(), SubmitOptions(idempotency_key=secrets.token_hex(32)))
     assert submitted.replayed is False
     assert [folder.name for folder in job_folders(settings)] == [submitted.record.folder]
+
+
+def test_a_key_that_outlived_its_record_is_free(client: TestClient, redis_client: redis.Redis) -> None:
+    key = secrets.token_hex(8)
+    first = post(client, key).json()["id"]
+    redis_client.delete(f"msd:job:local:{first}")
+    second = post(client, key)
+    assert (second.status_code, "idempotency-replayed" in second.headers) == (202, False)
+    assert post(client, key).json()["id"] == second.json()["id"] != first
+
+
+def test_a_job_that_is_deleted_again_and_again_is_not_waited_for(
+    settings: Settings, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def always_used(store: JobStore, *arguments: Any, **options: Any) -> tuple[CreateOutcome, str]:
+        calls.append("create")
+        return CreateOutcome.KEY_USED, fresh_id()
+
+    monkeypatch.setattr(JobStore, "create", always_used)
+    response = post(client, secrets.token_hex(8))
+    assert (response.status_code, response.json()["code"], len(calls)) == (503, "queue_unavailable", 3)
+    assert job_folders(settings) == []
 
 
 def test_a_full_storage_leaves_nothing_behind(settings: Settings, redis_client: redis.Redis) -> None:

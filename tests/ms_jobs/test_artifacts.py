@@ -794,3 +794,29 @@ def in_parallel(calls: list[Callable[[], object]]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def test_a_shared_picture_that_is_damaged_is_stored_again(store: ArtifactStore, root: Path) -> None:
+    png = picture_png()
+    with store.new_folder("0123456789abcdef") as first:
+        sha256 = first.save_picture(png)
+    shared = root / "local" / "pictures" / f"{sha256}.png"
+    shared.write_bytes(png[:20])
+    with store.new_folder("0123456789abcdef") as second:
+        second.save_picture(png)
+    assert shared.read_bytes() == png
+    assert (root / "local" / "jobs" / second.name / "pictures" / shared.name).read_bytes() == png
+
+
+def test_a_link_among_the_jobs_is_removed_and_what_it_leads_to_stays(store: ArtifactStore, root: Path) -> None:
+    kept = root / "elsewhere"
+    kept.mkdir(parents=True)
+    (kept / "file").write_text("")
+    jobs = root / "local" / "jobs"
+    jobs.mkdir(parents=True)
+    (jobs / "0123456789abcdef.00000000").symlink_to(kept)
+    (jobs / ".0123456789abcdef.00000000.1234").symlink_to(kept / "nothing")
+    removed = [name for name in store.clear_leftovers(lambda name, age: False, age_s=-1) if name is not None]
+    assert len(removed) == 2
+    assert (list(jobs.iterdir()), (kept / "file").exists()) == ([], True)
+    assert list(store.clear_leftovers(lambda name, age: False, age_s=-1)) == []

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from ms_core.errors import UnreadableJobError
 from ms_core.spec import GenerationWarning
 from ms_jobs.job_store import GONE_MARK_TTL_S, PROGRESS_ENTRIES, JobStore
 from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import CancelOutcome, CreateOutcome, Gone, ProgressReply, Requeue
 from ms_jobs.records import (
+    ErasedJob,
     JobError,
     JobRecord,
     JobState,
@@ -615,7 +617,7 @@ def test_nothing_is_left_of_a_job_that_is_erased_without_a_mark(ledger: Ledger) 
 def test_only_the_mark_is_left_of_a_job_that_is_deleted(ledger: Ledger) -> None:
     job_id = full_job(ledger)
     before = ledger.get(job_id)
-    assert ledger.jobs.erase(job_id, Gone.DELETED) == before
+    assert ledger.jobs.erase(job_id, Gone.DELETED) == ErasedJob(before.folder, before.model, before.entry)
     mark = f"msd:gone:{ledger.name}:{job_id}"
     assert ledger.mentions(job_id) == [mark]
     assert GONE_MARK_TTL_S - 60 < ledger.client.ttl(mark) <= GONE_MARK_TTL_S == 7 * 24 * 3600
@@ -630,6 +632,50 @@ def test_only_what_has_outlived_its_lifetime_expires(ledger: Ledger) -> None:
     ledger.clock.forward(0.001)
     assert ledger.jobs.erase(job_id, Gone.EXPIRED) is not None
     assert ledger.mentions(job_id) == [f"msd:gone:{ledger.name}:{job_id}"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"state": '"paused"'},
+        {"state": "{"},
+        {"model": "{"},
+        {"expires_at": '"never"'},
+        {"idempotency_key": "{"},
+        {"folder": "7"},
+        {"version": '"x"'},
+    ],
+)
+def test_a_record_that_cannot_be_read_can_be_erased(ledger: Ledger, damage: dict[str, str]) -> None:
+    job_id = ledger.create()
+    ledger.client.hset(f"msd:job:{ledger.name}:{job_id}", mapping=damage)
+    assert ledger.jobs.erase(job_id, Gone.EXPIRED) is None
+    assert ledger.jobs.erase(job_id, Gone.DELETED) is not None
+    assert (ledger.jobs.get(job_id), ledger.jobs.gone(job_id)) == (None, Gone.DELETED)
+
+
+@pytest.mark.parametrize("field", ["queued_at", "cancel_at"])
+def test_a_field_that_a_script_cannot_use_concerns_this_job_alone(ledger: Ledger, field: str) -> None:
+    job_id = ledger.create()
+    ledger.client.hset(f"msd:job:{ledger.name}:{job_id}", field, "{")
+    with pytest.raises(UnreadableJobError):
+        ledger.jobs.pass_time(job_id)
+
+
+def test_one_record_of_another_type_costs_no_other(ledger: Ledger) -> None:
+    first, second = ledger.create(), ledger.create()
+    ledger.client.delete(f"msd:job:{ledger.name}:{first}")
+    ledger.client.set(f"msd:job:{ledger.name}:{first}", "rubbish")
+    broken, whole = ledger.jobs.get_many([first, second])
+    assert isinstance(broken, UnreadableJobError)
+    assert whole == ledger.get(second)
+
+
+def test_a_reason_that_only_a_newer_version_knows_means_deleted(ledger: Ledger) -> None:
+    job_id = ledger.create()
+    ledger.jobs.erase(job_id, Gone.DELETED)
+    ledger.client.set(f"msd:gone:{ledger.name}:{job_id}", "9")
+    assert ledger.jobs.gone(job_id) is Gone.DELETED
 
 
 def test_what_is_gone_is_not_erased_again(ledger: Ledger) -> None:
@@ -780,3 +826,11 @@ def in_parallel(call: Any, times: int) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def test_a_key_that_outlived_its_record_is_free(ledger: Ledger) -> None:
+    job_id = ledger.create(idempotency_key="k")
+    ledger.client.delete(f"msd:job:{ledger.name}:{job_id}")
+    other = ledger.new()
+    assert ledger.jobs.create(other, idempotency_key="k") == (CREATED, other.id)
+    assert ledger.jobs.by_key("k") == other.id

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from ms_core.errors import UnreadableJobError
 from ms_core.spec import GenerationWarning
 from ms_core.spec.score import UNKNOWN_SCORE
+from ms_jobs.keys import JobKey
 from ms_jobs.records import (
+    ErasedJob,
     JobError,
     JobRecord,
     JobState,
@@ -16,6 +21,7 @@ from ms_jobs.records import (
     is_job_id,
     is_model_name,
     new_job_id,
+    read_beats,
 )
 
 SHA = "ab" * 32
@@ -57,11 +63,65 @@ def test_scores_take_little_room_and_come_back() -> None:
     assert JobRecord.from_hash(fields) == record
 
 
-def test_what_a_newer_version_says_of_a_worker_is_passed_over() -> None:
+def test_what_a_newer_version_says_of_a_worker_is_kept_and_written_back() -> None:
     record = WorkerRecord(
         name="w1", model="mini", state=WorkerState.IDLE, device="cpu", host="h", pid=1, started_at=0.0
     )
-    assert WorkerRecord.from_beat(record.model_dump_json()[:-1] + ',"colour":"blue"}') == record
+    read = WorkerRecord.from_beat(record.model_dump_json()[:-1] + ',"colour":"blue"}')
+    assert (read.name, read.state) == (record.name, record.state)
+    assert json.loads(read.model_copy(update={"phase": "load"}).model_dump_json())["colour"] == "blue"
+
+
+def test_a_state_that_only_a_newer_version_knows_is_unknown_and_does_not_serve() -> None:
+    record = WorkerRecord(
+        name="w1", model="mini", state=WorkerState.IDLE, device="cpu", host="h", pid=1, started_at=0.0
+    )
+    read = WorkerRecord.from_beat(record.model_dump_json().replace('"idle"', '"resting"'))
+    assert (read.state, read.state.serves) == (WorkerState.UNKNOWN, False)
+
+
+def test_a_heartbeat_that_cannot_be_read_costs_no_other() -> None:
+    record = WorkerRecord(
+        name="w1", model="mini", state=WorkerState.IDLE, device="cpu", host="h", pid=1, started_at=0.0
+    )
+    assert list(read_beats([b"{", None, b"[]", record.model_dump_json(), b"\xff"])) == [record]
+
+
+def test_more_numbers_in_a_stored_score_are_passed_over() -> None:
+    score = [2, [[0.9, 0.8, 0.7, 0.6], None], "new"]
+    image = StoredImage.model_validate({"index": 0, "sha256": SHA, "width": 16, "height": 8, "seed": 7, "score": score})
+    assert image.score == PictureScore(2, (SubjectScore(0.9, 0.8, 0.7), None))
+
+
+def test_what_a_newer_version_stored_of_a_picture_is_written_back() -> None:
+    stored = {"index": 0, "sha256": SHA, "width": 16, "height": 8, "seed": 7, "colour": "blue"}
+    assert StoredImage.model_validate(stored).model_dump()["colour"] == "blue"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("state", '"paused"'),
+        ("seed", "{"),
+        ("version", '"one"'),
+        ("created_at", "1e300"),
+        ("started_at", "-1"),
+        ("steps", "9" * 400),
+        ("images", '[{"index":0}]'),
+        ("folder", "null"),
+    ],
+)
+def test_a_damaged_record_is_told_as_one_error(name: str, text: str) -> None:
+    record = JobRecord(id=new_job_id(), model="mini", folder="f", seed=7)
+    with pytest.raises(UnreadableJobError):
+        JobRecord.from_hash(record.to_hash() | {name: text})
+
+
+def test_of_an_erased_record_only_what_is_needed_must_be_readable() -> None:
+    key = JobKey("local", new_job_id())
+    fields = {"folder": '"f"', "model": "{", "attempt": "2", "state": "?"}
+    assert ErasedJob.from_hash(key, fields) == ErasedJob("f", None, key.entry(2))
+    assert ErasedJob.from_hash(key, {"attempt": "many"}) == ErasedJob(None, None, key.entry(0))
 
 
 def test_a_record_survives_its_hash() -> None:

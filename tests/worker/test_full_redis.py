@@ -99,13 +99,28 @@ def test_the_housekeeper_makes_room_in_a_full_redis(desk: Desk) -> None:
         "Error running script (call to f_1): @user_script:4: @user_script: 4: -READONLY You can't write",
         "Error running script (call to f_1): @user_script:4: @user_script: 4: -OOM command not allowed",
         "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "NOREPLICAS Not enough good replicas to write.",
+        "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+        "NOPERM this user has no permissions to run the 'set' command",
+        "ERR ACL failure in script: User u has no permissions to run the 'xadd' command script: f_1",
+        "The user executing the script can't run this command or subcommand script: f_1",
+        "DB index is out of range",
     ],
 )
 def test_a_redis_that_cannot_write_is_waited_for(text: str) -> None:
     assert is_transient(ResponseError(text))
 
 
-@pytest.mark.parametrize("text", ["WRONGTYPE Operation against a key", "ERR unknown command 'ROOM '"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "WRONGTYPE Operation against a key",
+        "ERR unknown command 'ROOM '",
+        "BUSYGROUP Consumer Group name already exists",
+        "ERR Error running script: @user_script:3: attempt to perform arithmetic on a nil value",
+    ],
+)
 def test_a_mistake_of_ours_is_not_waited_for(text: str) -> None:
     assert not is_transient(ResponseError(text))
 

@@ -107,3 +107,11 @@ def test_an_old_redis_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_redis_that_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(QueueUnavailableError, match="MSD_REDIS_URL"):
         check_redis(f"unix://{tmp_path}/nothing.sock")
+
+
+def test_nobody_else_may_read_what_it_keeps(tmp_path: Path) -> None:
+    with running(tmp_path) as client:
+        client.set("key", "value")
+    folder = tmp_path / "redis"
+    assert folder.stat().st_mode & 0o077 == 0
+    assert [path.name for path in folder.rglob("*") if path.stat().st_mode & 0o077] == []

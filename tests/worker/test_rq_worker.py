@@ -17,6 +17,7 @@ from tests.support.job_helpers import Desk
 from tests.worker.flat_runtime import FlatRuntime, raising
 from worker import jobs
 from worker.job_run import WorkerContext
+from worker.queue_leftovers import QueueLeftovers
 from worker.rq_worker import DeviceWorker
 
 
@@ -130,3 +131,55 @@ def test_rq_may_take_a_long_job_for_abandoned(desk: Desk, queue: Queue, work: Wo
     assert found[0] == 1
     assert [desk.get(job_id).state for job_id in job_ids] == [JobState.SUCCEEDED] * 2
     assert [desk.get(job_id).attempt for job_id in job_ids] == [1, 1]
+
+
+RUBBISH = [b"\xff\xfe", b"rubbish", b"local_x_0", b""]
+HASHES: list[dict[str, bytes]] = [
+    {"created_at": b"yesterday", "data": b"{", "origin": b"x"},
+    {"created_at": b"2026-01-01T00:00:00Z", "status": b"resting"},
+    {"timeout": b"many", "created_at": b"2026-01-01T00:00:00Z"},
+]
+
+
+@pytest.mark.parametrize("rubbish", RUBBISH)
+def test_rubbish_in_the_queue_costs_no_warm_worker(desk: Desk, queue: Queue, work: Work, rubbish: bytes) -> None:
+    desk.client.rpush(queue.key, rubbish)
+    job_id = desk.record()
+    for command in desk.queue.entry(desk.get(job_id)):
+        desk.client.execute_command(*command)
+    work()
+    assert desk.get(job_id).state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("fields", HASHES, ids=["date", "status", "number"])
+def test_a_broken_hash_of_an_entry_costs_no_warm_worker(
+    desk: Desk, queue: Queue, work: Work, fields: dict[str, bytes]
+) -> None:
+    desk.client.hset("rq:job:broken", mapping=fields)
+    desk.client.rpush(queue.key, "broken")
+    job_id = desk.record()
+    for command in desk.queue.entry(desk.get(job_id)):
+        desk.client.execute_command(*command)
+    work()
+    desk.client.delete("rq:job:broken")
+    assert desk.get(job_id).state is JobState.SUCCEEDED
+
+
+def test_a_hash_of_another_type_costs_no_warm_worker(desk: Desk, queue: Queue, work: Work) -> None:
+    desk.client.set("rq:job:typed", "x")
+    desk.client.rpush(queue.key, "typed")
+    job_id = desk.record()
+    for command in desk.queue.entry(desk.get(job_id)):
+        desk.client.execute_command(*command)
+    work()
+    desk.client.delete("rq:job:typed")
+    assert desk.get(job_id).state is JobState.SUCCEEDED
+
+
+def test_rubbish_is_removed_from_the_queue_and_its_shadow(desk: Desk, queue: Queue) -> None:
+    for name in (queue.key, queue.intermediate_queue_key):
+        desk.client.rpush(name, b"\xff\xfe", b"rubbish")
+    leftovers = QueueLeftovers(desk.client, desk.jobs, desk.model)
+    removed = [name for name in leftovers.clear(0) if name is not None and desk.model in name]
+    assert len(removed) == 4
+    assert desk.client.exists(queue.key, queue.intermediate_queue_key) == 0

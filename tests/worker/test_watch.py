@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from ms_jobs.outcomes import Requeue
+from ms_jobs.probe import WriteProbe
 from ms_jobs.records import JobState, WorkerRecord, WorkerState
 from tests.support.job_helpers import Desk
 from worker.recovery import Recovery
@@ -173,3 +175,19 @@ def test_a_death_that_redis_did_not_hear_of_is_settled_later(
 
 def _raise_connection_error(*_: object) -> None:
     raise RedisConnectionError("away")
+
+
+def test_a_worker_is_not_silent_while_redis_refuses_what_it_writes(
+    desk: Desk, watch: WorkerWatch, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(probe: WriteProbe) -> bool:
+        raise ResponseError("NOREPLICAS Not enough good replicas to write.")
+
+    heard_and_gone(desk, watch)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(WriteProbe, "is_suspended", refuse)
+        with pytest.raises(ResponseError):
+            look_for(watch, clock, 60)
+    assert watch.silent == frozenset()
+    look_for(watch, clock, 60)
+    assert watch.silent == {"w1"}

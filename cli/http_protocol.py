@@ -1,0 +1,143 @@
+"""uvicorn's HTTP with limits before the body: on the size and time of a head, the pace of a body, the number of connections."""
+
+from __future__ import annotations
+
+import resource
+from asyncio import TimerHandle, Transport
+from collections.abc import Iterable
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 64 * 1024
+HEAD_TIME_S = 10.0
+# A body may take this long, and must bring so much in each period.
+BODY_TIME_S = 300.0
+PERIOD_S = 10.0
+LEAST_BYTES_PER_PERIOD = 256 * 1024
+MOST_CONNECTIONS = 5000
+# Files that a process needs beside connections.
+OWN_FILES = 100
+
+
+def most_connections(max_watchers: int) -> int:
+    """Allow this process as many open files as it may have; returns how many connections they suffice for.
+
+    Args:
+        max_watchers: how many clients may hold a connection to Redis.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS + max_watchers + OWN_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        target = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(1, min(MOST_CONNECTIONS, soft - max_watchers - OWN_FILES))
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection; a client that is too slow or says too much is told so, and hung up on."""
+
+    _head_bytes = 0
+    _body_bytes = 0
+    _is_in_head = True
+    _timer: TimerHandle | None = None
+    _body_ends_at = 0.0
+    _head_since = 0.0
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """Limit the time for the first head; of too many connections, the one that has said nothing for longest goes."""
+        super().connection_made(transport)
+        self._await_head()
+        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+            idle = [other for other in _guarded(self.connections) if other._is_idle]
+            eldest = min(idle, key=lambda other: other._head_since, default=self)
+            # At once, for uvicorn counts these: the transport tells of the end a little later.
+            self.connections.discard(eldest)
+            eldest.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what a head or a body has."""
+        if self.transport.is_closing():
+            return
+        self._body_bytes += len(data)
+        super().data_received(data)
+        if self._is_in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._hang_up(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        elif self._is_idle and self._timer is None and self.timeout_keep_alive_task is None:
+            # Empty lines before a head stop uvicorn's own clock.
+            self._await_head()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nothing is being asked or answered."""
+        return self._is_in_head or (self.cycle is not None and self.cycle.response_complete)
+
+    def on_message_begin(self) -> None:
+        """Limit the time for a further head."""
+        super().on_message_begin()
+        self._await_head()
+
+    def on_headers_complete(self) -> None:
+        """Limit the time for the body."""
+        self._is_in_head = False
+        self._head_bytes = self._body_bytes = 0
+        self._body_ends_at = self.loop.time() + BODY_TIME_S
+        self._set_timer(PERIOD_S, self._check_body)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Stop the clock."""
+        self._stop_timer()
+        super().on_message_complete()
+
+    def _await_head(self) -> None:
+        self._is_in_head = True
+        self._head_bytes = 0
+        self._head_since = self.loop.time()
+        self._set_timer(HEAD_TIME_S, lambda: self._hang_up(HTTPStatus.REQUEST_TIMEOUT))
+
+    def _check_body(self) -> None:
+        is_held_up = bool(self.flow.read_paused)
+        is_slow = self._body_bytes < LEAST_BYTES_PER_PERIOD and not is_held_up
+        if is_slow or self.loop.time() > self._body_ends_at:
+            self._hang_up(HTTPStatus.REQUEST_TIMEOUT)
+            return
+        self._body_bytes = 0
+        self._set_timer(PERIOD_S, self._check_body)
+
+    def _hang_up(self, status: HTTPStatus) -> None:
+        """Say why, unless an answer has begun or nothing was asked, and close."""
+        self._stop_timer()
+        if self.transport.is_closing():
+            return
+        has_begun = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        if not has_begun and (self._head_bytes or not self._is_in_head):
+            head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            self.transport.write(head.encode())
+        self.transport.close()
+
+    def _set_timer(self, seconds: float, call: Any) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(seconds, call)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _guarded(connections: Iterable[Any]) -> Iterable[GuardedProtocol]:
+    return cast("Iterable[GuardedProtocol]", connections)

@@ -1,0 +1,190 @@
+"""uvicorn with limits before the body, behind a real port."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+
+from cli import http_protocol
+from cli.http_protocol import GuardedProtocol, most_connections
+from tests.support.job_helpers import wait_until
+
+GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Reads the whole body and answers with its length; waits before it answers to ``/slow``."""
+    if scope["type"] != "http":
+        return
+    length, more = 0, True
+    while more and scope["path"] != "/unread":
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        length, more = length + len(message.get("body", b"")), message.get("more_body", False)
+    text = str(length).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(text))]})
+    await send({"type": "http.response.body", "body": text})
+
+
+@contextmanager
+def served(limit: int | None = None) -> Iterator[tuple[str, int]]:
+    config = uvicorn.Config(
+        echo, port=0, log_level="error", http=GuardedProtocol, limit_concurrency=limit, timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        wait_until(lambda: server.started, "the server", 20)
+        yield server.servers[0].sockets[0].getsockname()
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+    monkeypatch.setattr(http_protocol, "HEAD_TIME_S", 0.5)
+    monkeypatch.setattr(http_protocol, "PERIOD_S", 0.5)
+    monkeypatch.setattr(http_protocol, "BODY_TIME_S", 2.0)
+    monkeypatch.setattr(http_protocol, "LEAST_BYTES_PER_PERIOD", 1000)
+    with served() as address:
+        yield address
+
+
+def answer(address: tuple[str, int], *parts: bytes, pause_s: float = 0) -> bytes:
+    """All that comes back until the server hangs up or says nothing for a while."""
+    with socket.create_connection(address, timeout=5) as client:
+        for part in parts:
+            try:
+                client.sendall(part)
+            except OSError:
+                break
+            time.sleep(pause_s)
+        return read(client)
+
+
+def read(client: socket.socket) -> bytes:
+    received = b""
+    try:
+        while chunk := client.recv(65536):
+            received += chunk
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def test_a_request_is_answered(address: tuple[str, int]) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 5\r\n\r\n"
+    assert answer(address, head + b"12345").endswith(b"\r\n\r\n5")
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nx: ", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 8000])
+def test_an_endless_head_is_cut_off(address: tuple[str, int], start: bytes) -> None:
+    sent = 0
+    with socket.create_connection(address, timeout=5) as client:
+        client.sendall(start)
+        try:
+            for _ in range(1000):
+                sent += client.send(b"a" * 16384)
+        except OSError:
+            pass
+        assert sent < 8_000_000
+    begun = time.monotonic()
+    assert b"200 OK" in answer(address, GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+    assert time.monotonic() - begun < 1
+
+
+def test_a_large_head_is_told(address: tuple[str, int]) -> None:
+    assert answer(address, b"GET / HTTP/1.1\r\nx: " + b"a" * 70_000).startswith(b"HTTP/1.1 431")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [],
+        [b"GET / HT"],
+        [b"GET / HTTP/1.1\r\n", *[b"a: b\r\n"] * 20],
+        [b"\r\n"] * 20,
+        [GET, *[b"\r\n"] * 20],
+        [GET, *[b"G", b"E", b"T", b" "], *[b"/"] * 20],
+    ],
+    ids=["silent", "half a head", "slow headers", "empty lines", "empty lines between", "a slow second head"],
+)
+def test_a_head_that_is_too_slow_is_hung_up_on(address: tuple[str, int], parts: list[bytes]) -> None:
+    with socket.create_connection(address, timeout=8) as client:
+        begun = time.monotonic()
+
+        def drip() -> None:
+            for part in parts:
+                try:
+                    client.sendall(part)
+                except OSError:
+                    return
+                time.sleep(0.2)
+
+        dripping = threading.Thread(target=drip, daemon=True)
+        dripping.start()
+        read(client)
+        assert time.monotonic() - begun < 3.5
+        dripping.join()
+
+
+@pytest.mark.parametrize("path", [b"/", b"/unread"])
+@pytest.mark.parametrize("kind", [b"content-length: 100000", b"transfer-encoding: chunked"])
+def test_a_body_that_is_too_slow_is_hung_up_on(address: tuple[str, int], path: bytes, kind: bytes) -> None:
+    head = b"POST " + path + b" HTTP/1.1\r\nhost: localhost\r\n" + kind + b"\r\n\r\n"
+    begun = time.monotonic()
+    received = answer(address, head, *[b"1\r\na\r\n"] * 10, pause_s=0.2)
+    assert time.monotonic() - begun < 4.5
+    assert b"408" in received or path == b"/unread"
+
+
+def test_a_body_has_an_end_in_time_however_fast_it_is(address: tuple[str, int]) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000000\r\n\r\n"
+    assert b" 408 " in answer(address, head, *[b"a" * 2000] * 30, pause_s=0.1)
+
+
+def test_an_answer_may_take_its_time(address: tuple[str, int]) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 3000\r\n\r\n"
+    parts = [b"a" * 1000] * 3
+    assert answer(address, head, *parts, pause_s=0.4).endswith(b"3000")
+
+
+def test_the_silent_make_room_for_those_who_ask() -> None:
+    with served(limit=20) as address, ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(socket.create_connection(address, timeout=5))
+        for _ in range(5):
+            assert b"200 OK" in answer(address, GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+
+
+Limit = tuple[int, int]
+
+
+@pytest.mark.parametrize(
+    ("limit", "raised", "connections"),
+    [
+        ((1024, 1 << 20), 5500, 5000),
+        ((1024, 4096), 4096, 3596),
+        ((1024, 1024), 1024, 524),
+        ((1 << 20, 1 << 20), 1 << 20, 5000),
+    ],
+)
+def test_as_many_files_as_are_needed_may_be_open(
+    monkeypatch: pytest.MonkeyPatch, limit: Limit, raised: int, connections: int
+) -> None:
+    state = [limit]
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: state[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: state.append(limits))
+    assert most_connections(400) == connections
+    assert state[-1][0] == raised
