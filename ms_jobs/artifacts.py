@@ -57,16 +57,14 @@ from ms_jobs.files import (
 from ms_jobs.job_request import JobRequest, as_sent, job_document, read_job_request
 from ms_jobs.records import LOCAL_OWNER, MAX_IMAGES, OWNER_PATTERN, SHA256_PATTERN, is_job_id
 
-_ASKED = "asked.json"
 _UNREADABLE = "The stored request of this job cannot be read; send it again."
 _NO_PICTURE = "The request has no such picture; GET /jobs/{id}/request names those that it has."
 
 __all__ = ["ArtifactStore", "Manifest", "RequestFolder", "StoredPictures"]
 
 
-REQUEST = "request.json"
+REQUEST, _ASKED = "request.json", "asked.json"
 PICTURE_SUFFIX = ".png"
-_UNREADABLE = "The stored request of this job cannot be read; send it again."
 
 
 class RequestFolder:

@@ -104,9 +104,7 @@ def test_a_stored_layout_has_the_fields_that_older_workers_know() -> None:
     assert document["layout"] == {"threshold": 0.25, "start_step": 2}
 
 
-@pytest.mark.parametrize(
-    "values", [{"num_images": 0}, {"num_images": 9}, {"seed": MAX_SEED + 1}, {"model": "../x"}, {"colour": "red"}]
-)
+@pytest.mark.parametrize("values", [{"num_images": 0}, {"num_images": 9}, {"seed": MAX_SEED + 1}, {"model": "../x"}])
 def test_a_request_out_of_range_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         read(stored(make_request(), **values))

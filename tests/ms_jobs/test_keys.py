@@ -38,6 +38,7 @@ SAMPLES = {
 IN_LUA = {
     "name": str(JOB),
     "owner": JOB.owner,
+    "known": "0123456789abcdef",
     "ARGV[5]": "twice",
     "idempotency_key": "twice",
     "get('model')": "mini",
