@@ -14,6 +14,7 @@ from pathlib import Path
 import typer
 
 from cli.options import require_free_port
+from cli.watchdog import Watchdog, api_answers, redis_answers
 from ms_core.errors import StartupError
 from ms_jobs.connection import check_redis
 from worker.config import WorkerSettings
@@ -57,7 +58,12 @@ class Service:
             self._wait_for_api(api, supervisor, stop)
             if not stop.received:
                 self._tell(supervisor)
+            dog = Watchdog(api, lambda: api_answers(self._host, self._port))
+            stack.callback(dog.stop)
             while not stop.received:
+                if dog.is_frozen:
+                    typer.echo("The API does not answer any more; it is started again.", err=True)
+                    api.kill()
                 api.tick()
                 supervisor.tick()
                 if redis_server is not None:
@@ -73,6 +79,9 @@ class Service:
         server = RedisServer(self._data_dir, self._logs / "redis.log")
         stack.callback(server.stop)
         server.start()
+        dog = Watchdog(server.process, lambda: redis_answers(server.url))
+        stack.callback(dog.stop)
+        server.watched_by(lambda: dog.is_frozen)
         return server, server.url
 
     def _api_command(self, settings: WorkerSettings, model: str) -> Command:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import cast
 
 from redis import Redis
 from rq import Queue
@@ -88,7 +89,7 @@ class QueueLeftovers:
                 pipeline.zrem(name, item)
                 pipeline.delete(keys.rq_execution(entry, execution), keys.rq_executions(entry))
             elif name != HASH:
-                pipeline.lrem(name, 1, _as_bytes(item))
+                pipeline.lrem(name, 1, cast("str", _as_bytes(item)))
             if not is_needed:
                 pipeline.delete(_as_bytes(keys.rq_job(entry)))
             removed = pipeline.execute()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import re
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from redis.exceptions import RedisError
@@ -16,6 +18,8 @@ from redis.exceptions import RedisError
 from ms_core.errors import StartupError
 from ms_jobs.connection import redis_client
 from worker.process import Command, ManagedProcess
+
+log = logging.getLogger(__name__)
 
 # The kernel takes socket paths of up to 107 bytes.
 LONGEST_SOCKET_PATH = 100
@@ -45,7 +49,8 @@ class RedisServer:
         self._binary = find_redis_binary()
         self._socket = self._choose_socket()
         self._log_file = log_file
-        self._process = ManagedProcess(self._command)
+        self.process = ManagedProcess(self._command)
+        self._is_frozen: Callable[[], bool] = lambda: False
 
     @property
     def url(self) -> str:
@@ -62,7 +67,7 @@ class RedisServer:
         client = redis_client(self.url)
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
-            code = self._process.tick()
+            code = self.process.tick()
             if code is not None:
                 raise StartupError(
                     f"The embedded Redis ended with code {code} while starting; see its log." + self._remedy()
@@ -78,12 +83,19 @@ class RedisServer:
         (self._folder / WRITER_FILE).write_text(_description(self._binary) + "\n", encoding="utf-8")
 
     def tick(self) -> None:
-        """Restart the server if it ended."""
-        self._process.tick()
+        """Restart the server if it ended, or is frozen."""
+        if self._is_frozen():
+            log.warning("the embedded Redis does not answer any more and is started again")
+            self.process.kill()
+        self.process.tick()
+
+    def watched_by(self, is_frozen: Callable[[], bool]) -> None:
+        """Let ``tick`` end the server while ``is_frozen`` says so; its append-only file keeps the jobs."""
+        self._is_frozen = is_frozen
 
     def stop(self) -> None:
         """Stop the server; its data stay on disk."""
-        self._process.stop(STOP_GRACE_S)
+        self.process.stop(STOP_GRACE_S)
         if self._own_folder is not None:
             shutil.rmtree(self._own_folder, ignore_errors=True)
 
