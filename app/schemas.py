@@ -210,6 +210,7 @@ class AbilitiesResource(BaseModel):
         description="Names for the field `scheduler`, as the model spaces its steps. Others may work with another "
         "`timestep_spacing` or from a start picture."
     )
+    auto_layout: bool = Field(description="Whether the model can place subjects by itself, as `layout` asks.")
     backgrounds: list[str] = Field(
         description="Backgrounds, as the prompt names them, that a small model was trained on, if it knows no others; "
         "empty for models that follow any words."

@@ -248,6 +248,7 @@ class ModelCard:
         scorer: scores finished pictures; ``None``: the model has none.
         training: facts of the training run.
         licence: of the weights.
+        auto_layout: whether the model can place subjects that have no box.
         backgrounds, treatments: words of prompts that the model was trained on, if these are all that it knows.
         extras: what lies beside the weights; found when the card is loaded, not part of its file.
         schedulers: found when the model is loaded, not part of the card's file; ``None``: not known.
@@ -269,6 +270,7 @@ class ModelCard:
     scorer: ScorerConfig | None = None
     training: dict[str, Any] = field(default_factory=dict[str, Any])
     licence: str = "Apache-2.0"
+    auto_layout: bool = True
     backgrounds: tuple[str, ...] = ()
     treatments: tuple[str, ...] = ()
     extras: Extras = field(default_factory=Extras)

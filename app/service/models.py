@@ -75,6 +75,7 @@ def _abilities(card: ModelCard) -> AbilitiesResource:
         scores=card.scorer is not None,
         licence=card.licence,
         schedulers=list(card.schedulers.unspaced) if card.schedulers else list(SCHEDULERS),
+        auto_layout=card.auto_layout,
         backgrounds=list(card.backgrounds),
         treatments=list(card.treatments),
     )

@@ -90,6 +90,7 @@ def build_card() -> ModelCard:
         max_height=256,
         max_width=256,
         max_subjects=8,
+        auto_layout=False,
         backgrounds=tuple(BACKGROUNDS),
         treatments=TREATMENTS,
         presets={"fast": Preset("Ten steps without guidance: half the time.", 10, guidance_scale=1.0, scale=1.2)},

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ms_core.config import GenerationDefaults, ModelCard, Preset, PresetLora, UsableSchedulers
 from ms_core.errors import BatchMismatchError, InvalidInputError, UnknownNameError, UnsupportedSchedulerError
-from ms_core.spec import Box, GenerationSpec, Lora, StartPicture, Subject
+from ms_core.spec import AutoLayout, Box, GenerationSpec, Lora, StartPicture, Subject
 from ms_core.spec.resolve import SHARED_FIELDS, ResolvedSpec, resolve_batch
 
 CARD = ModelCard(
@@ -171,3 +171,11 @@ def test_everything_else_may_differ() -> None:
 def test_an_empty_batch_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="at least one"):
         resolve_batch([], CARD)
+
+
+def test_auto_layout_is_refused_for_a_model_that_cannot() -> None:
+    spec = replace(SPEC, subjects=(replace(SPEC.subjects[0], box=None),), layout=AutoLayout())
+    ResolvedSpec.of(spec, CARD)
+    with pytest.raises(InvalidInputError, match="a box or a mask") as caught:
+        ResolvedSpec.of(spec, replace(CARD, auto_layout=False))
+    assert caught.value.pointer == "/layout"
