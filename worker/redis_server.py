@@ -80,7 +80,9 @@ class RedisServer:
                     raise StartupError(f"The embedded Redis does not answer: {error}") from error
             time.sleep(0.05)
         client.close()
-        (self._folder / WRITER_FILE).write_text(_description(self._binary) + "\n", encoding="utf-8")
+        writer = self._folder / WRITER_FILE
+        writer.touch(mode=0o600)
+        writer.write_text(_description(self._binary) + "\n", encoding="utf-8")
 
     def tick(self) -> None:
         """Restart the server if it ended, or is frozen."""

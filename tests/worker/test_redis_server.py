@@ -91,7 +91,7 @@ def test_a_server_that_ends_over_anothers_data_says_whose_they_are(
 ) -> None:
     with running(tmp_path):
         pass
-    put_on_path(monkeypatch, tmp_path / "bin", "7.0.15")
+    put_on_path(monkeypatch, tmp_path / "bin", "7.99")
     with pytest.raises(StartupError, match=r"ended with code 1 .*written by .*--data"):
         RedisServer(tmp_path).start()
 
