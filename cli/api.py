@@ -29,6 +29,7 @@ def api(
 
     from app.config import Settings
     from app.main import create_app
+    from ms_jobs.redis_checks import require_address
     from worker.config import settings_error
     from worker.logs import LogSettings, logging_config
 
@@ -39,9 +40,11 @@ def api(
     os.environ["MSD_MODEL"] = Path(model).name
     os.environ["MSD_DATA_DIR"] = str(data)
     try:
-        app = create_app(Settings())
+        settings = Settings()
     except ValidationError as error:
         raise settings_error(error) from error
+    require_address(settings.redis_url)
+    app = create_app(settings)
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -20,6 +20,7 @@ from app.service.problems import NOT_FOUND, problem_of_code, problem_responses
 from ms_core.errors import StorageError
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.records import WorkerRecord, WorkerState
+from ms_jobs.redis_checks import redis_warnings
 from ms_jobs.registry import Registry
 
 Readiness = Literal["ready", "degraded", "starting", "unavailable"]
@@ -33,6 +34,7 @@ class Health:
     """Checks everything that the jobs of one model need."""
 
     def __init__(self, client: redis.Redis, data_dir: Path, model: str, min_free_disk_mb: int = 0) -> None:
+        self._client = client
         self._registry = Registry(client)
         self._data_dir = data_dir
         self._min_free_disk_mb = min_free_disk_mb
@@ -56,7 +58,7 @@ class Health:
         }
         if not storage.ok:
             return ReadinessResource(status="unavailable", phase=None, checks=checks)
-        return ReadinessResource(status=status, phase=phase, checks=checks)
+        return ReadinessResource(status=status, phase=phase, checks=checks, warnings=redis_warnings(self._client))
 
     def _check_storage(self) -> CheckResource:
         # The store makes its folder on first use.
