@@ -245,6 +245,9 @@ class ReadinessResource(BaseModel):
     status: Literal["ready", "degraded", "starting", "unavailable"]
     phase: str | None = Field(description="What the service waits for while it starts.")
     checks: dict[str, CheckResource]
+    warnings: list[str] = Field(
+        default=[], description="What may lose jobs, such as a Redis that keeps no append-only file, or deletes keys."
+    )
 
 
 class LivenessResource(BaseModel):

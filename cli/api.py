@@ -30,6 +30,7 @@ def api(
     from app.config import Settings
     from app.main import create_app
     from cli.http_protocol import GuardedProtocol, most_connections
+    from ms_jobs.redis_checks import require_address
     from worker.config import settings_error
     from worker.logs import LogSettings, logging_config
 
@@ -41,9 +42,10 @@ def api(
     os.environ["MSD_DATA_DIR"] = str(data)
     try:
         settings = Settings()
-        app = create_app(settings)
     except ValidationError as error:
         raise settings_error(error) from error
+    require_address(settings.redis_url)
+    app = create_app(settings)
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:

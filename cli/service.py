@@ -17,10 +17,11 @@ from cli.options import require_free_port
 from cli.watchdog import Watchdog, api_answers, redis_answers
 from ms_core.errors import StartupError
 from ms_jobs.connection import check_redis
+from ms_jobs.redis_checks import require_address
 from worker.config import WorkerSettings
 from worker.process import Command, ManagedProcess, StopSignal
 from worker.redis_server import RedisServer
-from worker.supervisor import TICK_S, Supervisor
+from worker.supervisor import TICK_S, Supervisor, warn_of_redis
 
 API_START_TIMEOUT_S = 60.0
 API_STOP_GRACE_S = 5.0
@@ -74,7 +75,9 @@ class Service:
         """The Redis of ``MSD_REDIS_URL``, or one that is started here."""
         url = os.environ.get("MSD_REDIS_URL")
         if url:
+            require_address(url)
             check_redis(url)
+            warn_of_redis(url)
             return None, url
         server = RedisServer(self._data_dir, self._logs / "redis.log")
         stack.callback(server.stop)

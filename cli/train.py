@@ -51,11 +51,13 @@ def mini(  # noqa: PLR0913 - one for each option
     smoke: Annotated[bool, typer.Option("--smoke", help="Run all stages in a minute, on the bundled sprites.")] = False,
 ) -> None:
     """Train the small model in four stages: VAE, references, base, scorer. The result is OUT/model."""
+    from ms_core.device.devices import usable_device
     from ms_core.errors import InvalidInputError
     from ms_lab.training.mini import FULL, MODEL, SMOKE, default_processes, load_artwork, train_model
     from ms_lab.training.warm_start import add_origin, begin_from, gentle, is_continued, is_gentle
     from worker.models import find_model
 
+    usable_device(device)
     begun = time.monotonic()
     pack, held_out = load_artwork(out, artwork or (), ASSETS, smoke)
     typer.echo(f"{len(pack)} pictures to train on, {len(held_out)} held out.")

@@ -1,5 +1,10 @@
 """The Python API's import path of the pipeline."""
 
-from ms_core.sampling.pipeline import MSDiffusionPipeline
+import os
+
+# Importing diffusers makes transformers warn about optional packages that nothing here needs.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+from ms_core.sampling.pipeline import MSDiffusionPipeline  # noqa: E402 - transformers reads it when it is imported
 
 __all__ = ["MSDiffusionPipeline"]

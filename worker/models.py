@@ -11,6 +11,9 @@ from ms_jobs.records import is_model_name
 
 BUNDLED_MODELS = Path(__file__).resolve().parent.parent / "models"
 
+# What ``msd download`` knows.
+_DOWNLOADABLE = "sdxl"
+
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
@@ -33,9 +36,10 @@ def find_model(name_or_path: str, models_dir: Path | None = None) -> FoundModel:
     directory = (by_name if is_known else Path(name_or_path)).resolve()
     if not directory.is_dir():
         known = ", ".join(_names(root)) or "none"
-        raise ModelNotFoundError(
-            f"There is no model {name_or_path!r}. Models by name: {known}. Use one of them, or the path of a directory."
-        )
+        remedy = "Use one of them, or the path of a directory."
+        if name_or_path == _DOWNLOADABLE:
+            remedy = f"Fetch it with: msd download {_DOWNLOADABLE}"
+        raise ModelNotFoundError(f"There is no model {name_or_path!r}. Models by name: {known}. {remedy}")
     if not is_model_name(directory.name):
         raise ModelNotFoundError(
             f"The directory's name {directory.name!r} is not a model name; use letters, digits, '.', '-' and '_'."

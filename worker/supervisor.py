@@ -26,6 +26,7 @@ from ms_jobs.job_store import JobStore
 from ms_jobs.outcomes import Requeue
 from ms_jobs.queue import JobQueue
 from ms_jobs.records import WorkerRecord, WorkerState
+from ms_jobs.redis_checks import redis_warnings, require_address
 from ms_jobs.registry import Registry
 from worker.config import DEVICE_LOST_EXIT_CODE, SETUP_FAILED_EXIT_CODE, STOPPED_LATE_EXIT_CODE, WorkerSettings
 from worker.devices import Device, find_devices, lock_devices
@@ -53,7 +54,9 @@ def supervise(settings: WorkerSettings) -> None:
         StartupError: the device or torch is missing, or other workers have the device.
     """
     stop = StopSignal()
+    require_address(settings.redis_url)
     check_redis(settings.redis_url)
+    warn_of_redis(settings.redis_url)
     supervisor = Supervisor(settings)
     log.info("model %s on %s", supervisor.model.name, ", ".join(supervisor.devices))
     try:
@@ -62,6 +65,14 @@ def supervise(settings: WorkerSettings) -> None:
             time.sleep(TICK_S)
     finally:
         supervisor.stop()
+
+
+def warn_of_redis(url: str) -> None:
+    """Log why this Redis may lose jobs."""
+    client = quick_client(url)
+    for sentence in redis_warnings(client):
+        log.warning(sentence)
+    client.close()
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.connection import ReasonLog, refusal
 from ms_jobs.probe import WriteProbe
 from ms_jobs.records import WorkerRecord, WorkerState
+from ms_jobs.redis_checks import redis_warnings
 from ms_jobs.registry import Registry
 
 Readiness = Literal["ready", "degraded", "starting", "unavailable"]
@@ -37,6 +38,7 @@ class Health:
     """Checks everything that the jobs of one model need."""
 
     def __init__(self, client: redis.Redis, data_dir: Path, model: str, min_free_disk_mb: int = 0) -> None:
+        self._client = client
         self._registry = Registry(client)
         self._probe = WriteProbe(client)
         self._probed: tuple[float, bool] | None = None
@@ -67,7 +69,7 @@ class Health:
         }
         if is_suspended or not storage.ok:
             return ReadinessResource(status="unavailable", phase=None, checks=checks)
-        return ReadinessResource(status=status, phase=phase, checks=checks)
+        return ReadinessResource(status=status, phase=phase, checks=checks, warnings=redis_warnings(self._client))
 
     def _is_suspended(self) -> bool:
         """Ask Redis, but not with each request: every probe writes a little into its append-only file."""

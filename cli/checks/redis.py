@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from cli.checks.section import Section
 from ms_core.errors import StartupError
 from ms_core.model_dir.inspection import Finding
 from ms_jobs.connection import redis_client
+from ms_jobs.redis_checks import eviction_policy, weaknesses
 from worker.redis_server import OLDEST_VERSION, find_redis_binary
-
-_KEEP_ALL = "noeviction"
 
 
 def check_redis(url: str | None) -> Section:
@@ -44,7 +43,7 @@ def _check_server(url: str) -> Section:
         return Section((Finding.error("redis_url", sentence, "Write it as redis://host:6379/0, or unset it."),))
     try:
         info: dict[str, Any] = client.info()  # pyright: ignore[reportAssignmentType] - a synchronous client
-        policy = _policy(client, info)
+        policy = eviction_policy(client, info)
     except RedisError as error:
         sentence = f"The Redis at {place} (MSD_REDIS_URL) does not answer: {error}."
         remedy = "Start it, or fix MSD_REDIS_URL; without it, msd up starts its own Redis."
@@ -58,19 +57,9 @@ def _check_server(url: str) -> Section:
         "append_only": bool(info.get("aof_enabled")),
         "max_memory": int(info.get("maxmemory", 0)),
     }
-    findings = [_judge_version(facts), *_judge_memory(facts), *_judge_persistence(facts)]
+    findings = [_judge_version(facts)]
+    findings += [Finding.warning(*weakness) for weakness in weaknesses(policy, facts["append_only"])]
     return Section(tuple(findings), facts)
-
-
-def _policy(client: Any, info: dict[str, Any]) -> str:
-    """What Redis does when its memory is full; some hosted ones report it in only one of two ways."""
-    told = info.get("maxmemory_policy")
-    if told:
-        return str(told)
-    try:
-        return str(client.config_get("maxmemory-policy").get("maxmemory-policy", "unknown"))
-    except ResponseError:
-        return "unknown"
 
 
 def _judge_version(facts: dict[str, Any]) -> Finding:
@@ -81,22 +70,6 @@ def _judge_version(facts: dict[str, Any]) -> Finding:
         sentence = f"The Redis at {place} is version {version or 'unknown'}; {oldest} or newer is needed."
         return Finding.error("redis_too_old", sentence, f"Use Redis {oldest} or newer, or any Valkey.")
     return Finding.ok(f"Redis {version} answers at {place}.")
-
-
-def _judge_memory(facts: dict[str, Any]) -> list[Finding]:
-    if facts["policy"] in (_KEEP_ALL, "unknown"):
-        return []
-    sentence = f"When its memory is full, this Redis deletes keys (maxmemory-policy {facts['policy']}): jobs get lost."
-    remedy = f"Set it: redis-cli config set maxmemory-policy {_KEEP_ALL}, and in its configuration file."
-    return [Finding.warning("redis_evicts", sentence, remedy)]
-
-
-def _judge_persistence(facts: dict[str, Any]) -> list[Finding]:
-    if facts["append_only"]:
-        return []
-    sentence = "This Redis keeps no append-only file: queued jobs are lost when it restarts."
-    remedy = "Set it: redis-cli config set appendonly yes, and in its configuration file."
-    return [Finding.warning("redis_forgets", sentence, remedy)]
 
 
 def _place(url: str) -> str:

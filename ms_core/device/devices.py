@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError
+from ms_core.errors import DeviceError, DeviceLostError, DeviceOutOfMemoryError
 
 _OUT_OF_MEMORY = "The device has too little free memory; ask for a smaller picture or fewer at once."
 _HOST_MEMORY = Path("/proc/meminfo")
@@ -38,6 +38,23 @@ class DeviceMemory:
     free: int
     total: int
     used_by_others: int
+
+
+def usable_device(name: torch.device | str) -> torch.device:
+    """The device of this name.
+
+    Raises:
+        DeviceError: this machine has none.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"{name!r} is no device; use cpu or cuda.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"PyTorch sees no CUDA device for {str(device)!r}; use cpu, or run `msd doctor`, which says what is missing."
+        )
+    return device
 
 
 @contextmanager

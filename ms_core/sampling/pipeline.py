@@ -26,7 +26,7 @@ from ms_core.conditions.embeddings import load_embeddings
 from ms_core.conditions.references import ReferencePreprocessor
 from ms_core.conditions.vision import ReferenceReader
 from ms_core.config import ModelCard
-from ms_core.device.devices import default_dtype, device_errors
+from ms_core.device.devices import default_dtype, device_errors, usable_device
 from ms_core.device.memory import choose_mode
 from ms_core.device.modes import MemoryMode, MemorySetting
 from ms_core.device.residency import Residency
@@ -43,6 +43,7 @@ from ms_core.sampling.loras import LoraLibrary, Loras
 from ms_core.sampling.oom_fallback import make_with_retry
 from ms_core.sampling.parts import model_parts
 from ms_core.sampling.previews import Previews
+from ms_core.sampling.progress_bar import with_bar
 from ms_core.sampling.redraws import make_with_draws
 from ms_core.sampling.schedulers import Schedule, make_scheduler, usable_schedulers
 from ms_core.sampling.starts import Starts, encode_pictures, find_starts
@@ -191,11 +192,12 @@ class MSDiffusionPipeline:
         Raises:
             ModelNotFoundError: the directory or a file of it is missing.
             CheckpointError: a file cannot be used, or does not fit the others.
+            DeviceError: there is no such device.
             InsufficientMemoryError: the device has too little free memory for the model.
         """
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        target = torch.device("cpu" if memory == "cpu" else device)
+        target = usable_device("cpu" if memory == "cpu" else device)
         dtype = default_dtype(target) if dtype is None else dtype
         mode = choose_mode(Path(directory), target, dtype, memory)
         return cls(ModelParts.load(Path(directory), dtype), target, mode)
@@ -227,15 +229,20 @@ class MSDiffusionPipeline:
             CheckpointError: while iterating: a ControlNet cannot be used.
             DeviceOutOfMemoryError, DeviceLostError: while iterating.
         """
-        batch = resolve_batch([specs] if isinstance(specs, GenerationSpec) else specs, self.card)
+        batch = resolve_batch(specs, self.card)
         self.loras.find(batch[0])
         self._schedule(batch, torch.device("cpu"))
         make = partial(make_with_retry, self._events, residency=self.residency)
         return iterate_with(self.threads, make_with_draws(make, batch, self._score))
 
-    def run(self, specs: GenerationSpec | Sequence[GenerationSpec]) -> list[Generation]:
-        """``generate`` to its end; errors as there."""
-        [finished] = [event for event in self.generate(specs) if isinstance(event, Finished)]
+    def run(self, specs: GenerationSpec | Sequence[GenerationSpec], progress: bool = False) -> list[Generation]:
+        """``generate`` to its end; errors as there.
+
+        Args:
+            progress: show a bar on standard error.
+        """
+        events = self.generate(specs)
+        [finished] = [event for event in (with_bar(events) if progress else events) if isinstance(event, Finished)]
         return list(finished.generations)
 
     def _schedule(self, batch: Sequence[ResolvedSpec], device: torch.device) -> Schedule:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
@@ -96,6 +97,8 @@ def _read_box(value: Any) -> Box | PixelBox | None:
     with gathered_by_pydantic():
         if isinstance(value, (list, tuple)):
             return Box(*_four_numbers(cast("Any", value)))
+        if hasattr(value, "tolist"):
+            return Box(*_four_numbers(value.tolist()))
         if isinstance(value, dict):
             form = cast("dict[str, Any]", value)
             if form.keys() == {"xywh"}:
@@ -110,7 +113,7 @@ def _read_box(value: Any) -> Box | PixelBox | None:
 def _four_numbers(values: Any) -> tuple[float, float, float, float]:
     numbers = list(cast("Sequence[Any]", values)) if isinstance(values, (list, tuple)) else []
     # A bool is an int to Python, but no coordinate.
-    if len(numbers) != 4 or any(isinstance(n, bool) or not isinstance(n, (int, float)) for n in numbers):
+    if len(numbers) != 4 or any(isinstance(n, bool) or not isinstance(n, Real) for n in numbers):
         raise LayoutError("A box has four numbers.")
     try:
         first, second, third, fourth = map(float, numbers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, cast
 
 from PIL import Image
@@ -82,13 +83,35 @@ def _read(value: Any, info: ValidationInfo, use: PictureUse = "shown") -> Image.
 
 def _plain_picture(value: Any, use: PictureUse) -> Image.Image:
     """A picture given in Python, as plain pixels."""
-    if not isinstance(value, Image.Image):
-        raise PictureError(f"Give a PIL image, as Image.open returns it, not {type(value).__name__}.")
+    given = _opened(value)
     with decoding():
-        picture = plain(value, keep_numbers=use == "mask")
+        picture = plain(given, keep_numbers=use == "mask")
     if use != "mask":
         check_visible(picture)
     return picture
+
+
+def _opened(value: Any) -> Image.Image:
+    """A PIL image, a file's path, or an array of numbers from 0 to 255, as a PIL image."""
+    if isinstance(value, Image.Image):
+        return value
+    if isinstance(value, (str, os.PathLike)):
+        path = cast("str | os.PathLike[str]", value)
+        try:
+            return Image.open(path)
+        except OSError as error:
+            raise PictureError(
+                f"Cannot read the picture {os.fspath(path)}: {error.strerror or 'no picture'}."
+            ) from error
+    if hasattr(value, "__array_interface__"):
+        shape, kind = value.__array_interface__["shape"], value.__array_interface__["typestr"]
+        if kind[1:] == "u1" and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))) and 0 not in shape:
+            return Image.fromarray(value)
+        raise PictureError(
+            f"An array of a picture has height x width or height x width x 3 or 4 numbers of type uint8, not the shape "
+            f"{tuple(shape)} of {kind[1:]}."
+        )
+    raise PictureError(f"Give a PIL image, a path or an array, not {type(value).__name__}.")
 
 
 def _read_picture(value: Any, info: ValidationInfo) -> Image.Image:
@@ -171,6 +194,9 @@ def _read_all(value: Any, info: ValidationInfo) -> Image.Image | tuple[Image.Ima
     if isinstance(value, _Misfit):
         with gathered_by_pydantic():
             raise FieldError(value.detail, "", value.code)
+    if isinstance(value, list) and info.context is None:
+        # In JSON, a list is no picture, see ``one_name_for_pictures``.
+        value = tuple(cast("list[Any]", value))
     if not isinstance(value, tuple):
         return _read(value, info)
     pictures = cast("tuple[Any, ...]", value)

@@ -215,16 +215,21 @@ class ResolvedSpec:
         return tuple(control.name for control in self.spec.controls)
 
 
-def resolve_batch(specs: Sequence[GenerationSpec], card: ModelCard) -> tuple[ResolvedSpec, ...]:
-    """Fill in the card's defaults and check that the specs can share one UNet call.
+def resolve_batch(specs: GenerationSpec | Sequence[GenerationSpec], card: ModelCard) -> tuple[ResolvedSpec, ...]:
+    """Fill in the card's defaults and check that the specs, or the one, can share one UNet call.
 
     Raises:
         BatchMismatchError: they differ in a field that the batch must share; its ``pointer`` names the field.
         InvalidInputError: there is no spec, or one is larger than the model allows.
     """
-    if not specs:
+    given = list(cast("Sequence[GenerationSpec]", specs)) if isinstance(specs, (list, tuple)) else [specs]
+    if not given:
         raise InvalidInputError("A batch needs at least one spec.")
-    batch = tuple(ResolvedSpec.of(spec, card) for spec in specs)
+    for spec in given:
+        # Python checks no types.
+        if not isinstance(cast("object", spec), GenerationSpec):
+            raise InvalidInputError(f"Give a GenerationSpec, or a list of them, not {type(spec).__name__}.")
+    batch = tuple(ResolvedSpec.of(cast("GenerationSpec", spec), card) for spec in given)
     for name, pointer in SHARED_FIELDS.items():
         values = [getattr(row, name) for row in batch]
         if len(set(values)) > 1:

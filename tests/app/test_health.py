@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import redis
 from starlette.testclient import TestClient
 
 from app.config import Settings
@@ -85,6 +86,20 @@ def test_a_worker_that_cannot_work_tells_why(client: TestClient, registry: Regis
 def test_workers_of_another_model_do_not_count(client: TestClient, registry: Registry, settings: Settings) -> None:
     publish(registry, f"{settings.model}-other", IDLE)
     assert client.get("/readyz").json()["status"] == "starting"
+
+
+def test_a_redis_that_may_lose_jobs_is_named_and_ready_stays_as_it_is(
+    client: TestClient, registry: Registry, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(registry, settings.model, IDLE)
+    assert client.get("/readyz").json()["warnings"] == []
+    told = {"aof_enabled": 0, "maxmemory_policy": "allkeys-lru"}
+    monkeypatch.setattr(redis.Redis, "info", lambda self: told)
+    response = client.get("/readyz")
+    evicts, forgets = response.json()["warnings"]
+    assert (response.status_code, response.json()["status"]) == (200, "ready")
+    assert "deletes keys (maxmemory-policy allkeys-lru)" in evicts
+    assert "appendonly yes" in forgets
 
 
 def test_without_redis_it_is_unavailable(settings: Settings) -> None:

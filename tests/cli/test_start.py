@@ -70,6 +70,29 @@ def test_a_worker_without_redis(tmp_path: Path) -> None:
     assert "Redis does not answer" in told
 
 
+@pytest.mark.parametrize("url", ["foo", "redis://:secret@host:port/0", "http://127.0.0.1:6379"])
+@pytest.mark.parametrize("command", ["up", "worker", "api"])
+def test_an_address_of_redis_that_is_none(tmp_path: Path, command: str, url: str) -> None:
+    port = () if command == "worker" else ("--port", free_port())
+    told = sentence(run_msd(command, "--data", tmp_path, *port, MSD_REDIS_URL=url))
+    assert "MSD_REDIS_URL is not the address of a Redis; write it as" in told
+    assert "secret" not in told
+
+
+def test_the_model_that_can_be_downloaded(tmp_path: Path) -> None:
+    told = sentence(
+        run_msd("up", "--model", "sdxl", "--data", tmp_path, "--port", free_port(), MSD_MODELS_DIR=str(tmp_path))
+    )
+    assert "There is no model 'sdxl'." in told
+    assert told.endswith("Fetch it with: msd download sdxl\n")
+
+
+def test_training_on_a_device_that_is_not_there(tmp_path: Path) -> None:
+    told = sentence(run_msd("train", "mini", "--device", "cuda:99", "--out", tmp_path / "run"))
+    assert "PyTorch sees no CUDA device for 'cuda:99'; use cpu, or run `msd doctor`" in told
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("command", ["up", "worker", "api"])
 def test_a_setting_that_makes_no_sense(tmp_path: Path, command: str) -> None:
     (tmp_path / "model").mkdir()

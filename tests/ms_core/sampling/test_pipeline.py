@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ms_core.errors import BatchMismatchError, DeviceOutOfMemoryError
+from ms_core.errors import BatchMismatchError, DeviceError, DeviceOutOfMemoryError
 from ms_core.sampling.events import Finished, Progress
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import SCHEDULERS, AutoLayout, Box, GenerationSpec, Subject
@@ -257,3 +257,19 @@ def test_subjects_at_scale_zero_reach_nothing(golden_pipeline, spec) -> None:
         ),
     )
     assert torch.equal(latents(golden_pipeline, off), latents(golden_pipeline, exchanged))
+
+
+def test_a_bar_is_shown_if_that_is_asked_for(golden_pipeline, spec, capsys) -> None:
+    plain = golden_pipeline.run(spec)
+    assert capsys.readouterr().err == ""
+    shown = golden_pipeline.run(spec, progress=True)
+    told = capsys.readouterr().err
+    assert f"{STEPS}/{STEPS}" in told
+    assert torch.equal(shown[0].latents, plain[0].latents)
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(DeviceError, match="PyTorch sees no CUDA device for 'cuda:99'"):
+        MSDiffusionPipeline.from_pretrained("nothing", device="cuda:99")
+    with pytest.raises(DeviceError, match="no device; use cpu or cuda"):
+        MSDiffusionPipeline.from_pretrained("nothing", device="gpu")
