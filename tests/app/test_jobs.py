@@ -276,7 +276,7 @@ def test_a_job_is_recorded_only_where_it_can_be_queued(
     limited = settings.model_copy(update={"redis_url": redis_url.replace("unix://", "unix://nopush@")})
     with TestClient(create_app(limited), raise_server_exceptions=False) as client:
         response = client.post("/generate", json=good_request())
-    assert (response.status_code, response.json()["code"]) == (500, "internal_error")
+    assert (response.status_code, response.json()["code"]) == (503, "queue_unavailable")
     assert not redis_client.exists(f"msd:active:{settings.model}")
     assert not redis_client.exists(f"msd:due:{settings.model}")
 
