@@ -112,7 +112,9 @@ def _card_conflicts(spec: GenerationSpec, card: ModelCard) -> list[InvalidInputE
         if control.name not in card.extras.controls:
             errors.append(unknown_name("ControlNet", control.name, card.extras.controls, f"/controls/{index}/name"))
     if spec.layout is not None and not card.auto_layout:
-        detail = f"The model {card.name} cannot place subjects by itself; give each a box or a mask, and leave layout out."
+        detail = (
+            f"The model {card.name} cannot place subjects by itself; give each a box or a mask, and leave layout out."
+        )
         errors.append(InvalidInputError(detail, "/layout"))
     if spec.score and card.scorer is None:
         errors.append(no_scorer(card.name))

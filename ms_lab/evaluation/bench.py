@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from ms_core.config import ModelCard
@@ -19,6 +20,7 @@ from ms_lab.evaluation.report.results import Results, build_results, build_rows,
 from ms_lab.evaluation.run.folder import Run, RunFolder, digest_model
 from ms_lab.evaluation.run.judging import judge_pictures
 from ms_lab.evaluation.run.making import Maker, make_pictures, missing_pictures
+from ms_lab.evaluation.run.processes import generate_in_processes
 from ms_lab.mini.halves import TEST
 from ms_lab.mini.sprites import SpritePack
 
@@ -36,7 +38,7 @@ class BenchOptions:
         groups: keys of ``GROUPS`` or ``FAMILIES``; none: all.
         settings: of the model.
         batch_size: most pictures made at once.
-        processes: that judge at once.
+        processes: that make pictures or judge at once.
         force: throw away what is in the folder.
     """
 
@@ -74,9 +76,18 @@ def run_bench(model: Path, assets: Path, out: Path, options: BenchOptions, begin
     folder.begin(run, scenes, options.force)
     missing = missing_pictures(requests, folder)
     if missing:
-        maker = Maker.of_pipeline(MSDiffusionPipeline.from_pretrained(model), options.batch_size)
+        maker = _maker(model, options)
         make_pictures(requests, folder, maker, begin("Pictures", len(missing)))
     return judge_run(requests, folder, run, pack, options.processes, begin)
+
+
+def _maker(model: Path, options: BenchOptions) -> Maker:
+    pipeline = MSDiffusionPipeline.from_pretrained(model)
+    maker = Maker.of_pipeline(pipeline, options.batch_size)
+    if options.processes == 1 or pipeline.threads != 1:
+        return maker
+    # A small model leaves the other cores free.
+    return replace(maker, generate_all=partial(generate_in_processes, model, options.processes))
 
 
 def judge_run(

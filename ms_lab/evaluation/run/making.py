@@ -31,6 +31,7 @@ from ms_lab.evaluation.run.folder import RunFolder, Timing
 _TIMED = 5
 
 Generate = Callable[[Sequence[GenerationSpec]], list[Image.Image]]
+GenerateAll = Callable[[Sequence[Sequence[GenerationSpec]]], Iterator[list[Image.Image]]]
 Reconstruct = Callable[[Sequence[Image.Image]], list[Image.Image]]
 Advance = Callable[[int], None]
 T = TypeVar("T")
@@ -44,11 +45,13 @@ class Maker:
         generate: one picture for each spec, in order; the specs are of one size.
         reconstruct: the same RGB pictures, of one size, through the model's VAE.
         batch_size: most pictures in one call of either.
+        generate_all: the pictures of many such calls, perhaps several at once; ``None``: one after the other.
     """
 
     generate: Generate
     reconstruct: Reconstruct
     batch_size: int
+    generate_all: GenerateAll | None = None
 
     @classmethod
     def of_pipeline(cls, pipeline: MSDiffusionPipeline, batch_size: int) -> Maker:
@@ -58,6 +61,10 @@ class Maker:
             reconstruct=lambda pictures: reconstruct(pipeline.components, pictures),
             batch_size=batch_size,
         )
+
+    def generate_batches(self, batches: Sequence[Sequence[GenerationSpec]]) -> Iterator[list[Image.Image]]:
+        """The pictures of each batch, in order."""
+        return map(self.generate, batches) if self.generate_all is None else self.generate_all(batches)
 
 
 def missing_pictures(requests: Requests, folder: RunFolder) -> list[PictureKey]:
@@ -114,8 +121,10 @@ def _reconstruct_missing(requests: Requests, folder: RunFolder, maker: Maker, ad
 def _generate_missing(requests: Requests, folder: RunFolder, maker: Maker, advance: Advance) -> None:
     missing = [request for request in requests if not folder.has(request.key)]
     begun = time.monotonic()
-    for batch in _batches(missing, maker.batch_size, shape=_request_shape):
-        for request, picture in zip(batch, maker.generate([request.spec for request in batch]), strict=True):
+    batches = list(_batches(missing, maker.batch_size, shape=_request_shape))
+    made = maker.generate_batches([[request.spec for request in batch] for batch in batches])
+    for batch, pictures in zip(batches, made, strict=True):
+        for request, picture in zip(batch, pictures, strict=True):
             folder.save(request.key, picture)
         advance(len(batch))
     if missing:
