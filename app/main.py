@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TypedDict
 
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import RedirectResponse
 from redis import Redis
 from starlette.datastructures import State as AppState
@@ -21,13 +20,13 @@ from app.jobs.eta import Forecast
 from app.jobs.event_log import EventLog
 from app.jobs.list import JobList
 from app.jobs.manage import Jobs
-from app.jobs.parameters import REQUEST_HEADERS
 from app.jobs.read import Reader
 from app.jobs.resources import RESPONSE_HEADERS
 from app.jobs.submit import Submissions
 from app.requests.body import LARGEST_BODIES, Decoders, Uploads
 from app.service import health, metrics, models
 from app.service.access import AccessMiddleware
+from app.service.cors import MirroringCors
 from app.service.errors import install_error_handlers
 from app.service.head import HeadMiddleware
 from app.service.health import Health
@@ -98,10 +97,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(HeadMiddleware)
     app.add_middleware(OriginMiddleware, hosts=settings.allowed_hosts, origins=settings.cors_origins)
     app.add_middleware(
-        CORSMiddleware,
+        MirroringCors,
         allow_origins=settings.cors_origins,
         allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
-        allow_headers=[*REQUEST_HEADERS, REQUEST_ID_HEADER],
+        allow_headers=["*"],
         expose_headers=[*RESPONSE_HEADERS, REQUEST_ID_HEADER],
     )
     # Added last, so outermost: answers of the CORS middleware carry the id too.

@@ -25,8 +25,6 @@ from ms_jobs.records import JOB_ID_PATTERN, SHA256_PATTERN, JobState, is_job_id
 CANCEL_AFTER = "Cancel-After"
 IDEMPOTENCY_KEY = "Idempotency-Key"
 START_DEADLINE = "X-Start-Deadline"
-# Browsers may send these only if CORS allows them.
-REQUEST_HEADERS = (CANCEL_AFTER, IDEMPOTENCY_KEY, "If-None-Match", "Last-Event-ID", "Prefer", START_DEADLINE)
 
 DEFAULT_PAGE = 20
 

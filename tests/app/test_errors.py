@@ -262,9 +262,13 @@ def from_the_web(settings: Settings) -> Iterator[TestClient]:
         ("POST", "X-Start-Deadline"),
         ("GET", "If-None-Match"),
         ("GET", "Last-Event-ID"),
+        ("POST", "traceparent"),
+        ("POST", "sentry-trace,baggage"),
+        ("GET", "authorization"),
+        ("POST", "X-Requested-With"),
     ],
 )
-def test_scripts_of_other_origins_may_send_what_the_api_reads(
+def test_scripts_of_other_origins_may_send_what_the_api_reads_and_what_their_tools_add(
     from_the_web: TestClient, method: str, header: str
 ) -> None:
     asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": f"content-type, {header}"}
@@ -272,6 +276,14 @@ def test_scripts_of_other_origins_may_send_what_the_api_reads(
     assert response.status_code == 200
     assert header.lower() in response.headers["access-control-allow-headers"].lower()
     assert method in response.headers["access-control-allow-methods"]
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "https://play.example.evil"])
+def test_a_preflight_of_a_foreign_origin_allows_nothing(from_the_web: TestClient, origin: str) -> None:
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,traceparent"}
+    response = from_the_web.options("/generate", headers=asked | {"Origin": origin})
+    assert response.status_code == 400
+    assert not [name for name in response.headers if name.startswith("access-control-")]
 
 
 def test_scripts_of_other_origins_may_read_what_the_api_says(from_the_web: TestClient) -> None:

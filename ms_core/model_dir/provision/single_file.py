@@ -10,15 +10,21 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from diffusers.loaders.single_file_utils import SingleFileComponentError
+from diffusers.loaders.single_file_utils import SingleFileComponentError, create_diffusers_clip_model_from_ldm
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from ms_core.errors import CheckpointError, ModelNotFoundError
 from ms_core.model_dir.inspection import INDEX_FILE
-from ms_core.model_dir.inspection.components import SCHEDULER, TEXT_ENCODERS, TOKENIZERS, UNET
+from ms_core.model_dir.inspection.components import IMAGE_ENCODER, SCHEDULER, TEXT_ENCODERS, TOKENIZERS, UNET, VAE
 from ms_core.model_dir.inspection.headers import TensorHeader, main_dtype
 from ms_core.model_dir.loading import quiet
-from ms_core.model_dir.provision.weights import read_tensor_headers
+from ms_core.model_dir.provision.coverage import check_all_used, check_storage
+from ms_core.model_dir.provision.scaled import widen_scaled
+from ms_core.model_dir.provision.weights import load_tensors, read_tensor_headers
 
 SCHEDULER_CONFIG = f"{SCHEDULER}/scheduler_config.json"
 
@@ -30,7 +36,7 @@ _CONFIGS = (
 )
 _SMALL_FILES = ("*.json", "*.txt")
 _VAE = "first_stage_model."
-# 8-bit weights are for storing only; they are widened.
+# Plain 8-bit weights are for storing only; they are widened.
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16}
 # Empty tensors by which fine-tunes say how they were trained.
 _V_PREDICTION = "v_pred"
@@ -50,33 +56,29 @@ def write_single_file(checkpoint: Path, configs: Path, directory: Path, with_vae
         ModelNotFoundError: the file or a config is missing.
         CheckpointError: the file is cut off, or does not fit the configs.
     """
-    tensors = read_tensor_headers(checkpoint)
-    if with_vae and not any(name.startswith(_VAE) for name in tensors):
+    headers = read_tensor_headers(checkpoint)
+    if with_vae and not any(name.startswith(_VAE) for name in headers):
         raise CheckpointError(f"{checkpoint} has no VAE; give one with --vae.")
     with tempfile.TemporaryDirectory() as folder:
         _copy_configs(configs, Path(folder))
-        components = _load(checkpoint, Path(folder), _dtype(tensors), with_vae)
+        components = _load(checkpoint, Path(folder), _dtype(headers), with_vae)
         with quiet():
             components.save_pretrained(directory, safe_serialization=True)
         for name in TOKENIZERS:
             # As they were: saving one notes in its config where it was read from.
             shutil.rmtree(directory / name)
             shutil.copytree(Path(folder) / name, directory / name)
-    _set_prediction_type(directory / SCHEDULER_CONFIG, tensors)
+    _set_prediction_type(directory / SCHEDULER_CONFIG, headers)
 
 
 def _load(checkpoint: Path, configs: Path, dtype: torch.dtype, with_vae: bool) -> Any:
-    """A ``StableDiffusionXLPipeline`` on the CPU."""
-    without: dict[str, Any] = {} if with_vae else {"vae": None}
+    """A ``StableDiffusionXLPipeline`` on the CPU, of all that the file holds."""
+    tensors = widen_scaled(load_tensors(checkpoint), dtype, checkpoint)
+    check_storage(tensors, checkpoint)
     try:
         with quiet():
-            components: Any = cast("Any", StableDiffusionXLPipeline).from_single_file(
-                str(checkpoint),
-                config=str(configs),
-                local_files_only=True,
-                dtype=dtype,
-                add_watermarker=False,
-                **without,
+            components: Any = cast("Any", StableDiffusionXLPipeline).from_pretrained(
+                configs, local_files_only=True, add_watermarker=False, **_make_parts(tensors, configs, dtype, with_vae)
             )
     except (SingleFileComponentError, OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).strip().partition("\n")[0]
@@ -87,7 +89,25 @@ def _load(checkpoint: Path, configs: Path, dtype: torch.dtype, with_vae: bool) -
     for name, component in components.components.items():
         if isinstance(component, torch.nn.Module) and any(tensor.is_meta for tensor in component.parameters()):
             raise CheckpointError(f"{checkpoint} lacks weights of its {name}; give the whole checkpoint.")
+    check_all_used(tensors, components, checkpoint)
     return components
+
+
+def _make_parts(tensors: dict[str, Tensor], configs: Path, dtype: torch.dtype, with_vae: bool) -> dict[str, Any]:
+    """The components with weights, by name."""
+    parts: dict[str, Any] = {VAE: None, IMAGE_ENCODER: None, "feature_extractor": None}
+    models: dict[str, Any] = {UNET: UNet2DConditionModel}
+    if with_vae:
+        models[VAE] = AutoencoderKL
+    for name, kind in models.items():
+        parts[name] = kind.from_single_file(
+            tensors, config=str(configs), subfolder=name, local_files_only=True, dtype=dtype
+        )
+    for name, kind in zip(TEXT_ENCODERS, (CLIPTextModel, CLIPTextModelWithProjection), strict=True):
+        parts[name] = create_diffusers_clip_model_from_ldm(
+            kind, tensors, subfolder=name, config=str(configs), torch_dtype=dtype, local_files_only=True
+        )
+    return parts
 
 
 def _copy_configs(source: Path, target: Path) -> None:
