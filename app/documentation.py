@@ -41,10 +41,22 @@ def install_documentation(app: FastAPI) -> None:
             # FastAPI writes the itemSchema of OpenAPI 3.2, which is an extension in a 3.1 document.
             each = {"oneOf": [_event(*item) for item in DATA_OF_EVENT.items()]}
             events["text/event-stream"] = {"schema": {"type": "string"}, "x-itemSchema": each}
+            _drop_null_of_parameters(document)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi
+
+
+def _drop_null_of_parameters(document: dict[str, Any]) -> None:
+    """A parameter that is not sent is missing: no text in an address or a header stands for null."""
+    operations = (operation for path in document["paths"].values() for operation in path.values())
+    for parameter in (parameter for operation in operations for parameter in operation.get("parameters", ())):
+        schema = parameter["schema"]
+        kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+        if len(kinds) == 1:
+            del schema["anyOf"]
+            schema |= kinds[0]
 
 
 def _event(name: str, data: type[BaseModel]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from worker.heartbeat import Heartbeat
 from worker.live_previews import LivePreviews
 from worker.logs import error_fields
 from worker.png_recipe import png_of, png_with_recipe
-from worker.recovery import WORKER_DIED, out_of_attempts
+from worker.recovery import FILES_CLOSED, out_of_attempts
 from worker.telemetry import PhaseTimes, Telemetry
 
 log = logging.getLogger(__name__)
@@ -202,8 +202,7 @@ class JobRun:
             log.warning("job is no longer this worker's")
         except AttemptOverError:
             log.warning("job's files are no longer this worker's")
-            # The process that ended the attempt may have died before it changed the record.
-            return self._requeue(Requeue.ATTEMPT_FAILED, WORKER_DIED)
+            return self._requeue(Requeue.ATTEMPT_FAILED, FILES_CLOSED)
         except JobCanceled:
             return self._end(JobState.CANCELED)
         except WorkerStopping:

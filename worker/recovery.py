@@ -134,3 +134,9 @@ def out_of_attempts(code: str, reason: str) -> JobError:
 
 
 WORKER_DIED = out_of_attempts("worker_died", "The worker died")
+# The process that closed an attempt's files may have died before it changed the record.
+FILES_CLOSED = JobError(
+    code=WORKER_DIED.code,
+    detail=f"The files of all {MAX_ATTEMPTS} attempts at this job were closed: by another process, or since the job's folder "
+    "holds one with the number of a later attempt. Send the request again.",
+)

@@ -47,7 +47,8 @@ Side = Annotated[Integer, side_in_pixels(), Field(description="In pixels, a mult
 class GenerationWarning:
     """A warning; the job still runs."""
 
-    # Stored with jobs; a newer version of the service may say more.
+    # Stored with jobs; a newer version of the service may say more. A worker writes the list whole, so what only a newer version
+    # says is lost when an older one runs the job: it is advice, and a job needs none of it.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
 
     code: Annotated[str, Field(description="Stable name of the warning.")]

@@ -133,11 +133,10 @@ def _name(picture: Image.Image, info: SerializationInfo) -> str:
     return cast("Pictures", info.context).name(picture)
 
 
-# A data URI in base64: no other address is followed.
+# A data URI in base64 that is not empty: no other address is followed. Not ``format: uri``, which allows no blanks.
 DATA_URI_SCHEMA = {
     "type": "string",
-    "format": "uri",
-    "pattern": r"^\s*[Dd][Aa][Tt][Aa]:[^,]*;[ ]*[Bb][Aa][Ss][Ee]64\s*,",
+    "pattern": r"^\s*[Dd][Aa][Tt][Aa]:[^,]*;[ ]*[Bb][Aa][Ss][Ee]64\s*,\s*[A-Za-z0-9+/%]",
 }
 _URI_SCHEMA = WithJsonSchema(DATA_URI_SCHEMA)
 

@@ -36,9 +36,14 @@ def _image_or_images(schema: dict[str, Any]) -> None:
         "title": "Images",
     }
     schema["properties"]["images"] = images
-    schema["properties"]["image"] |= {"anyOf": [DATA_URI_SCHEMA, {"type": "null"}], "default": None}
+    image = {name: value for name, value in schema["properties"]["image"].items() if name not in DATA_URI_SCHEMA}
+    schema["properties"]["image"] = image | {"anyOf": [DATA_URI_SCHEMA, {"type": "null"}], "default": None}
     schema["required"].remove("image")
-    schema["oneOf"] = [{"required": ["image"]}, {"required": ["images"]}]
+    # null is "left out" here too.
+    schema["oneOf"] = [
+        {"required": [name], "properties": {name: {"type": kind}}}
+        for name, kind in (("image", "string"), ("images", "array"))
+    ]
 
 
 @declared(json_schema_extra=_image_or_images)

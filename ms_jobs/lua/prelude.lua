@@ -39,7 +39,13 @@ local function grow_version()
   return version
 end
 
-local function count(what) redis.call('HINCRBY', 'msd:counts:' .. get('model'), what, 1) end
+-- Adds to a number of the metrics; one that is no number starts again, for metrics cost no job its change.
+local function add(command, hash, field, value)
+  local reply = redis.pcall(command, hash, field, value)
+  if type(reply) == 'table' and reply.err then redis.pcall('HSET', hash, field, value) end
+end
+
+local function count(what) add('HINCRBY', 'msd:counts:' .. get('model'), what, 1) end
 
 -- Adds a duration, in seconds, to a histogram of the model; ms_jobs/measures.py reads it, and has its bounds as BUCKETS.
 local function observe(what, seconds)
@@ -50,8 +56,8 @@ local function observe(what, seconds)
       break
     end
   end
-  redis.call('HINCRBY', histograms, what .. '|' .. bucket, 1)
-  redis.call('HINCRBYFLOAT', histograms, what .. '|sum', json_number(math.max(seconds, 0)))
+  add('HINCRBY', histograms, what .. '|' .. bucket, 1)
+  add('HINCRBYFLOAT', histograms, what .. '|sum', json_number(math.max(seconds, 0)))
 end
 
 -- Time of the job's next deadline; nil if there is none.

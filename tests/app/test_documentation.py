@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from contextlib import nullcontext
 from typing import Any
 
 import jsonschema
@@ -19,6 +20,8 @@ from app.jobs.watch import DATA_OF_EVENT
 from app.schemas import JobResource
 from app.service.errors import HTTPProblem
 from tests.support.sample_requests import good_request, good_subject, picture_uri
+
+PICTURE = picture_uri(Image.linear_gradient("L"))
 
 
 @pytest.fixture
@@ -297,7 +300,31 @@ def test_other_headers_and_cursors_have_patterns(document: dict[str, Any]) -> No
     assert not re.search(pattern_of(document, "list_jobs", "cursor"), "a b")
 
 
-@pytest.mark.parametrize("picture", ["https://example.org/cat.png", "cat.png", "data:image/png,abc"])
+@pytest.mark.parametrize("picture", ["https://example.org/cat.png", "cat.png", "data:image/png,abc", "data:image/png;base64, "])
 def test_what_is_no_data_uri_is_not_in_the_document(document: dict[str, Any], picture: str) -> None:
     with pytest.raises(jsonschema.ValidationError):
         validate(good_request(subjects=[good_subject(image=picture)]), "GenerateRequest", document)
+
+
+def test_parameters_are_left_out_or_have_their_type(document: dict[str, Any]) -> None:
+    schemas = [item["schema"] for _, _, each in operations(document) for item in each.get("parameters", ())]
+    assert schemas
+    assert all("type" in schema and schema.get("default", 0) is not None for schema in schemas)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "fits"),
+    [
+        ({"image": None, "images": [PICTURE]}, True),
+        ({"image": PICTURE, "images": None}, True),
+        ({"image": None}, False),
+        ({"image": PICTURE, "images": [PICTURE]}, False),
+    ],
+)
+def test_a_picture_that_is_null_is_left_out(
+    client: TestClient, document: dict[str, Any], pictures: dict[str, Any], fits: bool
+) -> None:
+    request = good_request(subjects=[{"phrase": "cat", "box": [0, 0, 1, 1], **pictures}])
+    assert client.post("/generate", json=request).status_code == (202 if fits else 422)
+    with nullcontext() if fits else pytest.raises(jsonschema.ValidationError):
+        validate(request, "GenerateRequest", document)

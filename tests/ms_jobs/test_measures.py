@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from redis import Redis
 
+from ms_jobs import keys
 from ms_jobs.job_store import JobStore
 from ms_jobs.measures import BUCKETS, UNBOUNDED, Histogram, Measures
 from ms_jobs.outcomes import Gone, Requeue
@@ -171,3 +174,19 @@ def test_erased_jobs_are_counted_by_the_reason(desk: Desk, measures: Measures) -
 def test_a_job_that_was_never_accepted_is_not_counted_as_erased(desk: Desk, measures: Measures) -> None:
     desk.jobs.erase(desk.record(), None)
     assert [name for name in measures.counts() if name.startswith("erased")] == []
+
+
+def test_numbers_that_are_none_cost_no_job_its_change(desk: Desk, measures: Measures) -> None:
+    histograms = keys.histograms(desk.model)
+    desk.client.hset(keys.counts(desk.model), mapping={"queued": "many", "running": "9223372036854775807"})
+    desk.client.hset(histograms, mapping={"wait||sum": "long", **{f"wait||{bound}": "x" for bound in BUCKETS}})
+    desk.begin(desk.submit())
+    assert (measures.counts()["queued"], measures.counts()["running"]) == (1, 1)
+    assert measures.histograms()["wait", ""].counts[-1] == 1
+
+
+@pytest.mark.parametrize("key", [keys.counts, keys.histograms])
+def test_metrics_of_another_type_cost_no_job_its_change(desk: Desk, key: Callable[[str], str]) -> None:
+    desk.client.set(key(desk.model), "rubbish")
+    job_id = desk.submit()
+    assert desk.begin(job_id).state is JobState.RUNNING

@@ -237,6 +237,16 @@ def test_a_request_that_is_gone_fails_the_job(desk: Desk, run: Run) -> None:
     assert record.error.code == "job_not_found"
 
 
+def test_a_folder_with_the_number_of_a_later_attempt_is_named_as_the_cause(desk: Desk, run: Run) -> None:
+    job_id = desk.record()
+    attempts = next(desk.artifacts._jobs.rglob("request.json")).parent / "attempts"
+    (attempts / "7").mkdir(parents=True)
+    run(job_id)
+    record = run(job_id)
+    assert record.error is not None
+    assert "number of a later attempt" in record.error.detail
+
+
 def test_a_job_goes_on_while_redis_is_away(desk: Desk, run: Run, context: WorkerContext, tmp_path: Path) -> None:
     context.jobs = JobStore(redis_client(f"unix://{tmp_path}/nothing.sock"))
     record = run(desk.record())
