@@ -41,7 +41,7 @@ def mini(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Run mini-bench: identity, swap, layout, text, neglect and conflict, with control columns for comparison.
 
-    The core takes about twelve minutes on two free cores; docs/mini-bench.md explains it. Exits with 0 whether or
+    The core takes fifteen to twenty minutes on two free cores; docs/mini-bench.md explains it. Exits with 0 whether or
     not the goals are met.
     """
     from functools import partial

@@ -300,7 +300,9 @@ def test_other_headers_and_cursors_have_patterns(document: dict[str, Any]) -> No
     assert not re.search(pattern_of(document, "list_jobs", "cursor"), "a b")
 
 
-@pytest.mark.parametrize("picture", ["https://example.org/cat.png", "cat.png", "data:image/png,abc", "data:image/png;base64, "])
+@pytest.mark.parametrize(
+    "picture", ["https://example.org/cat.png", "cat.png", "data:image/png,abc", "data:image/png;base64, "]
+)
 def test_what_is_no_data_uri_is_not_in_the_document(document: dict[str, Any], picture: str) -> None:
     with pytest.raises(jsonschema.ValidationError):
         validate(good_request(subjects=[good_subject(image=picture)]), "GenerateRequest", document)
