@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -42,7 +43,7 @@ from ms_lab.mini.painting import (
     paint_sprite,
 )
 from ms_lab.mini.scenes import PLACE
-from tests.support.paths import ASSETS
+from tests.support.paths import ASSETS, ROOT
 
 # Whoever has to change these lines raises BENCH_VERSION: numbers measured before are void.
 FINGERPRINTS = {
@@ -56,9 +57,18 @@ def pack() -> BenchPack:
     return BenchPack.read(ASSETS, TEST)
 
 
+# To draw the whole core takes minutes.
+FIRST_FINGERPRINT = "ec41d3be2dce6246355fc6ffaa6c212e823385e560722bcefc2afb1dc8b21d0d"
+FEW = {name: 12 if group.treatments == TREATMENTS else 6 for name, group in GROUPS.items()}
+
+
 @pytest.fixture(scope="module")
 def core(pack: BenchPack) -> list[BenchScene]:
-    return draw_bench(pack, full=False)
+    """The first scenes of each group of the core."""
+    with pytest.MonkeyPatch.context() as patch:
+        few = {name: replace(group, core=FEW[name]) for name, group in GROUPS.items()}
+        patch.setattr("ms_lab.evaluation.questions.scenes.GROUPS", few)
+        return draw_bench(pack, full=False)
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +89,24 @@ def _overlaps(scene: BenchScene) -> list[float]:
     return [covered_share(first, second) for first, second in itertools.combinations(boxes, 2)]
 
 
-def test_core_is_the_one_that_was_committed(core: list[BenchScene], pack: BenchPack) -> None:
-    assert fingerprint(core, pack) == FINGERPRINTS[TEST]
+def test_first_scenes_are_the_ones_that_were_committed(core: list[BenchScene], pack: BenchPack) -> None:
+    assert fingerprint(core, pack) == FIRST_FINGERPRINT
 
 
-def test_validation_scenes_are_the_ones_that_were_committed() -> None:
-    pack = BenchPack.read(ASSETS, VALIDATION)
-    assert fingerprint(draw_bench(pack, full=False), pack) == FINGERPRINTS[VALIDATION]
+@pytest.mark.faults
+@pytest.mark.parametrize("half", [TEST, VALIDATION])
+def test_core_is_the_one_that_was_committed(half: str) -> None:
+    pack = BenchPack.read(ASSETS, half)
+    assert fingerprint(draw_bench(pack, full=False), pack) == FINGERPRINTS[half]
+
+
+def test_bundled_model_was_measured_with_these_scenes() -> None:
+    results = json.loads((ROOT / "benchmarks" / "results" / "eval-mini-4.json").read_text(encoding="utf-8"))
+    assert results["run"]["scenes_fingerprint"] == FINGERPRINTS[TEST]
 
 
 def test_every_group_has_its_number_of_scenes(core: list[BenchScene]) -> None:
-    assert Counter(scene.group for scene in core) == {
+    assert {name: group.core for name, group in GROUPS.items()} == {
         "headline": 75,
         "twins": 32,
         "artist": 16,
@@ -112,7 +129,7 @@ def test_every_group_has_its_number_of_scenes(core: list[BenchScene]) -> None:
     }
     assert min(group.core for group in GROUPS.values()) * FULL >= 48
     for name in GROUPS:
-        assert [scene.number for scene in core if scene.group == name] == list(range(GROUPS[name].core))
+        assert [scene.number for scene in core if scene.group == name] == list(range(FEW[name]))
 
 
 def test_full_bench_begins_each_group_with_the_cores(
@@ -318,7 +335,7 @@ def test_one_subject_is_huge_beside_a_small_one(group: Callable[[str], list[Benc
 
 
 def test_oblong_pictures_lie_and_stand(group: Callable[[str], list[BenchScene]]) -> None:
-    assert Counter(scene.original.image.size for scene in group("oblong")) == {(160, 96): 6, (96, 160): 6}
+    assert Counter(scene.original.image.size for scene in group("oblong")) == {(160, 96): 3, (96, 160): 3}
 
 
 def test_twins_are_one_thing_by_two_artists(group: Callable[[str], list[BenchScene]], pack: BenchPack) -> None:
@@ -421,8 +438,8 @@ def test_every_treatment_is_named_equally_often_and_shows_on_every_subject(
     group: Callable[[str], list[BenchScene]], pack: BenchPack
 ) -> None:
     scenes = group("treatment")
-    assert Counter(scene.scene.treatment for scene in scenes) == dict.fromkeys(TREATMENTS, 8)
-    assert Counter(len(scene.subjects) for scene in scenes) == {1: 24, 2: 24}
+    assert Counter(scene.scene.treatment for scene in scenes) == dict.fromkeys(TREATMENTS, 2)
+    assert Counter(len(scene.subjects) for scene in scenes) == {1: 6, 2: 6}
     for scene in scenes:
         assert scene.original.caption.endswith(f", {scene.scene.treatment}")
         for subject in scene.subjects:
@@ -452,7 +469,7 @@ def test_place_is_the_last_subject_and_its_reference_the_bare_background(
     group: Callable[[str], list[BenchScene]],
 ) -> None:
     scenes = group("place")
-    assert Counter(len(scene.subjects) for scene in scenes) == {1: 6, 2: 6}
+    assert Counter(len(scene.subjects) for scene in scenes) == {1: 3, 2: 3}
     for scene in scenes:
         place = scene.original.subjects[-1]
         assert (place.phrase, place.box) == (PLACE, WHOLE_PICTURE)
@@ -481,7 +498,7 @@ def test_true_candidates_stand_anywhere(core: list[BenchScene]) -> None:
     subjects = [subject for scene in core for subject in scene.subjects]
     for places in ([s.hard.true for s in subjects], [s.easy.true for s in subjects]):
         assert set(places) == set(range(NUM_CANDIDATES))
-        assert max(Counter(places).values()) < 1.6 * len(places) / NUM_CANDIDATES
+        assert max(Counter(places).values()) < 2 * len(places) / NUM_CANDIDATES
 
 
 def test_groups_draw_apart(core: list[BenchScene]) -> None:
