@@ -300,6 +300,7 @@ class MSDiffusionPipeline:
         return (
             *find_warnings(row, self.components),
             *self.conditioner.reader.cutout_warnings(row.spec),
+            *self.loras.find_warnings(row),
         )
 
     @torch.no_grad()

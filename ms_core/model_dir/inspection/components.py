@@ -10,6 +10,7 @@ from typing import Any, cast
 from ms_core.model_dir.inspection.files import JsonObject, parse_json, read_json, read_weights
 from ms_core.model_dir.inspection.findings import Notes
 from ms_core.model_dir.inspection.headers import TensorHeader, format_size, main_dtype
+from ms_core.model_dir.inspection.packing import PACKED_WEIGHTS, packed_tensor
 from ms_core.model_dir.inventory import MISSING_FILE
 
 UNET = "unet"
@@ -85,7 +86,13 @@ def read_component(directory: Path, name: str, notes: Notes) -> Component | None
     if config is None:
         return None
     tensors = read_weights(directory, name, _WEIGHTS[name], notes)
-    return None if tensors is None else Component(name, _kind(config), config, tensors)
+    if tensors is None:
+        return None
+    packed = packed_tensor(tensors)
+    if packed is not None:
+        sentence = f"{name} has packed or scaled weights, such as {packed!r}, which would be read as plain numbers."
+        notes.error(PACKED_WEIGHTS, sentence, f"Take a {name} in float16 or bfloat16.", name)
+    return Component(name, _kind(config), config, tensors)
 
 
 def read_config(directory: Path, name: str, notes: Notes) -> JsonObject | None:

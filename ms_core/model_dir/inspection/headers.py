@@ -20,6 +20,7 @@ _STRANGERS = {
     b"<!doctype": "a web page, not weights",
     b"<html": "a web page, not weights",
     b"PK\x03\x04": "a file of torch.save under another ending",
+    b"GGUF": "a GGUF file, whose weights are packed, not one in float16",
 }
 
 

@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.loaders.single_file_utils import (
-    convert_ldm_clip_checkpoint,
-    convert_ldm_unet_checkpoint,
-    convert_ldm_vae_checkpoint,
-    convert_open_clip_checkpoint,
-)
+from diffusers.loaders import single_file_utils
 from torch import Tensor
 
 from ms_core.errors import CheckpointError
@@ -22,6 +17,9 @@ from ms_core.model_dir.inspection.components import TEXT_ENCODERS, UNET, VAE
 from ms_core.model_dir.provision.scaled import packed_error
 
 log = logging.getLogger(__name__)
+
+# Untyped, like all of diffusers.
+_DIFFUSERS: Any = single_file_utils
 
 _SECOND_ENCODER = "conditioner.embedders.1."
 # Beginnings of names, by component.
@@ -100,7 +98,7 @@ def _unused(
     used: set[int] = set()
     for name, mark in convert(marks, component).items():
         if name.removeprefix(_TEXT_MODEL) in wanted:
-            used |= set(mark.flatten()[:1].tolist())
+            used |= {int(number) for number in mark.flatten()[:1]}
     return [name for number, name in enumerate(numbered) if number not in used]
 
 
@@ -109,8 +107,10 @@ def _some(names: list[str]) -> str:
 
 
 _CONVERTERS: dict[str, Callable[[dict[str, Tensor], Any], Mapping[str, Tensor]]] = {
-    UNET: lambda marks, unet: convert_ldm_unet_checkpoint(marks, unet.config),
-    VAE: lambda marks, vae: convert_ldm_vae_checkpoint(marks, vae.config),
-    TEXT_ENCODERS[0]: lambda marks, _: convert_ldm_clip_checkpoint(marks),
-    TEXT_ENCODERS[1]: lambda marks, encoder: convert_open_clip_checkpoint(encoder, marks, f"{_SECOND_ENCODER}model."),
+    UNET: lambda marks, unet: _DIFFUSERS.convert_ldm_unet_checkpoint(marks, unet.config),
+    VAE: lambda marks, vae: _DIFFUSERS.convert_ldm_vae_checkpoint(marks, vae.config),
+    TEXT_ENCODERS[0]: lambda marks, _: _DIFFUSERS.convert_ldm_clip_checkpoint(marks),
+    TEXT_ENCODERS[1]: lambda marks, encoder: _DIFFUSERS.convert_open_clip_checkpoint(
+        encoder, marks, f"{_SECOND_ENCODER}model."
+    ),
 }

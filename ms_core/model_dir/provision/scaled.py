@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -86,10 +87,13 @@ def _is_plain(weight: Tensor | None, scale: Tensor) -> bool:
 def _is_float8(text: Tensor, dtype: torch.dtype) -> bool:
     """Whether a format's JSON, as bytes, says no more than that a weight is of this dtype."""
     try:
-        data = json.loads(bytes(text.to(torch.uint8).flatten().tolist()))
+        data: Any = json.loads(bytes(int(byte) for byte in text.to(torch.uint8).flatten()))
     except ValueError:
         return False
-    return isinstance(data, dict) and data.keys() <= _FORMAT_KEYS and f"torch.{data.get('format')}" == str(dtype)
+    if not isinstance(data, dict):
+        return False
+    told = cast("dict[str, Any]", data)
+    return told.keys() <= _FORMAT_KEYS and f"torch.{told.get('format')}" == str(dtype)
 
 
 def packed_error(path: Path, name: str) -> CheckpointError:

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from diffusers.loaders.single_file_utils import SingleFileComponentError, create_diffusers_clip_model_from_ldm
+from diffusers.loaders.single_file_utils import (
+    SingleFileComponentError,
+    create_diffusers_clip_model_from_ldm,  # pyright: ignore[reportUnknownVariableType] - diffusers is untyped
+)
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline

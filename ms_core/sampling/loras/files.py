@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,44 +16,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ms_core.errors import UnfitLoraError
-from ms_core.model_dir.inspection.base import base_name
 from ms_core.model_dir.inspection.headers import DamageError, TensorHeader, read_header
+from ms_core.sampling.loras.fit import ALPHA, DOWN, UP, LayerTensors, check_fit, group_tensors, packed_words
 from ms_core.sampling.loras.names import TEXT_ENCODERS, UNET, Target
 
-DOWN, UP, ALPHA = "down", "up", "alpha"
-# Endings of a layer's tensors, the longer ones first; the last two follow names such as ``to_q_lora``.
-_ROLES = {
-    ".lora_linear_layer.down.weight": DOWN,
-    ".lora_linear_layer.up.weight": UP,
-    ".lora_down.weight": DOWN,
-    ".lora_up.weight": UP,
-    ".lora.down.weight": DOWN,
-    ".lora.up.weight": UP,
-    ".lora_A.weight": DOWN,
-    ".lora_B.weight": UP,
-    ".alpha": ALPHA,
-    ".down.weight": DOWN,
-    ".up.weight": UP,
-}
-# Relatives of LoRA by a part of their tensors' names.
-_RELATIVES = {
-    "dora_scale": "a DoRA",
-    "lora_magnitude_vector": "a DoRA",
-    "hada_": "a LoHa",
-    "lokr_": "a LoKr",
-    "oft_": "an OFT",
-    "lora_mid": "a LoCon of three matrices for each layer",
-    ".diff": "one that holds whole weights",
-    ".lora_B.bias": "one with biases",
-}
-# Bases without SDXL's UNet, by a part of their layers' names.
-_TRANSFORMERS = {
-    "double_blocks": "Flux",
-    "single_transformer_blocks": "Flux",
-    "joint_blocks": "Stable Diffusion 3",
-    "transformer.": "a base with a transformer, such as Flux or Stable Diffusion 3",
-}
-_TEXT_KEYS = re.compile(r"attn2[._](?:processor\.)?to_k(?:_lora)?$")
 # Where diffusers writes the numbers of the training into the file.
 _TRAINING_NUMBERS = "lora_adapter_metadata"
 
@@ -103,11 +68,13 @@ class LoraFile:
         path: of the file.
         stamp: modification time in nanoseconds, and size in bytes.
         layers: that it changes.
+        words: of textual inversions that are in the file, too, and are not used.
     """
 
     path: Path
     stamp: tuple[int, int]
     layers: tuple[LayerEntry, ...] = field(compare=False, repr=False)
+    words: tuple[str, ...] = field(compare=False, default=())
 
     @classmethod
     def read(cls, path: Path, targets: Mapping[str, Target]) -> LoraFile:
@@ -123,10 +90,9 @@ class LoraFile:
         try:
             stamp = file_stamp(path)
             header = read_header(path)
-            tensors = _group_tensors(header, path.stem)
-            _check_text_width(tensors, header, targets, path.stem)
-            _check_layers(tensors, header, targets, path.stem)
-            return cls(path, stamp, _read_entries(path, tensors, header, targets))
+            tensors = group_tensors(header, path.stem)
+            check_fit(tensors, header, targets, path.stem)
+            return cls(path, stamp, _read_entries(path, tensors, header, targets), packed_words(header))
         except DamageError as error:
             raise UnfitLoraError(f"The file of the LoRA {path.stem!r} {error}; fetch it again.") from error
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -160,89 +126,9 @@ def file_stamp(path: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def _group_tensors(header: Mapping[str, TensorHeader], name: str) -> dict[str, dict[str, str]]:
-    """Tensors of each layer by their role; layers in the file's names."""
-    for mark, kind in _RELATIVES.items():
-        if any(mark in key for key in header):
-            raise UnfitLoraError(f"The LoRA {name!r} is {kind}; only plain LoRAs can be used here.")
-    layers: dict[str, dict[str, str]] = {}
-    strangers: list[str] = []
-    for key in header:
-        ending = next((ending for ending in _ROLES if key.endswith(ending)), None)
-        if ending is None:
-            strangers.append(key)
-        else:
-            layers.setdefault(key.removesuffix(ending), {})[_ROLES[ending]] = key
-    if not any(DOWN in roles for roles in layers.values()):
-        raise UnfitLoraError(f"The file {name}.safetensors contains no LoRA.")
-    if strangers:
-        raise UnfitLoraError(f"The LoRA {name!r} contains more than a LoRA, such as {strangers[0]!r}.")
-    for layer, roles in layers.items():
-        if not {DOWN, UP} <= set(roles):
-            raise UnfitLoraError(f"The LoRA {name!r} is incomplete: it has only one half of {layer!r}.")
-    return layers
-
-
-def _check_text_width(
-    tensors: Mapping[str, Mapping[str, str]],
-    header: Mapping[str, TensorHeader],
-    targets: Mapping[str, Target],
-    name: str,
-) -> None:
-    """Tell the base by the width of the text that its UNet reads, where the LoRA changes a layer that does."""
-    wanted = next(target.shape[1] for key, target in targets.items() if _TEXT_KEYS.search(key))
-    for layer, roles in tensors.items():
-        if _TEXT_KEYS.search(layer):
-            width = header[roles[DOWN]].shape[1]
-            if width != wanted:
-                raise UnfitLoraError(
-                    f"The LoRA {name!r} was made for {base_name(width)} (text {width} wide), not for "
-                    f"{base_name(wanted)} (text {wanted} wide)."
-                )
-
-
-def _check_layers(
-    tensors: Mapping[str, Mapping[str, str]],
-    header: Mapping[str, TensorHeader],
-    targets: Mapping[str, Target],
-    name: str,
-) -> None:
-    """Check that the model has every layer, in the same size."""
-    unknown = [layer for layer in tensors if layer not in targets]
-    for mark, base in _TRANSFORMERS.items():
-        if any(mark in layer for layer in unknown):
-            raise UnfitLoraError(f"The LoRA {name!r} was made for {base}, not for this model.")
-    if unknown:
-        raise UnfitLoraError(
-            f"The LoRA {name!r} was made for another base: {len(unknown)} of its {len(tensors)} layers are not in this "
-            f"model, such as {unknown[0]!r}."
-        )
-    for layer, roles in tensors.items():
-        size = _layer_size(header[roles[DOWN]].shape, header[roles[UP]].shape)
-        if size != _without_ones(targets[layer].shape):
-            raise UnfitLoraError(
-                f"The LoRA {name!r} was made for another base: its layer {layer!r} has the size {size}, the model's "
-                "has "
-                f"{_without_ones(targets[layer].shape)}."
-            )
-
-
-def _layer_size(down: tuple[int, ...], up: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Shape of the layer that two matrices are for; ``None`` if they do not belong together."""
-    down, up = _without_ones(down), _without_ones(up)
-    if len(down) < 2 or len(up) != 2 or down[0] != up[1]:
-        return None
-    return (up[0], *down[1:])
-
-
-def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape without the height and width of a 1 x 1 convolution, which is a linear layer in disguise."""
-    return shape[:2] if all(side == 1 for side in shape[2:]) else shape
-
-
 def _read_entries(
     path: Path,
-    tensors: Mapping[str, Mapping[str, str]],
+    tensors: LayerTensors,
     header: Mapping[str, TensorHeader],
     targets: Mapping[str, Target],
 ) -> tuple[LayerEntry, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ms_core.config import LORAS
 from ms_core.errors import UnfitLoraError, missing_lora, unknown_name
 from ms_core.sampling.loras.files import LoraFile, LowRank, file_stamp
 from ms_core.sampling.loras.names import Target, find_targets
+from ms_core.spec import GenerationWarning
 from ms_core.spec.resolve import ResolvedSpec
 
 MAX_LOADED = 4
@@ -70,6 +71,26 @@ class LoraLibrary:
             UnfitLoraError: a file is broken or was made for another base.
         """
         weights: dict[LoraFile, float] = {}
+        for file, weight, _ in self._chosen(resolved):
+            weights[file] = weights.get(file, 0.0) + weight
+        return tuple((file, weight) for file, weight in weights.items() if weight)
+
+    def find_warnings(self, resolved: ResolvedSpec) -> tuple[GenerationWarning, ...]:
+        """What of a spec's LoRAs is not used; errors as ``find``."""
+        warnings = (
+            GenerationWarning(
+                "lora_part_ignored",
+                f"The LoRA {file.path.stem!r} also holds the trained word {word!r}, which is not used; to use it, save it "
+                f"apart as embeddings/{word}.safetensors.",
+                pointer,
+            )
+            for file, _, pointer in self._chosen(resolved)
+            for word in file.words
+        )
+        return tuple(dict.fromkeys(warnings))
+
+    def _chosen(self, resolved: ResolvedSpec) -> Iterator[tuple[LoraFile, float, str]]:
+        """Each LoRA's file and weight, and where the request names it."""
         paths, num_preset = self._paths(), len(resolved.preset.loras)
         for index, lora in enumerate(resolved.loras):
             if index >= num_preset:
@@ -79,9 +100,7 @@ class LoraLibrary:
                 pointer, path = "/preset", paths[lora.name]
             else:
                 raise missing_lora(resolved.spec.preset or "", lora.name, resolved.preset.extra)
-            file = self._read(path, pointer)
-            weights[file] = weights.get(file, 0.0) + lora.weight
-        return tuple((file, weight) for file, weight in weights.items() if weight)
+            yield self._read(path, pointer), lora.weight, pointer
 
     def activate(self, loras: Loras) -> None:
         """Let exactly these LoRAs act from now on; quick if they do already.

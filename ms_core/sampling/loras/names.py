@@ -1,7 +1,8 @@
 """The layers that a LoRA may change, by every name that files have for them.
 
 Files name layers in three ways: as diffusers does (``unet.down_blocks.1...``), as kohya's trainers do, with underscores
-(``lora_unet_down_blocks_1_...``), and the latter after the UNet of SDXL's own code (``lora_unet_input_blocks_4_1_...``).
+(``lora_unet_down_blocks_1_...``), and either after the UNet of SDXL's own code (``input_blocks.4.1...``). Other programs put
+other words before the same names.
 """
 
 from __future__ import annotations
@@ -18,6 +19,21 @@ UNET = "unet"
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
 _KOHYA = {UNET: ("lora_unet_",), "text_encoder": ("lora_te1_", "lora_te_"), "text_encoder_2": ("lora_te2_",)}
+# What peft, torch.compile and parallel training put around a model.
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:base_model\.model|_orig_mod|module)\.")
+# Other beginnings for the same components: of ComfyUI, OneTrainer and LyCORIS; the longer ones first.
+_BEGINNINGS = {
+    "model.diffusion_model.": "unet.",
+    "diffusion_model.": "unet.",
+    "lora_unet.": "unet.",
+    "lycoris_": "lora_unet_",
+    "text_encoders.": "",
+    "clip_l.": "text_encoder.",
+    "clip_g.": "text_encoder_2.",
+    "lora_te1.": "text_encoder.",
+    "lora_te2.": "text_encoder_2.",
+}
+_COMFY_TEXT_MODEL = re.compile(r"^(text_encoder(?:_2)?)\.transformer\.")
 _TEXT_MODEL = "text_model."
 _TEXT_PROJECTION = "text_projection"
 # Parts of a residual block: diffusers' names, and those of SDXL's own code.
@@ -74,12 +90,22 @@ def find_targets(components: Any) -> dict[str, Target]:
     return targets
 
 
+def plain_name(layer: str) -> str:
+    """A layer's name in a file, without what wrapped the model and with diffusers' or kohya's beginning."""
+    name = _WRAPPERS.sub("", layer)
+    for beginning, plain in _BEGINNINGS.items():
+        if name.startswith(beginning):
+            name = plain + name.removeprefix(beginning)
+    return _COMFY_TEXT_MODEL.sub(r"\1.", name)
+
+
 def _unet_names(path: str, blocks: dict[str, str]) -> Iterator[str]:
     yield from _spell(UNET, path, path)
     yield path
     original = _original_name(path, blocks)
     if original is not None:
         yield from _spell(UNET, original, original)
+        yield original
     attention = _UNET_ATTENTION.fullmatch(path)
     if attention is not None:
         old = f"{attention[1]}.processor.{attention[2]}_lora"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save
 
 from ms_core.config import CARD_FILE, SCORER_FILE, ModelCard, ResamplerConfig
 from ms_core.method.adapter import MSAdapter
@@ -182,6 +183,7 @@ def test_a_truncated_file(model: Path, path: str, size: int) -> None:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n", "Git LFS pointer"),
         (b"<!DOCTYPE html><html>Sign in</html>", "a web page"),
         (b"PK\x03\x04" + b"\0" * 100, "torch.save"),
+        (b"GGUF\x03\0\0\0" + b"\0" * 100, "a GGUF file"),
         (b"what is this, it is no weights at all", "not a safetensors file"),
         (b"\x02\0\0\0\0\0\0\0{}and more", "8 bytes more than its header says"),
         (b"\x05\0\0\0\0\0\0\0{bad}", "header cannot be read"),
@@ -193,6 +195,27 @@ def test_a_file_that_is_no_weights(model: Path, content: bytes, told: str) -> No
     error = the_error(model)
     assert told in error.sentence
     assert error.path == VAE_WEIGHTS
+
+
+@pytest.mark.parametrize("path", [UNET_WEIGHTS, VAE_WEIGHTS, "text_encoder/model.safetensors"])
+@pytest.mark.parametrize(
+    "ending", ["weight_scale", "scale_weight", "comfy_quant", "SCB", "quant_state.bitsandbytes__nf4"]
+)
+def test_weights_that_are_packed_or_scaled(model: Path, path: str, ending: str) -> None:
+    tensors = load_file(model / path)
+    write(model / path, save({**tensors, f"x.{ending}": torch.ones(1)}))
+    error = the_error(model)
+    assert (error.code, error.path) == ("packed_weights", path.partition("/")[0])
+    assert f"x.{ending}" in error.sentence
+
+
+def test_weights_of_integers_are_packed(model: Path) -> None:
+    tensors = load_file(model / UNET_WEIGHTS)
+    name = next(name for name in tensors if name.endswith("to_q.weight"))
+    write(model / UNET_WEIGHTS, save({**tensors, name: tensors[name].to(torch.int8)}))
+    error = the_error(model)
+    assert error.code == "packed_weights"
+    assert name in error.sentence
 
 
 def test_weights_that_could_run_code(model: Path) -> None:
