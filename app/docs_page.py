@@ -1,18 +1,17 @@
-"""The page that shows the OpenAPI document, with a form to try it: foreign files only of one version, checked by their hashes."""
+"""The page that shows the OpenAPI document, with a form to try it. It needs no other server: swagger-ui is installed with the API."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
+from importlib.resources import as_file, files
 
-from fastapi import Request
-from fastapi.responses import HTMLResponse
+from fastapi import HTTPException, Request
+from fastapi.responses import FileResponse, HTMLResponse
 
-SWAGGER_UI = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5.35.0"
-# Of the files in the npm package of this version.
-SCRIPT_HASH = "sha384-gjRm0bEPMeTmMh5jT2cHccIwCUZSTd8YC+j0d0sXw0MdGEfScduGpSyF3ZSSLkX9"
-STYLE_HASH = "sha384-WlYgdmXYOOBWL5apwjDEZwN+U3HmXSSu5R6V5aGxEcf7z+KuRNwBhoxKVN1i3D5I"
+UI_FILES = frozenset({"swagger-ui.css", "swagger-ui-bundle.js"})
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -21,12 +20,12 @@ _PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1.0">
 <title>MS-Diffusion service</title>
 <link rel="icon" href="data:,">
-<link rel="stylesheet" href="{base}/swagger-ui.css" integrity="{style_hash}" crossorigin="anonymous">
+<link rel="stylesheet" href="{base}/swagger-ui.css">
 </head>
 <body>
 <noscript>This page needs JavaScript; the document itself is <a href={url}>here</a>.</noscript>
-<p id="swagger-ui">The form needs swagger-ui from cdn.jsdelivr.net; the document itself is <a href={url}>here</a>.</p>
-<script src="{base}/swagger-ui-bundle.js" integrity="{script_hash}" crossorigin="anonymous"></script>
+<p id="swagger-ui">Reading the document; it is <a href={url}>here</a>.</p>
+<script src="{base}/swagger-ui-bundle.js"></script>
 <script>{script}</script>
 </body>
 </html>
@@ -38,13 +37,22 @@ _SCRIPT = (
 
 
 async def docs_page(request: Request) -> HTMLResponse:
-    """Make the page; nothing but the two files and its own script may run or be loaded, and nobody may frame it."""
-    url = json.dumps(request.scope.get("root_path", "").rstrip("/") + "/openapi.json").replace("<", "\\u003c")
+    """Make the page; nothing but the API's own files and this script may run or be loaded, and nobody may frame it."""
+    root = request.scope.get("root_path", "").rstrip("/")
+    url = json.dumps(f"{root}/openapi.json").replace("<", "\\u003c")
     script = _SCRIPT.format(url=url)
     own = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
-        f"default-src 'none'; script-src {SWAGGER_UI}/ 'sha256-{own}'; style-src {SWAGGER_UI}/ 'unsafe-inline'; "
+        f"default-src 'none'; script-src 'self' 'sha256-{own}'; style-src 'self' 'unsafe-inline'; "
         "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-    page = _PAGE.format(base=SWAGGER_UI, style_hash=STYLE_HASH, script_hash=SCRIPT_HASH, script=script, url=url)
+    page = _PAGE.format(base=html.escape(f"{root}/docs"), script=script, url=url)
     return HTMLResponse(page, headers={"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"})
+
+
+def ui_file(name: str) -> FileResponse:
+    """Serve a file of swagger-ui."""
+    if name not in UI_FILES:
+        raise HTTPException(404)
+    with as_file(files("fastapi_swagger.resources") / name) as path:
+        return FileResponse(path, headers={"X-Content-Type-Options": "nosniff"})

@@ -13,7 +13,7 @@ from redis import Redis
 from starlette.datastructures import State as AppState
 
 from app.config import Settings
-from app.docs_page import docs_page
+from app.docs_page import docs_page, ui_file
 from app.documentation import install_documentation
 from app.jobs import routes, watch
 from app.jobs.eta import Forecast
@@ -94,6 +94,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(part.router)
     app.add_api_route("/", _to_documentation, include_in_schema=False)
     app.add_api_route("/docs", docs_page, include_in_schema=False)
+    app.add_api_route("/docs/{name}", ui_file, include_in_schema=False)
     app.add_middleware(HeadMiddleware)
     app.add_middleware(OriginMiddleware, hosts=settings.allowed_hosts, origins=settings.cors_origins)
     app.add_middleware(
