@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import packages_distributions
+from importlib.metadata import entry_points, packages_distributions
 from types import ModuleType
 
 from tests.support.paths import ROOT
@@ -29,9 +29,23 @@ def brought() -> set[str]:
     return {_canonical(name) for name in lists[1].split()}
 
 
+def had() -> set[str]:
+    """All distributions of such a machine."""
+    return {_canonical(name) for name in THERE.split()} | brought() | {"ms-diffusion-service"}
+
+
+def missing_plugins() -> list[str]:
+    """Names of pytest's plugins that are here, but not there."""
+    return [
+        entry.name
+        for entry in entry_points(group="pytest11")
+        if entry.dist is not None and _canonical(entry.dist.name) not in had()
+    ]
+
+
 def block_the_rest() -> None:
     """Let ``PathFinder`` find no top-level module of a distribution that is neither there nor brought."""
-    have = {_canonical(name) for name in THERE.split()} | brought() | {"ms-diffusion-service"}
+    have = had()
     distributions = packages_distributions()
     blocked = {module for module, names in distributions.items() if not have & {_canonical(name) for name in names}}
     find_spec = PathFinder.find_spec
@@ -56,18 +70,8 @@ def main() -> int:
     import pytest
 
     # First, for pytest wants to be the first that imports its plugins.
-    options = [
-        "--collect-only",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "-p",
-        "no:xdist.looponfail",
-        str(ROOT / "tests/gpu"),
-    ]
-    status = pytest.main(options)
+    options = ["--collect-only", "-q", *(f"-pno:{name}" for name in ("cacheprovider", *missing_plugins()))]
+    status = pytest.main([*options, str(ROOT / "tests/gpu")])
     import gpu  # noqa: F401
 
     import cli.main
