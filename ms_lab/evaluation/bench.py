@@ -24,6 +24,8 @@ from ms_lab.evaluation.run.processes import generate_in_processes
 from ms_lab.mini.halves import TEST
 from ms_lab.mini.sprites import SpritePack
 
+_FEW_SCENES = 8
+
 # Called when a phase begins, with its name and how many steps it has; the answer is called with steps that are done.
 Begin = Callable[[str, int], Callable[[int], None]]
 
@@ -75,19 +77,20 @@ def run_bench(model: Path, assets: Path, out: Path, options: BenchOptions, begin
     run = describe_run(model, options.half, requests, fingerprint(drawn, pack))
     folder.begin(run, scenes, options.force)
     missing = missing_pictures(requests, folder)
+    # To start processes takes as long as a few scenes.
+    processes = options.processes if len(scenes) > _FEW_SCENES else 1
     if missing:
-        maker = _maker(model, options)
+        maker = _maker(model, options.batch_size, processes)
         make_pictures(requests, folder, maker, begin("Pictures", len(missing)))
-    return judge_run(requests, folder, run, pack, options.processes, begin)
+    return judge_run(requests, folder, run, pack, processes, begin)
 
 
-def _maker(model: Path, options: BenchOptions) -> Maker:
+def _maker(model: Path, batch_size: int, processes: int) -> Maker:
     pipeline = MSDiffusionPipeline.from_pretrained(model)
-    maker = Maker.of_pipeline(pipeline, options.batch_size)
-    if options.processes == 1 or pipeline.threads != 1:
-        return maker
+    maker = Maker.of_pipeline(pipeline, batch_size)
     # A small model leaves the other cores free.
-    return replace(maker, generate_all=partial(generate_in_processes, model, options.processes))
+    spread = processes > 1 and pipeline.threads == 1
+    return replace(maker, generate_all=partial(generate_in_processes, model, processes)) if spread else maker
 
 
 def judge_run(
