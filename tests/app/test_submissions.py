@@ -293,7 +293,7 @@ def test_room_is_asked_for_what_will_be_written_too(
     monkeypatch.setattr(ArtifactStore, "free_bytes", lambda store: asked_for + 100)
     response = client.post("/generate", json=good_request())
     assert (response.status_code, response.json()["code"]) == (503, "storage_full")
-    assert job_folders(settings) == []
+    assert not settings.data_dir.exists()
 
 
 @pytest.mark.parametrize(
