@@ -1,4 +1,4 @@
-"""Turns for decoding: of all requests that wait, the one that has been served least goes first."""
+"""Turns for decoding: of all requests that wait, the one goes first that will have been served least after it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Turns:
     def take(self, request: Turn, pixels: int) -> Generator[None]:
         """Wait for a turn and hold it during the block; the request is charged for ``pixels``."""
         with self._changed:
-            place = (request.pixels, next(self._order))
+            place = (request.pixels + pixels, next(self._order))
             self._waiting.append(place)
             try:
                 while not (self._free and place == min(self._waiting)):

@@ -84,8 +84,13 @@ def text(max_characters: int, if_blank: str | None = None) -> Checked:
             raise InvalidInputError(if_blank)
         check_text(value, "", max_characters)
 
-    min_length = {} if if_blank is None else {"minLength": 1}
-    return Checked(check, {"maxLength": max_characters, **min_length})
+    # JSON Schema cannot name half a surrogate, which is refused too.
+    pattern = (
+        {"pattern": r"^[^\u0000]*$"}
+        if if_blank is None
+        else {"pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$", "minLength": 1}
+    )
+    return Checked(check, {"maxLength": max_characters, **pattern})
 
 
 def count(low: int, high: int, things: str) -> Checked:

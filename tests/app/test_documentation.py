@@ -194,7 +194,7 @@ def test_the_data_of_each_event_is_documented(document: dict[str, Any]) -> None:
     content = operation(document, "watch_job")["responses"]["200"]["content"]["text/event-stream"]
     documented = {
         event["properties"]["event"]["const"]: event["properties"]["data"]["contentSchema"]["$ref"].rpartition("/")[2]
-        for event in content["x-itemSchema"]["oneOf"]
+        for event in content["schema"]["oneOf"]
     }
     assert documented == {name: data.__name__ for name, data in DATA_OF_EVENT.items()}
     assert set(documented.values()) <= document["components"]["schemas"].keys()
@@ -230,6 +230,9 @@ def test_answers_fit_their_schemas(client: TestClient, document: dict[str, Any])
     "changes",
     [
         {"prompt": ""},
+        {"prompt": " "},
+        {"prompt": "a\0cat"},
+        {"negative_prompt": "\0"},
         {"subjects": []},
         {"subjects": [good_subject(box=[0, 0, 1])]},
         {"subjects": [good_subject(box={"pixels": [0, 0, 1, 1], "xywh": [0, 0, 1, 1]})]},

@@ -144,3 +144,10 @@ def test_who_asks_nobody_does_not_wait_behind_those_who_wait_for_redis(
         assert client.get(path).status_code == 200
         assert time.monotonic() - begun < 2
         assert not any(future.done() for future in futures)
+
+
+def test_a_store_without_permission_to_write_is_not_ready(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests may run as root, who may write everywhere."""
+    monkeypatch.setattr("ms_jobs.files.os.access", lambda path, mode: False)
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()["checks"]["storage"]["ok"]) == (503, False)

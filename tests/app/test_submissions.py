@@ -286,6 +286,16 @@ def test_a_full_storage_leaves_nothing_behind(settings: Settings, redis_client: 
     assert not settings.data_dir.exists()
 
 
+def test_room_is_asked_for_what_will_be_written_too(
+    client: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for = settings.min_free_disk_mb * 2**20
+    monkeypatch.setattr(ArtifactStore, "free_bytes", lambda store: asked_for + 100)
+    response = client.post("/generate", json=good_request())
+    assert (response.status_code, response.json()["code"]) == (503, "storage_full")
+    assert not settings.data_dir.exists()
+
+
 @pytest.mark.parametrize(
     "changes",
     [

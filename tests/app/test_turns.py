@@ -72,11 +72,13 @@ def test_the_total_is_a_setting(settings: Settings) -> None:
     assert (response.status_code, response.json()["code"]) == (413, "picture_too_large")
 
 
-def test_who_was_served_least_goes_first() -> None:
+@pytest.mark.parametrize(("served_before", "picture"), [(1000, 1), (0, 1000)])
+def test_who_was_served_least_goes_first(served_before: int, picture: int) -> None:
+    """The picture that would be decoded next counts too: a large one does not go before a small one that came later."""
     turns = Turns(at_once=1)
     served: list[str] = []
     large, small = Turn(turns), Turn(turns)
-    large.pixels = 1000
+    large.pixels = served_before
     is_held, may_end = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -84,14 +86,14 @@ def test_who_was_served_least_goes_first() -> None:
             is_held.set()
             may_end.wait(10)
 
-    def take(turn: Turn, name: str) -> None:
-        with turn.take(1):
+    def take(turn: Turn, name: str, pixels: int = 1) -> None:
+        with turn.take(pixels):
             served.append(name)
 
     with ThreadPoolExecutor(3) as pool:
         pool.submit(hold)
         is_held.wait(10)
-        first = pool.submit(take, large, "large")
+        first = pool.submit(take, large, "large", picture)
         wait_until(lambda: len(turns._waiting) == 1, "the large request to wait")
         second = pool.submit(take, small, "small")
         wait_until(lambda: len(turns._waiting) == 2, "the small request to wait")
