@@ -1,4 +1,4 @@
-"""The page that shows the OpenAPI document, with a form to try it. It needs no other server: swagger-ui is installed with the API."""
+"""The page that shows the OpenAPI document, with a form to try it; swagger-ui comes from this server."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _PAGE = """<!DOCTYPE html>
 <link rel="stylesheet" href="{base}/swagger-ui.css">
 </head>
 <body>
-<noscript>This page needs JavaScript; the document itself is <a href={url}>here</a>.</noscript>
-<p id="swagger-ui">Reading the document; it is <a href={url}>here</a>.</p>
+<noscript>This page needs JavaScript; the document itself is <a href="{link}">here</a>.</noscript>
+<p id="swagger-ui">Reading the document; it is <a href="{link}">here</a>.</p>
 <script src="{base}/swagger-ui-bundle.js"></script>
 <script>{script}</script>
 </body>
@@ -46,7 +46,7 @@ async def docs_page(request: Request) -> HTMLResponse:
         f"default-src 'none'; script-src 'self' 'sha256-{own}'; style-src 'self' 'unsafe-inline'; "
         "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-    page = _PAGE.format(base=html.escape(f"{root}/docs"), script=script, url=url)
+    page = _PAGE.format(base=html.escape(f"{root}/docs"), script=script, link=html.escape(f"{root}/openapi.json"))
     return HTMLResponse(page, headers={"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"})
 
 

@@ -62,7 +62,7 @@ class Service:
             dog = Watchdog(api, lambda: api_answers(self._host, self._port))
             stack.callback(dog.stop)
             while not stop.received:
-                if dog.is_frozen:
+                if dog.finds_frozen():
                     typer.echo("The API does not answer any more; it is started again.", err=True)
                     api.kill()
                 api.tick()
@@ -84,7 +84,7 @@ class Service:
         server.start()
         dog = Watchdog(server.process, lambda: redis_answers(server.url))
         stack.callback(dog.stop)
-        server.watched_by(lambda: dog.is_frozen)
+        server.watched_by(dog.finds_frozen)
         return server, server.url
 
     def _api_command(self, settings: WorkerSettings, model: str) -> Command:

@@ -58,6 +58,8 @@ def mini(  # noqa: PLR0913 - one for each option
     from worker.models import find_model
 
     usable_device(device)
+    if thorough and start is None:
+        raise InvalidInputError("--thorough needs --from: from scratch every stage is trained as long as it takes.")
     begun = time.monotonic()
     pack, held_out = load_artwork(out, artwork or (), ASSETS, smoke)
     typer.echo(f"{len(pack)} pictures to train on, {len(held_out)} held out.")

@@ -19,7 +19,7 @@ MOST_UNANSWERED = 15
 
 
 class Watchdog:
-    """Asks one child again and again, in a thread; the caller ends the child when it is frozen."""
+    """Asks one child again and again, in a thread; the caller ends a child that it finds frozen."""
 
     def __init__(self, process: ManagedProcess, answers: Callable[[], bool]) -> None:
         """Start asking; the thread ends with this process, or at ``stop``."""
@@ -28,13 +28,16 @@ class Watchdog:
         self._unanswered = 0
         self._has_answered = False
         self._pid: int | None = None
+        self._told: int | None = None
         self._stopped = threading.Event()
         threading.Thread(target=self._look_until_stopped, name="watchdog", daemon=True).start()
 
-    @property
-    def is_frozen(self) -> bool:
-        """Whether the child that runs has not answered for long."""
-        return self._unanswered >= MOST_UNANSWERED and self._process.pid == self._pid is not None
+    def finds_frozen(self) -> bool:
+        """Whether the child that runs has not answered for long; says so once for each child."""
+        if self._unanswered < MOST_UNANSWERED or self._process.pid != self._pid or self._pid in (None, self._told):
+            return False
+        self._told = self._pid
+        return True
 
     def stop(self) -> None:
         """Ask no more."""

@@ -54,7 +54,7 @@ from ms_jobs.files import (
     sync_folder,
     write_file,
 )
-from ms_jobs.job_request import JobRequest, as_sent, job_document, read_job_request
+from ms_jobs.job_request import JobRequest, as_sent, job_document, read_job_request, with_addresses
 from ms_jobs.records import LOCAL_OWNER, MAX_IMAGES, OWNER_PATTERN, SHA256_PATTERN, is_job_id
 
 _UNREADABLE = "The stored request of this job cannot be read; send it again."
@@ -209,10 +209,12 @@ class ArtifactStore:
         path = self._folder(folder)
         try:
             try:
-                return json.loads(read_file(path / _ASKED))
+                document = json.loads(read_file(path / _ASKED))
             except FileNotFoundError:
                 # Of an older version: with the values of preset and model.
-                return as_sent(json.loads(read_file(path / REQUEST)))
+                document = as_sent(json.loads(read_file(path / REQUEST)))
+            # Fails where a picture's name is not where it belongs.
+            return with_addresses(document, str)
         except FileNotFoundError as error:
             raise request_gone() from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -226,7 +228,11 @@ class ArtifactStore:
         """
         if re.fullmatch(SHA256_PATTERN, sha256) is None:
             raise ImageNotFoundError(_NO_PICTURE)
-        if not (self._folder(folder) / "pictures" / _picture_name(sha256)).is_file():
+        try:
+            names = names_in(self._folder(folder) / "pictures")
+        except FileNotFoundError as error:
+            raise request_gone() from error
+        if _picture_name(sha256) not in names:
             raise ImageNotFoundError(_NO_PICTURE)
         return self._read_picture(folder, sha256)
 

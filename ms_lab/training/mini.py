@@ -31,7 +31,7 @@ from ms_lab.mini.halves import VALIDATION, take_half
 from ms_lab.mini.own_artwork import collect_artwork, draw_cutouts
 from ms_lab.mini.painting import TREATMENTS
 from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneOdds
-from ms_lab.mini.recipe import MiniModel, build_model, train_tokenizer
+from ms_lab.mini.recipe import LATENT_CHANNELS, MiniModel, build_model, train_tokenizer
 from ms_lab.mini.reference_batches import ReferenceStream
 from ms_lab.mini.scenes import IN_THIS_PLACE, caption_of
 from ms_lab.mini.sprites import SpritePack
@@ -47,7 +47,7 @@ HELD_OUT_SEED = 999
 TOKENIZER_CAPTIONS = 20_000
 WHITENED = "whitened.safetensors"
 TRAINING_PACK, SMOKE_PACK, HELD_OUT_PACK = "sprites.zip", "smoke-sprites.zip", "heldout-sprites.zip"
-CUTOUTS, MODEL = "artwork.png", "model"
+CUTOUTS, MODEL, SIZES = "artwork.png", "model", "sizes.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,8 @@ class MiniTraining:
         self.held_out = SceneStream(held_out, PLAIN_SCENES, share).batch(0).to(self.device)
         self.held_out_references = ReferenceStream(held_out, PLAIN_SCENES, share).batch(0).to(self.device)
         seed_everything(recipe.base.seed)
-        self.model = train_ready(build_model(prepare_tokenizer(folder, pack), explicit_attention))
+        tokenizer = prepare_tokenizer(folder, pack)
+        self.model = train_ready(build_model(tokenizer, explicit_attention, read_latent_channels(folder)))
         self.reading = ReferenceReading(self.model)
         for part in self._parts():
             part.to(self.device)
@@ -254,6 +255,14 @@ def _train_in_team(
     team: Team, folder: Path, pack: SpritePack, held_out: SpritePack, recipe: MiniRecipe, minutes: float | None
 ) -> None:
     MiniTraining(folder, pack, held_out, recipe, team=team).run(minutes)
+
+
+def read_latent_channels(folder: Path) -> int:
+    """Of a run's latents: those of the model that it goes on from, if it keeps that one's autoencoder."""
+    path = folder / SIZES
+    if not path.is_file():
+        return LATENT_CHANNELS
+    return json.loads(path.read_text(encoding="utf-8"))["latent_channels"]
 
 
 def prepare_tokenizer(folder: Path, pack: SpritePack) -> Any:

@@ -21,10 +21,10 @@ from ms_core.config import ModelCard
 from ms_core.errors import CheckpointError, ModelNotFoundError
 from ms_core.method.checkpoint import load_adapter
 from ms_core.model_dir.loading import IMAGE_ENCODER, load_image_encoder, load_sdxl
-from ms_lab.mini.recipe import MiniModel, build_model
+from ms_lab.mini.recipe import LATENT_CHANNELS, MiniModel, build_model
 from ms_lab.mini.training_index import INDEX_FILE, load_index, save_index
 from ms_lab.training.loop import AVERAGE, DONE, LOG, WEIGHTS
-from ms_lab.training.mini import WHITENED, MiniRecipe
+from ms_lab.training.mini import SIZES, WHITENED, MiniRecipe
 from ms_lab.training.reference_stage import ReferenceReading
 from ms_lab.training.widening import load_widened
 
@@ -48,10 +48,12 @@ def begin_from(directory: Path, folder: Path, thorough: bool = False) -> None:
         CheckpointError: the run has begun in another way.
     """
     if is_continued(folder):
+        if thorough == is_gentle(folder):
+            raise CheckpointError(f"The run in {folder} has begun {'without' if thorough else 'with'} --thorough.")
         return
     if any((folder / stage).exists() for stage in (*READ_STAGES, "base")):
         raise CheckpointError(f"The run in {folder} has begun without --from; choose another folder with --out.")
-    model = _load_model(directory)
+    model = _load_model(directory, keep_latents=not thorough)
     for stage in READ_STAGES:
         (folder / stage).mkdir(parents=True)
         _copy_log(directory, folder / stage, stage)
@@ -62,6 +64,8 @@ def begin_from(directory: Path, folder: Path, thorough: bool = False) -> None:
     else:
         (folder / "vae" / DONE).write_text("{}\n", encoding="utf-8")
         _save(model.vae, folder / "vae" / WHITENED)
+        sizes = {"latent_channels": model.vae.config["latent_channels"]}
+        (folder / SIZES).write_text(json.dumps(sizes) + "\n", encoding="utf-8")
     _save(ReferenceReading(model), folder / "references" / AVERAGE)
     _save(nn.ModuleDict({name: getattr(model, name) for name in BASE_PARTS}), folder / "base" / WEIGHTS)
     shutil.copytree(directory / "tokenizer", folder / "tokenizer")
@@ -96,8 +100,8 @@ def add_origin(folder: Path, directory: Path) -> None:
     save_index(list(seen.values()), directory)
 
 
-def _load_model(directory: Path) -> MiniModel:
-    """A trained model with its weights in float32."""
+def _load_model(directory: Path, keep_latents: bool) -> MiniModel:
+    """A trained model with its weights in float32, with as many tokens as today's, and its own latents or today's."""
     for name in (TRAINING_LOG, INDEX_FILE):
         if not (directory / name).is_file():
             raise ModelNotFoundError(f"{directory.name} was not made by msd train mini: it lacks its {name}.")
@@ -105,7 +109,8 @@ def _load_model(directory: Path) -> MiniModel:
     trained = {name: getattr(pipeline, name) for name in ("vae", "unet", "text_encoder", "text_encoder_2")}
     trained[IMAGE_ENCODER] = load_image_encoder(directory / IMAGE_ENCODER, torch.float32)
     trained["adapter"] = load_adapter(directory, pipeline.unet, ModelCard.load(directory))
-    model = build_model(pipeline.tokenizer)
+    channels = trained["vae"].config.get("latent_channels", LATENT_CHANNELS) if keep_latents else LATENT_CHANNELS
+    model = build_model(pipeline.tokenizer, latent_channels=channels)
     try:
         for name, part in trained.items():
             load_widened(getattr(model, name), part.state_dict())

@@ -327,6 +327,8 @@ def test_a_job_of_many_steps_after_short_ones_is_told_by_its_own_pace(shop: Shop
 
 def test_a_job_that_takes_longer_than_thought_may_end_at_any_moment() -> None:
     assert remaining_s(10.0, 12.0, None, None) == 0.0
+    # Steps begin again where memory ran out, which a client that looked on counts below 0.
+    assert remaining_s(10.0, 4.0, -5, 20) == 6.0
 
 
 @pytest.mark.parametrize(("exact", "shown"), [(None, None), (0.04, 0.0), (3.14159, 3.1), (9.96, 10.0), (123.4, 123.0)])

@@ -63,14 +63,17 @@ def test_boxes_stand_where_they_are_in_the_result() -> None:
         (("--out", REFERENCES / "tomato.png"), "tomato.png is there already; choose another name"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_starts(options: tuple[str, ...], sentence: str) -> None:
-    finished = run_msd("demo", *options)
+def test_what_cannot_work_is_refused_before_anything_starts(
+    options: tuple[str, ...], sentence: str, tmp_path: Path
+) -> None:
+    # Where make demo has left a demo.png, that comes first.
+    finished = run_msd("demo", "--out", tmp_path / "demo.png", *options)
     assert (finished.returncode, finished.stdout) == (1, "")
     assert finished.stderr.startswith("msd: ")
     assert sentence in finished.stderr
 
 
-def test_a_missing_model_is_named() -> None:
-    finished = run_msd("demo", "--model", "nothing")
+def test_a_missing_model_is_named(tmp_path: Path) -> None:
+    finished = run_msd("demo", "--out", tmp_path / "demo.png", "--model", "nothing")
     assert finished.returncode == 1
     assert finished.stderr.startswith("msd: The service stopped while starting. There is no model 'nothing'.")

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -820,3 +821,32 @@ def test_a_link_among_the_jobs_is_removed_and_what_it_leads_to_stays(store: Arti
     assert len(removed) == 2
     assert (list(jobs.iterdir()), (kept / "file").exists()) == ([], True)
     assert list(store.clear_leftovers(lambda name, age: False, age_s=-1)) == []
+
+
+def test_a_shared_picture_that_cannot_be_read_is_stored_again(store: ArtifactStore, root: Path) -> None:
+    png = picture_png()
+    with store.new_folder("0123456789abcdef") as first:
+        sha256 = first.save_picture(png)
+    shared = root / "local" / "pictures" / f"{sha256}.png"
+    (root / "same size").write_bytes(b"x" * len(png))
+    shared.unlink()
+    shared.symlink_to("x" * len(png))
+    with store.new_folder("0123456789abcdef") as second:
+        second.save_picture(png)
+    assert shared.read_bytes() == png
+
+
+@pytest.mark.parametrize("asked", [b"[]", b'{"subjects": [{"images": null}]}', b'{"subjects": {}, "start": 1}', b"{"])
+def test_a_damaged_request_as_asked_for_is_named(store: ArtifactStore, folder: str, root: Path, asked: bytes) -> None:
+    next(root.rglob("request.json")).with_name("asked.json").write_bytes(asked)
+    with pytest.raises(StorageError, match="send it again"):
+        store.asked(folder)
+
+
+def test_a_request_has_no_pictures_but_its_own(store: ArtifactStore, folder: str, root: Path) -> None:
+    assert store.request_picture(folder, sha256_of(RED)) == store.request_picture(folder, sha256_of(RED))
+    with pytest.raises(ImageNotFoundError):
+        store.request_picture(folder, "0" * 64)
+    shutil.rmtree(next(root.rglob("jobs/*/pictures")))
+    with pytest.raises(JobNotFoundError):
+        store.request_picture(folder, sha256_of(RED))

@@ -144,8 +144,8 @@ def _check_relatives(keys: Iterable[str], name: str) -> None:
     for key in keys:
         kinds = [kind for mark, kind in _RELATIVES.items() if mark in key]
         kinds += [kind for endings, kind in _RELATIVE_ENDINGS.items() if key.endswith(endings)]
-        for kind in kinds:
-            raise UnfitLoraError(f"The LoRA {name!r} is {kind}; only plain LoRAs can be used here.")
+        if kinds:
+            raise UnfitLoraError(f"The LoRA {name!r} is {kinds[0]}; only plain LoRAs can be used here.")
 
 
 def _check_text_width(

@@ -15,6 +15,7 @@ from ms_core.config import ModelCard
 from ms_core.errors import CheckpointError, ModelNotFoundError
 from ms_core.method.checkpoint import load_adapter
 from ms_core.model_dir.loading import load_sdxl
+from ms_lab.mini.recipe import LATENT_CHANNELS
 from ms_lab.mini.sprites import Sprite
 from ms_lab.mini.training_index import load_index, save_index
 from ms_lab.training.loop import AVERAGE, WEIGHTS
@@ -51,10 +52,10 @@ def test_the_base_goes_on_where_the_model_stands(run: Path) -> None:
         own = getattr(training.model, part)
         expected = copy.deepcopy(own)
         load_widened(expected, module.state_dict())
-        # New channels begin at random there.
-        kept = ("encoder.6.weight", "encoder.6.bias") if part == "vae" else ()
         now = own.state_dict()
-        assert all(torch.equal(now[name], value) for name, value in expected.state_dict().items() if name not in kept)
+        assert all(torch.equal(now[name], value) for name, value in expected.state_dict().items())
+    # Latents that were never trained would only be noise to it.
+    assert training.model.vae.config["latent_channels"] == pipeline.vae.config["latent_channels"]
 
 
 def test_only_a_thorough_run_trains_the_autoencoder(run: Path, tmp_path: Path) -> None:
@@ -64,6 +65,11 @@ def test_only_a_thorough_run_trains_the_autoencoder(run: Path, tmp_path: Path) -
     assert not is_gentle(tmp_path / "thorough")
     training = MiniTraining(tmp_path / "thorough", *load_artwork(run, (), ROOT / "assets", smoke=True), SMOKE)
     assert training.run(minutes=0.0) == "vae"
+    assert training.model.vae.config["latent_channels"] == LATENT_CHANNELS
+    with pytest.raises(CheckpointError, match="with --thorough"):
+        begin_from(MINI, tmp_path / "thorough")
+    with pytest.raises(CheckpointError, match="without --thorough"):
+        begin_from(MINI, run, thorough=True)
 
 
 def test_the_model_tells_what_it_goes_on_from(run: Path, tmp_path: Path) -> None:
