@@ -11,6 +11,8 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ms_core.errors import StartupError
+
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIME_S = 10.0
 # A body may take this long, and must bring so much in each period.
@@ -27,6 +29,9 @@ def most_connections(max_watchers: int) -> int:
 
     Args:
         max_watchers: how many clients may hold a connection to Redis.
+
+    Raises:
+        StartupError: they suffice for none.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_CONNECTIONS + max_watchers + OWN_FILES
@@ -37,7 +42,13 @@ def most_connections(max_watchers: int) -> int:
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS
-    return max(1, min(MOST_CONNECTIONS, soft - max_watchers - OWN_FILES))
+    least = max_watchers + OWN_FILES
+    if soft <= least:
+        raise StartupError(
+            f"This process may open {soft} files, and needs more than {least} with MSD_MAX_WATCHERS={max_watchers}. "
+            "Raise the limit (ulimit -n), or lower MSD_MAX_WATCHERS."
+        )
+    return min(MOST_CONNECTIONS, soft - least)
 
 
 class GuardedProtocol(HttpToolsProtocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -131,20 +132,27 @@ def refusal(error: RedisError) -> str | None:
 
 
 class ReasonLog:
-    """Logs why Redis is away or refuses: each reason once, and again if it lasts for a minute."""
+    """Logs why Redis is away or refuses: each reason once, and again if it lasts for a minute. Threads may share one."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._told_at: dict[str, float] = {}
 
     def tell(self, error: RedisError) -> None:
         """Log the reason unless it was just logged."""
         # Without what differs from one script to the next.
         reason = re.sub(r"\bf_[0-9a-f]+|\b[0-9a-f]{40}\b|\d+", "", f"{type(error).__name__}: {error}")
-        now = time.monotonic()
-        self._told_at = {known: at for known, at in self._told_at.items() if now - at < TELL_AGAIN_AFTER_S}
-        if reason not in self._told_at:
-            self._told_at[reason] = now
+        if self._is_news(reason):
             log.warning("Redis %s: %s", "does not answer" if refusal(error) is None else "refuses", error)
+
+    def _is_news(self, reason: str) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            self._told_at = {known: at for known, at in self._told_at.items() if now - at < TELL_AGAIN_AFTER_S}
+            is_news = reason not in self._told_at
+            if is_news:
+                self._told_at[reason] = now
+            return is_news
 
 
 _waits = ReasonLog()

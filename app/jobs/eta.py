@@ -171,7 +171,7 @@ def _outlook(record: JobRecord, view: View, position: int | None) -> Outlook:
         return Outlook()
     if record.state is JobState.RUNNING:
         return Outlook(None, _until_end(record, view))
-    own_s = view.estimates.seconds(record.shape)
+    own_s = _seconds(view.estimates, record.shape)
     if own_s is None or not view.serving:
         return Outlook(position)
     # Without an entry, a worker is taking it.
@@ -187,7 +187,7 @@ def rounded(seconds: float | None) -> float | None:
 
 
 def _until_end(record: JobRecord, view: View) -> float | None:
-    estimate_s = view.estimates.seconds(record.shape)
+    estimate_s = _seconds(view.estimates, record.shape)
     if estimate_s is None or record.started_at is None or record.worker not in view.serving:
         return None
     elapsed_s = time.time() + view.clock_offset_s - record.started_at
@@ -237,7 +237,15 @@ def _make_view(
 
 
 def _estimate(estimates: Estimates, job: dict[str, Any]) -> float:
-    return estimates.seconds(job["shape"] or "") or 0.0
+    return _seconds(estimates, job["shape"] or "") or 0.0
+
+
+def _seconds(estimates: Estimates, shape: str) -> float | None:
+    """What a shape takes; a damaged one, or one of a newer version, takes what is usual."""
+    try:
+        return estimates.seconds(shape)
+    except ValueError:
+        return estimates.usual_s
 
 
 def _fields(values: Iterable[bytes | None]) -> dict[str, Any]:
@@ -246,6 +254,8 @@ def _fields(values: Iterable[bytes | None]) -> dict[str, Any]:
     try:
         fields = {name: None if text is None else json.loads(text) for name, text in zip(_WANTED, values, strict=True)}
         numbers = [fields[name] for name in ("started_at", "step", "steps")]
-        return fields if all(number is None or 0 <= number <= LATEST_S for number in numbers) else unknown
+        texts = [fields[name] for name in ("shape", "worker")]
+        is_sound = all(number is None or 0 <= number <= LATEST_S for number in numbers)
+        return fields if is_sound and all(isinstance(text, str | None) for text in texts) else unknown
     except (TypeError, ValueError):
         return unknown

@@ -187,6 +187,30 @@ def test_a_job_of_unknown_shape_takes_what_is_usual(shop: Shop, look: Look) -> N
     assert look(shop.job("")).eta_s == about((QUICK_S + SLOW_S) / 2)
 
 
+NEWER_SHAPE = "v2:20-1"
+
+
+def test_a_shape_of_a_newer_version_takes_what_is_usual(shop: Shop, look: Look) -> None:
+    shop.worker("w1")
+    running = shop.runs("w1", NEWER_SHAPE, since_s=1)
+    queued = shop.job(NEWER_SHAPE)
+    assert look(running).eta_s == about(4.0)
+    assert look(queued) == (0, about(9.0))
+    assert look(shop.job(SLOW)) == (1, about(9.0 + SLOW_S))
+
+
+@pytest.mark.parametrize("damage", [{"shape": "[1]"}, {"shape": "7"}, {"worker": '{"name": "w1"}'}])
+def test_the_damaged_record_of_one_job_hides_no_outlook_of_others(
+    shop: Shop, look: Look, redis_client: redis.Redis, damage: dict[str, str]
+) -> None:
+    shop.worker("w1")
+    for record in (shop.runs("w1"), shop.job()):
+        redis_client.hset(f"msd:job:local:{record.id}", mapping=damage)
+    position, eta_s = look(shop.job(SLOW))
+    assert position == 1
+    assert eta_s is not None
+
+
 def test_a_running_job_has_what_is_left(shop: Shop, look: Look) -> None:
     shop.worker("w1", WorkerState.BUSY)
     assert look(shop.runs("w1", SLOW, since_s=3)) == (None, about(SLOW_S - 3))

@@ -15,6 +15,7 @@ import uvicorn
 
 from cli import http_protocol
 from cli.http_protocol import GuardedProtocol, most_connections
+from ms_core.errors import StartupError
 from tests.support.job_helpers import wait_until
 
 GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -177,6 +178,7 @@ Limit = tuple[int, int]
         ((1024, 1 << 20), 5500, 5000),
         ((1024, 4096), 4096, 3596),
         ((1024, 1024), 1024, 524),
+        ((256, 501), 501, 1),
         ((1 << 20, 1 << 20), 1 << 20, 5000),
     ],
 )
@@ -188,3 +190,10 @@ def test_as_many_files_as_are_needed_may_be_open(
     monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: state.append(limits))
     assert most_connections(400) == connections
     assert state[-1][0] == raised
+
+
+def test_too_few_files_for_any_connection_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (500, 500))
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: None)
+    with pytest.raises(StartupError, match=r"500 files.* 500 with MSD_MAX_WATCHERS=400.*ulimit -n"):
+        most_connections(400)
