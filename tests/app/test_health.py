@@ -132,17 +132,17 @@ def silent_redis_url() -> Iterator[str]:
         yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
 
 
-@pytest.mark.parametrize("path", ["/livez", "/problems/invalid_box"])
 def test_who_asks_nobody_does_not_wait_behind_those_who_wait_for_redis(
-    settings: Settings, silent_redis_url: str, path: str
+    settings: Settings, silent_redis_url: str
 ) -> None:
     waiting = settings.model_copy(update={"redis_url": silent_redis_url, "redis_timeout_s": 3.0})
     with TestClient(create_app(waiting)) as client, ThreadPoolExecutor(60) as pool:
         futures = [pool.submit(client.get, "/models") for _ in range(60)]
         time.sleep(0.5)
-        begun = time.monotonic()
-        assert client.get(path).status_code == 200
-        assert time.monotonic() - begun < 2
+        for path in ("/livez", "/problems/invalid_box"):
+            begun = time.monotonic()
+            assert client.get(path).status_code == 200
+            assert time.monotonic() - begun < 1
         assert not any(future.done() for future in futures)
 
 
