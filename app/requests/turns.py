@@ -1,4 +1,4 @@
-"""Turns for decoding: of all requests that wait, the one goes first that will have been served least after it."""
+"""Turns for decoding: who will have been served least goes first; a new request counts as served up to now."""
 
 from __future__ import annotations
 
@@ -24,13 +24,17 @@ class Turns:
         self._free = at_once
         self._changed = threading.Condition()
         self._order = itertools.count()
+        # Where new requests begin: as if served already, so that they do not pass by a waiting one for ever.
+        self._clock = 0
         self._waiting: list[tuple[int, int]] = []
 
     @contextmanager
     def take(self, request: Turn, pixels: int) -> Generator[None]:
         """Wait for a turn and hold it during the block; the request is charged for ``pixels``."""
         with self._changed:
-            place = (request.pixels + pixels, next(self._order))
+            if request.begins_at is None:
+                request.begins_at = self._clock
+            place = (request.begins_at + request.pixels + pixels, next(self._order))
             self._waiting.append(place)
             try:
                 while not (self._free and place == min(self._waiting)):
@@ -38,6 +42,7 @@ class Turns:
                     self._changed.wait(LOOK_AGAIN_S)
                 request.require_client()
                 self._free -= 1
+                self._clock = max(self._clock, place[0])
             finally:
                 self._waiting.remove(place)
                 self._changed.notify_all()
@@ -59,10 +64,12 @@ class Turn:
 
     Attributes:
         pixels: decoded for it so far.
+        begins_at: what the turns' clock showed when it first waited.
     """
 
     def __init__(self, turns: Turns = TURNS) -> None:
         self.pixels = 0
+        self.begins_at: int | None = None
         self._turns = turns
         self._has_left = False
 

@@ -102,6 +102,29 @@ def test_who_was_served_least_goes_first(served_before: int, picture: int) -> No
     assert served == ["small", "large"]
 
 
+def test_new_small_requests_do_not_hold_up_a_large_one_for_ever() -> None:
+    """There is always a new small request that waits."""
+    turns = Turns(at_once=1)
+    served: list[str] = []
+
+    def take(name: str, pixels: int) -> None:
+        with Turn(turns).take(pixels):
+            served.append(name)
+            if name == "small" and len(served) < 100:
+                waiting = len(turns._waiting)
+                pool.submit(take, "small", 10)
+                wait_until(lambda: len(turns._waiting) > waiting, "the next small request to wait")
+
+    with ThreadPoolExecutor(8) as pool:
+        with Turn(turns).take(10):
+            large = pool.submit(take, "large", 50)
+            wait_until(lambda: len(turns._waiting) == 1, "the large request to wait")
+            pool.submit(take, "small", 10)
+            wait_until(lambda: len(turns._waiting) == 2, "the small request to wait")
+        large.result()
+        assert served.index("large") <= 5
+
+
 def test_no_more_are_decoded_at_once_than_allowed() -> None:
     turns = Turns(at_once=2)
     at_work, most, lock = 0, 0, threading.Lock()
