@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 from asyncio import TimerHandle, Transport
 from collections.abc import Iterable
@@ -136,8 +137,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         has_begun = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
         if not has_begun and (self._head_bytes or not self._is_in_head):
-            head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-            self.transport.write(head.encode())
+            self.transport.write(_problem(status))
         self.transport.close()
 
     def _set_timer(self, seconds: float, call: Any) -> None:
@@ -152,3 +152,15 @@ class GuardedProtocol(HttpToolsProtocol):
 
 def _guarded(connections: Iterable[Any]) -> Iterable[GuardedProtocol]:
     return cast("Iterable[GuardedProtocol]", connections)
+
+
+def _problem(status: HTTPStatus) -> bytes:
+    """An answer in the form of the service's other errors."""
+    is_slow = status is HTTPStatus.REQUEST_TIMEOUT
+    detail = "The request arrived too slowly; send it again." if is_slow else "The request's headers are too large."
+    problem = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail, "errors": []}
+    body = json.dumps(problem)
+    return (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n{body}"
+    ).encode()

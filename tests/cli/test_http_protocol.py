@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import httpx2
 import pytest
 import uvicorn
 
 from cli import http_protocol
+from cli.client import _refusal
 from cli.http_protocol import GuardedProtocol, most_connections
 from ms_core.errors import StartupError
 from tests.support.job_helpers import wait_until
@@ -105,8 +107,23 @@ def test_an_endless_head_is_cut_off(address: tuple[str, int], start: bytes) -> N
     assert time.monotonic() - begun < 1
 
 
-def test_a_large_head_is_told(address: tuple[str, int]) -> None:
-    assert answer(address, b"GET / HTTP/1.1\r\nx: " + b"a" * 70_000).startswith(b"HTTP/1.1 431")
+@pytest.mark.parametrize(
+    ("sent", "status", "detail"),
+    [
+        (b"GET / HTTP/1.1\r\nx: " + b"a" * 70_000, 431, "The request's headers are too large."),
+        (b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\n", 408, "The request arrived too slowly; send it again."),
+    ],
+)
+def test_who_is_hung_up_on_gets_a_problem_that_our_client_reads(
+    address: tuple[str, int], sent: bytes, status: int, detail: str
+) -> None:
+    head, _, body = answer(address, sent).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"content-length: %d" % len(body) in head
+    headers = {"content-type": "application/problem+json"} if b"application/problem+json" in head else {}
+    request = httpx2.Request("POST", "http://localhost/generate")
+    refusal = _refusal(httpx2.Response(status, headers=headers, content=body, request=request))
+    assert (str(refusal), refusal.status) == (detail, status)
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ def test_a_deleted_job_is_counted(live: HttpService) -> None:
 def test_a_worker_is_in_one_state(live: HttpService) -> None:
     scrape = Scrape(live)
     states = scrape.label_values("msd_worker_state", "state")
-    assert states == {"starting", "idle", "busy", "failed", "defunct"}
+    assert states == {"starting", "idle", "busy", "failed", "defunct", "unknown"}
     assert scrape.value("msd_worker_state") == len(scrape.label_values("msd_worker_state", "worker")) == 1
 
 

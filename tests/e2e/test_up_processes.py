@@ -17,6 +17,7 @@ import pytest
 from tests.support.job_helpers import wait_until
 from tests.support.sample_requests import good_request
 from tests.support.service_processes import free_port, processes_of, run_msd, running_msd
+from worker.redis_server import find_redis_binary
 
 pytestmark = pytest.mark.slow
 
@@ -110,7 +111,7 @@ def test_its_redis_is_started_again_when_it_dies(golden_model_directory: Path, t
         wait_until(lambda: readiness(port) == "ready", "a loaded model")
         job = submit(port, steps=20)
         wait_until(lambda: look(port, job)["status"] == "running", "the start of the job")
-        redis = [pid for pid, command in processes_of(tmp_path).items() if "redis-server" in command]
+        redis = [pid for pid, command in processes_of(tmp_path).items() if find_redis_binary().name in command]
         assert len(redis) == 1
         os.kill(redis[0], signal.SIGKILL)
         wait_until(lambda: readiness(port) == "ready", "a Redis that was started again")
