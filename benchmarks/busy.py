@@ -95,22 +95,20 @@ def _programs(count: int) -> Generator[None]:
             process.wait()
 
 
-def measure(rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Seconds of each picture, by programs beside and by way."""
+def measure(rounds: int) -> Generator[tuple[int, dict[str, list[float]]]]:
+    """Seconds of each picture by way, for each number of programs beside."""
     with ExitStack() as stack:
         drawers = {way: stack.enter_context(_drawer(environment)) for way, environment in WAYS.items()}
         for drawer in drawers.values():
             # Loads the model; the first picture is slower than the rest.
             drawer.seconds()
-        measured: dict[str, dict[str, list[float]]] = {}
         for count in PROGRAMS:
             with _programs(count):
                 taken: dict[str, list[float]] = {way: [] for way in drawers}
                 for _ in range(rounds):
                     for way, drawer in drawers.items():
                         taken[way].append(drawer.seconds())
-                measured[str(count)] = taken
-    return measured
+                yield count, taken
 
 
 def main() -> None:
@@ -119,8 +117,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    measured = measure(arguments.rounds)
-    for count, taken in measured.items():
+    measured: dict[int, dict[str, list[float]]] = {}
+    for count, taken in measure(arguments.rounds):
+        measured[count] = taken
         medians = {way: statistics.median(seconds) for way, seconds in taken.items()}
         row = ", ".join(
             f"{way} {median:.2f} s (up to {max(taken[way]):.2f}; {median / medians['one thread']:.2f} x one thread)"

@@ -27,7 +27,7 @@ OPTIONS = (
     "--seed",
     "13",
     "--max-examples",
-    "6",
+    "4",
     "--continue-on-failure",
     "--suppress-health-check",
     "all",

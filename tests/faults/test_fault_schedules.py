@@ -21,7 +21,7 @@ from tests.faults import simulation
 from tests.faults.simulation import Violation, simulate
 from tests.support.paths import ROOT
 
-FIXED_SEEDS = 500
+FIXED_SEEDS = 300
 RANDOM_SEEDS = 10_000
 PROCESSES = 2
 
