@@ -11,8 +11,9 @@ from rq.job import Job
 from rq.registry import StartedJobRegistry
 
 from ms_core.errors import DeviceLostError
+from ms_jobs import keys
 from ms_jobs.keys import JobKey
-from ms_jobs.records import GENERATE_JOB, JobState
+from ms_jobs.records import GENERATE_JOB, LOCAL_OWNER, JobState
 from tests.support.job_helpers import Desk
 from tests.worker.flat_runtime import FlatRuntime, raising
 from worker import jobs
@@ -183,3 +184,14 @@ def test_rubbish_is_removed_from_the_queue_and_its_shadow(desk: Desk, queue: Que
     removed = [name for name in leftovers.clear(0) if name is not None and desk.model in name]
     assert len(removed) == 4
     assert desk.client.exists(queue.key, queue.intermediate_queue_key) == 0
+
+
+def test_a_record_of_another_type_keeps_no_other_entry_from_being_removed(desk: Desk, queue: Queue) -> None:
+    gone, typed = desk.submit(), desk.submit()
+    for job_id in (gone, typed):
+        desk.client.delete(keys.job(JobKey(LOCAL_OWNER, job_id)))
+    desk.client.set(keys.job(JobKey(LOCAL_OWNER, typed)), "x")
+    list(QueueLeftovers(desk.client, desk.jobs, desk.model).clear(0))
+    left = [entry.decode() for entry in desk.client.lrange(queue.key, 0, -1)]
+    assert [typed in entry for entry in left] == [True]
+    desk.client.delete(keys.job(JobKey(LOCAL_OWNER, typed)), queue.key)
