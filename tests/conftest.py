@@ -103,13 +103,10 @@ def without_rembg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real Redis, shared by the session; tests keep apart by the names of their models."""
-    from worker.redis_server import RedisServer
+    from tests.support.own_redis import running_redis
 
-    folder = tmp_path_factory.mktemp("redis")
-    server = RedisServer(folder, log_file=folder / "redis.log")
-    server.start()
-    yield server.url
-    server.stop()
+    with running_redis(tmp_path_factory.mktemp("redis")) as url:
+        yield url
 
 
 @pytest.fixture

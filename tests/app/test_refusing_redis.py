@@ -19,18 +19,15 @@ from ms_jobs import keys
 from ms_jobs.records import WorkerRecord, WorkerState
 from ms_jobs.registry import Registry
 from tests.support.job_helpers import wait_until
+from tests.support.own_redis import running_redis
 from tests.support.sample_requests import good_request
-from worker.redis_server import RedisServer
 
 
 @pytest.fixture(scope="module")
 def own_redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis for these tests alone, for all that use it find it refusing."""
-    folder = tmp_path_factory.mktemp("refusing-redis")
-    server = RedisServer(folder, log_file=folder / "redis.log")
-    server.start()
-    yield server.url
-    server.stop()
+    with running_redis(tmp_path_factory.mktemp("refusing-redis")) as url:
+        yield url
 
 
 @pytest.fixture

@@ -15,19 +15,16 @@ from ms_jobs.job_store import JobStore
 from ms_jobs.outcomes import CancelOutcome
 from ms_jobs.records import JobState, WorkerRecord, WorkerState
 from tests.support.job_helpers import Desk, wait_until
+from tests.support.own_redis import running_redis
 from worker.config import WorkerSettings
 from worker.housekeeper import Housekeeper
-from worker.redis_server import RedisServer
 
 
 @pytest.fixture(scope="module")
 def own_redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis for these tests alone, for all that use it find it full."""
-    folder = tmp_path_factory.mktemp("full-redis")
-    server = RedisServer(folder, log_file=folder / "redis.log")
-    server.start()
-    yield server.url
-    server.stop()
+    with running_redis(tmp_path_factory.mktemp("full-redis")) as url:
+        yield url
 
 
 @pytest.fixture
