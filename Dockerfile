@@ -8,6 +8,7 @@ WORKDIR /srv/msd
 COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY app ./app
 COPY cli ./cli
+COPY clients/python ./clients/python
 COPY ms_core ./ms_core
 COPY ms_jobs ./ms_jobs
 COPY ms_lab ./ms_lab
@@ -17,14 +18,14 @@ VOLUME /data
 ENTRYPOINT ["msd"]
 
 FROM base AS api
-RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt .
+RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt ./clients/python .
 USER 10001
 EXPOSE 8000
-# No keys yet: publish this port to a gateway with a login, or to the loopback address of the host.
+# Every request needs a key, which `msd keys create` makes, unless MSD_AUTH=off.
 CMD ["api", "--host", "0.0.0.0", "--allow-remote"]
 
 FROM base AS worker
-RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt "/srv/msd[worker]"
+RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt ./clients/python "/srv/msd[worker]"
 COPY models ./models
 # mini is in the image, other models are mounted; nothing is fetched, and the only places to write are /data and /tmp.
 ENV MSD_MODELS_DIR=/srv/msd/models HF_HOME=/tmp/huggingface HF_HUB_OFFLINE=1

@@ -15,7 +15,8 @@ help: ## Say what can be made
 
 install: $(STAMP) ## Set up .venv; instant when nothing has changed
 
-$(STAMP): pyproject.toml constraints.txt scripts/install
+$(STAMP): pyproject.toml clients/python/pyproject.toml constraints.txt clients/typescript/package-lock.json \
+		web/package-lock.json tests/clients/node/package-lock.json scripts/install
 	@scripts/install $(VENV)
 	@touch $@
 
@@ -31,7 +32,7 @@ test: install ## Run all tests, on the CPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m alone tests/e2e $(PYTEST_OPTIONS) || [ $$? -eq 5 ]
 
 faults: export OMP_NUM_THREADS ?= 1
-faults: install ## Ten thousand random fault schedules, and the long fault tests
+faults: install ## Ten thousand random fault schedules, and the other long tests
 	$(BIN)/python -m pytest --faults -m faults -s $(PYTEST_OPTIONS)
 
 check: install ## Format, lint, types, layers, Dockerfile
@@ -46,4 +47,6 @@ format: install ## Format the code and sort its imports
 	$(BIN)/ruff format .
 
 clean: ## Remove .venv and what the tools keep
-	rm -rf $(VENV) *.egg-info build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) *.egg-info clients/python/*.egg-info build clients/python/build clients/typescript/node_modules \
+		web/node_modules tests/clients/node/node_modules \
+		.pytest_cache .ruff_cache .hypothesis .import_linter_cache

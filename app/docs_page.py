@@ -8,10 +8,12 @@ import html
 import json
 from importlib.resources import as_file, files
 
-from fastapi import HTTPException, Request
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi import HTTPException, Request, Response
+from fastapi.responses import HTMLResponse
 
-UI_FILES = frozenset({"swagger-ui.css", "swagger-ui-bundle.js"})
+from app.service.installed_files import installed_file
+
+UI_FILES = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -47,12 +49,12 @@ async def docs_page(request: Request) -> HTMLResponse:
         "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     page = _PAGE.format(base=html.escape(f"{root}/docs"), script=script, link=html.escape(f"{root}/openapi.json"))
-    return HTMLResponse(page, headers={"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"})
+    return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 
 
-def ui_file(name: str) -> FileResponse:
+def ui_file(request: Request, name: str) -> Response:
     """Serve a file of swagger-ui."""
     if name not in UI_FILES:
         raise HTTPException(404)
     with as_file(files("fastapi_swagger.resources") / name) as path:
-        return FileResponse(path, headers={"X-Content-Type-Options": "nosniff"})
+        return installed_file(request, path, UI_FILES[name], {})

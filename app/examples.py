@@ -57,6 +57,7 @@ JOB_EXAMPLE: Any = {
     "id": "V6m3yQ0kq2mXo8sJv1bW4A",
     "status": "running",
     "version": 9,
+    "owner": "local",
     "model": "mini",
     "position": None,
     "eta_seconds": 1.9,
@@ -83,5 +84,6 @@ JOB_EXAMPLE: Any = {
         "cancel": "/jobs/V6m3yQ0kq2mXo8sJv1bW4A/cancel",
         "retry": "/jobs/V6m3yQ0kq2mXo8sJv1bW4A/retry",
         "request": "/jobs/V6m3yQ0kq2mXo8sJv1bW4A/request",
+        "signed": None,
     },
 }

@@ -6,24 +6,36 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import TypedDict
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 from redis import Redis
 from starlette.datastructures import State as AppState
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from app.assets import inspection
+from app.assets import routes as asset_routes
+from app.auth import sessions
+from app.auth.authenticator import Authenticator
+from app.auth.guard import GuardMiddleware
+from app.auth.sessions import Sessions
+from app.auth.signatures import Signatures
+from app.cast import routes as cast_routes
 from app.config import Settings
 from app.docs_page import docs_page, ui_file
 from app.documentation import install_documentation
-from app.jobs import routes, watch
+from app.jobs import queue_state, rate, routes, usage, validate, watch
 from app.jobs.eta import Forecast
 from app.jobs.event_log import EventLog
-from app.jobs.list import JobList
-from app.jobs.manage import Jobs
-from app.jobs.read import Reader
+from app.jobs.queue_state import QueueState
 from app.jobs.resources import RESPONSE_HEADERS
-from app.jobs.submit import Submissions
+from app.jobs.validate import Validator
+from app.openai import routes as openai_routes
+from app.owners import Owners
+from app.playground import page as playground
 from app.requests.body import LARGEST_BODIES, Decoders, Uploads
+from app.requests.fetching import Fetcher
+from app.requests.tokenizers import Tokenizers
 from app.service import health, metrics, models
 from app.service.access import AccessMiddleware
 from app.service.cors import MirroringCors
@@ -34,13 +46,17 @@ from app.service.metrics import Metrics
 from app.service.models import Models
 from app.service.origins import OriginMiddleware
 from app.service.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
-from ms_jobs.artifacts import ArtifactStore
+from app.service.security_headers import SecurityHeadersMiddleware
 from ms_jobs.connection import redis_client
 
 DESCRIPTION = (
     "Multi-subject, layout-guided image personalisation: your own subjects, each in its box, in one picture. "
-    "Submit a job with `POST /generate`, follow it, fetch the picture. Every error is an RFC 9457 problem."
+    "Submit a job with `POST /generate`, follow it, fetch the picture. Every error is an RFC 9457 problem; below `/v1`, "
+    "for clients of OpenAI's images interface, it has the form that those read."
 )
+
+# With routes of jobs and their pictures.
+_PARTS = (routes, validate, watch, queue_state, usage, asset_routes, inspection, cast_routes, openai_routes)
 
 
 class State(TypedDict):
@@ -49,10 +65,13 @@ class State(TypedDict):
     settings: Settings
     decoders: Decoders
     uploads: Uploads
-    jobs: Jobs
-    submissions: Submissions
-    job_list: JobList
-    reader: Reader
+    fetcher: Fetcher
+    owners: Owners
+    authenticator: Authenticator
+    signatures: Signatures
+    sessions: Sessions
+    validator: Validator
+    queue_state: QueueState
     event_log: EventLog
     metrics: Metrics
     models: Models
@@ -74,7 +93,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         yield state
         await state["event_log"].close()
         state["decoders"].close()
-        state["reader"].close()
+        state["fetcher"].close()
+        state["owners"].close()
+        state["authenticator"].close()
         client.close()
 
     app = FastAPI(
@@ -90,41 +111,63 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     # For code that has the app but no request, such as ``cli.api``.
     app.state = AppState(dict(state))
-    for part in (routes, watch, models, health, metrics):
-        app.include_router(part.router)
-    app.add_api_route("/", _to_documentation, include_in_schema=False)
+    for part in (*_PARTS, sessions, models, health, metrics):
+        # Their routes as they are: an included router builds all of its routes once more with the first request.
+        app.router.routes.extend(part.router.routes)
+    app.add_api_route("/", playground.page, include_in_schema=False)
+    app.add_api_route("/app/{name}", playground.part, include_in_schema=False)
     app.add_api_route("/docs", docs_page, include_in_schema=False)
     app.add_api_route("/docs/{name}", ui_file, include_in_schema=False)
-    app.add_middleware(HeadMiddleware)
-    app.add_middleware(OriginMiddleware, hosts=settings.allowed_hosts, origins=settings.cors_origins)
-    app.add_middleware(
-        MirroringCors,
-        allow_origins=settings.cors_origins,
-        allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
-        allow_headers=["*"],
-        expose_headers=[*RESPONSE_HEADERS, REQUEST_ID_HEADER],
-    )
-    # Added last, so outermost: answers of the CORS middleware carry the id too.
-    app.add_middleware(RequestIdMiddleware)
-    app.add_middleware(AccessMiddleware, meter=state["metrics"].http)
+    _add_middleware(app, settings, state, client)
     install_error_handlers(app)
     install_documentation(app)
     return app
 
 
+def _add_middleware(app: FastAPI, settings: Settings, state: State, client: Redis) -> None:
+    """From the inside out."""
+    public = urlsplit(settings.public_url)
+    hosts = {*settings.allowed_hosts, *filter(None, [public.hostname])}
+    origins = {*settings.cors_origins, *([f"{public.scheme}://{public.netloc}"] if public.netloc else [])}
+    app.add_middleware(HeadMiddleware)
+    if settings.max_submits_per_minute:
+        submit_rate = rate.SubmitRate(client, settings.model, settings.max_submits_per_minute)
+        app.add_middleware(rate.SubmitRateMiddleware, rate=submit_rate)
+    app.add_middleware(GuardMiddleware, authenticator=state["authenticator"])
+    app.add_middleware(OriginMiddleware, hosts=hosts, origins=origins)
+    app.add_middleware(
+        MirroringCors,
+        allow_origins=settings.cors_origins,
+        allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=[*RESPONSE_HEADERS, *rate.RESPONSE_HEADERS, *openai_routes.RESPONSE_HEADERS, REQUEST_ID_HEADER],
+    )
+    # Answers of the CORS middleware carry the id too.
+    app.add_middleware(RequestIdMiddleware)
+    app.add_middleware(SecurityHeadersMiddleware)
+    app.add_middleware(AccessMiddleware, meter=state["metrics"].http)
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
+
+
 def _state(client: Redis, settings: Settings) -> State:
-    artifacts = ArtifactStore(settings.data_dir)
     forecast = Forecast(client, settings.model)
     event_log = EventLog.connect(settings)
-    jobs = Jobs(client, artifacts, settings)
+    signatures = Signatures(client, settings.signed_url_lifetime_s)
+    # Without ``msd api``, which knows where it listens, ``auto`` is off.
+    several = settings.auth == "on"
+    authenticator = Authenticator(client, signatures, is_on=several)
     return State(
         settings=settings,
-        decoders=Decoders(),
-        uploads=Uploads(LARGEST_BODIES * settings.max_body_bytes),
-        jobs=jobs,
-        submissions=Submissions(client, artifacts, jobs, settings),
-        job_list=JobList(client, jobs, forecast, settings),
-        reader=Reader(client, jobs, forecast, event_log, settings.lifetime_s),
+        decoders=Decoders(by_owner=several),
+        uploads=Uploads(LARGEST_BODIES * settings.max_body_bytes, by_owner=several),
+        fetcher=Fetcher(settings),
+        authenticator=authenticator,
+        signatures=signatures,
+        sessions=Sessions(client, authenticator, settings),
+        owners=Owners(client, forecast, event_log, settings),
+        validator=Validator(client, forecast, Tokenizers(settings.data_dir), settings.model),
+        queue_state=QueueState(client, forecast, settings.model),
         event_log=event_log,
         metrics=Metrics(client, settings.model, _version()),
         models=Models(client, settings.model),
@@ -137,7 +180,3 @@ def _version() -> str:
         return version("ms-diffusion-service")
     except PackageNotFoundError:
         return "0+uninstalled"
-
-
-def _to_documentation() -> RedirectResponse:
-    return RedirectResponse("/docs")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.examples import JOB_EXAMPLE
-from ms_core.spec import GenerationWarning
-from ms_jobs.records import JobState
+from ms_core.spec import MAX_SEED, GenerationWarning
+from ms_jobs.records import (
+    JOB_ID_PATTERN,
+    MAX_IMAGES,
+    MODEL_NAME_PATTERN,
+    SHA256_PATTERN,
+    JobState,
+)
 
 
 class SubjectScoreResource(BaseModel):
@@ -39,12 +45,14 @@ class ImageResource(BaseModel):
     """A finished picture."""
 
     index: int = Field(description="Position in the job, counted from 0.")
-    url: str = Field(description="URL of its PNG, relative to the service's address.")
+    url: str = Field(description="URL of its file, relative to the service's address.")
     width: int = Field(description="In pixels.")
     height: int = Field(description="In pixels.")
     seed: int = Field(description="The seed that gives this picture in its first draw.")
-    sha256: str = Field(description="SHA-256 of the PNG's bytes.")
-    content_type: str = Field(description="`image/png`.")
+    sha256: str = Field(
+        description="SHA-256 of the file's bytes.", json_schema_extra={"pattern": f"^{SHA256_PATTERN}$"}
+    )
+    content_type: str = Field(description="`image/png`, `image/webp` or `image/jpeg`, as `output_format` says.")
     score: ScoreResource | None = Field(description="Null unless the request has `score`.")
 
 
@@ -83,6 +91,15 @@ class ReferenceResource(BaseModel):
     url: str = Field(description="URL of its PNG, relative to the service's address.")
 
 
+class SignedUrls(BaseModel):
+    """URLs that need no key, for pages that cannot send one."""
+
+    expires_at: datetime = Field(description="When they stop working.")
+    events: str = Field(description="Live events.")
+    images: list[str] = Field(description="The files of the pictures, in their order; empty unless the job succeeded.")
+    references: list[str] = Field(description="What the model sees of subjects, in the order of `references`.")
+
+
 class JobUrls(BaseModel):
     """URLs of a job, relative to the service's address."""
 
@@ -91,6 +108,7 @@ class JobUrls(BaseModel):
     cancel: str = Field(description="POST cancels the job.")
     retry: str = Field(description="POST runs the job again, once it has ended.")
     request: str = Field(description="GET shows what was asked for.")
+    signed: SignedUrls | None = Field(description="Only in the answer to `GET /jobs/{job_id}?signed=true`.")
 
 
 class JobResource(BaseModel):
@@ -98,9 +116,12 @@ class JobResource(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]})
 
-    id: str = Field(description="16 to 64 letters, digits, `-` and `_`.")
+    id: str = Field(
+        description="16 to 64 letters, digits, `-` and `_`.", json_schema_extra={"pattern": f"^{JOB_ID_PATTERN}$"}
+    )
     status: JobState = Field(description="`succeeded`, `failed`, `canceled` and `expired` are final.")
     version: int = Field(description="Grows with every change.")
+    owner: str = Field(description="Whose it is.")
     model: str = Field(description="Name of the model.")
     position: int | None = Field(description="Jobs ahead of it in the queue; null if it is not in the queue.")
     eta_seconds: float | None = Field(
@@ -140,6 +161,30 @@ class RequestResource(BaseModel):
         description="The body of `POST /generate`, without fields that were left out or have their defaults. In place of "
         "each picture stands the URL of its PNG, relative to the service's address."
     )
+
+
+class MadeResource(BaseModel):
+    """How a picture was made, beside what was asked for."""
+
+    model_config = ConfigDict(strict=True)
+
+    model: str = Field(pattern=rf"^{MODEL_NAME_PATTERN}$", description="Name of the model.")
+    image_index: int = Field(ge=0, lt=MAX_IMAGES, description="Position of the picture in its job, counted from 0.")
+    seed: int = Field(ge=0, le=MAX_SEED, description="The seed that gives this picture in its first draw.")
+    versions: dict[str, str] = Field(description="Versions of the service and of what computed the picture.")
+
+
+class InspectionResource(BaseModel):
+    """What a picture says of how it was made."""
+
+    recipe: dict[str, Any] | None = Field(
+        description="The body of `POST /generate` that makes the picture again, with pictures by their SHA-256; null without one."
+    )
+    made: MadeResource | None = Field(description="How it was made; null without a recipe.")
+    missing: list[Annotated[str, Field(json_schema_extra={"pattern": f"^{SHA256_PATTERN}$"})]] = Field(
+        description="SHA-256 of the recipe's pictures that are not kept here any more."
+    )
+    detail: str | None = Field(description="Why there is no recipe; null with one.")
 
 
 class JobsPage(BaseModel):

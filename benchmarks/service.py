@@ -6,6 +6,7 @@ takes its share of the same cores. Each figure is a command::
 
     python benchmarks/service.py submits           accepted POST /generate a second, two 512-pixel photo-like PNGs each
     python benchmarks/service.py flat-submits      the same with flat PNGs
+    python benchmarks/service.py asset-submits     the same with assets, in turn with flat PNGs
     python benchmarks/service.py polls             GET /jobs/{id} a second, by wrk with 32 connections
     python benchmarks/service.py polls-and-submits how long polls take while submits run flat out
     python benchmarks/service.py start             from enqueued to started, on an idle worker
@@ -39,7 +40,7 @@ from pathlib import Path
 from typing import Any
 
 from service_plots import draw
-from service_requests import RequestMaker, flat, photo_like
+from service_requests import AssetRequestMaker, Maker, RequestMaker, flat, photo_like, upload_body
 from service_stack import ROOT, Connection, ServiceStack, wait_until
 
 from ms_jobs.records import JobRecord
@@ -88,6 +89,46 @@ def measure_submits(plan: Plan) -> dict[str, Any]:
 def measure_flat_submits(plan: Plan) -> dict[str, Any]:
     """Flat pictures: what remains is the service's own work."""
     return _submit_rate(plan, RequestMaker(flat(), num_inference_steps=JOB_STEPS), goal=60)
+
+
+def measure_asset_submits(plan: Plan) -> dict[str, Any]:
+    """Assets beside flat pictures, in turn and in one service: what decoding and storing the pictures costs."""
+    seconds, flat_maker = plan.seconds(5), RequestMaker(flat(), num_inference_steps=JOB_STEPS)
+    rates: dict[str, list[float]] = {"flat": [], "asset": []}
+    refused = 0
+    with plan.stack() as stack:
+        stack.start_workers(1, STEP_S)
+        makers: dict[str, Maker] = {
+            "flat": flat_maker,
+            "asset": AssetRequestMaker(_uploaded(stack), num_inference_steps=JOB_STEPS),
+        }
+        for maker in makers.values():
+            _submit_for(stack, maker, plan.seconds(2), SUBMITTERS)
+        for _ in range(3):
+            for kind, maker in makers.items():
+                began = time.monotonic()
+                answers = _submit_for(stack, maker, seconds, SUBMITTERS)
+                rates[kind].append(len(answers.seconds) / (time.monotonic() - began))
+                refused += len(answers.refused)
+    by_kind = {kind: sum(found) / len(found) for kind, found in rates.items()}
+    ratio = by_kind["asset"] / by_kind["flat"]
+    return {
+        "accepted_per_s": round(by_kind["asset"], 1),
+        "flat_accepted_per_s": round(by_kind["flat"], 1),
+        "ratio": round(ratio, 2),
+        "rounds": {kind: [round(rate, 1) for rate in found] for kind, found in rates.items()},
+        "goal": {"ratio": ">= 2"},
+        "met": not refused and ratio >= 2,
+        "connections": SUBMITTERS,
+        "refused": refused,
+    }
+
+
+def _uploaded(stack: ServiceStack) -> list[str]:
+    """Ids of two flat pictures."""
+    with stack.connect() as connection:
+        answers = [connection.post("/assets", upload_body(flat(colour=colour))) for colour in ("teal", "orange")]
+    return [json.loads(answer)["assets"][0]["id"] for _, answer in answers]
 
 
 def _submit_rate(plan: Plan, maker: RequestMaker, goal: float) -> dict[str, Any]:
@@ -287,7 +328,7 @@ def _submit_repeatedly(stack: ServiceStack, maker: RequestMaker, count: int) -> 
     return [answered_at - sent_at for sent_at, answered_at in moments]
 
 
-def _submit_for(stack: ServiceStack, maker: RequestMaker, seconds: float, connections: int) -> Answers:
+def _submit_for(stack: ServiceStack, maker: Maker, seconds: float, connections: int) -> Answers:
     """Submit flat out on several connections; each request is sent as soon as the one before it is answered."""
     answers = Answers()
     until = time.monotonic() + seconds
@@ -388,6 +429,7 @@ def _in_ms(seconds: list[float]) -> dict[str, float]:
 FIGURES: dict[str, Callable[[Plan], dict[str, Any]]] = {
     "submits": measure_submits,
     "flat-submits": measure_flat_submits,
+    "asset-submits": measure_asset_submits,
     "polls": measure_polls,
     "polls-and-submits": measure_polls_and_submits,
     "start": measure_start,

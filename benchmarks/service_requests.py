@@ -10,13 +10,37 @@ import random
 import struct
 import threading
 import zlib
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image, ImageChops
 
 SIDE = 512
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PROMPT, _PHRASES = "a cat and a teapot on the beach", ("cat", "teapot")
 _BOXES = ([0.05, 0.3, 0.45, 0.8], [0.55, 0.3, 0.95, 0.8])
+
+
+class Maker(Protocol):
+    """Makes bodies of ``POST /generate``; may be used from several threads."""
+
+    def body(self) -> bytes:
+        """One more request."""
+        ...
+
+
+class AssetRequestMaker:
+    """Makes requests for two subjects with these assets."""
+
+    def __init__(self, asset_ids: list[str], **fields: Any) -> None:
+        subjects = [
+            {"phrase": phrase, "box": box, "image": f"asset:{asset_id}"}
+            for phrase, box, asset_id in zip(_PHRASES, _BOXES, asset_ids, strict=True)
+        ]
+        self._body = json.dumps({"prompt": _PROMPT, **fields, "subjects": subjects}).encode()
+
+    def body(self) -> bytes:
+        """One more request; a seed is drawn for each."""
+        return self._body
 
 
 class RequestMaker:
@@ -25,7 +49,7 @@ class RequestMaker:
     def __init__(self, picture: Image.Image, **fields: Any) -> None:
         """``picture`` is each subject's, except for its last row; ``fields`` are added to the request."""
         self._variants = _Variants(picture)
-        beginning = json.dumps({"prompt": "a cat and a teapot on the beach", **fields})
+        beginning = json.dumps({"prompt": _PROMPT, **fields})
         self._beginning = beginning[:-1].encode() + b', "subjects": ['
 
     @property
@@ -36,7 +60,7 @@ class RequestMaker:
     def body(self) -> bytes:
         """One more request."""
         parts = [self._beginning]
-        for phrase, box in zip(("cat", "teapot"), _BOXES, strict=True):
+        for phrase, box in zip(_PHRASES, _BOXES, strict=True):
             subject = json.dumps({"phrase": phrase, "box": box})
             # Put together by hand: to escape a megabyte of base64 costs more than the rest.
             parts += [subject[:-1].encode(), b', "image": "data:image/png;base64,', self._variants.base64(), b'"}, ']
@@ -84,9 +108,16 @@ def photo_like(seed: int = 1, side: int = SIDE) -> Image.Image:
     return Image.merge("RGB", bands)
 
 
-def flat(side: int = SIDE) -> Image.Image:
+def flat(side: int = SIDE, colour: str = "teal") -> Image.Image:
     """One colour everywhere."""
-    return Image.new("RGB", (side, side), "teal")
+    return Image.new("RGB", (side, side), colour)
+
+
+def upload_body(picture: Image.Image) -> bytes:
+    """A body of ``POST /assets``."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return json.dumps({"image": f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"}).encode()
 
 
 def _soft(source: random.Random, cells: int, side: int) -> Image.Image:

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.generate import INTERRUPTED_EXIT_CODE, give_up
+from cli.generate import INTERRUPTED_EXIT_CODE, give_up, require_success
 from cli.options import Force, Model, require_new_file
-from cli.request_options import CommandError, SubjectOption, parse_subject, refusal_lines
+from cli.request_options import CommandError, SubjectOption, parse_subject
 
 if TYPE_CHECKING:
-    from cli.client import ServiceClient
+    from msd_client import Client
 
 REFERENCES = Path(__file__).resolve().parent.parent / "assets" / "demo"
 PROMPT = "a tomato and a leafy green on a wooden table"
@@ -72,7 +72,8 @@ def demo(
     force: Force = False,
 ) -> None:
     """Start the service, make one picture, save it beside its references and boxes, and stop the service."""
-    from cli.client import ServiceClientError
+    from cli.client import refusal
+    from msd_client import MsdError
 
     # A demo that is told to end stops its service, as one that is interrupted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -84,12 +85,12 @@ def demo(
         raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
     except CommandError as error:
         give_up(str(error))
-    except ServiceClientError as error:
-        give_up("\n".join(refusal_lines(error.problems, error.detail)))
+    except MsdError as error:
+        give_up(refusal(error))
 
 
 def _make_demo(prompt: str, subjects: Sequence[SubjectOption], seed: int, model: str, out: Path) -> None:
-    from cli.client import ServiceClient
+    from cli.client import service_client
 
     if not all(subject.box for subject in subjects):
         raise CommandError(
@@ -98,7 +99,7 @@ def _make_demo(prompt: str, subjects: Sequence[SubjectOption], seed: int, model:
     request = {"prompt": prompt, "subjects": [subject.to_json() for subject in subjects], "seed": seed}
     laps = Laps()
     with TemporaryDirectory(prefix="msd-demo-", ignore_cleanup_errors=True) as folder:
-        with _running_service(model, Path(folder)) as service, ServiceClient(service.url) as client:
+        with _running_service(model, Path(folder)) as service, service_client(service.url) as client:
             _wait_until_ready(client, service)
             laps.end("to start Redis, the API and a worker, and to load the model")
             result = _make_picture(client, request)
@@ -116,21 +117,21 @@ def _running_service(model: str, folder: Path) -> Generator[Service]:
     port = free_port()
     log = folder / "up.log"
     argv = [sys.executable, "-m", "cli.main", "up", "--port", str(port), "--model", model, "--data", f"{folder}/data"]
-    # An empty address makes it start its own Redis.
-    process = start_process(Command("service", argv, {"MSD_REDIS_URL": ""}, log))
+    # An empty address makes it start its own Redis, which has no key.
+    process = start_process(Command("service", argv, {"MSD_REDIS_URL": "", "MSD_AUTH": "off"}, log))
     try:
         yield Service(process, f"http://127.0.0.1:{port}", log)
     finally:
         end_process(process, STOP_GRACE_S)
 
 
-def _wait_until_ready(client: ServiceClient, service: Service) -> None:
+def _wait_until_ready(client: Client, service: Service) -> None:
     """Wait for a loaded model.
 
     Raises:
         CommandError: the service ended, cannot load the model, or takes too long.
     """
-    from cli.client import ServiceClientError
+    from msd_client import MsdError
 
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
@@ -138,7 +139,7 @@ def _wait_until_ready(client: ServiceClient, service: Service) -> None:
             raise CommandError(f"The service stopped while starting. {_last_words(service.log)}")
         try:
             readiness = client.readiness()
-        except ServiceClientError:
+        except MsdError:
             pass  # The API does not listen yet.
         else:
             if readiness.is_ready:
@@ -155,17 +156,16 @@ def _last_words(log: Path) -> str:
     return lines[-1].removeprefix("msd: ")
 
 
-def _make_picture(client: ServiceClient, request: dict[str, Any]) -> bytes:
+def _make_picture(client: Client, request: dict[str, Any]) -> bytes:
     """Send the request, wait for its end, and fetch the PNG.
 
     Raises:
         CommandError: the job did not succeed.
     """
-    job = client.wait(client.submit(request).id)
+    job = client.wait(client.submit(**request).id)
     for warning in job.warnings:
-        typer.echo(f"Note: {warning}", err=True)
-    if job.status != "succeeded":
-        raise CommandError(job.error or f"The job was {job.status}; no picture was made.")
+        typer.echo(f"Note: {warning.detail}", err=True)
+    require_success(job)
     return client.image(job.id, 0)
 
 

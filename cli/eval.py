@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.options import Force, require_new_file
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ms_lab.evaluation.bench import Begin
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
@@ -44,10 +51,7 @@ def mini(  # noqa: PLR0913 - one for each option
     The core takes fifteen to twenty minutes on two free cores; docs/mini-bench.md explains it. Exits with 0 whether or
     not the goals are met.
     """
-    from functools import partial
-
     from rich.console import Console
-    from rich.progress import Progress
 
     from ms_lab.evaluation.bench import BenchOptions, run_bench
     from ms_lab.evaluation.questions.columns import Settings
@@ -63,11 +67,7 @@ def mini(  # noqa: PLR0913 - one for each option
         batch_size=batch_size,
         force=force,
     )
-    with Progress(console=console) as progress:
-
-        def begin(phase: str, total: int) -> Callable[[int], None]:
-            return partial(progress.advance, progress.add_task(phase, total=total))
-
+    with _bars(console) as begin:
         try:
             results = run_bench(find_model(model).directory, ASSETS, out, options, begin)
         except KeyboardInterrupt:
@@ -76,6 +76,15 @@ def mini(  # noqa: PLR0913 - one for each option
     for table in build_tables(results):
         console.print(table)
     console.print(f"Numbers: {out / 'results.json'}  As a page: msd eval report {out}")
+
+
+@contextmanager
+def _bars(console: Console) -> Generator[Begin]:
+    """A bar for each phase that begins in the block."""
+    from rich.progress import Progress
+
+    with Progress(console=console) as progress:
+        yield lambda phase, total: partial(progress.advance, progress.add_task(phase, total=total))
 
 
 @evaluate.command()
@@ -114,10 +123,7 @@ def photos(
     force: Force = False,
 ) -> None:
     """Measure identity with photographs as references: fifty things, two per scene, in about three minutes."""
-    from functools import partial
-
     from rich.console import Console
-    from rich.progress import Progress
 
     from ms_lab.evaluation.photos import build_table, measure_photos
     from worker.models import find_model
@@ -126,11 +132,7 @@ def photos(
     for name in ("photos.json", "photos.png"):
         require_new_file(out / name, force)
     console = Console()
-    with Progress(console=console) as progress:
-
-        def begin(phase: str, total: int) -> Callable[[int], None]:
-            return partial(progress.advance, progress.add_task(phase, total=total))
-
+    with _bars(console) as begin:
         results = measure_photos(find_model(model).directory, ASSETS, out, batch_size, begin)
     console.print(build_table(results))
     console.print(f"Numbers: {out / 'photos.json'}  Sheet: {out / 'photos.png'}")

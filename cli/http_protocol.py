@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.service.openai_errors import is_openai_path, openai_error
 from ms_core.errors import StartupError
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -23,6 +24,11 @@ LEAST_BYTES_PER_PERIOD = 256 * 1024
 MOST_CONNECTIONS = 5000
 # Files that a process needs beside connections.
 OWN_FILES = 100
+_SENTENCES = {
+    HTTPStatus.BAD_REQUEST: ("bad_request", "The request is not valid HTTP."),
+    HTTPStatus.REQUEST_TIMEOUT: ("request_timeout", "The request arrived too slowly; send it again."),
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: ("headers_too_large", "The request's headers are too large."),
+}
 
 
 def most_connections(max_watchers: int) -> int:
@@ -55,20 +61,24 @@ def most_connections(max_watchers: int) -> int:
 class GuardedProtocol(HttpToolsProtocol):
     """One connection; a client that is too slow or says too much is told so, and hung up on."""
 
+    # What uvicorn sets with the first byte of a request.
+    url = b""
     _head_bytes = 0
     _body_bytes = 0
     _is_in_head = True
     _timer: TimerHandle | None = None
     _body_ends_at = 0.0
-    _head_since = 0.0
+    # Opened, or answered last.
+    _silent_since = 0.0
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        """Limit the time for the first head; of too many connections, the one that has said nothing for longest goes."""
+        """Limit the time for the first head; of too many connections, the one without a request for longest goes."""
         super().connection_made(transport)
+        self._silent_since = self.loop.time()
         self._await_head()
         if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
             idle = [other for other in _guarded(self.connections) if other._is_idle]
-            eldest = min(idle, key=lambda other: other._head_since, default=self)
+            eldest = min(idle, key=lambda other: other._silent_since, default=self)
             # At once, for uvicorn counts these: the transport tells of the end a little later.
             self.connections.discard(eldest)
             eldest.transport.close()
@@ -115,10 +125,22 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Note when."""
+        self._silent_since = self.loop.time()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Tell clients of OpenAI's interface in its form that they do not speak HTTP, others in uvicorn's words."""
+        if not is_openai_path(_path(self.url)):
+            super().send_400_response(msg)
+            return
+        self.transport.write(_answer(HTTPStatus.BAD_REQUEST, self.url))
+        self.transport.close()
+
     def _await_head(self) -> None:
         self._is_in_head = True
         self._head_bytes = 0
-        self._head_since = self.loop.time()
         self._set_timer(HEAD_TIME_S, lambda: self._hang_up(HTTPStatus.REQUEST_TIMEOUT))
 
     def _check_body(self) -> None:
@@ -137,7 +159,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         has_begun = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
         if not has_begun and (self._head_bytes or not self._is_in_head):
-            self.transport.write(_problem(status))
+            self.transport.write(_answer(status, self.url))
         self.transport.close()
 
     def _set_timer(self, seconds: float, call: Any) -> None:
@@ -154,13 +176,27 @@ def _guarded(connections: Iterable[Any]) -> Iterable[GuardedProtocol]:
     return cast("Iterable[GuardedProtocol]", connections)
 
 
-def _problem(status: HTTPStatus) -> bytes:
-    """An answer in the form of the service's other errors."""
-    is_slow = status is HTTPStatus.REQUEST_TIMEOUT
-    detail = "The request arrived too slowly; send it again." if is_slow else "The request's headers are too large."
-    problem = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail, "errors": []}
-    body = json.dumps(problem)
+def _answer(status: HTTPStatus, target: bytes) -> bytes:
+    """An answer in the form of the service's other errors.
+
+    Args:
+        target: of the request line, as far as it has arrived.
+    """
+    kind, body = _error(status, _path(target))
     return (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
-        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n{body}"
+        f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {kind}\r\n"
+        f"content-length: {len(body)}\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\r\n{body}"
     ).encode()
+
+
+def _path(target: bytes) -> str:
+    return target.partition(b"?")[0].decode("ascii", "replace")
+
+
+def _error(status: HTTPStatus, path: str) -> tuple[str, str]:
+    """Media type and body."""
+    code, detail = _SENTENCES[status]
+    if is_openai_path(path):
+        return "application/json", openai_error(status, code, detail).model_dump_json()
+    problem = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail, "errors": []}
+    return "application/problem+json", json.dumps(problem)

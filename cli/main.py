@@ -9,11 +9,13 @@ import typer
 
 from cli.api import api
 from cli.convert import convert
+from cli.data import data
 from cli.demo import demo
 from cli.doctor import doctor
 from cli.download import download
 from cli.eval import evaluate
 from cli.generate import generate
+from cli.keys import keys
 from cli.parity import parity
 from cli.reference import reference
 from cli.train import train
@@ -33,6 +35,8 @@ for command in (up, generate, demo, reference, doctor, convert, api, worker, par
 app.add_typer(download, name="download")
 app.add_typer(train, name="train")
 app.add_typer(evaluate, name="eval")
+app.add_typer(data, name="data")
+app.add_typer(keys, name="keys")
 
 
 def run() -> None:

@@ -14,6 +14,10 @@ import typer
 
 from ms_core.errors import StartupError
 
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8000
+DEFAULT_URL = f"http://{DEFAULT_HOST}:{DEFAULT_PORT}"
+
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 Model = Annotated[
@@ -24,7 +28,7 @@ AllowRemote = Annotated[
     bool,
     typer.Option(
         "--allow-remote",
-        help="Accept requests from other machines. There are no keys yet: put a gateway with a login in front.",
+        help="Accept requests from other machines; each needs a key (msd keys), unless MSD_AUTH=off.",
     ),
 ]
 
@@ -58,10 +62,7 @@ def require_loopback(host: str, remedy: str) -> None:
     except OSError as error:
         raise StartupError(f"The host {host!r} is not an address of this machine: {error.strerror}.") from error
     if not all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in addresses):
-        raise StartupError(
-            f"With --host {host}, anyone who can reach this machine could use the service: there are no keys yet. "
-            f"{remedy}"
-        )
+        raise StartupError(f"With --host {host}, anyone who can reach this machine could use the service. {remedy}")
 
 
 def require_free_port(host: str, port: int) -> None:

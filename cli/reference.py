@@ -59,7 +59,8 @@ def _read(path: Path) -> Image.Image:
     Raises:
         PictureError, PictureTooLargeError: it cannot be read; the sentence names the file.
     """
-    from app.requests.pictures import PictureLimits, SentPictures
+    from app.requests.decoding import PictureLimits
+    from app.requests.pictures import SentPictures
 
     try:
         encoded = base64.b64encode(path.read_bytes()).decode()

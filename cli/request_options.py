@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import mimetypes
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ SUBJECT_FORM = (
 )
 SUBJECT_MORE = (
     "Several pictures: a.png+b.png. A painted mask: @mask.png, instead of the box or before it. At the end, each "
-    "after a semicolon: cutout, scene, z=1 (in front), feather=0.05 (soft edge)"
+    "after a semicolon: cutout, scene, z=1 (in front), feather=0.05 (soft edge), start=0.2 and end=0.8 (when it acts)"
 )
 CONTROL_FORM = "name=picture.png (add a strength with, for example, *0.7, and when it acts with ;start=0.1;end=0.8)"
 LORA_FORM = "name or name:weight, such as paper:0.8"
@@ -59,6 +58,8 @@ _OPTION_OF_FIELD = {
     "layout": "--auto-layout",
     "score": "--score",
     "retries": "--retries",
+    "output_format": "--output-format",
+    "quality": "--quality",
 }
 # Options that are given once for each item of the field.
 _REPEATED = ("subjects", "loras", "controls")
@@ -79,7 +80,7 @@ class SubjectOption:
         box: normalised xyxy, or with ``in_pixels`` in pixels of the result.
         scale: its strength.
         mask: a picture of its place.
-        feather, z_index, scene, cutout: as in ``ms_core.spec.Subject``; ``None`` where not given.
+        feather, z_index, scene, cutout, start, end: as in ``ms_core.spec.Subject``; ``None`` where not given.
     """
 
     phrase: str
@@ -91,6 +92,8 @@ class SubjectOption:
     z_index: int | None = None
     scene: bool | None = None
     cutout: bool | None = None
+    start: float | None = None
+    end: float | None = None
     in_pixels: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -109,6 +112,8 @@ class SubjectOption:
             "z_index": self.z_index,
             "scene": self.scene,
             "cutout": self.cutout,
+            "start": self.start,
+            "end": self.end,
         }
         look = {"image": pictures[0]} if len(pictures) == 1 else {"images": pictures}
         return {"phrase": self.phrase, **look, **_given(values)}
@@ -139,6 +144,12 @@ class ControlOption:
         return {"name": self.name, "image": data_uri(self.path), **_given(values)}
 
 
+def local_path(text: str) -> Path:
+    """The path, with ``~`` and ``~name`` replaced by that person's home; as it is where nobody has that name."""
+    # Path.expanduser raises for a file such as "~cat.png".
+    return Path(os.path.expanduser(text))
+
+
 def parse_subject(option: str) -> SubjectOption:
     """Read one ``--subject``.
 
@@ -152,17 +163,20 @@ def parse_subject(option: str) -> SubjectOption:
     box = None if match["box"] is None else tuple(map(float, match["box"].split(",")))
     if box is not None and match["pixels"] is None and max(box) >= _CERTAINLY_PIXELS:
         raise CommandError(f"The box in {option!r} is not from 0 to 1; if it is in pixels, end it with px.")
-    flags = _read_flags(match["flags"], {"cutout": None, "scene": None, "z": int, "feather": float}, option)
+    known = {"cutout": None, "scene": None, "z": int, "feather": float, "start": float, "end": float}
+    flags = _read_flags(match["flags"], known, option)
     return SubjectOption(
         phrase=match["phrase"].strip(),
-        paths=tuple(Path(path).expanduser() for path in paths),
+        paths=tuple(map(local_path, paths)),
         box=box,
         scale=_number(match["scale"]),
-        mask=None if match["mask"] is None else Path(match["mask"]).expanduser(),
+        mask=None if match["mask"] is None else local_path(match["mask"]),
         feather=flags.get("feather"),
         z_index=flags.get("z"),
         scene=flags.get("scene"),
         cutout=flags.get("cutout"),
+        start=flags.get("start"),
+        end=flags.get("end"),
         in_pixels=match["pixels"] is not None,
     )
 
@@ -177,7 +191,7 @@ def parse_control(option: str) -> ControlOption:
     if match is None:
         raise CommandError(f"Cannot read the control {option!r}; write it as {CONTROL_FORM}.")
     flags = _read_flags(match["flags"], {"start": float, "end": float}, option)
-    path = Path(match["path"]).expanduser()
+    path = local_path(match["path"])
     return ControlOption(match["name"].strip(), path, _number(match["scale"]), **flags)
 
 
@@ -193,17 +207,23 @@ def parse_lora(option: str) -> dict[str, Any]:
     return {"name": match["name"].strip(), **_given({"weight": _number(match["weight"])})}
 
 
-def start_to_json(path: Path | None, strength: float | None, redraw: Sequence[int]) -> dict[str, Any] | None:
+def start_to_json(
+    path: Path | None, strength: float | None, redraw: Sequence[int], known: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
     """``--start``, ``--strength`` and ``--redraw`` as the API takes them.
+
+    Args:
+        known: what stands in the request already; the options change it.
 
     Raises:
         CommandError: the picture cannot be read, or is missing beside the others.
     """
-    if path is None:
-        if strength is not None or redraw:
-            raise CommandError("--strength and --redraw need a picture to start from; give it with --start.")
-        return None
-    return {"image": data_uri(path), **_given({"strength": strength, "redraw": list(redraw) or None})}
+    changes = _given({"strength": strength, "redraw": list(redraw) or None})
+    if path is not None:
+        return {"image": data_uri(path), **changes}
+    if changes and known is None:
+        raise CommandError("--strength and --redraw need a picture to start from; give it with --start.")
+    return {**known, **changes} if changes and known is not None else None
 
 
 def option_of(pointer: str) -> str:
@@ -241,12 +261,13 @@ def data_uri(path: Path) -> str:
     Raises:
         CommandError: it cannot be read.
     """
+    from msd_client import PictureError
+    from msd_client.pictures import read_file
+
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise CommandError(f"Cannot read the picture {path}: {error.strerror}.") from error
-    media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+        return read_file(path).data_uri
+    except PictureError as error:
+        raise CommandError(error.detail) from error
 
 
 def _read_flags(text: str, known: Mapping[str, Callable[[str], Any] | None], option: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from cli.options import require_free_port
+from cli.options import DEFAULT_URL, require_free_port
 from cli.watchdog import Watchdog, api_answers, redis_answers
 from ms_core.errors import StartupError
 from ms_jobs.connection import check_redis
@@ -108,11 +108,15 @@ class Service:
         host = f"[{self._host}]" if ":" in self._host else self._host
         url = f"http://{host}:{self._port}"
         devices = ", ".join(supervisor.devices)
+        model = supervisor.model.name
         typer.echo(
-            f"msd is up: {url} (model {supervisor.model.name} on {devices}; {url}/readyz shows when it is loaded)"
+            f"msd is up: open {url}/ in your browser (model {model} on {devices}; the page shows when it is loaded)"
         )
-        typer.echo(f"Docs, with a form to try: {url}/docs")
-        typer.echo('Try: msd generate --subject "cat=cat.png@0.05,0.3,0.45,0.8" "a cat on the beach" -o out.png')
+        typer.echo(f"Docs of the API, with a form to try: {url}/docs; {url}/readyz shows when the model is loaded")
+        where = "" if url == DEFAULT_URL else f" --url {url}"
+        typer.echo(
+            f'Try: msd generate{where} --subject "cat=cat.png@0.05,0.3,0.45,0.8" "a cat on the beach" -o out.png'
+        )
         typer.echo(f"Data and logs: {self._data_dir}")
         typer.echo("Ctrl-C stops everything.")
 

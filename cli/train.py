@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,15 +50,20 @@ def mini(  # noqa: PLR0913 - one for each option
     device: Annotated[str, typer.Option(help="Where to train: cpu, or cuda.")] = "cpu",
     processes: Annotated[int | None, typer.Option(min=1, help=PROCESSES_HELP)] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="Run all stages in a minute, on the bundled sprites.")] = False,
+    shards: Annotated[
+        Path | None, typer.Option(help="A set of msd data run: the stage base sees it in place of composed scenes.")
+    ] = None,
 ) -> None:
     """Train the small model in four stages: VAE, references, base, scorer. The result is OUT/model."""
     from ms_core.device.devices import usable_device
+
+    usable_device(device)
+    # They take seconds to import.
     from ms_core.errors import InvalidInputError
     from ms_lab.training.mini import FULL, MODEL, SMOKE, default_processes, load_artwork, train_model
     from ms_lab.training.warm_start import add_origin, begin_from, gentle, is_continued, is_gentle
     from worker.models import find_model
 
-    usable_device(device)
     if thorough and start is None:
         raise InvalidInputError("--thorough needs --from: from scratch every stage is trained as long as it takes.")
     begun = time.monotonic()
@@ -66,6 +72,7 @@ def mini(  # noqa: PLR0913 - one for each option
     if start is not None:
         begin_from(find_model(start).directory, out, thorough)
     recipe = SMOKE if smoke else gentle(FULL) if is_gentle(out) else FULL
+    recipe = replace(recipe, shards=shards)
     count = processes if processes is not None else default_processes(device)
     unfinished = train_model(out, pack, held_out, recipe, device, count, minutes)
     directory = out / MODEL

@@ -231,6 +231,21 @@ class UsableSchedulers:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenizerFile:
+    """The first tokenizer of a loaded model, see ``ms_core.spec.tokens``.
+
+    Attributes:
+        sha256: of its JSON.
+        max_length: most tokens that are read, those at the beginning and the end included.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    sha256: str
+    max_length: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """What the service and its users must know of a model; read from ``ms_adapter.json``.
 
@@ -252,6 +267,7 @@ class ModelCard:
         backgrounds, treatments: words of prompts that the model was trained on, if these are all that it knows.
         extras: what lies beside the weights; found when the card is loaded, not part of its file.
         schedulers: found when the model is loaded, not part of the card's file; ``None``: not known.
+        tokenizer: the same.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -275,6 +291,7 @@ class ModelCard:
     treatments: tuple[str, ...] = ()
     extras: Extras = field(default_factory=Extras)
     schedulers: UsableSchedulers | None = None
+    tokenizer: TokenizerFile | None = None
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], newer: bool = False) -> Self:
@@ -317,7 +334,7 @@ class ModelCard:
     def save(self, directory: Path) -> None:
         """Write the card into a model directory."""
         data = self.to_dict()
-        del data["extras"], data["schedulers"]
+        del data["extras"], data["schedulers"], data["tokenizer"]
         text = json.dumps(data, indent=2, ensure_ascii=False)
         (directory / CARD_FILE).write_text(text + "\n", encoding="utf-8")
 

@@ -8,6 +8,9 @@
     │   ├── PhraseNotFoundError      auto layout needs the phrase in the prompt
     │   ├── PictureError             a reference picture that cannot be decoded or is not allowed
     │   ├── PictureTooLargeError     a reference picture over the pixel limit
+    │   ├── PictureNotFetchedError   nothing could be fetched from a picture's address
+    │   ├── UnknownUploadError       a request names a part of the form that was not sent
+    │   ├── UnusedUploadError        a part of the form is named nowhere
     │   ├── UnsupportedSchedulerError
     │   ├── UnknownNameError         the model has no such preset, LoRA or ControlNet
     │   ├── NoScorerError            scores are asked for, and the model has no scorer
@@ -33,8 +36,15 @@
         ├── JobNotFoundError
         │   └── JobGoneError         the job was removed, by its owner or when its time was over
         ├── ImageNotFoundError
+        ├── AssetNotFoundError
+        ├── CastNotFoundError
         ├── JobConflictError         the job's state forbids what was asked
         ├── RequestMismatchError     the job id or idempotency key stands for another request
+        ├── LimitError               the owner, or all together, have used what they may
+        │   ├── TooManyWaitingError  jobs of this owner that wait
+        │   ├── QueueFullError       jobs of all owners that wait
+        │   ├── StepsSpentError      picture-steps of this owner in 24 hours
+        │   └── AssetsFullError      bytes of this owner's assets
         └── StartupError             a command cannot start: port, data directory, model, host
 """
 
@@ -99,6 +109,24 @@ class PictureTooLargeError(InvalidInputError):
     """A reference picture has more pixels than allowed."""
 
     code = "picture_too_large"
+
+
+class PictureNotFetchedError(InvalidInputError):
+    """A picture's address leads to nothing that may be reached, or that answers."""
+
+    code = "picture_not_fetched"
+
+
+class UnknownUploadError(InvalidInputError):
+    """A request names a part of its form that was not sent."""
+
+    code = "upload_not_found"
+
+
+class UnusedUploadError(InvalidInputError):
+    """A part of the form is named nowhere in the request."""
+
+    code = "upload_unused"
 
 
 class UnsupportedSchedulerError(InvalidInputError):
@@ -251,6 +279,18 @@ class ImageNotFoundError(ServiceError):
     code = "image_not_found"
 
 
+class AssetNotFoundError(ServiceError):
+    """No asset has this id, or no longer."""
+
+    code = "asset_not_found"
+
+
+class CastNotFoundError(ServiceError):
+    """No subject of the cast has this name."""
+
+    code = "cast_not_found"
+
+
 class JobConflictError(ServiceError):
     """The job's state forbids what was asked."""
 
@@ -261,6 +301,44 @@ class RequestMismatchError(ServiceError):
     """The job id or the idempotency key stands for another request."""
 
     code = "request_mismatch"
+
+
+class LimitError(ServiceError):
+    """What an owner, or all together, may use is used up.
+
+    Attributes:
+        retry_after_s: when to try again, in seconds; ``None``: the request alone is more than the limit.
+    """
+
+    code = "limit_reached"
+
+    def __init__(self, detail: str, retry_after_s: int | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyWaitingError(LimitError):
+    """As many jobs of this owner wait as may."""
+
+    code = "too_many_waiting"
+
+
+class QueueFullError(LimitError):
+    """As many jobs of all owners wait as may."""
+
+    code = "queue_full"
+
+
+class StepsSpentError(LimitError):
+    """The owner's picture-steps of 24 hours are spent."""
+
+    code = "steps_spent"
+
+
+class AssetsFullError(LimitError):
+    """The owner's assets are as large together as they may be."""
+
+    code = "assets_full"
 
 
 class StartupError(ServiceError):

@@ -2,14 +2,19 @@
 
 Layout below the root, for each owner::
 
-    <owner>/pictures/<sha256>.png                pictures of requests, by the SHA-256 of these bytes
+    <owner>/pictures/<sha256>.png                pictures of requests and assets, by the SHA-256 of these bytes
     <owner>/jobs/<folder>/request.json           the request; <folder> is <job id>.<random>
     <owner>/jobs/<folder>/asked.json             the same as it was asked for; older jobs have none
     <owner>/jobs/<folder>/pictures/<sha256>.png  its pictures: hard links, so that each is kept while a job needs it
     <owner>/jobs/<folder>/attempts/<number>/     files of one attempt, see ``ms_jobs.attempt_folders``:
         reference-<subject>.png                    what the model sees of a subject
-        image-<index>.png                          a picture, with its recipe
+        image-<index>.png (.webp, .jpg)            a picture, with its recipe
         manifest.json                              written last: a job with a manifest is done
+    <owner>/assets/, <owner>/cast/               see ``ms_jobs.assets`` and ``ms_jobs.cast``
+
+and of all owners::
+
+    tokenizers/                                  see ``ms_jobs.tokenizer_files``
 
 Every file appears whole or not at all: it is written under a temporary name, synced, and renamed. An attempt writes only
 below its own folder, and a later attempt renames that folder first, so late writes fail.
@@ -35,27 +40,31 @@ from ms_core.errors import ImageNotFoundError, JobNotFoundError, StorageError
 from ms_core.spec import MAX_SUBJECTS, Pictures
 from ms_core.spec.declared import FieldError, invalid_inputs
 from ms_core.spec.pictures import PictureUse
+from ms_jobs.assets import ASSETS, AssetStore
 from ms_jobs.attempt_folders import MANIFEST, AttemptFolders, Manifest, request_gone
+from ms_jobs.cast import CAST, CastStore
 from ms_jobs.files import (
     PART_SUFFIX,
     check_writable,
     entries,
     free_bytes,
-    holds,
     is_there,
+    link_file,
     make_folder,
+    missing_means,
     move,
     names_in,
     read_file,
     remove_last_name,
-    remove_tree,
-    share_file,
     storage_full,
     sync_folder,
     write_file,
 )
 from ms_jobs.job_request import JobRequest, as_sent, job_document, read_job_request, with_addresses
+from ms_jobs.kept_pictures import GONE_JUST_NOW
+from ms_jobs.pictures import PICTURE_SUFFIX, SharedPictures, picture_name, read_picture
 from ms_jobs.records import LOCAL_OWNER, MAX_IMAGES, OWNER_PATTERN, SHA256_PATTERN, is_job_id
+from ms_jobs.result_files import PNG, SUFFIXES
 
 _UNREADABLE = "The stored request of this job cannot be read; send it again."
 _NO_PICTURE = "The request has no such picture; GET /jobs/{id}/request names those that it has."
@@ -64,7 +73,6 @@ __all__ = ["ArtifactStore", "Manifest", "RequestFolder", "StoredPictures"]
 
 
 REQUEST, _ASKED = "request.json", "asked.json"
-PICTURE_SUFFIX = ".png"
 
 
 class RequestFolder:
@@ -74,7 +82,7 @@ class RequestFolder:
         StorageError: the volume cannot be written.
     """
 
-    def __init__(self, path: Path, shared_pictures: Path) -> None:
+    def __init__(self, path: Path, shared_pictures: SharedPictures) -> None:
         """Made by ``ArtifactStore.new_folder``."""
         self._path = path
         self._shared_pictures = shared_pictures
@@ -85,19 +93,14 @@ class RequestFolder:
         return self._path.name
 
     def save_picture(self, png: bytes) -> str:
-        """Store a picture of the request; returns its SHA-256.
-
-        Jobs with the same picture share its bytes, unless another job removes the shared name at this moment: then this
-        folder gets its own copy.
-        """
-        sha256 = hashlib.sha256(png).hexdigest()
-        shared = self._shared_pictures / _picture_name(sha256)
+        """Store a picture of the request; returns its SHA-256."""
         with _deleted_meanwhile():
-            if not holds(shared, png):
-                # Only the job's own name matters; it is synced with the request.
-                write_file(shared, png, sync_name=False)
-            share_file(shared, self._path / "pictures" / shared.name, png)
-        return sha256
+            return self._shared_pictures.save(self._path / "pictures", png)
+
+    def link_picture(self, png: Path) -> None:
+        """Take over the file of a ``KeptPicture``; the job has it although an asset or the cast loses it."""
+        with missing_means(GONE_JUST_NOW):
+            link_file(png, self._path / "pictures" / png.name)
 
     def save_request(self, request: JobRequest, pictures: Pictures, asked: dict[str, Any] | None = None) -> None:
         """Store the request; ``pictures`` names its pictures, which are stored already.
@@ -148,6 +151,9 @@ class StoredPictures:
 class ArtifactStore:
     """The files of one owner.
 
+    Attributes:
+        owner: their owner.
+
     Raises (every method):
         StorageError: the volume cannot be read or written, or an id or index is malformed.
     """
@@ -155,13 +161,22 @@ class ArtifactStore:
     def __init__(self, root: Path, owner: str = LOCAL_OWNER) -> None:
         if not re.fullmatch(OWNER_PATTERN, owner):
             raise StorageError("Invalid owner name.")
+        self.owner = owner
         self._root = root
-        self._pictures = root / owner / "pictures"
+        self._pictures = SharedPictures(root / owner / "pictures")
         self._jobs = root / owner / "jobs"
 
     def for_owner(self, owner: str) -> ArtifactStore:
         """Get the store of another owner's files."""
         return ArtifactStore(self._root, owner)
+
+    def assets(self, lifetime_s: float) -> AssetStore:
+        """Get the same owner's assets, which are kept for so many seconds from their last use."""
+        return AssetStore(self._jobs.with_name(ASSETS), self._pictures, lifetime_s)
+
+    def cast(self) -> CastStore:
+        """Get the same owner's cast."""
+        return CastStore(self._jobs.with_name(CAST), self._pictures)
 
     @contextmanager
     def new_folder(self, job_id: str) -> Iterator[RequestFolder]:
@@ -173,7 +188,7 @@ class ArtifactStore:
             raise JobNotFoundError("A job's id is 16 to 64 letters, digits, '-' and '_'.")
         path = self._jobs / f"{job_id}.{secrets.token_hex(4)}"
         try:
-            make_folder(self._pictures)
+            self._pictures.make()
             make_folder(path / "pictures")
             make_folder(path / "attempts")
             yield RequestFolder(path, self._pictures)
@@ -201,7 +216,7 @@ class ArtifactStore:
         return copy.name
 
     def asked(self, folder: str) -> dict[str, Any]:
-        """Load a request as it was asked for, in the form of ``ms_jobs.job_request.as_sent``; decodes no picture.
+        """Load a request as it was asked for, in the variant of ``ms_jobs.job_request.as_sent``; decodes no picture.
 
         Raises:
             JobNotFoundError: nothing is stored for this job.
@@ -232,7 +247,7 @@ class ArtifactStore:
             names = names_in(self._folder(folder) / "pictures")
         except FileNotFoundError as error:
             raise request_gone() from error
-        if _picture_name(sha256) not in names:
+        if picture_name(sha256) not in names:
             raise ImageNotFoundError(_NO_PICTURE)
         return self._read_picture(folder, sha256)
 
@@ -294,23 +309,23 @@ class ArtifactStore:
         """
         return self._attempts(folder).end(latest)
 
-    def save_image(self, folder: str, attempt: int, index: int, png: bytes) -> str:
-        """Store a finished picture; returns its SHA-256.
+    def save_image(self, folder: str, attempt: int, index: int, encoded: bytes, media_type: str = PNG) -> str:
+        """Store a finished picture, a file of ``ms_jobs.result_files``; returns its SHA-256.
 
         Raises:
             AttemptOverError: a later attempt has started, or the job was deleted.
         """
-        self._attempts(folder).write(attempt, _image_name(index), png)
-        return hashlib.sha256(png).hexdigest()
+        self._attempts(folder).write(attempt, _image_name(index, media_type), encoded)
+        return hashlib.sha256(encoded).hexdigest()
 
-    def load_image(self, folder: str, attempt: int, index: int) -> bytes:
-        """Load the bytes of a finished picture.
+    def load_image(self, folder: str, attempt: int, index: int, media_type: str = PNG) -> bytes:
+        """Load the bytes of a finished picture of this media type.
 
         Raises:
             ImageNotFoundError: the job has no picture with this index.
         """
         try:
-            return self._attempts(folder).read(attempt, _image_name(index))
+            return self._attempts(folder).read(attempt, _image_name(index, media_type))
         except FileNotFoundError as error:
             raise ImageNotFoundError(f"The job has no image {index}.") from error
 
@@ -362,7 +377,7 @@ class ArtifactStore:
 
     def require_writable(self) -> None:
         """Raise ``StorageError`` if no job could be stored, as far as permissions tell."""
-        for folder in (self._jobs, self._pictures):
+        for folder in (self._jobs, self._pictures.folder):
             check_writable(folder)
 
     def free_bytes(self) -> int:
@@ -375,8 +390,8 @@ class ArtifactStore:
             raise storage_full()
 
     def owners(self) -> list[str]:
-        """List all owners with jobs on the volume."""
-        names = (path.parent.name for path in self._root.glob("*/jobs"))
+        """List all owners with files on the volume."""
+        names = {path.parent.name for kind in ("jobs", ASSETS, CAST) for path in self._root.glob(f"*/{kind}")}
         return [name for name in names if re.fullmatch(OWNER_PATTERN, name)]
 
     def has_result(self, folder: str) -> bool:
@@ -401,7 +416,7 @@ class ArtifactStore:
                 continue
             self._remove_tree(path) if is_doomed else self.remove(path.name)
             yield None if is_doomed and is_there(path) else path.name
-        for path, age in entries(self._pictures):
+        for path, age in entries(self._pictures.folder):
             if age < age_s:
                 yield None
             elif path.suffix == PART_SUFFIX:
@@ -411,16 +426,12 @@ class ArtifactStore:
                 yield path.name if remove_last_name(path) else None
 
     def _remove_tree(self, path: Path) -> None:
-        pictures = [picture.name for picture in (path / "pictures").glob("*.png")]
-        remove_tree(path)
-        for name in pictures:
-            remove_last_name(self._pictures / name)
+        self._pictures.remove(path / "pictures", path)
 
     def _read_picture(self, folder: str, sha256: str) -> bytes:
-        path = self._folder(folder) / "pictures" / _picture_name(sha256)
-        with _missing_means("A reference picture of this job is no longer stored; send the request again."):
-            png = read_file(path)
-        if hashlib.sha256(png).hexdigest() != sha256:
+        with missing_means("A reference picture of this job is no longer stored; send the request again."):
+            png = read_picture(self._folder(folder) / "pictures", sha256)
+        if png is None:
             raise _damaged(sha256)
         return png
 
@@ -442,20 +453,16 @@ def _is_folder(name: str) -> bool:
     return is_job_id(job_id) and re.fullmatch(r"[0-9a-f]{8}", token) is not None
 
 
-def _picture_name(sha256: str) -> str:
-    if not re.fullmatch(SHA256_PATTERN, sha256):
-        raise StorageError("A picture's name is 64 hexadecimal digits.")
-    return f"{sha256}{PICTURE_SUFFIX}"
-
-
 def _damaged(sha256: str) -> StorageError:
-    return StorageError(f"The stored picture {_picture_name(sha256)} of this job is damaged; send the request again.")
+    return StorageError(f"The stored picture {picture_name(sha256)} of this job is damaged; send the request again.")
 
 
-def _image_name(index: int) -> str:
+def _image_name(index: int, media_type: str) -> str:
     if not 0 <= index < MAX_IMAGES:
         raise ImageNotFoundError(f"The job has no image {index}.")
-    return f"image-{index}.png"
+    if media_type not in SUFFIXES:
+        raise StorageError(f"This version of the service cannot serve pictures of the type {media_type}; update it.")
+    return f"image-{index}{SUFFIXES[media_type]}"
 
 
 def _reference_name(subject: int) -> str:
@@ -465,13 +472,4 @@ def _reference_name(subject: int) -> str:
 
 
 def _deleted_meanwhile() -> AbstractContextManager[None]:
-    return _missing_means("This job was deleted while it was submitted; send the request again.")
-
-
-@contextmanager
-def _missing_means(detail: str) -> Iterator[None]:
-    """Turn a missing file into a ``StorageError`` with this detail."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise StorageError(detail) from error
+    return missing_means("This job was deleted while it was submitted; send the request again.")

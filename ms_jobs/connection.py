@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from redis import Redis
 from redis.backoff import ConstantBackoff, ExponentialBackoff
@@ -33,6 +33,7 @@ from redis.retry import Retry
 
 from ms_core.errors import QueueUnavailableError
 
+DEFAULT_URL = "redis://127.0.0.1:6379/0"
 TIMEOUT_S = 2.0
 QUICK_TIMEOUT_S = 0.5
 # Longer than a worker's blocking request for the next job, see ``worker.rq_worker``.
@@ -59,8 +60,14 @@ class _BlockingRetry(Retry):
         super().__init__(_backoff(), retries=FOREVER, supported_errors=(RedisError,))
 
     def call_with_retry(self, do: Any, fail: Any, is_retryable: Any = None, with_failure_count: bool = False) -> Any:
-        """Override redis-py's method: other errors are repeated too."""
-        return super().call_with_retry(do, fail, is_retryable or _is_transient, with_failure_count)
+        """Override redis-py's method: other errors are repeated too, and why it waits is logged."""
+
+        def tell(error: RedisError, *failures: int) -> None:
+            _waits.tell(error)
+            fail(error, *failures)
+
+        retryable: Any = is_retryable or is_transient
+        return super().call_with_retry(do, cast("Any", tell), retryable, with_failure_count)
 
 
 class _BlockingPool(ConnectionPool):
@@ -131,6 +138,11 @@ def refusal(error: RedisError) -> str | None:
     return str(error) if answers else None
 
 
+def describe(error: RedisError, name: str = "Redis") -> str:
+    """That it does not answer, or that it refuses, with its own words."""
+    return f"{name} {'does not answer' if refusal(error) is None else 'refuses'}: {error}"
+
+
 class ReasonLog:
     """Logs why Redis is away or refuses: each reason once, and again if it lasts for a minute. Threads may share one."""
 
@@ -140,10 +152,10 @@ class ReasonLog:
 
     def tell(self, error: RedisError) -> None:
         """Log the reason unless it was just logged."""
-        # Without what differs from one script to the next.
-        reason = re.sub(r"\bf_[0-9a-f]+|\b[0-9a-f]{40}\b|\d+", "", f"{type(error).__name__}: {error}")
+        # Without what differs from one command or script to the next.
+        reason = re.sub(r" script: .*|\bf_[0-9a-f]+|\b[0-9a-f]{40}\b|\d+", "", f"{type(error).__name__}: {error}")
         if self._is_news(reason):
-            log.warning("Redis %s: %s", "does not answer" if refusal(error) is None else "refuses", error)
+            log.warning("%s", describe(error))
 
     def _is_news(self, reason: str) -> bool:
         now = time.monotonic()
@@ -158,20 +170,14 @@ class ReasonLog:
 _waits = ReasonLog()
 
 
-def _is_transient(error: Exception) -> bool:
-    if not isinstance(error, RedisError) or not is_transient(error):
-        return False
-    _waits.tell(error)
-    return True
-
-
 def check_redis(url: str) -> None:
-    """Raise ``QueueUnavailableError`` unless Redis answers."""
+    """Raise ``QueueUnavailableError`` unless Redis answers, and does not refuse."""
     client = redis_client(url)
     try:
         client.ping()
     except RedisError as error:
-        raise QueueUnavailableError(f"Redis does not answer ({error}). Start it, or set MSD_REDIS_URL.") from error
+        remedy = "Start it" if refusal(error) is None else "Let it accept this service"
+        raise QueueUnavailableError(f"{describe(error).rstrip('.')}. {remedy}, or set MSD_REDIS_URL.") from error
     finally:
         client.close()
 

@@ -61,8 +61,8 @@ def write_file(path: Path, data: bytes, sync_name: bool = True) -> None:
             sync_folder(path.parent)
 
 
-def read_file(path: Path) -> bytes:
-    """Read the bytes of a file; links, which this module never makes, are refused.
+def read_file(path: Path, most: int = -1) -> bytes:
+    """Read the bytes of a file, or its first ``most``; links, which this module never makes, are refused.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -73,7 +73,7 @@ def read_file(path: Path) -> bytes:
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise OSError(errno.EINVAL, "not a regular file")
-            return file.read()
+            return file.read(most)
 
 
 def holds(path: Path, data: bytes) -> bool:
@@ -94,6 +94,41 @@ def share_file(source: Path, target: Path, data: bytes) -> None:
         pass
     except OSError:
         write_file(target, data)
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Hard-link ``source`` to ``target``; if the volume cannot, copy it.
+
+    Raises:
+        FileNotFoundError: ``source`` does not exist.
+    """
+    try:
+        os.link(source, target)
+    except (FileExistsError, FileNotFoundError):
+        if not target.exists():
+            raise
+    except OSError:
+        write_file(target, read_file(source))
+
+
+def touch(path: Path) -> None:
+    """Set a file's time of change to now; make the file, empty, if it is missing.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+    """
+    with _storage_errors("written"):
+        path.touch()
+
+
+def changed_at(path: Path) -> float:
+    """When a file changed last, in Unix seconds.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+    """
+    with _storage_errors("read"):
+        return path.lstat().st_mtime
 
 
 def names_in(folder: Path) -> list[str]:
@@ -152,6 +187,17 @@ def clear_folder(folder: Path) -> None:
                 (folder / name).unlink()
 
 
+def remove_file(path: Path) -> bool:
+    """Remove a file; returns whether it was there."""
+    with _storage_errors("written"):
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        sync_folder(path.parent)
+        return True
+
+
 def remove_last_name(path: Path) -> bool:
     """Remove a file unless it has other hard links; returns whether it was removed."""
     with suppress(OSError):
@@ -175,6 +221,12 @@ def free_bytes(folder: Path) -> int:
     with _storage_errors("read"):
         volume = os.statvfs(_nearest(folder))
     return volume.f_bavail * volume.f_frsize
+
+
+def require_room(folder: Path, min_free_bytes: int) -> None:
+    """Raise ``StorageFullError`` if less is free on the volume of a folder."""
+    if free_bytes(folder) < min_free_bytes:
+        raise storage_full()
 
 
 def check_writable(folder: Path) -> None:
@@ -221,6 +273,15 @@ def _storage_errors(done: str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise storage_full() from error
         raise StorageError(f"The storage cannot be {done}: {error.strerror}.") from error
+
+
+@contextmanager
+def missing_means(detail: str) -> Iterator[None]:
+    """Turn a missing file into a ``StorageError`` with this detail."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StorageError(detail) from error
 
 
 def storage_full() -> StorageFullError:

@@ -9,10 +9,22 @@ from typing import Annotated, Any, cast
 from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
 
+from ms_core.errors import InvalidInputError
 from ms_core.spec import MAX_SEED, GenerationSpec, Pictures
 from ms_core.spec.declared import changed, declared
 from ms_core.spec.fields import Integer, in_range
+from ms_core.spec.pictures import KEPT
 from ms_jobs.records import MAX_IMAGES, MODEL_NAME_PATTERN
+from ms_jobs.result_files import DEFAULT_QUALITY, OutputFormat
+
+
+# Defaults of later fields are not stored, see ``ms_core.spec.subject``.
+def _is_png(value: OutputFormat) -> bool:
+    return value == "png"
+
+
+def _is_default_quality(value: int) -> bool:
+    return value == DEFAULT_QUALITY
 
 
 @declared()
@@ -35,6 +47,30 @@ class GenerateRequest(GenerationSpec):
         bool,
         Field(description="Whether to make small previews of the first picture, for clients that watch the job."),
     ] = False
+    output_format: Annotated[
+        OutputFormat,
+        Field(
+            description="Format of the files. Each carries the picture's recipe; only a PNG has exactly the pixels that were "
+            "made.",
+            exclude_if=_is_png,
+        ),
+    ] = "png"
+    quality: Annotated[
+        Integer,
+        in_range(1, 100),
+        Field(
+            description="Of WebP and JPEG: a higher one makes larger files that show more.",
+            exclude_if=_is_default_quality,
+        ),
+    ] = DEFAULT_QUALITY
+
+    def conflicts(self) -> list[InvalidInputError]:
+        """What is wrong with the picture to make, and a quality of PNG."""
+        errors = GenerationSpec.conflicts(self)
+        if self.output_format == "png" and self.quality != DEFAULT_QUALITY:
+            detail = "A PNG loses nothing, so it has no quality; leave it out, or choose webp or jpeg as output_format."
+            errors.append(InvalidInputError(detail, "/quality"))
+        return errors
 
 
 @declared()
@@ -81,6 +117,12 @@ def asked_document(request: GenerateRequest, pictures: Pictures) -> dict[str, An
     """Dump a request as it was asked for, in the form in which it is sent: pictures by their SHA-256, no defaults."""
     options = {"mode": "json", "by_alias": True, "context": pictures, "exclude_defaults": True}
     return as_sent(REQUEST.dump_python(request, **cast("Any", options)))
+
+
+def filled_document(request: GenerateRequest, pictures: Pictures) -> dict[str, Any]:
+    """Dump a request whose values are filled in, in the form in which it is sent: pictures as ``sha256:<hex>``."""
+    document = as_sent(REQUEST.dump_python(request, mode="json", by_alias=True, context=cast("Any", pictures)))
+    return with_addresses(document, lambda sha256: KEPT + sha256)
 
 
 def as_sent(document: dict[str, Any]) -> dict[str, Any]:

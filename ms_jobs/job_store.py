@@ -17,6 +17,7 @@ from ms_core.errors import UnreadableJobError
 from ms_jobs import keys
 from ms_jobs.connection import is_transient
 from ms_jobs.keys import JobKey
+from ms_jobs.limits import NO_LIMITS, SLOT_S, WINDOW_S, Limits, limit_error
 from ms_jobs.measures import BUCKETS
 from ms_jobs.outcomes import CancelOutcome, CreateOutcome, Gone, ProgressReply, Requeue
 from ms_jobs.records import (
@@ -36,9 +37,10 @@ GONE_MARK_TTL_S = 7 * 24 * 3600
 PROGRESS_ENTRIES = 48
 
 _LUA = Path(__file__).parent / "lua"
-_SCRIPT_NAMES = ("create", "begin", "progress", "finish", "requeue", "cancel", "pass_time", "erase")
+_SCRIPT_NAMES = ("create", "begin", "progress", "finish", "requeue", "cancel", "pass_time", "erase", "join", "leave")
 _BUCKETS = f"local buckets = {{{', '.join(map(repr, BUCKETS))}}}"
-_PRELUDE = f"{_BUCKETS}\n{(_LUA / 'prelude.lua').read_text()}"
+_WINDOW = f"local slot_s, window_s = {SLOT_S}, {WINDOW_S}"
+_PRELUDE = f"{_BUCKETS}\n{_WINDOW}\n{(_LUA / 'prelude.lua').read_text()}"
 _SCRIPTS = {name: f"{_PRELUDE}\n{(_LUA / f'{name}.lua').read_text()}" for name in _SCRIPT_NAMES}
 
 
@@ -89,6 +91,7 @@ class JobStore:
         cancel_after_s: float | None = None,
         start_within_s: float | None = None,
         entry: Sequence[Sequence[Any]] = (),
+        limits: Limits = NO_LIMITS,
     ) -> tuple[CreateOutcome, str]:
         """Write a new record, unless its id is or was in use, or its idempotency key names another job.
 
@@ -97,17 +100,33 @@ class JobStore:
             cancel_after_s: the job is canceled if it has not ended after so many seconds.
             start_within_s: the job expires if it has not started after so many seconds.
             entry: commands that put the job into the queue, run in the same step if the record is written.
+            limits: what the owner, and all together, may have.
 
         Returns:
             The outcome, and the id of the job that the caller gets.
+
+        Raises:
+            LimitError: nothing was written, since it would be more than ``limits``.
         """
         record = record.model_copy(update={"owner": self._owner, "idempotency_key": idempotency_key})
-        limits = ["" if limit is None else limit for limit in (cancel_after_s, start_within_s)]
+        deadlines = ["" if limit is None else limit for limit in (cancel_after_s, start_within_s)]
         fields = _pairs(record.to_hash())
         commands = [word for command in entry for word in (len(command), *command)]
-        arguments = (idempotency_key or "", *limits, len(fields), *fields, *commands)
-        outcome, job_id = self._run("create", record.id, *arguments)
-        return CreateOutcome(as_text(outcome)), as_text(job_id)
+        arguments = (
+            idempotency_key or "",
+            *deadlines,
+            *limits,
+            keys.queue(record.model),
+            len(fields),
+            *fields,
+            *commands,
+        )
+        answer, text = map(as_text, self.run("create", record.id, *arguments))
+        outcome = CreateOutcome(answer)
+        error = limit_error(outcome, limits, int(text) if outcome is CreateOutcome.STEPS_SPENT else 0)
+        if error is not None:
+            raise error
+        return outcome, text
 
     def get(self, job_id: str) -> JobRecord | None:
         """Read a job's record; ``None`` if there is no such job."""
@@ -118,12 +137,23 @@ class JobStore:
 
     def get_many(self, job_ids: Sequence[str]) -> list[JobRecord | UnreadableJobError | None]:
         """Read the records of several jobs in one round trip; ``None`` for missing ones, an error for unreadable ones."""
-        if not job_ids:
+        return self.get_all([JobKey(self._owner, job_id) for job_id in job_ids])
+
+    def get_all(self, jobs: Sequence[JobKey]) -> list[JobRecord | UnreadableJobError | None]:
+        """Do what ``get_many`` does for jobs of any owners."""
+        if not jobs:
             return []
         with self._client.pipeline(transaction=False) as pipeline:
-            for job_id in job_ids:
-                pipeline.hgetall(self._key(job_id))
+            for job in jobs:
+                pipeline.hgetall(keys.job(job))
             return [read_record(answer) for answer in pipeline.execute(raise_on_error=False)]
+
+    def is_known(self, jobs: Sequence[JobKey]) -> list[bool]:
+        """Whether there is such a job, or was until it was erased; of any owners."""
+        with self._client.pipeline(transaction=False) as pipeline:
+            for job in jobs:
+                pipeline.exists(keys.job(job), keys.gone(job))
+            return [count > 0 for count in pipeline.execute()]
 
     def by_key(self, idempotency_key: str) -> str | None:
         """Find the job of an idempotency key; ``None`` if there is none."""
@@ -158,7 +188,7 @@ class JobStore:
             The record with the attempt's number; ``None`` if the job is not queued. A worker that repeats the call for the
             job it runs gets the same record again.
         """
-        flat = self._run("begin", job_id, encode_field(worker), encode_field(device))
+        flat = self.run("begin", job_id, encode_field(worker), encode_field(device))
         return None if flat is None else _record(flat)
 
     def progress(self, job_id: str, attempt: int, preview: bytes = b"", **fields: Any) -> ProgressReply:
@@ -167,7 +197,7 @@ class JobStore:
         Returns:
             What the worker must do.
         """
-        reply = self._run("progress", job_id, attempt, preview, PROGRESS_ENTRIES, *_encode(fields))
+        reply = self.run("progress", job_id, attempt, preview, PROGRESS_ENTRIES, *_encode(fields))
         return ProgressReply(as_text(reply))
 
     def finish(self, job_id: str, attempt: int, state: JobState, **fields: Any) -> JobState | None:
@@ -176,7 +206,7 @@ class JobStore:
         Returns:
             The final state; ``None`` if this attempt does not run the job.
         """
-        return _state_if_any(self._run("finish", job_id, attempt, state.value, *_encode(fields)))
+        return _state_if_any(self.run("finish", job_id, attempt, state.value, *_encode(fields)))
 
     def requeue(self, job_id: str, attempt: int, reason: Requeue, error: JobError) -> JobState | None:
         """Requeue a running job; the caller adds the queue entry if the result is ``queued``.
@@ -186,11 +216,11 @@ class JobStore:
             if the attempt is not the latest, or for ``ABANDONED`` if its worker still reports the job.
         """
         text = encode_field(error.model_dump(mode="json"))
-        return _state_if_any(self._run("requeue", job_id, attempt, reason.value, MAX_ATTEMPTS, text))
+        return _state_if_any(self.run("requeue", job_id, attempt, reason.value, MAX_ATTEMPTS, text))
 
     def request_cancel(self, job_id: str) -> CancelOutcome:
         """Cancel a queued job now, or ask the worker of a running one to stop."""
-        return CancelOutcome(as_text(self._run("cancel", job_id)))
+        return CancelOutcome(as_text(self.run("cancel", job_id)))
 
     def pass_time(self, job_id: str) -> tuple[JobState, bool] | None:
         """Apply the deadlines of a job.
@@ -198,7 +228,7 @@ class JobStore:
         Returns:
             Its state, and whether it has ended and is past its lifetime; ``None`` if there is no such job.
         """
-        answer = self._run("pass_time", job_id)
+        answer = self.run("pass_time", job_id)
         return None if answer is None else (_state(answer[0]), answer[1] == 1)
 
     def erase(self, job_id: str, reason: Gone | None) -> ErasedJob | None:
@@ -213,7 +243,7 @@ class JobStore:
         """
         only_expired = "1" if reason is Gone.EXPIRED else "0"
         mark = "" if reason is None else _MARK_OF_GONE[reason]
-        flat = self._run("erase", job_id, reason or "", GONE_MARK_TTL_S, only_expired, mark)
+        flat = self.run("erase", job_id, reason or "", GONE_MARK_TTL_S, only_expired, mark)
         return None if flat is None else ErasedJob.from_hash(JobKey(self._owner, job_id), _pairwise(flat))
 
     def ids(self, before: float | str = "+inf", limit: int = 100) -> list[tuple[str, float]]:
@@ -223,7 +253,8 @@ class JobStore:
         )
         return [(as_text(member), float(score)) for member, score in found]
 
-    def _run(self, script: str, job_id: str, *arguments: Any) -> Any:
+    def run(self, script: str, job_id: str, *arguments: Any) -> Any:
+        """Run one of the scripts in ``ms_jobs/lua`` on a job; each says what arguments it takes from the fifth on."""
         now = "" if self._clock is None else self._clock()
         try:
             return self._scripts[script](

@@ -1,6 +1,6 @@
 """Makes every key in Redis, also those of RQ's that the service uses itself.
 
-``<job>`` is ``<owner>:<id>``, and ``<entry>`` is ``<owner>_<id>_<attempts before>``::
+``<job>`` is ``<owner>:<id>``, and ``<entry>`` is ``<owner>_<id>_<attempts before>``, or ``ms_jobs.queue.cutout_entry``::
 
     msd:job:<job>           hash    the job's record, each field a JSON text
     msd:events:<job>        stream  one entry for each transition; its id is the version that the transition made
@@ -9,16 +9,25 @@
     msd:gone:<job>          string  why the record was erased, for seven days
     msd:jobs:<owner>        zset    ids of all records by their time of creation
     msd:key:<owner>:<key>   string  id of the job of an idempotency key
+    msd:twins:<owner>:<digest>  zset  jobs of a request to OpenAI's interface by when the last connection ended; infinite while
+                                    one waits; expires
     msd:active:<model>      set     jobs that have not ended
     msd:due:<model>         zset    jobs by their next deadline
     msd:running:<model>     set     jobs that a worker runs
     msd:counts:<model>      hash    how often each event happened
     msd:histograms:<model>  hash    counts of durations by bucket, and their sum
+    msd:spent:<model>:<owner>  hash  picture-steps by the quarter of an hour in which they were charged; expires
     msd:pace:<model>        list    the newest jobs: shape and running seconds; expires when no job succeeds for 30 days
     msd:worker:<name>       string  JSON of a worker's record; expires when the worker stops beating
     msd:workers:<model>     set     names of the workers of a model
     msd:card:<model>        string  JSON of the model's card
     msd:housekeeper:<model> string  holder of the housekeeper's lease
+    msd:api-key:<digest>    string  JSON of an API key, by the SHA-256 of its text
+    msd:api-keys            hash    digests of all API keys by their names
+    msd:session:<digest>    string  digest of the API key of a browser's session, by the SHA-256 of its token; expires
+    msd:signing-secret      string  what signed addresses are signed with
+    msd:guesses:<address>   string  how many wrong keys came from an address; expires
+    msd:rate:...            string  how many jobs an owner sent, as the library ``limits`` counts; expires
     rq:suspended            string  RQ: workers take no jobs, since somebody ran ``rq suspend``
     rq:queue:<queue>        list    RQ: entries of a queue
     rq:job:<entry>          hash    RQ: what an entry calls
@@ -36,6 +45,8 @@ from typing import NamedTuple, Self
 
 RQ_JOB_PREFIX = "rq:job:"
 RQ_SUSPENDED = "rq:suspended"
+# What stands before the keys of the library ``limits``.
+RATE = "msd:rate"
 # Never exist: see ``ms_jobs.probe``.
 NOTHING = "msd:nothing"
 RQ_NOTHING = "rq:nothing"
@@ -102,6 +113,11 @@ def idempotency(owner: str, idempotency_key: str) -> str:
     return f"msd:key:{owner}:{idempotency_key}"
 
 
+def twins(owner: str, digest: str) -> str:
+    """Jobs of equal requests."""
+    return f"msd:twins:{owner}:{digest}"
+
+
 def active(model: str) -> str:
     """Jobs of a model that have not ended."""
     return f"msd:active:{model}"
@@ -127,6 +143,11 @@ def histograms(model: str) -> str:
     return f"msd:histograms:{model}"
 
 
+def spent(model: str, owner: str) -> str:
+    """Picture-steps that an owner was charged for."""
+    return f"msd:spent:{model}:{owner}"
+
+
 def pace(model: str) -> str:
     """Durations of a model's newest jobs, by shape."""
     return f"msd:pace:{model}"
@@ -150,6 +171,31 @@ def card(model: str) -> str:
 def housekeeper(model: str) -> str:
     """Lease of a model's housekeeper."""
     return f"msd:housekeeper:{model}"
+
+
+def api_key(digest: str) -> str:
+    """An API key's record."""
+    return f"msd:api-key:{digest}"
+
+
+def api_keys() -> str:
+    """Digests of all API keys by their names."""
+    return "msd:api-keys"
+
+
+def session(digest: str) -> str:
+    """The API key of a session."""
+    return f"msd:session:{digest}"
+
+
+def signing_secret() -> str:
+    """Secret of signed addresses."""
+    return "msd:signing-secret"
+
+
+def guesses(address: str) -> str:
+    """Number of wrong keys from an address."""
+    return f"msd:guesses:{address}"
 
 
 def queue_name(model: str) -> str:

@@ -6,12 +6,15 @@ from enum import StrEnum
 
 
 class CreateOutcome(StrEnum):
-    """Result of creating a job: created, or why not."""
+    """Result of creating a job: created, or why not; the last three are limits."""
 
     CREATED = "created"
     EXISTS = "exists"
     KEY_USED = "key_used"
     GONE = "gone"
+    TOO_MANY_WAITING = "too_many_waiting"
+    QUEUE_FULL = "queue_full"
+    STEPS_SPENT = "steps_spent"
 
 
 class CancelOutcome(StrEnum):

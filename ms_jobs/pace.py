@@ -17,7 +17,7 @@ from ms_jobs import keys
 from ms_jobs.records import LARGEST_COUNT, as_text
 
 if TYPE_CHECKING:
-    from ms_jobs.job_request import JobRequest
+    from ms_jobs.job_request import GenerateRequest
 
 REMEMBERED_JOBS = 200
 PACE_TTL_S = 30 * 24 * 3600
@@ -49,7 +49,7 @@ class Shape(NamedTuple):
     redraws: int = 0
 
     @classmethod
-    def of(cls, request: JobRequest) -> Self | None:
+    def of(cls, request: GenerateRequest) -> Self | None:
         """Get the shape of a request; ``None`` if it leaves defaults to the worker."""
         steps, height, width = request.num_unet_calls, request.height, request.width
         if steps is None or height is None or width is None or request.guidance_scale is None:

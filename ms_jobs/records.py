@@ -18,6 +18,7 @@ from ms_core.spec import GenerationWarning, SubjectScore
 from ms_jobs.keys import JobKey
 
 GENERATE_JOB = "worker.jobs.generate"
+CUTOUT_JOB = "worker.jobs.cutout"
 MAX_IMAGES = 8
 MAX_ATTEMPTS = 2
 LOCAL_OWNER = "local"
@@ -158,6 +159,8 @@ class JobRecord(FrozenModel):
         version: grows by one with every change.
         folder: the job's folder in the artifact store.
         request_hash: SHA-256 of the request, to tell a repeated request from a different one.
+        sent_hash: SHA-256 of the request before its names were resolved, if it names an asset or somebody of the cast: what a
+            name stands for may be gone when the request is repeated.
         idempotency_key: hash of the key with which the request can be repeated.
         request_id: id of the HTTP request that made the job, for the logs.
         retried_from: id of the job that this one retries.
@@ -174,6 +177,7 @@ class JobRecord(FrozenModel):
         error: set only in the state ``failed``.
         device, worker: which run it or ran it last.
         shape: see ``ms_jobs.pace``; empty if unknown.
+        charge: picture-steps that it may take, see ``ms_jobs.limits``.
     """
 
     # Its changes write single fields, so those of a newer version stay in Redis.
@@ -186,6 +190,7 @@ class JobRecord(FrozenModel):
     version: Count = 1
     folder: str
     request_hash: str = ""
+    sent_hash: str | None = None
     idempotency_key: str | None = None
     request_id: str | None = None
     retried_from: str | None = None
@@ -213,11 +218,17 @@ class JobRecord(FrozenModel):
     device: str | None = None
     worker: str | None = None
     shape: str = ""
+    charge: Count = 0
+
+    @property
+    def key(self) -> JobKey:
+        """Its owner and id."""
+        return JobKey(self.owner, self.id)
 
     @property
     def entry(self) -> str:
         """RQ's id of the job's entry; it differs for each attempt, so that none removes another's."""
-        return JobKey(self.owner, self.id).entry(self.attempt)
+        return self.key.entry(self.attempt)
 
     @property
     def files_attempt(self) -> int:

@@ -1,4 +1,4 @@
-"""What is left of a running job; light, so that a client can ask too."""
+"""What is left of a running job; light, so that a command can ask too."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import signal
@@ -26,22 +27,31 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("MSD_ALLOWED_HOSTS", "testserver")
 
 # The same examples on every machine and run: a test that fails once fails always.
-settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=100)
+settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("deterministic")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--faults", action="store_true", help="also run the long tests of faults")
+    parser.addoption("--faults", action="store_true", help="also run the long tests")
+    parser.addoption(
+        "--write-pictures", action="store_true", help="write the pictures of the playground in the documents"
+    )
+    parser.addoption("--keys", action="store_true", help="run the browser tests of the playground with keys on")
     parser.addoption("--fault-seed", type=int, help="run this schedule of faults in place of the fixed ones")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long tests of faults to those who ask for them."""
+    """Leave the long tests to those who ask for them."""
     if not config.getoption("--faults"):
-        skip = pytest.mark.skip(reason="takes a minute or more; run with --faults")
+        skip = pytest.mark.skip(reason="long, or more of what another test shows; run with --faults")
         for item in items:
             if item.get_closest_marker("faults"):
                 item.add_marker(skip)
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector pass over what the libraries made as they were imported: a pass takes half a second of it."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 from tests.support.paths import ROOT
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_the_dry_run_says_so_and_measures_everything(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     command = [sys.executable, ROOT / "benchmarks" / "gpu.py", "--dry-run", "--out", out]
@@ -25,6 +25,6 @@ def test_the_dry_run_says_so_and_measures_everything(tmp_path: Path) -> None:
     assert results["comparison"]["latents_max_difference_to_plain_reference"] < 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_bare_gpu_machine_with_the_wheels_imports_all_that_the_script_runs() -> None:
     subprocess.run([sys.executable, "-m", "tests.support.bare_gpu_machine"], check=True, cwd=ROOT)

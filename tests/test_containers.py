@@ -16,17 +16,27 @@ import yaml
 from compose_spec import PyCompose
 from redis import Redis
 
+from app.config import Settings
 from tests.support.job_helpers import wait_until
 from tests.support.paths import ROOT
 from tests.support.service_processes import run_msd
 from worker.redis_server import find_redis_binary
 
 
+def read_compose(name: str) -> dict[str, Any]:
+    """A compose file with the default of every variable."""
+    return yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (ROOT / name).read_text()))
+
+
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
-    """The compose file with the default of every variable."""
-    text = (ROOT / "docker-compose.yml").read_text()
-    return yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))
+    return read_compose("docker-compose.yml")
+
+
+@pytest.fixture(scope="module")
+def network() -> dict[str, Any]:
+    """What is laid over it for a team."""
+    return read_compose("docker-compose.network.yml")
 
 
 @contextmanager
@@ -79,6 +89,16 @@ def test_the_api_is_published_on_the_loopback_address_only(compose: dict[str, An
     assert compose["services"]["api"]["ports"] == ["127.0.0.1:8000:8000"]
     assert "ports" not in compose["services"]["redis"]
     assert "ports" not in compose["services"]["worker"]
+
+
+def test_on_a_network_only_the_proxy_is_published_and_every_request_needs_a_key(network: dict[str, Any]) -> None:
+    assert PyCompose.from_json(json.dumps(network)).service_names() == ["proxy", "api"]
+    assert [name for name, service in network["services"].items() if "ports" in service] == ["proxy"]
+    settings = network["services"]["api"]["environment"]
+    assert Settings(**{name.removeprefix("MSD_").lower(): value for name, value in settings.items()}).auth == "on"
+    command = network["services"]["proxy"]["command"]
+    assert settings["MSD_PUBLIC_URL"] == f"https://{command[command.index('--from') + 1]}"
+    assert [{"subnet": settings["MSD_TRUSTED_PROXIES"]}] == network["networks"]["default"]["ipam"]["config"]
 
 
 def test_a_worker_has_time_to_hand_its_job_back(compose: dict[str, Any]) -> None:

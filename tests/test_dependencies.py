@@ -9,24 +9,36 @@ import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.support.paths import ROOT
+from tests.support.paths import CLIENT, ROOT
 
 ROOMS = ("app", "worker", "ms_jobs", "ms_core", "ms_lab", "cli")
+# In this repository, so not pinned.
+OUR_OWN = "msd-client"
 # Names of one distribution that are, by design, reached through another.
 COMES_WITH = {"anyio": "fastapi", "starlette": "fastapi", "pydantic-core": "pydantic"}
 
 
-@pytest.fixture(scope="module")
-def declared() -> dict[str, list[Requirement]]:
-    """The requirements of ``pyproject.toml``, by extra; "" has those without one."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+def project_in(folder: Path) -> dict[str, Any]:
+    """The table ``project`` of a ``pyproject.toml``."""
+    return tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+
+
+def requirements_in(folder: Path) -> dict[str, list[Requirement]]:
+    """The requirements of a ``pyproject.toml``, by extra; "" has those without one."""
+    project = project_in(folder)
     groups = {"": project["dependencies"], **project["optional-dependencies"]}
     return {extra: [Requirement(line) for line in lines] for extra, lines in groups.items()}
+
+
+@pytest.fixture(scope="module")
+def declared() -> dict[str, list[Requirement]]:
+    return requirements_in(ROOT)
 
 
 def pins() -> list[str]:
@@ -77,7 +89,7 @@ def undeclared(folders: list[Path], allowed: set[str]) -> list[str]:
     found: set[str] = set()
     for module, path in (item for folder in folders for item in imports(folder)):
         given = {canonicalize_name(name) for name in providers.get(module, ())}
-        if module in sys.stdlib_module_names or not given or module in ROOMS:
+        if module in sys.stdlib_module_names or not given or module in (*ROOMS, "msd_client"):
             continue
         if not {COMES_WITH.get(name, name) for name in given} & allowed:
             found.add(f"{module} in {path.relative_to(ROOT)}")
@@ -90,15 +102,21 @@ def test_every_pin_is_a_name_and_a_version_only() -> None:
 
 def test_everything_needed_is_pinned(declared: dict[str, list[Requirement]]) -> None:
     pinned = {canonicalize_name(line.partition("==")[0]) for line in pins()}
-    wanted = needed([requirement for group in declared.values() for requirement in group])
-    assert wanted - pinned == set()
+    groups = [*declared.values(), *requirements_in(CLIENT).values()]
+    wanted = needed([requirement for group in groups for requirement in group])
+    assert wanted - pinned == {OUR_OWN}
 
 
 def test_every_pin_is_within_the_declared_range(declared: dict[str, list[Requirement]]) -> None:
     versions = {canonicalize_name(line.partition("==")[0]): line.partition("==")[2] for line in pins()}
-    everything = [requirement for group in declared.values() for requirement in group]
+    groups = [*declared.values(), *requirements_in(CLIENT).values()]
+    everything = [requirement for group in groups for requirement in group if requirement.name != OUR_OWN]
     outside = [str(r) for r in everything if not r.specifier.contains(versions[canonicalize_name(r.name)])]
     assert outside == []
+
+
+def test_the_service_needs_the_client_beside_it(declared: dict[str, list[Requirement]]) -> None:
+    assert [str(r.specifier) for r in declared[""] if r.name == OUR_OWN] == [f"=={project_in(CLIENT)['version']}"]
 
 
 def test_torch_is_the_one_that_everything_was_measured_with(declared: dict[str, list[Requirement]]) -> None:
@@ -110,12 +128,19 @@ def test_nothing_needs_torchvision(declared: dict[str, list[Requirement]]) -> No
 
 
 def test_the_rooms_import_only_what_is_declared_for_running(declared: dict[str, list[Requirement]]) -> None:
-    running = names(declared[""] + declared["worker"] + declared["artwork"])
+    running = names(declared[""] + declared["worker"] + declared["artwork"] + declared["data"])
     assert undeclared([ROOT / room for room in ROOMS], running) == []
 
 
 def test_the_api_imports_only_what_is_installed_without_extras(declared: dict[str, list[Requirement]]) -> None:
     assert undeclared([ROOT / "app"], names(declared[""])) == []
+
+
+def test_the_client_imports_only_what_is_declared_for_it() -> None:
+    mine = requirements_in(CLIENT)
+    assert names(mine[""]) == {"httpx2", "pillow"}
+    assert undeclared([CLIENT / "msd_client"], names(mine[""])) == ["rich in clients/python/msd_client/bar.py"]
+    assert names(mine["bar"]) == {"rich"}
 
 
 def test_the_tests_import_only_what_is_declared(declared: dict[str, list[Requirement]]) -> None:

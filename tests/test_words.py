@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs" / "architecture" / "words.md"
-ROOMS = ("app", "cli", "ms_core", "ms_jobs", "ms_lab", "worker")
+ROOMS = ("app", "cli", "clients/python", "ms_core", "ms_jobs", "ms_lab", "worker")
 
 
 def ruled_out() -> set[str]:

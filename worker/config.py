@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ms_core.device.modes import MemorySetting
 from ms_core.errors import StartupError
+from ms_jobs.assets import DEFAULT_ASSET_LIFETIME_S
+from ms_jobs.connection import DEFAULT_URL
 from ms_jobs.job_store import DEFAULT_LIFETIME_S
 
 SETUP_FAILED_EXIT_CODE = 3
@@ -38,6 +40,7 @@ class WorkerSettings(BaseSettings):
         step_budget_s: time limit for encoding, and for one denoising step.
         finish_budget_s: time limit for reading a job's files, and for decoding, scoring and storing its pictures.
         lifetime_s: how long a job may wait in the queue, and how long it is kept after its end.
+        asset_lifetime_s: how long an uploaded picture is kept after its last use.
         min_free_disk_mb: jobs are refused while ``data_dir`` has less free space than this, in MiB.
         heartbeat_s: time between two heartbeats.
         heartbeat_ttl_s: a worker counts as dead this long after its last heartbeat.
@@ -51,7 +54,7 @@ class WorkerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="MSD_", frozen=True, extra="ignore")
 
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: str = DEFAULT_URL
     data_dir: Path = Path("data")
     model: str = "mini"
     models_dir: Path | None = None
@@ -62,6 +65,7 @@ class WorkerSettings(BaseSettings):
     step_budget_s: Seconds = 120
     finish_budget_s: Seconds = 300
     lifetime_s: Seconds = DEFAULT_LIFETIME_S
+    asset_lifetime_s: Seconds = DEFAULT_ASSET_LIFETIME_S
     min_free_disk_mb: Annotated[int, Field(ge=0)] = 512
     heartbeat_s: Seconds = 1
     heartbeat_ttl_s: Annotated[int, Field(ge=2)] = 10

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -17,6 +18,7 @@ from redis.exceptions import RedisError
 from ms_core.errors import UnreadableJobError
 from ms_jobs import keys
 from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.connection import ReasonLog, describe
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import JobKey
 from ms_jobs.lease import Lease
@@ -46,8 +48,20 @@ MEBIBYTE = 1024 * 1024
 class Housekeeper:
     """Looks after the jobs of one model: ``start`` and ``stop``, or call ``tick`` every second or so."""
 
-    def __init__(self, client: Redis, artifacts: ArtifactStore, model: str, settings: WorkerSettings) -> None:
-        """``client`` should have a short timeout."""
+    def __init__(
+        self,
+        client: Redis,
+        artifacts: ArtifactStore,
+        model: str,
+        settings: WorkerSettings,
+        reasons: ReasonLog | None = None,
+    ) -> None:
+        """Send nothing to Redis yet.
+
+        Args:
+            client: should have a short timeout.
+            reasons: of this process.
+        """
         self._client = client
         self._artifacts = artifacts
         self._model = model
@@ -60,7 +74,9 @@ class Housekeeper:
         self._queue_leftovers = QueueLeftovers(client, self._jobs, model)
         self._queue_pass = _Pass(QUEUE_LEFTOVERS_EVERY_S, lambda: self._clear_queue(QUEUE_LEFTOVERS_AGE_S))
         self._files_pass = _Pass(FILES_EVERY_S, lambda: self._clear_files(FILES_AGE_S))
+        self._kept_pass = _Pass(FILES_EVERY_S, lambda: self._clear_kept(FILES_AGE_S))
         self._isolation = Isolation()
+        self._reasons = reasons or ReasonLog()
         self._blind_until = 0.0
         self._is_full = False
         self._stopped = threading.Event()
@@ -78,8 +94,8 @@ class Housekeeper:
             self._thread.join(timeout=2 * TICK_S)
         try:
             self._lease.release()
-        except RedisError:
-            log.info("the housekeeper's lease will expire by itself: Redis does not answer")
+        except RedisError as error:
+            log.info("the housekeeper's lease will expire by itself: %s", describe(error))
 
     def tick(self) -> bool:
         """Do what is due, if this housekeeper holds the lease; returns whether it does."""
@@ -93,8 +109,7 @@ class Housekeeper:
                 with self._isolation.guard(name):
                     task()
         except RedisError as error:
-            if time.monotonic() >= self._blind_until:
-                log.warning("Redis does not answer: %s", error)
+            self._reasons.tell(error)
             # Workers get time for a heartbeat before they count as dead.
             self._blind_until = time.monotonic() + self._settings.heartbeat_ttl_s
             self._start_over()
@@ -108,6 +123,7 @@ class Housekeeper:
             "room": self._watch_room,
             "leftovers in the queue": lambda: self._queue_pass.advance(self._may_go_on),
             "leftovers on disk": lambda: self._files_pass.advance(self._may_go_on),
+            "kept pictures": lambda: self._kept_pass.advance(self._may_go_on),
         }
 
     def clear_leftovers(self, age_s: float) -> list[str]:
@@ -117,7 +133,7 @@ class Housekeeper:
             redis.exceptions.RedisError: Redis cannot be reached.
             StorageError: the artifact store cannot be read.
         """
-        steps = (*self._clear_queue(age_s), *self._clear_files(age_s))
+        steps = (*self._clear_queue(age_s), *self._clear_files(age_s), *self._clear_kept(age_s))
         return [name for name in steps if name is not None]
 
     def _tick_until_stopped(self) -> None:
@@ -132,6 +148,7 @@ class Housekeeper:
         self._recovery.start_over()
         self._queue_pass.start_over()
         self._files_pass.start_over()
+        self._kept_pass.start_over()
 
     def _may_go_on(self) -> bool:
         """Whether the lease is still held; renews it during long work."""
@@ -205,6 +222,15 @@ class Housekeeper:
             for name in artifacts.clear_leftovers(self._is_kept_for(owner), age_s):
                 if name is not None:
                     log.info("file %s belonged to no job and is removed", name)
+                yield name
+
+    def _clear_kept(self, age_s: float) -> Iterator[str | None]:
+        for owner in self._artifacts.owners():
+            artifacts = self._artifacts.for_owner(owner)
+            assets = artifacts.assets(self._settings.asset_lifetime_s)
+            for name in chain(assets.clear(age_s), artifacts.cast().clear(age_s)):
+                if name is not None:
+                    log.info("%s has expired, or was never whole, and is removed", name)
                 yield name
 
     def _is_kept_for(self, owner: str) -> Callable[[str, float], bool]:

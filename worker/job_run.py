@@ -18,8 +18,9 @@ from ms_core.config import ModelCard
 from ms_core.errors import AttemptOverError, DeviceLostError, MSDiffusionError, UnreadableJobError
 from ms_core.spec import GenerationSpec, GenerationWarning, Subject
 from ms_jobs.artifacts import ArtifactStore, Manifest
-from ms_jobs.connection import persist
-from ms_jobs.job_request import job_document
+from ms_jobs.assets import DEFAULT_ASSET_LIFETIME_S
+from ms_jobs.connection import describe, persist
+from ms_jobs.job_request import JobRequest, job_document
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import ProgressReply, Requeue
@@ -32,12 +33,12 @@ from ms_jobs.records import (
     StoredImage,
     WorkerState,
 )
+from ms_jobs.result_files import FILE_FORMATS, encode, png_of
 from worker.config import WorkerSettings
 from worker.deadline import Deadline, JobTimeout
 from worker.heartbeat import Heartbeat
 from worker.live_previews import LivePreviews
 from worker.logs import error_fields
-from worker.png_recipe import png_of, png_with_recipe
 from worker.recovery import FILES_CLOSED, out_of_attempts
 from worker.telemetry import PhaseTimes, Telemetry
 
@@ -134,6 +135,7 @@ class WorkerContext:
         job_timeout_s: longest time, in seconds, from the first encoding to the last pixel.
         jobs: for progress; with a short timeout.
         blocking_jobs: for the start and the end of a job; waits until Redis answers.
+        asset_lifetime_s: how long an asset is kept after its last use.
         telemetry: stores how long jobs took; ``None``: nothing is stored.
         stopping: the worker was told to stop.
         device_lost: the process can no longer use its device.
@@ -148,6 +150,7 @@ class WorkerContext:
     artifacts: ArtifactStore
     heartbeat: Heartbeat
     runtime: Runtime
+    asset_lifetime_s: float = DEFAULT_ASSET_LIFETIME_S
     telemetry: Telemetry | None = None
     stopping: bool = False
     device_lost: bool = False
@@ -253,7 +256,9 @@ class JobRun:
         for picture in pictures:
             self._warnings = _joined(self._warnings, picture.warnings)
         self._report(Report("store"))
-        images = [self._store(index, *pair, document) for index, pair in enumerate(zip(specs, pictures, strict=True))]
+        images = [
+            self._store(index, *pair, request, document) for index, pair in enumerate(zip(specs, pictures, strict=True))
+        ]
         manifest = Manifest(
             attempt=self._record.attempt,
             images=tuple(images),
@@ -283,7 +288,9 @@ class JobRun:
             self._artifacts.save_reference(self._record.folder, self._record.attempt, index, png)
         self._references = wanted
 
-    def _store(self, index: int, spec: GenerationSpec, picture: Picture, document: dict[str, Any]) -> StoredImage:
+    def _store(  # noqa: PLR0913 - what a file is made of
+        self, index: int, spec: GenerationSpec, picture: Picture, request: JobRequest, document: dict[str, Any]
+    ) -> StoredImage:
         seed = spec.seed if picture.seed is None else picture.seed
         recipe = {
             "request": document,
@@ -292,13 +299,15 @@ class JobRun:
             **({} if picture.score is None else {"score": picture.score._asdict()}),
             **self._context.runtime.recipe(spec),
         }
-        png = png_with_recipe(picture.image, recipe)
+        encoded = encode(picture.image, recipe, request.output_format, request.quality)
+        media_type = FILE_FORMATS[request.output_format].media_type
         return StoredImage(
             index=index,
-            sha256=self._artifacts.save_image(self._record.folder, self._record.attempt, index, png),
+            sha256=self._artifacts.save_image(self._record.folder, self._record.attempt, index, encoded, media_type),
             width=picture.image.width,
             height=picture.image.height,
             seed=seed,
+            content_type=media_type,
             score=picture.score,
         )
 
@@ -327,7 +336,7 @@ class JobRun:
             reply = self._jobs.progress(self._key.id, self._record.attempt, preview, **fields)
         except RedisError as error:
             if not self._pause_s:
-                log.warning("job goes on without Redis, which does not answer: %s", error)
+                log.warning("job goes on: %s", describe(error))
             # So that waiting for a silent Redis takes a small part of the job's time.
             self._pause_s = min(2 * self._pause_s or FIRST_PAUSE_S, LONGEST_PAUSE_S)
             self._silent_until = time.monotonic() + self._pause_s

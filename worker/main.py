@@ -128,6 +128,7 @@ def _set_up(
         artifacts=ArtifactStore(settings.data_dir),
         heartbeat=heartbeat,
         runtime=runtime,
+        asset_lifetime_s=settings.asset_lifetime_s,
         telemetry=telemetry,
     )
     return context, runtime.card

@@ -15,6 +15,7 @@ from ms_core.errors import UnreadableJobError
 from ms_jobs import keys
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import JobKey
+from ms_jobs.queue import is_cutout_entry
 from ms_jobs.records import JobState, as_text, encode_field, is_job_id
 
 PAGE = 100
@@ -77,7 +78,7 @@ class QueueLeftovers:
             cursor, names = self._client.scan(max(cursor, 0), match=f"{prefix}*_*_*", count=KEYS_AT_ONCE)
             yield None
             for entry in (as_text(name).removeprefix(prefix) for name in names):
-                is_ours = is_job_id(JobKey.of_entry(entry).id)
+                is_ours = is_job_id(JobKey.of_entry(entry).id) or is_cutout_entry(entry)
                 yield f"{HASH} {entry}" if is_ours and not self._is_needed(entry) else None
 
     def _remove(self, suspect: str) -> bool:

@@ -16,11 +16,12 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from ms_core.errors import StartupError
-from ms_jobs.connection import redis_client
+from ms_jobs.connection import describe, redis_client
 from worker.process import Command, ManagedProcess
 
 log = logging.getLogger(__name__)
 
+FOLDER, SOCKET = "redis", "redis.sock"
 # The kernel takes socket paths of up to 107 bytes.
 LONGEST_SOCKET_PATH = 100
 OLDEST_VERSION = (6, 2)
@@ -41,7 +42,7 @@ class RedisServer:
         Raises:
             StartupError: no Redis is installed.
         """
-        self._folder = data_dir.resolve() / "redis"
+        self._folder = data_dir.resolve() / FOLDER
         self._folder.mkdir(parents=True, exist_ok=True)
         # The append-only file holds phrases and previews, for a while also those of deleted jobs.
         self._folder.chmod(0o700)
@@ -77,7 +78,7 @@ class RedisServer:
                 break
             except RedisError as error:
                 if time.monotonic() > deadline:
-                    raise StartupError(f"The embedded Redis does not answer: {error}") from error
+                    raise StartupError(describe(error, "The embedded Redis")) from error
             time.sleep(0.05)
         client.close()
         writer = self._folder / WRITER_FILE
@@ -118,11 +119,11 @@ class RedisServer:
         return f" {writer} wrote the data last. If it is the newer one, install it again, or begin with an empty folder: --data."
 
     def _choose_socket(self) -> Path:
-        path = self._folder / "redis.sock"
+        path = self._folder / SOCKET
         if len(str(path).encode()) <= LONGEST_SOCKET_PATH:
             return path
         self._own_folder = Path(tempfile.mkdtemp(prefix="msd-", dir="/tmp"))  # noqa: S108 - short, and made for us alone
-        return self._own_folder / "redis.sock"
+        return self._own_folder / SOCKET
 
     def _command(self) -> Command:
         options = {
@@ -139,6 +140,11 @@ class RedisServer:
         argv = [str(self._binary), *(item for pair in options.items() for item in pair)]
         # SIGTERM, so that an orphaned server still writes its data.
         return Command("redis", argv, log_file=self._log_file, umask=0o077, orphan_signal=signal.SIGTERM)
+
+
+def socket_in(data_dir: Path) -> Path:
+    """Where the server of this data directory listens, unless the path is too long."""
+    return data_dir / FOLDER / SOCKET
 
 
 def find_redis_binary() -> Path:

@@ -17,14 +17,15 @@ from rq.timeouts import BaseDeathPenalty
 from ms_core.errors import MSDiffusionError
 from ms_jobs.connection import BLOCKING_TIMEOUT_S
 from ms_jobs.keys import queue_name
-from ms_jobs.records import GENERATE_JOB
+from ms_jobs.records import CUTOUT_JOB, GENERATE_JOB
 from worker.isolation import Isolation
 from worker.job_run import WorkerContext
-from worker.jobs import generate
+from worker.jobs import cutout, generate
 
 # RQ waits for a job for this time minus 15 s, then checks whether to stop.
 WORKER_TTL_S = 16
 SKIP_PAUSE_S = 0.1
+ALLOWED: Mapping[str, Callable[[str, str], None]] = {GENERATE_JOB: generate, CUTOUT_JOB: cutout}
 
 
 class FunctionNotAllowedError(MSDiffusionError):
@@ -34,7 +35,7 @@ class FunctionNotAllowedError(MSDiffusionError):
 
 
 class GuardedJob(Job):
-    """An entry that can call only ``worker.jobs.generate``, whatever its hash in Redis says."""
+    """An entry that can call only the functions of ``worker.jobs``, whatever its hash in Redis says."""
 
     @property
     def func(self) -> Any:
@@ -43,9 +44,10 @@ class GuardedJob(Job):
         Raises:
             FunctionNotAllowedError: the entry names another.
         """
-        if self.func_name != GENERATE_JOB or self.instance is not None:
-            raise FunctionNotAllowedError(f"Only {GENERATE_JOB} may be enqueued; this job is refused.")
-        return generate
+        function = ALLOWED.get(self.func_name or "")
+        if function is None or self.instance is not None:
+            raise FunctionNotAllowedError(f"Only {' and '.join(ALLOWED)} may be enqueued; this job is refused.")
+        return function
 
     def restore(self, raw_data: Mapping[Any, Any]) -> None:
         """Read the hash without callbacks and webhooks, which would import or call other code."""

@@ -14,12 +14,13 @@ from PIL import Image
 
 from ms_core.config import ModelCard
 from ms_core.device.modes import MemoryMode
-from ms_core.errors import DeviceOutOfMemoryError, StartupError
+from ms_core.errors import DeviceOutOfMemoryError, StartupError, StorageError
 from ms_core.sampling.pipeline import Finished, Generation, MSDiffusionPipeline, Progress
 from ms_core.sampling.previews import preview_webp
 from ms_core.spec import Box, GenerationSpec, Subject, SubjectScore
 from ms_core.spec.resolve import ResolvedSpec
 from ms_jobs.records import PictureScore
+from ms_jobs.tokenizer_files import TokenizerFiles
 from worker.config import WorkerSettings
 from worker.job_run import Picture, Report
 
@@ -58,6 +59,7 @@ class PipelineRuntime:
             torch.set_num_threads(settings.cpu_threads)
             pipeline.threads = settings.cpu_threads
         _warm_up(pipeline)
+        _publish_tokenizer(pipeline, settings.data_dir)
         return cls(pipeline, directory.name, device)
 
     @property
@@ -131,6 +133,14 @@ def _warm_up(pipeline: MSDiffusionPipeline) -> None:
         pipeline.run(spec)
     except DeviceOutOfMemoryError:
         log.warning("too little memory is free for a picture of the model's own size; smaller ones may work")
+
+
+def _publish_tokenizer(pipeline: MSDiffusionPipeline, data_dir: Path) -> None:
+    """Store the tokenizer that the card names, so that the API can count tokens; pictures do not need it."""
+    try:
+        TokenizerFiles(data_dir).save(pipeline.conditioner.tokenizer.document)
+    except StorageError as error:
+        log.warning("the tokenizer is not published: %s", error.detail)
 
 
 def _pictures(finished: Finished) -> list[Picture]:

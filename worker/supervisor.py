@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from ms_core.errors import StartupError
 from ms_jobs.artifacts import ArtifactStore
-from ms_jobs.connection import check_redis, quick_client, redis_client
+from ms_jobs.connection import ReasonLog, check_redis, quick_client, redis_client
 from ms_jobs.job_store import JobStore
 from ms_jobs.outcomes import Requeue
 from ms_jobs.queue import JobQueue
@@ -133,10 +133,17 @@ class Supervisor:
         self._slots = [self._slot(device) for device in devices]
         self._client = client = redis_client(settings.redis_url)
         self._artifacts = ArtifactStore(settings.data_dir)
+        # Both threads find the same out; it is said once.
+        reasons = ReasonLog()
         self._watch = WorkerWatch(
-            client, self._recovery(client), self.model.name, settings.heartbeat_ttl_s, settings.recovery_grace_s
+            client,
+            self._recovery(client),
+            self.model.name,
+            settings.heartbeat_ttl_s,
+            settings.recovery_grace_s,
+            reasons,
         )
-        self._housekeeper = Housekeeper(client, self._artifacts, self.model.name, settings)
+        self._housekeeper = Housekeeper(client, self._artifacts, self.model.name, settings, reasons)
         self._last_tick: float | None = None
         self._locks = lock_devices(devices)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from redis import Redis
 from redis.exceptions import RedisError
 
-from ms_jobs.connection import is_transient
+from ms_jobs.connection import ReasonLog, is_transient
 from ms_jobs.outcomes import Requeue
 from ms_jobs.probe import WriteProbe
 from ms_jobs.records import JobError, WorkerRecord, WorkerState
@@ -46,13 +46,22 @@ class WorkerExit:
 class WorkerWatch:
     """Reads the heartbeats of one supervisor's workers, and handles their exits: ``start`` and ``stop``."""
 
-    def __init__(self, client: Redis, recovery: Recovery, model: str, ttl_s: int, grace_s: float) -> None:
+    def __init__(  # noqa: PLR0913 - what it looks at, and for how long
+        self,
+        client: Redis,
+        recovery: Recovery,
+        model: str,
+        ttl_s: int,
+        grace_s: float,
+        reasons: ReasonLog | None = None,
+    ) -> None:
         """Send nothing to Redis yet.
 
         Args:
             client: should have a short timeout.
             ttl_s: how long Redis keeps a worker's record after a heartbeat.
             grace_s: how long a worker may stay silent after that.
+            reasons: of this process.
         """
         self._client = client
         self._registry = Registry(client)
@@ -61,6 +70,7 @@ class WorkerWatch:
         self._model = model
         self._ttl_s = ttl_s
         self._grace_s = grace_s
+        self._reasons = reasons or ReasonLog()
         self._exits: deque[WorkerExit] = deque()
         self._handled: list[str] = []
         self._heard: dict[str, tuple[WorkerRecord, float]] = {}
@@ -116,16 +126,12 @@ class WorkerWatch:
         self._silent = frozenset()
 
     def _look_until_stopped(self) -> None:
-        is_away = False
         while not self._stopped:
             self._wake.clear()
             try:
                 self.look()
-                is_away = False
             except RedisError as error:
-                if not is_away:
-                    log.warning("Redis does not answer: %s", error)
-                is_away = True
+                self._reasons.tell(error)
                 self.start_over()
             except Exception:  # the thread's boundary: one bug must not end the watch
                 log.exception("the watch over the workers failed once and goes on")

@@ -7,9 +7,9 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import redis
 
@@ -19,6 +19,8 @@ from ms_jobs.keys import JobKey
 from ms_jobs.pace import Estimates, read_estimates
 from ms_jobs.records import LATEST_S, JobRecord, JobState, WorkerRecord, as_text, read_beats
 from ms_jobs.remaining import remaining_s
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -105,13 +107,21 @@ class Forecast:
 
     def outlooks(self, records: Sequence[JobRecord]) -> list[Outlook]:
         """Estimate for several jobs, with as many requests as for one; unknown where what it needs cannot be read."""
-        try:
-            return self._outlooks(records)
-        except Exception as error:  # an estimate's boundary: it must not fail the answer that it decorates
-            if isinstance(error, redis.RedisError) and is_transient(error):
-                raise
-            log.debug("no estimate: %s", error, exc_info=True)
-            return [Outlook()] * len(records)
+        return _or_unknown(lambda: self._outlooks(records), [Outlook()] * len(records))
+
+    def duration_s(self, shape: str) -> float | None:
+        """Estimate how long a worker takes for a job of this shape, '' if unknown; ``None`` before the first job."""
+        return _or_unknown(lambda: _seconds(self._look([])[0].estimates, shape), None)
+
+    def wait_s(self, depth: int) -> float | None:
+        """Estimate how long a job behind so many others waits; ``None`` before the first job, and if no worker serves."""
+        return _or_unknown(lambda: self._wait_s(depth), None)
+
+    def _wait_s(self, depth: int) -> float | None:
+        view, _ = self._look([])
+        if not view.serving or view.estimates.usual_s is None:
+            return None
+        return view.begins_in_s("", depth)
 
     def _outlooks(self, records: Sequence[JobRecord]) -> list[Outlook]:
         if all(record.state.ended for record in records):
@@ -164,6 +174,17 @@ class Forecast:
             read_estimates(pace), records, head, states[: len(head)], states[len(head) :], now + clock_offset_s
         )
         return view, dict(zip(entries, positions, strict=True))
+
+
+def _or_unknown(estimate: Callable[[], T], unknown: T) -> T:
+    """An estimate's boundary: it must not fail the answer that it decorates."""
+    try:
+        return estimate()
+    except Exception as error:
+        if isinstance(error, redis.RedisError) and is_transient(error):
+            raise
+        log.debug("no estimate: %s", error, exc_info=True)
+        return unknown
 
 
 def _outlook(record: JobRecord, view: View, position: int | None) -> Outlook:

@@ -20,9 +20,10 @@ from app.config import Settings
 from app.dependencies import given
 from app.service.errors import HTTPProblem
 from app.service.problems import TOO_MANY_WATCHERS
+from app.service.shares import Shares
 from ms_jobs import keys
 from ms_jobs.keys import JobKey
-from ms_jobs.records import LOCAL_OWNER, JobState
+from ms_jobs.records import JobState
 
 # Longest blocking read; after it, the deletion of a watched job is noticed.
 BLOCK_S = 2.0
@@ -61,9 +62,9 @@ class News(NamedTuple):
 
 
 class EventLog:
-    """Event logs of one owner's jobs.
+    """Event logs of jobs, of all owners: which of them a client may see is for the caller to say.
 
-    A watcher holds at most one connection, and there are at most ``max_watchers``.
+    A watcher holds at most one connection, and there are at most ``max_watchers``, of which each owner's jobs have a share.
 
     Attributes:
         is_stopping: the process was told to stop, so waits end soon, as if timed out.
@@ -72,12 +73,10 @@ class EventLog:
         redis.exceptions.RedisError: Redis cannot be reached.
     """
 
-    def __init__(self, client: Redis, max_watchers: int, owner: str = LOCAL_OWNER) -> None:
+    def __init__(self, client: Redis, max_watchers: int, *, by_owner: bool = False) -> None:
         # redis-py types it as blocking or asynchronous.
         self._client: Any = client
-        self._max_watchers = max_watchers
-        self._owner = owner
-        self._watchers = 0
+        self._watchers = Shares(max_watchers, by_owner=by_owner)
         self.is_stopping = False
 
     @classmethod
@@ -91,7 +90,7 @@ class EventLog:
             retry=Retry(ConstantBackoff(0.05), retries=1),
             max_connections=settings.max_watchers,
         )
-        return cls(client, settings.max_watchers)
+        return cls(client, settings.max_watchers, by_owner=settings.auth == "on")
 
     async def close(self) -> None:
         """Close all connections."""
@@ -100,37 +99,37 @@ class EventLog:
     @property
     def watchers(self) -> int:
         """Number of current watchers."""
-        return self._watchers
+        return self._watchers.held
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Count as a watcher while the block runs.
+    def watching(self, owner: str) -> Iterator[None]:
+        """Count as a watcher of an owner's jobs while the block runs.
 
         Raises:
-            HTTPProblem: there are ``max_watchers`` already.
+            HTTPProblem: there are as many already as may be.
         """
-        if self._watchers >= self._max_watchers:
+        if not self._watchers.has(owner):
             detail = "Too many clients are watching jobs; use GET /jobs/{id} without wait, or try again later."
             raise HTTPProblem(TOO_MANY_WATCHERS, detail)
-        self._watchers += 1
+        self._watchers.take(owner)
         try:
             yield
         finally:
-            self._watchers -= 1
+            self._watchers.give_back(owner)
 
-    async def read(self, job_id: str, after: int, with_preview: bool = False) -> News:
+    async def read(self, job: JobKey, after: int, with_preview: bool = False) -> News:
         """Read the entries above version ``after``; none if the job is gone."""
-        events, progress = self._streams(job_id)
+        events, progress = keys.events(job), keys.progress(job)
         # One command reads both streams, and one transaction also the preview: nothing comes in between.
         async with self._client.pipeline(transaction=with_preview) as pipeline:
             pipeline.xread({events: f"{after}-0", progress: f"{after}-0"})
             if with_preview:
-                pipeline.get(keys.preview(self._key(job_id)))
+                pipeline.get(keys.preview(job))
             reply, preview = [*await pipeline.execute(), None][:2]
         entries = sorted((_entry(*item) for item in _items(reply)), key=lambda entry: entry.version)
         return News(entries, preview)
 
-    async def wait_for_change(self, job_id: str, after: int, timeout_s: float) -> bool:
+    async def wait_for_change(self, job: JobKey, after: int, timeout_s: float) -> bool:
         """Wait until the job's version is above ``after``, or the job is gone.
 
         Returns:
@@ -139,45 +138,37 @@ class EventLog:
         Raises:
             HTTPProblem: as ``watching``.
         """
-        with self.watching():
-            return await self.next_change(job_id, after, timeout_s)
+        with self.watching(job.owner):
+            return await self.next_change(job, after, timeout_s)
 
-    async def next_change(self, job_id: str, after: int, timeout_s: float) -> bool:
+    async def next_change(self, job: JobKey, after: int, timeout_s: float) -> bool:
         """Do what ``wait_for_change`` does, for a caller inside ``watching``."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while True:
-            if await self._has_changed(job_id, after):
+            if await self._has_changed(job, after):
                 return True
             remaining_s = deadline - loop.time()
             if remaining_s <= 0 or self.is_stopping:
                 return False
-            await self._block(job_id, after, min(remaining_s, BLOCK_S))
+            await self._block(job, after, min(remaining_s, BLOCK_S))
             _raise_lost_cancellation()
 
-    async def next_transition(self, job_id: str, after: int, timeout_s: float) -> None:
+    async def next_transition(self, job: JobKey, after: int, timeout_s: float) -> None:
         """Return when a transition above ``after`` is logged, progress aside, or after at most ``BLOCK_S``."""
-        events, _ = self._streams(job_id)
         block_ms = max(1, round(min(timeout_s, BLOCK_S) * 1000))
-        await self._client.xread({events: f"{after}-0"}, count=1, block=block_ms)
+        await self._client.xread({keys.events(job): f"{after}-0"}, count=1, block=block_ms)
 
-    async def _has_changed(self, job_id: str, after: int) -> bool:
+    async def _has_changed(self, job: JobKey, after: int) -> bool:
         # Read from the record, since the progress stream is short and is deleted.
-        version = await self._client.hget(keys.job(self._key(job_id)), "version")
+        version = await self._client.hget(keys.job(job), "version")
         return version is None or int(version) > after
 
-    async def _block(self, job_id: str, after: int, timeout_s: float) -> None:
+    async def _block(self, job: JobKey, after: int, timeout_s: float) -> None:
         """Return when either stream gets an entry above ``after``, or after ``timeout_s``."""
-        events, progress = self._streams(job_id)
+        events, progress = keys.events(job), keys.progress(job)
         block_ms = max(1, round(timeout_s * 1000))
         await self._client.xread({events: f"{after}-0", progress: f"{after}-0"}, count=1, block=block_ms)
-
-    def _streams(self, job_id: str) -> tuple[str, str]:
-        key = self._key(job_id)
-        return keys.events(key), keys.progress(key)
-
-    def _key(self, job_id: str) -> JobKey:
-        return JobKey(self._owner, job_id)
 
 
 EventLogDependency = Annotated[EventLog, given("event_log")]

@@ -15,15 +15,25 @@ RESPOND_ASYNC = "respond-async"
 
 _SECONDS_OF_UNIT = {"": 1, "s": 1, "m": 60, "h": 3600}
 _DURATION = re.compile(r"([0-9]{1,9})([smh]?)")
-# The same with the limits: from one second to 30 days.
-DURATION_PATTERN = (
-    "^(([1-9][0-9]{0,5}|1[0-9]{6}|2[0-4][0-9]{5}|25[0-8][0-9]{4}|259[01][0-9]{3}|2592000)[sS]?"
-    "|([1-9][0-9]{0,3}|[1-3][0-9]{4}|4[0-2][0-9]{3}|43[01][0-9]{2}|43200)[mM]"
-    "|([1-9][0-9]?|[1-6][0-9]{2}|7[01][0-9]|720)[hH])$"
-)
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 _WAIT = re.compile(r"wait\s*=\s*\"?([0-9]{1,9})\"?", re.IGNORECASE)
 _ENTITY_TAG = re.compile(r'(?:W/)?"([^"]*)"')
+
+
+def _up_to(largest: int) -> str:
+    """A pattern of the whole numbers from 1 to ``largest``, which has several digits."""
+    digits = str(largest)
+    choices = [f"[1-9][0-9]{{0,{len(digits) - 2}}}"]
+    for place, digit in enumerate(digits):
+        lowest = 0 if place else 1
+        if int(digit) > lowest:
+            choices.append(f"{digits[:place]}[{lowest}-{int(digit) - 1}][0-9]{{{len(digits) - place - 1}}}")
+    return f"({'|'.join([*choices, digits])})"
+
+
+# Of durations within the limit, for the document: the parser also takes blanks and leading zeros.
+_SECONDS, _MINUTES, _HOURS = (_up_to(MAX_DURATION_S // _SECONDS_OF_UNIT[unit]) for unit in "smh")
+DURATION_PATTERN = f"^({_SECONDS}[sS]?|{_MINUTES}[mM]|{_HOURS}[hH])$"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,62 +1,26 @@
-"""Lists the jobs of an owner, in pages."""
+"""Lists jobs, in pages."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import Annotated, NamedTuple
 
 import redis
 
 from app.config import Settings
-from app.dependencies import given
+from app.dependencies import owned
 from app.jobs.eta import Forecast
 from app.jobs.manage import Jobs, is_due
 from app.jobs.read import JobView
-from app.service.errors import HTTPProblem
-from app.service.problems import INVALID_PARAMETER
+from app.service.pages import MAX_PAGE, Cursor
 from ms_core.errors import JobNotFoundError, UnreadableJobError
 from ms_jobs.job_store import JobStore
-from ms_jobs.records import JobRecord, JobState, is_job_id
+from ms_jobs.keys import JobKey
+from ms_jobs.records import JobRecord, JobState
 
-MAX_PAGE = 100
 # Most jobs read for one page, when few have the requested state.
 MAX_LOOKS = 500
-
-
-class Cursor(NamedTuple):
-    """The last job of a page; the next page starts with the first older one.
-
-    Attributes:
-        created_at: Unix seconds.
-    """
-
-    created_at: float
-    job_id: str
-
-    def encode(self) -> str:
-        """Encode the cursor for clients."""
-        return base64.urlsafe_b64encode(f"{self.created_at!r} {self.job_id}".encode()).decode().rstrip("=")
-
-    @classmethod
-    def decode(cls, text: str) -> Cursor:
-        """Decode what ``encode`` wrote.
-
-        Raises:
-            HTTPProblem: the text is not a cursor.
-        """
-        try:
-            decoded = base64.b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
-            created_at, _, job_id = decoded.partition(" ")
-            cursor = cls(float(created_at), job_id)
-        except (ValueError, binascii.Error) as error:
-            raise _unknown_cursor() from error
-        if not math.isfinite(cursor.created_at) or not is_job_id(job_id):
-            raise _unknown_cursor()
-        return cursor
 
 
 class Page(NamedTuple):
@@ -67,16 +31,19 @@ class Page(NamedTuple):
 
 
 class JobList:
-    """Lists the jobs of one owner by time of creation.
+    """Lists the jobs of some owners by time of creation.
 
     Raises (every method):
         redis.exceptions.RedisError: Redis cannot be reached.
     """
 
-    def __init__(self, client: redis.Redis, jobs: Jobs, forecast: Forecast, settings: Settings) -> None:
+    def __init__(
+        self, client: redis.Redis, owners: Callable[[], Iterable[Jobs]], forecast: Forecast, settings: Settings
+    ) -> None:
+        """``owners`` tells whose jobs are listed now."""
         self._store = JobStore(client, lifetime_s=settings.lifetime_s)
+        self._owners = owners
         self._forecast = forecast
-        self._jobs = jobs
         self._lifetime_s = settings.lifetime_s
 
     def page(self, states: Collection[JobState], limit: int, after: Cursor | None) -> Page:
@@ -85,27 +52,34 @@ class JobList:
         Args:
             states: only jobs in these states; empty: all. With states, a short page need not be the last.
         """
+        jobs = {each.owner: each for each in self._owners()}
         found: list[JobRecord] = []
         last, more, looks = after, True, 0
         while more and len(found) < limit and looks < MAX_LOOKS:
-            batch, more = self._batch(last, MAX_PAGE if states else limit)
-            records = self._store.get_many([cursor.job_id for cursor in batch])
-            for cursor, record in zip(batch, records, strict=True):
+            batch, more = self._batch(jobs, last, MAX_PAGE if states else limit)
+            records = self._store.get_all([JobKey(owner, cursor.id) for cursor, owner in batch])
+            for (cursor, owner), record in zip(batch, records, strict=True):
                 if len(found) == limit:
                     more = True
                     break
                 last, looks = cursor, looks + 1
-                found += [shown for shown in self._now(record) if not states or shown.state in states]
+                found += [shown for shown in self._now(jobs[owner], record) if not states or shown.state in states]
         views = [JobView(*pair) for pair in zip(found, self._forecast.outlooks(found), strict=True)]
         return Page(views, last if more else None)
 
-    def _batch(self, after: Cursor | None, size: int) -> tuple[list[Cursor], bool]:
-        """Get the next jobs, at most ``size``, and whether there are more."""
+    def _batch(self, owners: Iterable[str], after: Cursor | None, size: int) -> tuple[list[tuple[Cursor, str]], bool]:
+        """Get the next jobs with their owners, at most ``size``, and whether there are more."""
+        batches = {owner: self._batch_of(owner, after, size) for owner in owners}
+        found = sorted(((cursor, owner) for owner, (batch, _) in batches.items() for cursor in batch), reverse=True)
+        return found[:size], len(found) > size or any(more for _, more in batches.values())
+
+    def _batch_of(self, owner: str, after: Cursor | None, size: int) -> tuple[list[Cursor], bool]:
+        store = self._store.for_owner(owner)
         before = "+inf" if after is None else repr(after.created_at)
         # The first may be the cursor's own job; the last one shows whether there are more.
         asked = size + 2
         while True:
-            pairs = self._store.ids(before, asked)
+            pairs = store.ids(before, asked)
             cursors = [Cursor(created_at, job_id) for job_id, created_at in pairs]
             older = [cursor for cursor in cursors if after is None or cursor < after]
             if len(older) > size or len(pairs) < asked:
@@ -113,7 +87,7 @@ class JobList:
             # After a clock was set back, many jobs may share the cursor's time.
             asked *= 2
 
-    def _now(self, record: JobRecord | UnreadableJobError | None) -> Iterator[JobRecord]:
+    def _now(self, jobs: Jobs, record: JobRecord | UnreadableJobError | None) -> Iterator[JobRecord]:
         """Yield the job after deadlines were applied, if it still exists and can be read."""
         if not isinstance(record, JobRecord):
             return
@@ -121,13 +95,7 @@ class JobList:
             yield record
             return
         with suppress(JobNotFoundError, UnreadableJobError):
-            yield self._jobs.find(record.id)
+            yield jobs.find(record.id)
 
 
-JobListDependency = Annotated[JobList, given("job_list")]
-
-
-def _unknown_cursor() -> HTTPProblem:
-    return HTTPProblem(
-        INVALID_PARAMETER, "This cursor is not from GET /jobs; leave it out to start from the first page."
-    )
+JobListDependency = Annotated[JobList, owned("job_list")]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import redis
 
 from app.config import Settings
-from app.dependencies import given
+from app.dependencies import owned
 from ms_core.errors import ImageNotFoundError, JobConflictError, JobGoneError, JobNotFoundError, StorageError
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.job_store import JobStore
@@ -27,9 +27,8 @@ _GONE = {
 class Jobs:
     """The jobs of one owner.
 
-    Args:
-        client: of the Redis with the jobs; returns bytes.
-        artifacts: holds pictures, requests and results.
+    Attributes:
+        owner: their owner.
 
     Raises (every method):
         redis.exceptions.RedisError: Redis cannot be reached.
@@ -40,7 +39,14 @@ class Jobs:
     """
 
     def __init__(self, client: redis.Redis, artifacts: ArtifactStore, settings: Settings) -> None:
-        self._store = JobStore(client, lifetime_s=settings.lifetime_s)
+        """Ask nothing of Redis yet.
+
+        Args:
+            client: of the Redis with the jobs; returns bytes.
+            artifacts: of the same owner: pictures, requests and results.
+        """
+        self.owner = artifacts.owner
+        self._store = JobStore(client, self.owner, settings.lifetime_s)
         self._client = client
         self._artifacts = artifacts
         self._lifetime_s = settings.lifetime_s
@@ -54,8 +60,8 @@ class Jobs:
             raise self._missing(job_id)
         return record
 
-    def image(self, job_id: str, index: int) -> bytes:
-        """Load the bytes of a finished picture.
+    def image(self, job_id: str, index: int) -> tuple[StoredImage, bytes]:
+        """Load a finished picture and the bytes of its file.
 
         Raises:
             ImageNotFoundError: the job does not have this picture, or not yet.
@@ -64,15 +70,16 @@ class Jobs:
         count = len(shown_images(record))
         if not 0 <= index < count:
             raise ImageNotFoundError(f"The job is {record.state} and has {count} images, counted from 0.")
+        image = record.images[index]
         try:
-            png = self._artifacts.load_image(record.folder, record.files_attempt, index)
+            encoded = self._artifacts.load_image(record.folder, record.files_attempt, index, image.content_type)
         except ImageNotFoundError:
             # The job may just have been deleted.
             self.find(job_id)
             raise
-        if hashlib.sha256(png).hexdigest() != record.images[index].sha256:
+        if hashlib.sha256(encoded).hexdigest() != image.sha256:
             raise StorageError("The stored picture is damaged; retry the job to make it again.")
-        return png
+        return image, encoded
 
     def reference(self, job_id: str, subject: int) -> bytes:
         """Load what the model sees of a subject, as PNG.
@@ -170,7 +177,7 @@ class Jobs:
         return JobGoneError(_GONE[reason])
 
 
-JobsDependency = Annotated[Jobs, given("jobs")]
+JobsDependency = Annotated[Jobs, owned("jobs")]
 
 
 def is_due(record: JobRecord, lifetime_s: float) -> bool:

@@ -15,9 +15,9 @@ from app.jobs.headers import (
     parse_idempotency_key,
     parse_preference,
 )
-from app.jobs.list import MAX_PAGE, Cursor
 from app.jobs.submit import SubmitOptions
 from app.service.errors import HTTPProblem
+from app.service.pages import Cursor, CursorText
 from app.service.problems import INVALID_PARAMETER
 from app.service.request_id import request_id
 from ms_jobs.records import JOB_ID_PATTERN, SHA256_PATTERN, JobState, is_job_id
@@ -26,9 +26,8 @@ CANCEL_AFTER = "Cancel-After"
 IDEMPOTENCY_KEY = "Idempotency-Key"
 START_DEADLINE = "X-Start-Deadline"
 
-DEFAULT_PAGE = 20
-
-JobId = Annotated[str, Path(description="Id of the job.")]
+# For the document alone, as with headers below: another id is no job's, so the answer is 404.
+JobId = Annotated[str, Path(description="Id of the job.", json_schema_extra={"pattern": f"^{JOB_ID_PATTERN}$"})]
 ImageIndex = Annotated[int, Path(ge=0, description="Position of the picture in the job, counted from 0.")]
 SubjectIndex = Annotated[int, Path(ge=0, description="Position of the subject in the request, counted from 0.")]
 PictureHash = Annotated[
@@ -39,6 +38,12 @@ WaitSeconds = Annotated[
     int,
     Query(ge=0, description=f"Seconds to wait for the job to end before answering; at most {MAX_WAIT_S}."),
 ]
+Signed = Annotated[
+    bool,
+    Query(
+        description="Whether the answer has `urls.signed`: addresses that work for some minutes without a key. It is never 304."
+    ),
+]
 IfNoneMatch = Annotated[
     str | None,
     Header(
@@ -48,17 +53,8 @@ IfNoneMatch = Annotated[
 States = Annotated[
     list[JobState] | None, Query(alias="status", description="Only jobs with this status; can be repeated.")
 ]
-Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Maximum number of jobs on the page.")]
 
-# Patterns of headers and cursors are for the document alone: their own checks say more of what is wrong.
-_CursorText = Annotated[
-    str | None,
-    Query(
-        alias="cursor",
-        description="The `next_cursor` of the previous page.",
-        json_schema_extra={"pattern": "^[A-Za-z0-9_-]+$"},
-    ),
-]
+# Patterns of headers are for the document alone: their own checks say more of what is wrong.
 _CancelAfter = Annotated[
     str | None,
     Header(
@@ -77,7 +73,7 @@ _StartDeadline = Annotated[
         json_schema_extra={"pattern": DURATION_PATTERN},
     ),
 ]
-_IdempotencyKey = Annotated[
+IdempotencyKey = Annotated[
     str | None,
     Header(
         alias=IDEMPOTENCY_KEY,
@@ -100,8 +96,8 @@ _ChosenId = Annotated[
 ]
 
 
-async def _page_cursor(cursor: _CursorText = None) -> Cursor | None:
-    return None if cursor is None else Cursor.decode(cursor)
+async def _page_cursor(cursor: CursorText = None) -> Cursor | None:
+    return None if cursor is None else Cursor.decode(cursor, JOB_ID_PATTERN, "/jobs")
 
 
 async def _preference(prefer: _Prefer = None) -> Preference:
@@ -119,7 +115,7 @@ async def _deadlines(
 
 
 async def _keyed(
-    deadlines: Annotated[SubmitOptions, Depends(_deadlines)], idempotency_key: _IdempotencyKey = None
+    deadlines: Annotated[SubmitOptions, Depends(_deadlines)], idempotency_key: IdempotencyKey = None
 ) -> SubmitOptions:
     return replace(deadlines, idempotency_key=parse_idempotency_key(idempotency_key))
 

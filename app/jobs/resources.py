@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import Request, Response
 
+from app.auth.signatures import Signer
 from app.jobs.eta import Outlook, rounded
 from app.jobs.manage import shown_images, shown_references
 from app.jobs.read import JobView
@@ -21,9 +22,11 @@ from app.schemas import (
     ReferenceResource,
     RequestResource,
     ScoreResource,
+    SignedUrls,
     SubjectScoreResource,
     TimingsResource,
 )
+from app.service.addresses import service_url
 from app.service.problems import INTERNAL_ERROR, START_DEADLINE_PASSED, WAITED_TOO_LONG, problem_of_code
 from ms_jobs.job_request import with_addresses
 from ms_jobs.records import JobError, JobRecord, JobState, PictureScore, StoredImage
@@ -35,20 +38,21 @@ PREFERENCE_APPLIED = "Preference-Applied"
 RESPONSE_HEADERS = ("ETag", REPLAYED, "Location", PREFERENCE_APPLIED, "Retry-After")
 
 
-def job_url(job_id: str, root_path: str = "") -> str:
-    """Make the URL of a job; ``root_path`` is the prefix that a proxy removed."""
-    return f"{root_path}/jobs/{job_id}"
+def job_url(job_id: str, base_url: str = "") -> str:
+    """Make the URL of a job; ``base_url`` is that of the service."""
+    return f"{base_url}/jobs/{job_id}"
 
 
-def job_resource(record: JobRecord, outlook: Outlook | None = None, root_path: str = "") -> JobResource:
+def job_resource(record: JobRecord, outlook: Outlook | None = None, base_url: str = "") -> JobResource:
     """Make the resource of a job; ``outlook`` is needed until it has ended."""
-    url = job_url(record.id, root_path)
+    url = job_url(record.id, base_url)
     outlook = outlook or Outlook()
     error = _why_expired(record) if record.state is JobState.EXPIRED else record.error
     return JobResource(
         id=record.id,
         status=record.state,
         version=record.version,
+        owner=record.owner,
         model=record.model,
         position=outlook.position,
         eta_seconds=rounded(outlook.eta_s),
@@ -70,16 +74,36 @@ def job_resource(record: JobRecord, outlook: Outlook | None = None, root_path: s
         start_before=_moment(record.start_before),
         timings=_timings(record),
         urls=JobUrls(
-            job=url, events=f"{url}/events", cancel=f"{url}/cancel", retry=f"{url}/retry", request=f"{url}/request"
+            job=url,
+            events=f"{url}/events",
+            cancel=f"{url}/cancel",
+            retry=f"{url}/retry",
+            request=f"{url}/request",
+            signed=None,
         ),
     )
 
 
-def request_resource(record: JobRecord, asked: dict[str, Any], root_path: str = "") -> RequestResource:
+def request_resource(record: JobRecord, asked: dict[str, Any], base_url: str = "") -> RequestResource:
     """Make the resource of a job's request; ``asked`` names pictures by their SHA-256."""
-    pictures = f"{job_url(record.id, root_path)}/pictures"
+    pictures = f"{job_url(record.id, base_url)}/pictures"
     request = with_addresses(asked, lambda sha256: f"{pictures}/{sha256}")
     return RequestResource(job=record.id, model=record.model, seed=record.seed, request=request)
+
+
+def _signed_urls(record: JobRecord, base_url: str, signer: Signer) -> SignedUrls:
+    # What is signed is the path alone: a proxy may remove what stands before it.
+    path = job_url(record.id)
+
+    def signed(rest: str) -> str:
+        return f"{base_url}{path}{rest}?{signer.sign(path + rest)}"
+
+    return SignedUrls(
+        expires_at=datetime.fromtimestamp(signer.signed.expires_at, UTC),
+        events=signed("/events"),
+        images=[signed(f"/images/{image.index}") for image in shown_images(record)],
+        references=[signed(f"/references/{subject}") for subject in shown_references(record)],
+    )
 
 
 def _progress(record: JobRecord) -> ProgressResource | None:
@@ -151,10 +175,16 @@ def _moment(unix_s: float | None) -> datetime | None:
 
 
 def job_answer(
-    view: JobView, request: Request, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None
+    view: JobView,
+    request: Request,
+    status: HTTPStatus = HTTPStatus.OK,
+    headers: dict[str, str] | None = None,
+    signer: Signer | None = None,
 ) -> Response:
-    """Answer with a job."""
-    resource = job_resource(view.record, view.outlook, root_path(request))
+    """Answer with a job; with a ``signer``, also with signed addresses."""
+    resource = job_resource(view.record, view.outlook, service_url(request))
+    if signer is not None:
+        resource.urls.signed = _signed_urls(view.record, service_url(request), signer)
     # Serialized here, since FastAPI would validate our own data again.
     body = resource.model_dump_json(by_alias=True)
     return Response(body, status, {**_headers(view), **(headers or {})}, media_type="application/json")
@@ -167,12 +197,7 @@ def unchanged_answer(view: JobView) -> Response:
 
 def own_url(view: JobView, request: Request) -> str:
     """Make the URL of a viewed job."""
-    return job_url(view.record.id, root_path(request))
-
-
-def root_path(request: Request) -> str:
-    """Get the path prefix that a proxy removed."""
-    return request.scope.get("root_path", "")
+    return job_url(view.record.id, service_url(request))
 
 
 def job_response(description: str, *headers: str) -> dict[str, Any]:

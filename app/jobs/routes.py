@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from app.auth.signatures import SignaturesDependency
 from app.jobs.headers import MAX_WAIT_S, Preference, is_match
 from app.jobs.list import JobListDependency
 from app.jobs.manage import JobsDependency
 from app.jobs.parameters import (
-    DEFAULT_PAGE,
     IfNoneMatch,
     ImageIndex,
     JobId,
     KeyedOptions,
-    Limit,
     NamedOptions,
     PageCursor,
     PictureHash,
     PreferenceHeader,
+    Signed,
     States,
     SubjectIndex,
     WaitSeconds,
@@ -37,18 +36,22 @@ from app.jobs.resources import (
     job_response,
     own_url,
     request_resource,
-    root_path,
     unchanged_answer,
 )
 from app.jobs.submit import SubmissionsDependency, Submitted
-from app.requests.body import REQUEST_BODY, SentRequestDependency
+from app.requests.submitted import REQUEST_BODY, SentRequestDependency
 from app.schemas import JobResource, JobsPage, RequestResource
+from app.service.addresses import service_url
+from app.service.files import BINARY, file_answer
+from app.service.pages import DEFAULT_PAGE, Limit, next_page
 from app.service.problems import problem_responses
 from ms_jobs.records import JobState
+from ms_jobs.result_files import FILE_FORMATS, PNG, SUFFIXES
 
 router = APIRouter(tags=["jobs"])
 
-_PNG: dict[str, Any] = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
+_PNG: dict[str, Any] = {PNG: BINARY}
+_PICTURE: dict[str, Any] = {file_format.media_type: BINARY for file_format in FILE_FORMATS.values()}
 _HEADERS = ("Location", "ETag", PREFERENCE_APPLIED, REPLAYED)
 
 
@@ -68,7 +71,7 @@ def _responses(*problems: int) -> dict[int | str, dict[str, Any]]:
     operation_id="generate",
     summary="Submit a job",
     response_model=JobResource,
-    responses=_responses(400, 413, 415, 422, 503),
+    responses=_responses(400, 413, 415, 422, 429, 503),
     openapi_extra={"requestBody": REQUEST_BODY},
 )
 async def generate(  # noqa: PLR0913 - each argument is a part of the request
@@ -80,6 +83,9 @@ async def generate(  # noqa: PLR0913 - each argument is a part of the request
     request: Request,
 ) -> Response:
     """Queue a job that makes pictures. Answers at once, or with `Prefer: wait=N` when the job ends or N seconds have passed.
+
+    The request is JSON, or a form: the part `request` with the JSON, and its pictures in other parts, which it names as
+    `upload:` and the part's name. Pictures that were uploaded before are named as `asset:` and the asset's id.
 
     `Location` is the URL of the job. With an `Idempotency-Key`, a request sent twice makes one job: the second answer has
     `Idempotency-Replayed: true`. A different request with the same key gets 422.
@@ -94,7 +100,7 @@ async def generate(  # noqa: PLR0913 - each argument is a part of the request
     operation_id="put_job",
     summary="Submit a job under an id that you choose",
     response_model=JobResource,
-    responses=_responses(400, 410, 413, 415, 422, 503),
+    responses=_responses(400, 410, 413, 415, 422, 429, 503),
     openapi_extra={"requestBody": REQUEST_BODY},
 )
 async def put_job(  # noqa: PLR0913 - each argument is a part of the request
@@ -121,7 +127,7 @@ async def put_job(  # noqa: PLR0913 - each argument is a part of the request
     operation_id="retry_job",
     summary="Retry a job",
     response_model=JobResource,
-    responses=_responses(400, 404, 409, 410, 422, 503),
+    responses=_responses(400, 404, 409, 410, 422, 429, 503),
 )
 async def retry_job(  # noqa: PLR0913 - each argument is a part of the request
     job_id: JobId,
@@ -160,12 +166,12 @@ def list_jobs(  # noqa: PLR0913 - each argument is a part of the request
     states = status or []
     page = job_list.page(states, limit, cursor)
     response.headers["Cache-Control"] = "no-store"
-    next_cursor = None if page.next is None else page.next.encode()
-    query = urlencode([*(("status", state.value) for state in states), ("limit", limit), ("cursor", next_cursor)])
+    filters = [("status", state.value) for state in states]
+    following = next_page(f"{service_url(request)}/jobs", page.next, limit, filters)
     return JobsPage(
-        jobs=[job_resource(view.record, view.outlook, root_path(request)) for view in page.views],
-        next_cursor=next_cursor,
-        next=None if next_cursor is None else f"{root_path(request)}/jobs?{query}",
+        jobs=[job_resource(view.record, view.outlook, service_url(request)) for view in page.views],
+        next_cursor=following.cursor,
+        next=following.url,
     )
 
 
@@ -186,8 +192,10 @@ def list_jobs(  # noqa: PLR0913 - each argument is a part of the request
 async def get_job(  # noqa: PLR0913 - each argument is a part of the request
     job_id: JobId,
     reader: ReaderDependency,
+    signatures: SignaturesDependency,
     request: Request,
     wait: WaitSeconds = 0,
+    signed: Signed = False,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """200 for every known job, failed ones included. `Retry-After` says when to ask again.
@@ -198,8 +206,11 @@ async def get_job(  # noqa: PLR0913 - each argument is a part of the request
     view = await reader.view(job_id)
     wait_s = min(wait, MAX_WAIT_S)
     if if_none_match is None:
-        return job_answer(await reader.wait_for_end(view, wait_s, request.is_disconnected), request)
-    view = await reader.wait_for_change(view, if_none_match, wait_s, request.is_disconnected)
+        view = await reader.wait_for_end(view, wait_s, request.is_disconnected)
+    else:
+        view = await reader.wait_for_change(view, if_none_match, wait_s, request.is_disconnected)
+    if signed:
+        return job_answer(view, request, signer=await signatures.signer(view.record.owner))
     return unchanged_answer(view) if is_match(if_none_match, view.etag) else job_answer(view, request)
 
 
@@ -208,11 +219,15 @@ async def get_job(  # noqa: PLR0913 - each argument is a part of the request
     operation_id="get_image",
     summary="Get a finished picture",
     response_class=Response,
-    responses={200: {"content": _PNG, "description": "The PNG."}, **problem_responses(404, 410, 503)},
+    responses={
+        200: {"content": _PICTURE, "description": "In the `output_format` of the request."},
+        **problem_responses(404, 410, 503),
+    },
 )
 def get_image(job_id: JobId, index: ImageIndex, jobs: JobsDependency) -> Response:
-    """The PNG holds the complete recipe of the picture, as text metadata under the key `msd`."""
-    return _png(jobs.image(job_id, index), f"{job_id}-{index}.png")
+    """The file holds the complete recipe of the picture: in a PNG as text under the key `msd`, in WebP and JPEG as XMP."""
+    image, encoded = jobs.image(job_id, index)
+    return file_answer(encoded, f"{job_id}-{index}{SUFFIXES[image.content_type]}", image.content_type)
 
 
 @router.get(
@@ -224,7 +239,7 @@ def get_image(job_id: JobId, index: ImageIndex, jobs: JobsDependency) -> Respons
 )
 def get_reference(job_id: JobId, subject: SubjectIndex, jobs: JobsDependency) -> Response:
     """The subject, cut out of its pictures; only for subjects with `cutout`."""
-    return _png(jobs.reference(job_id, subject), f"{job_id}-reference-{subject}.png")
+    return file_answer(jobs.reference(job_id, subject), f"{job_id}-reference-{subject}.png")
 
 
 @router.get(
@@ -238,7 +253,7 @@ def get_request(job_id: JobId, jobs: JobsDependency, request: Request, response:
     record, asked = jobs.asked(job_id)
     # It never changes, but may be deleted.
     response.headers["Cache-Control"] = "private, no-cache"
-    return request_resource(record, asked, root_path(request))
+    return request_resource(record, asked, service_url(request))
 
 
 @router.get(
@@ -250,7 +265,7 @@ def get_request(job_id: JobId, jobs: JobsDependency, request: Request, response:
 )
 def get_request_picture(job_id: JobId, sha256: PictureHash, jobs: JobsDependency) -> Response:
     """A reference, mask, control or start picture as it is stored: upright, in sRGB, without metadata."""
-    return _png(jobs.request_picture(job_id, sha256), f"{sha256[:16]}.png")
+    return file_answer(jobs.request_picture(job_id, sha256), f"{sha256[:16]}.png")
 
 
 @router.post(
@@ -281,7 +296,8 @@ async def cancel_job(job_id: JobId, jobs: JobsDependency, reader: ReaderDependen
 def delete_job(job_id: JobId, jobs: JobsDependency) -> None:
     """Cancel the job, even while it runs, and delete its request, its pictures and its record.
 
-    Deleting a deleted job gives 204 again. Other requests for it get 410 for a week, then 404.
+    Assets that the request named stay; `DELETE /assets/{id}` erases those. Deleting a deleted job gives 204 again. Other
+    requests for it get 410 for a week, then 404.
     """
     jobs.delete(job_id)
 
@@ -298,12 +314,3 @@ async def _answer(submitted: Submitted, preference: Preference, reader: Reader, 
     is_awaited = submitted.replayed or preference.wait_s > 0
     status = HTTPStatus.OK if is_awaited and view.record.state.ended else HTTPStatus.ACCEPTED
     return job_answer(view, request, status, headers)
-
-
-def _png(content: bytes, filename: str) -> Response:
-    headers = {
-        "Content-Disposition": f'inline; filename="{filename}"',
-        "Cache-Control": "private, max-age=86400, immutable",
-        "X-Content-Type-Options": "nosniff",
-    }
-    return Response(content, headers=headers, media_type="image/png")

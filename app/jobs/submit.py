@@ -14,23 +14,26 @@ import redis
 from PIL import Image
 
 from app.config import MEBIBYTE, Settings
-from app.dependencies import given
+from app.dependencies import owned
 from app.jobs.manage import Jobs
-from app.requests.intake import SentRequest
+from app.requests.intake import SentRequest, UnresolvedRequestError
 from app.service.errors import InvalidRequestError
+from ms_core.config import ModelCard
 from ms_core.errors import (
     JobConflictError,
     JobGoneError,
     JobNotFoundError,
+    LimitError,
     QueueUnavailableError,
     RequestMismatchError,
     StorageError,
 )
 from ms_core.spec import MAX_SEED, AutoLayout, Pictures, Subject
-from ms_core.spec.resolve import resolve
+from ms_core.spec.resolve import Resolution, resolve
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.job_request import GenerateRequest, JobRequest, asked_document
 from ms_jobs.job_store import JobStore
+from ms_jobs.limits import Limits, charge_of
 from ms_jobs.outcomes import CreateOutcome
 from ms_jobs.pace import Shape
 from ms_jobs.queue import JobQueue
@@ -70,7 +73,7 @@ class Submitted(NamedTuple):
 
 
 class Submissions:
-    """Accepts the jobs of one model.
+    """Accepts the jobs of one owner and model.
 
     Raises (every method):
         redis.exceptions.RedisError: Redis cannot be reached. Whether the job was accepted is unknown, so its files stay for
@@ -78,33 +81,38 @@ class Submissions:
         StorageError: the artifact store cannot be written; no files are left.
         JobGoneError: the id is that of a deleted or expired job.
         RequestMismatchError: the id or key is used for another request.
+        LimitError: the owner, or all together, have as much as they may; no files are left.
     """
 
     def __init__(self, client: redis.Redis, artifacts: ArtifactStore, jobs: Jobs, settings: Settings) -> None:
-        self._store = JobStore(client, lifetime_s=settings.lifetime_s)
+        self._store = JobStore(client, jobs.owner, settings.lifetime_s)
         self._registry = Registry(client)
         self._client = client
         self._artifacts = artifacts
         self._jobs = jobs
         self._model = settings.model
+        self._limits = Limits(settings.max_waiting, settings.max_queue, settings.max_steps_per_day)
         self._timeout_s = settings.job_timeout_s
         self._min_free_bytes = settings.min_free_disk_mb * MEBIBYTE
 
-    def submit(self, sent: SentRequest, options: SubmitOptions) -> Submitted:
+    def submit(self, sent: SentRequest | UnresolvedRequestError, options: SubmitOptions) -> Submitted:
         """Store the request and its pictures, and queue a job.
 
         Raises:
-            InvalidRequestError: values do not fit each other or the model.
+            InvalidRequestError: values do not fit each other or the model, or the request is unresolved and no repeat.
         """
+        if isinstance(sent, UnresolvedRequestError):
+            known = self._known(None, sent.sent_hash, options)
+            if known is None:
+                raise sent
+            return known
         # First, so that without Redis nothing is written to disk, and a repeat does not depend on the model's card.
         request = sent.request
         asked = request_hash(request, sent.pictures)
-        known = self._known(asked, options)
+        known = self._known(asked, sent.sent_hash, options)
         if known is not None:
             return known
-        resolution = resolve(request, self._registry.card(self._model))
-        if resolution.errors:
-            raise InvalidRequestError(resolution.errors)
+        resolution = require_valid(request, self._registry.card(self._model))
         self._artifacts.require_room(self._min_free_bytes + sum(map(len, sent.pictures.pngs.values())))
         seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
         job_id = options.job_id or new_job_id()
@@ -112,17 +120,22 @@ class Submissions:
             stored = JobRequest.of(resolution.spec, seed, self._model)
             for png in sent.pictures.pngs.values():
                 folder.save_picture(png)
+            for kept in sent.pictures.kept.values():
+                folder.link_picture(kept.path)
             folder.save_request(stored, sent.pictures, asked_document(request, sent.pictures))
         draft = JobRecord(
             id=job_id,
+            owner=self._jobs.owner,
             model=self._model,
             folder=folder.name,
             request_hash=asked,
+            sent_hash=sent.sent_hash,
             request_id=options.request_id,
             seed=seed,
             num_images=request.num_images,
             warnings=resolution.warnings,
             shape=str(Shape.of(stored) or ""),
+            charge=charge_of(stored),
         )
         return self._create(draft, options)
 
@@ -134,7 +147,7 @@ class Submissions:
             JobNotFoundError: there is no such job.
         """
         asked = retry_hash(job_id)
-        known = self._known(asked, options)
+        known = self._known(asked, None, options)
         if known is not None:
             return known
         old = self._jobs.find(job_id)
@@ -150,6 +163,7 @@ class Submissions:
             raise
         draft = JobRecord(
             id=new_id,
+            owner=self._jobs.owner,
             model=old.model,
             folder=folder,
             request_hash=asked,
@@ -159,18 +173,19 @@ class Submissions:
             num_images=old.num_images,
             warnings=old.warnings,
             shape=old.shape,
+            charge=old.charge,
         )
         return self._create(draft, options)
 
-    def _known(self, asked: str, options: SubmitOptions) -> Submitted | None:
-        """Find the job that an earlier submission of this request made."""
+    def _known(self, asked: str | None, sent_hash: str | None, options: SubmitOptions) -> Submitted | None:
+        """Find the job that an earlier submission of this request made; ``asked`` is ``None`` if it cannot be resolved."""
         job_id = options.job_id
         if job_id is None and options.idempotency_key is not None:
             job_id = self._store.by_key(options.idempotency_key)
         if job_id is None:
             return None
         try:
-            return _replayed(self._jobs.find(job_id), asked)
+            return _replayed(self._jobs.find(job_id), asked, sent_hash)
         except JobGoneError:
             if options.job_id is not None:
                 raise
@@ -182,13 +197,7 @@ class Submissions:
     def _create(self, draft: JobRecord, options: SubmitOptions) -> Submitted:
         """Write the job's record and queue it in one step; of several at once, one wins."""
         for _ in range(MOST_TRIES):
-            outcome, job_id = self._store.create(
-                draft,
-                options.idempotency_key,
-                options.cancel_after_s,
-                options.start_within_s,
-                entry=JobQueue(self._client, draft.model, self._timeout_s).entry(draft),
-            )
+            outcome, job_id = self._create_once(draft, options)
             try:
                 record = self._jobs.find(job_id)
             except JobNotFoundError:
@@ -202,21 +211,48 @@ class Submissions:
                 log.info("job accepted", extra={"job_id": record.id})
                 return Submitted(record, replayed=False)
             self._artifacts.remove(draft.folder)
-            return _replayed(record, draft.request_hash)
+            return _replayed(record, draft.request_hash, draft.sent_hash)
         self._artifacts.remove(draft.folder)
         raise QueueUnavailableError(
             "The job of this idempotency key is deleted again and again; send the request again."
         )
 
+    def _create_once(self, draft: JobRecord, options: SubmitOptions) -> tuple[CreateOutcome, str]:
+        try:
+            return self._store.create(
+                draft,
+                options.idempotency_key,
+                options.cancel_after_s,
+                options.start_within_s,
+                entry=JobQueue(self._client, draft.model, self._timeout_s).entry(draft),
+                limits=self._limits,
+            )
+        except LimitError:
+            self._artifacts.remove(draft.folder)
+            raise
 
-SubmissionsDependency = Annotated[Submissions, given("submissions")]
+
+SubmissionsDependency = Annotated[Submissions, owned("submissions")]
 
 
-def _replayed(record: JobRecord, asked: str) -> Submitted:
-    if record.request_hash != asked:
+def _replayed(record: JobRecord, asked: str | None, sent_hash: str | None) -> Submitted:
+    is_sent_again = sent_hash is not None and record.sent_hash == sent_hash
+    if record.request_hash != asked and not is_sent_again:
         detail = "This id or key is already used for another request; send that request unchanged, or choose another."
         raise RequestMismatchError(detail)
     return Submitted(record, replayed=True)
+
+
+def require_valid(request: GenerateRequest, card: ModelCard | None) -> Resolution[GenerateRequest]:
+    """Fill in the model's values.
+
+    Raises:
+        InvalidRequestError: values do not fit each other or the model.
+    """
+    resolution = resolve(request, card)
+    if resolution.errors:
+        raise InvalidRequestError(resolution.errors)
+    return resolution
 
 
 def request_hash(request: GenerateRequest, pictures: Pictures) -> str:

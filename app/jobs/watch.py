@@ -17,13 +17,16 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
+from app.auth.callers import Caller
 from app.jobs.event_log import Advance, EventLog, EventLogDependency, News, Transition
 from app.jobs.manage import JobsDependency
 from app.jobs.parameters import JobId
-from app.jobs.resources import job_resource, root_path
+from app.jobs.resources import job_resource
 from app.schemas import JobResource
+from app.service.addresses import service_url
 from app.service.problems import problem_responses
 from ms_core.errors import JobGoneError, JobNotFoundError
+from ms_jobs.keys import JobKey
 from ms_jobs.records import JobRecord, JobState
 
 # A client that lost its connection reconnects after this time.
@@ -90,15 +93,17 @@ class Watch:
     Attributes:
         after: the last version it has seen.
         is_over: that version was the final one.
+        caller: who watches; the events end when it may do so no longer.
         find: reads the job's record; raises ``JobGoneError`` or ``JobNotFoundError``.
         show: makes the job's resource.
     """
 
     log: EventLog
-    job_id: str
+    job: JobKey
     after: int
     is_over: bool
     with_previews: bool
+    caller: Caller
     find: Callable[[str], JobRecord]
     show: Callable[[JobRecord], JobResource]
 
@@ -112,12 +117,12 @@ class Watch:
                 yield event
         except redis.RedisError as error:
             # The client reconnects by itself and resumes.
-            log.warning("job %s can no longer be watched: %s", self.job_id, error)
+            log.warning("job %s can no longer be watched: %s", self.job.id, error)
 
     async def _follow(self) -> AsyncIterator[ServerSentEvent]:
         after, has_changed = self.after, False
         while True:
-            news = await self.log.read(self.job_id, after, self.with_previews)
+            news = await self.log.read(self.job, after, self.with_previews)
             for entry in news.entries:
                 after = entry.version
                 if isinstance(entry, Transition) and entry.state.ended:
@@ -131,12 +136,15 @@ class Watch:
             if self.log.is_stopping:
                 # The client reconnects, to the next process.
                 return
-            has_changed = await self.log.next_change(self.job_id, after, WAIT_S)
+            has_changed = await self.log.next_change(self.job, after, min(WAIT_S, self.caller.ask_again_s))
+            if not await self.caller.is_valid():
+                # The client reconnects, and is told what it lacks.
+                return
 
     def _last_event(self, end: Transition | None) -> ServerSentEvent:
         """Make the last event: the whole job, or ``gone``."""
         try:
-            record = self.find(self.job_id)
+            record = self.find(self.job.id)
         except (JobGoneError, JobNotFoundError) as error:
             return ServerSentEvent(event="gone", data=GoneEvent(code=error.code, detail=error.detail))
         if end is None:
@@ -224,15 +232,16 @@ async def _watch(  # noqa: PLR0913 - each argument is a part of the request
     is_over = record.state.ended and after == record.version
     if is_over:
         response.status_code = HTTPStatus.NO_CONTENT
-    with event_log.watching():
+    with event_log.watching(record.owner):
         yield Watch(
             log=event_log,
-            job_id=record.id,
+            job=record.key,
             after=after,
             is_over=is_over,
             with_previews=preview,
+            caller=request.state.caller,
             find=jobs.find,
-            show=lambda ended: job_resource(ended, None, root_path(request)),
+            show=lambda ended: job_resource(ended, None, service_url(request)),
         )
 
 

@@ -6,31 +6,37 @@ import asyncio
 import os
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from email.message import Message
-from typing import Annotated, Any, Protocol, TypeVar
+from functools import partial
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 from fastapi import Depends, Request
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
 from app.config import Settings
 from app.dependencies import given
-from app.requests.intake import SentRequest, parse_request
-from app.requests.pictures import PictureLimits
-from app.requests.turns import ClientLeftError, Turn
+from app.requests.body_types import boundary_of, content_type_of, require_unpacked
+from app.requests.fetching import Fetched, Fetcher
+from app.requests.turns import ClientLeftError, Turn, Turns
 from app.service.errors import HTTPProblem
-from app.service.problems import BAD_REQUEST, BODY_TOO_LARGE, NOT_JSON, SCHEMA_REF, TOO_MANY_UPLOADS
-from ms_core.errors import QueueUnavailableError
+from app.service.problems import BAD_REQUEST, BODY_TOO_LARGE, TOO_MANY_UPLOADS
+from app.service.shares import Shares
+from ms_core.errors import PictureTooLargeError, QueueUnavailableError
 
 Result = TypeVar("Result")
 
 # Most wait for their turns, see ``app.requests.turns``.
 THREADS = 32
+# Requests whose pictures have no more pixels together have threads and turns of their own.
+SMALL_PIXELS = 4_000_000
+SMALL_THREADS = 8
+# An owner has one in so many threads; more of its requests wait, so that others find one.
+OWNERS_PART = 4
 # How often a request that is decoded looks whether its client is still there.
 LOOK_AGAIN_S = 0.5
 # A body may be so small although others take all the memory for bodies.
@@ -40,29 +46,58 @@ LARGEST_BODIES = 8
 # Lets polls go first, but does not starve requests behind a worker on the same CPU.
 NICENESS = 5
 
-REQUEST_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {"application/json": {"schema": {"$ref": SCHEMA_REF.format(model="GenerateRequest")}}},
-}
 
-
-class Decoders:
-    """Threads for long computations, so that polls do not wait for them.
+class Lane:
+    """Threads for long computations, so that polls do not wait for them, and the turns in which they decode.
 
     They have low priority, and most wait: decoding a picture takes much memory, so few are decoded at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int, *, by_owner: bool = False) -> None:
         """Start no thread before the first work."""
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="decoder", initializer=_let_others_go_first)
+        self.turns = Turns()
+        most = threads // OWNERS_PART if by_owner else threads
+        self._places = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(most))
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decoder", initializer=_let_others_go_first)
 
-    async def run(self, work: Callable[[], Result]) -> Result:
-        """Run ``work`` in a thread; its log lines carry the request's id."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, work)
+    async def run(self, owner: str, work: Callable[[], Result]) -> Result:
+        """Run an owner's ``work`` in a thread; its log lines carry the request's id."""
+        places, loop = self._places[owner], asyncio.get_running_loop()
+        await places.acquire()
+        future = self._pool.submit(copy_context().run, work)
+
+        def free(_: Future[Result]) -> None:
+            # After the loop's end nobody waits.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(places.release)
+
+        # Also whoever has left holds its place until the thread is free.
+        future.add_done_callback(free)
+        return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Start no further work."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Decoders:
+    """The lanes of large and small requests: a small one waits for no large one.
+
+    Attributes:
+        small: also for what waits for no turn.
+    """
+
+    def __init__(self, *, by_owner: bool = False) -> None:
+        self.large, self.small = Lane(THREADS, by_owner=by_owner), Lane(SMALL_THREADS, by_owner=by_owner)
+
+    def lane_for(self, pixels: int) -> Lane:
+        """The lane of a request whose pictures have so many pixels together."""
+        return self.small if pixels <= SMALL_PIXELS else self.large
+
+    def close(self) -> None:
+        """Start no further work."""
+        self.large.close()
+        self.small.close()
 
 
 DecodersDependency = Annotated[Decoders, given("decoders")]
@@ -72,28 +107,28 @@ SettingsDependency = Annotated[Settings, given("settings")]
 class Uploads:
     """Bounds the memory for the bodies of all requests that are read or decoded."""
 
-    def __init__(self, max_bytes: int) -> None:
-        self._left = max_bytes
+    def __init__(self, max_bytes: int, *, by_owner: bool = False) -> None:
+        self._bytes = Shares(max_bytes, by_owner=by_owner)
 
     @contextmanager
-    def open(self) -> Iterator[Upload]:
+    def open(self, owner: str) -> Iterator[Upload]:
         """Hold the memory of one body during the block."""
-        upload = Upload()
+        upload = Upload(owner)
         try:
             yield upload
         finally:
-            self._left += upload.held
+            self._bytes.give_back(owner, upload.held)
 
     def grow(self, upload: Upload, by: int) -> None:
-        """Count bytes that arrived.
+        """Count bytes that arrived, of the body or of a picture that is fetched for it.
 
         Raises:
-            HTTPProblem: the bodies of others take all the memory, and this one is not small.
+            HTTPProblem: other bodies take all the memory, or all of this owner's share, and this one is not small.
         """
-        if by > self._left and len(upload.body) + by > SMALL_BODY_BYTES:
+        if not self._bytes.has(upload.owner, by) and upload.held + by > SMALL_BODY_BYTES:
             detail = "Too many large requests are being sent at the moment; try again in a few seconds."
             raise HTTPProblem(TOO_MANY_UPLOADS, detail)
-        self._left -= by
+        self._bytes.take(upload.owner, by)
         upload.held += by
 
 
@@ -101,6 +136,7 @@ class Uploads:
 class Upload:
     """One body as far as it has arrived, and how many bytes are held for it."""
 
+    owner: str
     body: bytearray = field(default_factory=bytearray)
     held: int = 0
 
@@ -113,63 +149,136 @@ class Stopping(Protocol):
 
 StoppingDependency = Annotated[Stopping, given("event_log")]
 UploadsDependency = Annotated[Uploads, given("uploads")]
+FetcherDependency = Annotated[Fetcher, given("fetcher")]
 
 
-async def _receive(request: Request, limit: int, uploads: Uploads, upload: Upload) -> bytes:
-    """Read a JSON body, no further than the limit."""
-    _check_form(request.headers)
-    too_large = HTTPProblem(BODY_TOO_LARGE, f"The body is larger than {limit} bytes; send smaller or fewer pictures.")
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large
-    try:
-        async for chunk in request.stream():
-            uploads.grow(upload, len(chunk))
-            upload.body += chunk
-            if len(upload.body) > limit:
-                raise too_large
-    except ClientDisconnect as error:
-        raise HTTPProblem(BAD_REQUEST, "The body ended before it was complete.") from error
-    body = bytes(upload.body)
-    upload.body.clear()
-    return body
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A body as it arrived.
+
+    Attributes:
+        boundary: between the parts of a form; ``None``: it is JSON, or a picture.
+        is_picture: it is the file of a picture itself.
+        fetched: pictures that it names by address; ``None`` if no addresses are followed.
+    """
+
+    content: bytes
+    boundary: bytes | None = None
+    is_picture: bool = False
+    fetched: Fetched | None = None
 
 
-def _check_form(headers: Headers) -> None:
-    """Refuse what is not JSON, or is JSON in a wrapper."""
-    content_type = Message()
-    content_type["content-type"] = headers.get("content-type", "")
-    if content_type.get_content_type() != "application/json":
-        raise HTTPProblem(NOT_JSON, "Send the request as JSON, with the header Content-Type: application/json.")
-    charset = content_type.get_content_charset("utf-8")
-    if charset not in ("utf-8", "utf8", "us-ascii"):
-        raise HTTPProblem(NOT_JSON, f"JSON is sent as UTF-8 (RFC 8259), not as {charset}.")
-    encoding = headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        detail = "Send the body as it is, without Content-Encoding: it is not unpacked here."
-        raise HTTPProblem(NOT_JSON, detail, {"Accept-Encoding": "identity"})
+@dataclass(frozen=True, slots=True)
+class Measured(Generic[Result]):
+    """A body whose pictures are not decoded yet.
+
+    Attributes:
+        pixels: of all of them together, by their headers.
+        decode: does the rest, in the turns of the request.
+    """
+
+    pixels: int
+    decode: Callable[[Turn], Result]
 
 
-async def _sent_request(
-    request: Request,
-    decoders: DecodersDependency,
-    uploads: UploadsDependency,
-    process: StoppingDependency,
-    settings: SettingsDependency,
-) -> SentRequest:
-    """Read the request, check it and decode its pictures, off the event loop, while its client is there."""
-    limits = PictureLimits(settings.max_picture_pixels, settings.max_picture_side, settings.max_request_pixels)
-    with uploads.open() as upload:
-        body = await _unless_stopping(_receive(request, settings.max_body_bytes, uploads, upload), process, _stays)
-        turn = Turn()
+class BodyReader:
+    """Reads the bodies of requests."""
+
+    def __init__(
+        self, decoders: Decoders, uploads: Uploads, fetcher: Fetcher, process: Stopping, settings: Settings
+    ) -> None:
+        self._decoders = decoders
+        self._uploads = uploads
+        self._fetcher = fetcher
+        self._process = process
+        self._max_bytes = settings.max_body_bytes
+
+    async def read(
+        self, request: Request, measure: Callable[[Body], Measured[Result]], *, takes_picture: bool = False
+    ) -> Result:
+        """Read a body, JSON or a form, and parse it off the event loop, while its client is there.
+
+        Args:
+            measure: runs in a thread, once more when pictures were fetched; what it returns runs in one for requests of its size.
+            takes_picture: the body may be the file of a picture, too.
+
+        Raises:
+            HTTPProblem: it is none of them, is too large, or the client left.
+            QueueUnavailableError: this process stops.
+        """
+        content_type = content_type_of(request.headers)
+        is_picture = takes_picture and content_type.get_content_maintype() == "image"
+        require_unpacked(request.headers)
+        boundary = None if is_picture else boundary_of(content_type, takes_picture)
+        with self._uploads.open(request.state.caller.owner) as upload:
+            received = await _unless_stopping(self._receive(request, upload), self._process, _stays)
+            body = Body(received, boundary, is_picture, self._fetcher.of_request())
+            try:
+                measured = await self._measure(body, measure, upload, request)
+                return await self._decode(measured, upload.owner, request)
+            except ClientLeftError as error:
+                raise HTTPProblem(BAD_REQUEST, "The client left before its request was read.") from error
+
+    async def _measure(
+        self, body: Body, measure: Callable[[Body], Measured[Result]], upload: Upload, request: Request
+    ) -> Measured[Result]:
+        """Measure a body, with the pictures that it names by address."""
+        measured = await self._while_wanted(self._decoders.small.run(upload.owner, lambda: measure(body)), request)
+        if body.fetched is None or not body.fetched.wanted:
+            return measured
+        await self._while_wanted(
+            self._fetcher.fetch(body.fetched, upload.owner, partial(self._count_fetched, upload)), request
+        )
+        return await self._while_wanted(self._decoders.small.run(upload.owner, lambda: measure(body)), request)
+
+    def _count_fetched(self, upload: Upload, by: int) -> None:
+        self._uploads.grow(upload, by)
+        if upload.held > self._max_bytes:
+            detail = f"The request and the pictures at its addresses have more than {self._max_bytes} bytes together"
+            raise PictureTooLargeError(f"{detail}; use smaller or fewer pictures.")
+
+    async def _decode(self, measured: Measured[Result], owner: str, request: Request) -> Result:
+        lane = self._decoders.lane_for(measured.pixels)
+        turn = Turn(lane.turns)
         try:
-            return await _unless_stopping(
-                decoders.run(lambda: parse_request(body, limits, turn)), process, request.is_disconnected
-            )
-        except ClientLeftError as error:
-            raise HTTPProblem(BAD_REQUEST, "The client left before its request was read.") from error
+            return await self._while_wanted(lane.run(owner, lambda: measured.decode(turn)), request)
         finally:
             turn.leave()
+
+    async def _while_wanted(self, work: Coroutine[Any, Any, Any], request: Request) -> Any:
+        return await _unless_stopping(work, self._process, request.is_disconnected)
+
+    async def _receive(self, request: Request, upload: Upload) -> bytes:
+        """Read a body, no further than the limit."""
+        detail = f"The body is larger than {self._max_bytes} bytes; send smaller or fewer pictures."
+        too_large = HTTPProblem(BODY_TOO_LARGE, detail)
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._max_bytes:
+            raise too_large
+        try:
+            async for chunk in request.stream():
+                self._uploads.grow(upload, len(chunk))
+                upload.body += chunk
+                if len(upload.body) > self._max_bytes:
+                    raise too_large
+        except ClientDisconnect as error:
+            raise HTTPProblem(BAD_REQUEST, "The body ended before it was complete.") from error
+        body = bytes(upload.body)
+        upload.body.clear()
+        return body
+
+
+async def _body_reader(
+    decoders: DecodersDependency,
+    uploads: UploadsDependency,
+    fetcher: FetcherDependency,
+    process: StoppingDependency,
+    settings: SettingsDependency,
+) -> BodyReader:
+    return BodyReader(decoders, uploads, fetcher, process, settings)
+
+
+BodyReaderDependency = Annotated[BodyReader, Depends(_body_reader)]
 
 
 async def _unless_stopping(
@@ -196,9 +305,6 @@ async def _unless_stopping(
 async def _stays() -> bool:
     """Whoever is still sending has not left, or the reading finds out."""
     return False
-
-
-SentRequestDependency = Annotated[SentRequest, Depends(_sent_request)]
 
 
 def _let_others_go_first() -> None:

@@ -1,167 +1,71 @@
-"""Decodes pictures sent as data URIs, and re-encodes them as small, clean PNGs.
-
-Pixels are decoded only after the header has passed the pixel limit; only PNG, JPEG and WebP are tried.
-"""
+"""The pictures of one request, however it names them, as clean PNGs."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import zlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from typing import Any
 
 from PIL import Image
 
-from app.requests import jpeg_ends, png_chunks
-from app.requests.data_uris import bytes_of_data_uri
-from app.requests.png_chunks import PngChunks
-from app.requests.sizes import FORMATS, pixels_of
+from app.requests.decoding import PictureLimits, cost_of, decode, encode_png
+from app.requests.sources import PictureSources
 from app.requests.turns import Turn
-from ms_core.errors import PictureError, PictureTooLargeError
-from ms_core.spec.colour_profiles import in_srgb, profile_of
-from ms_core.spec.picture_notes import check_visible, note_ignored, note_visible
 from ms_core.spec.pictures import PictureUse
-from ms_core.spec.plain_pictures import decoding, spread
-
-_BOMB_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-
-
-@dataclass(frozen=True, slots=True)
-class PictureLimits:
-    """Limits of a reference picture and of all pictures of a request, and the longer side they are reduced to; in pixels."""
-
-    max_pixels: int = 50_000_000
-    max_side: int = 2048
-    max_total: int = 250_000_000
+from ms_jobs.kept_pictures import KeptPicture
 
 
 class SentPictures:
-    """The pictures of one JSON request, as ``ms_core.spec.Pictures``: data URIs, kept as clean PNGs.
+    """The pictures of one request, as ``ms_core.spec.Pictures``: by data URI, address, asset, cast or part of its form.
 
     Attributes:
-        pngs: PNGs by their SHA-256.
+        pngs: those that were decoded, as PNGs by their SHA-256.
+        kept: those of assets and the cast, by their SHA-256; these are not decoded.
     """
 
-    def __init__(self, limits: PictureLimits, turn: Turn | None = None) -> None:
-        """Decode in the turns of ``turn``; by default in those of a request of its own."""
+    def __init__(self, limits: PictureLimits, turn: Turn | None = None, sources: PictureSources | None = None) -> None:
+        """Decode in the turns of ``turn``; by default in those of another request."""
         self._turn = turn or Turn()
         self.pngs: dict[str, bytes] = {}
+        self.kept: dict[str, KeptPicture] = {}
         self._limits = limits
+        self._sources = sources or PictureSources()
         self._names: list[tuple[Image.Image, str]] = []
 
     def read(self, text: str, use: PictureUse) -> Image.Image:
-        """Read a data URI; errors as ``png_from_data_uri``. The pixels are decoded again when needed."""
-        limits = replace(self._limits, max_side=self._limits.max_pixels) if use == "exact" else self._limits
-        encoded = bytes_of_data_uri(text)
-        with self._turn.take(_cost(encoded)):
-            decoded = _decode(encoded, limits, use)
-            png = _encode_png(decoded)
+        """Read a picture; the pixels are decoded again when needed.
+
+        Raises:
+            PictureError: not a data URI, base64 or picture; see ``app.requests.decoding``.
+            PictureTooLargeError: it has too many pixels, or is too long to be fetched.
+            PictureNotFetchedError: its address gives nothing.
+            FieldError: there is no such asset.
+            UnknownUploadError: the form has no such part.
+        """
+        found = self._sources.find(text, use)
+        if isinstance(found, KeptPicture):
+            picture, sha256 = found.open(), found.variant.sha256
+            self.kept[sha256] = found
+        else:
+            picture, sha256 = self._decode(found, use)
+        self._names.append((picture, sha256))
+        return picture
+
+    def _decode(self, encoded: bytes, use: PictureUse) -> tuple[Image.Image, str]:
+        with self._turn.take(cost_of(encoded)):
+            decoded = decode(encoded, self._limits, use)
+            png = encode_png(decoded)
         sha256 = hashlib.sha256(png).hexdigest()
         picture = Image.open(io.BytesIO(png), formats=("PNG",))
         picture.info |= decoded.info
         self.pngs[sha256] = png
-        self._names.append((picture, sha256))
-        return picture
+        return picture, sha256
+
+    def member(self, name: str) -> Mapping[str, Any]:
+        """As ``PictureSources.member``."""
+        return self._sources.member(name)
 
     def name(self, picture: Image.Image) -> str:
         """Get the SHA-256 of a picture that was read."""
         return next(sha256 for known, sha256 in self._names if known is picture)
-
-
-def png_from_data_uri(data_uri: str, limits: PictureLimits, use: PictureUse = "shown") -> bytes:
-    """Decode a picture and re-encode it as a PNG without metadata.
-
-    The EXIF turn and the colour profile are applied, transparency is kept, every colour mode becomes 8-bit RGB or RGBA,
-    and a picture with a side above ``limits.max_side`` is reduced. A mask keeps its numbers.
-
-    Args:
-        data_uri: ``data:image/png;base64,...``; JPEG and WebP too.
-        limits: in pixels.
-
-    Returns:
-        the bytes of an RGB or RGBA PNG.
-
-    Raises:
-        PictureError: not a data URI, base64 or picture; damaged, animated, fully transparent, or in another format.
-        PictureTooLargeError: the header gives more than ``limits.max_pixels`` pixels.
-    """
-    encoded = bytes_of_data_uri(data_uri)
-    with Turn().take(0):
-        return _encode_png(_decode(encoded, limits, use))
-
-
-def _cost(encoded: bytes) -> int:
-    """What decoding costs, in pixels; a picture that cannot be decoded costs little."""
-    try:
-        return pixels_of(encoded)
-    except Exception:  # whatever is wrong with the header is told when it is decoded
-        return 0
-
-
-def _decode(encoded: bytes, limits: PictureLimits, use: PictureUse) -> Image.Image:
-    """A plain picture; its ``info`` holds what the user should know of it."""
-    with decoding():
-        chunks = PngChunks.read(encoded) if encoded.startswith(png_chunks.SIGNATURE) else PngChunks()
-        picture, profile = _load(encoded, chunks, limits)
-        picture.thumbnail((limits.max_side, limits.max_side), Image.Resampling.LANCZOS)
-        picture = in_srgb(picture, None if use == "mask" else profile)
-    # Pillow would write them into the PNG.
-    picture.info = {}
-    if use != "mask":
-        check_visible(picture)
-        note_visible(picture)
-    note_ignored(picture, chunks.ignored)
-    return picture
-
-
-def _load(encoded: bytes, chunks: PngChunks, limits: PictureLimits) -> tuple[Image.Image, bytes | None]:
-    """A decoded picture, and the profile of its numbers."""
-    try:
-        return _load_whole(encoded, chunks, limits)
-    except OSError:
-        complete = None
-        if encoded.startswith(jpeg_ends.START) and not encoded.endswith(jpeg_ends.END):
-            complete = jpeg_ends.with_end_marker(encoded)
-        if complete is None:
-            raise
-    return _load_whole(complete, chunks, limits)
-
-
-def _load_whole(encoded: bytes, chunks: PngChunks, limits: PictureLimits) -> tuple[Image.Image, bytes | None]:
-    picture = _open(encoded, chunks, limits)
-    # A JPEG can be decoded at half, a quarter or an eighth of its size.
-    picture.draft(None, (limits.max_side, limits.max_side))
-    return spread(picture), chunks.profile or profile_of(picture.info)
-
-
-def _open(encoded: bytes, chunks: PngChunks, limits: PictureLimits) -> Image.Image:
-    """Open a picture by its header, without decoding pixels."""
-    is_png = encoded.startswith(png_chunks.SIGNATURE)
-    try:
-        picture = Image.open(io.BytesIO(chunks.encoded if is_png else encoded), formats=FORMATS)
-    except _BOMB_ERRORS as error:
-        raise _too_large(limits) from error
-    except Image.UnidentifiedImageError as error:
-        if is_png or encoded.startswith(jpeg_ends.START) or encoded[8:12] == b"WEBP":
-            raise
-        raise PictureError(
-            f"This is not a complete picture in a supported format; send {', '.join(FORMATS)}."
-        ) from error
-    if picture.width * picture.height > limits.max_pixels:
-        raise _too_large(limits, picture.width, picture.height)
-    # A camera's JPEG may hold previews as further frames; only PNG and WebP can be animated.
-    if chunks.is_animated or (picture.format == "WEBP" and getattr(picture, "is_animated", False)):
-        raise PictureError("The picture is animated; send a single frame.")
-    return picture
-
-
-def _too_large(limits: PictureLimits, width: int | None = None, height: int | None = None) -> PictureTooLargeError:
-    size = "The picture" if width is None else f"The picture of {width} x {height} pixels"
-    return PictureTooLargeError(f"{size} is larger than the limit of {limits.max_pixels} pixels; reduce it.")
-
-
-def _encode_png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    # Run lengths and Huffman codes: smaller than level 3 on photographs and drawings, and faster.
-    picture.save(buffer, "PNG", compress_type=zlib.Z_RLE)
-    return buffer.getvalue()

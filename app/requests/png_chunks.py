@@ -19,6 +19,9 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 # Bytes of chunks that are of one length.
 _LENGTHS = {b"sRGB": 1, b"gAMA": 4, b"cHRM": 32, b"cICP": 4}
+_CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
+# Many times as many as a large picture has.
+_MAX_CHUNKS = 100_000
 _ANCILLARY = {*_LENGTHS, b"tRNS", b"iCCP", b"eXIf"}
 # The picture looks wrong without them.
 _MISSED = {b"tRNS": "transparency", b"iCCP": "colour profile", b"eXIf": "orientation"}
@@ -69,7 +72,7 @@ class PngChunks:
         return b"".join(self.parts)
 
     def _add(self, chunk: _Chunk) -> None:
-        if chunk.name[:1].isupper():
+        if chunk.name in _CRITICAL:
             self._note(chunk)
             self.parts.append(chunk.whole)
         elif chunk.name in (b"acTL", b"fdAT"):
@@ -114,11 +117,14 @@ class PngChunks:
 
 
 def _chunks(encoded: bytes) -> Iterator[_Chunk]:
-    """All chunks up to the end of the picture; the last may be cut off."""
+    """All chunks up to the end of the picture, of which the header is first; the last may be cut off."""
     content, place = memoryview(encoded), len(SIGNATURE)
-    while place + 8 <= len(encoded):
+    for number in range(_MAX_CHUNKS):
+        if place + 8 > len(encoded):
+            return
         size, name = struct.unpack_from(">I4s", encoded, place)
-        if not name.isalpha():
+        # By its first chunk the picture was measured.
+        if not name.isalpha() or (name == b"IHDR") != (number == 0):
             return
         end = place + 12 + size
         body = content[place + 8 : end - 4]

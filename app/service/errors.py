@@ -1,4 +1,4 @@
-"""Answers every error with an RFC 9457 problem.
+"""Answers every error with an RFC 9457 problem, below ``/v1`` with an error of OpenAI's interface.
 
 Only the project's own errors supply the ``detail``; for all others it is written here, so no traceback, path or secret can
 leak.
@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from app.service.openai_errors import is_openai_path, openai_error
 from app.service.problems import (
     BAD_REQUEST,
     INTERNAL_ERROR,
@@ -30,12 +31,14 @@ from app.service.problems import (
     problem_of,
 )
 from app.service.request_id import REQUEST_ID_HEADER, request_id
-from ms_core.errors import InvalidInputError, MSDiffusionError, QueueUnavailableError
+from app.service.security_headers import SECURITY_HEADERS
+from ms_core.errors import InvalidInputError, LimitError, MSDiffusionError, QueueUnavailableError
 from ms_jobs.connection import ReasonLog, is_transient
 
 RETRY_AFTER_S = 5
 MAX_ERRORS = 100
 METHODS = ("GET", "POST", "PUT", "DELETE")
+QUEUE_AWAY = "The queue is unavailable at the moment; try again in a few seconds."
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +52,20 @@ class InvalidRequestError(Exception):
 
 
 class HTTPProblem(Exception):
-    """A problem with the HTTP request itself."""
+    """A problem with the HTTP request itself.
 
-    def __init__(self, problem: ProblemType, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    Attributes:
+        pointer: to the value that is wrong, if it is a single one.
+    """
+
+    def __init__(
+        self, problem: ProblemType, detail: str, headers: Mapping[str, str] | None = None, pointer: str = ""
+    ) -> None:
         super().__init__(detail)
         self.problem = problem
         self.detail = detail
         self.headers = headers
+        self.pointer = pointer
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -65,7 +75,9 @@ def install_error_handlers(app: FastAPI) -> None:
     async def answer_core_error(request: Request, error: MSDiffusionError) -> Response:
         if isinstance(error, InvalidInputError):
             return _answer_invalid_input(request, [error])
-        return problem_response(request, problem_of(error), error.detail)
+        wait_s = error.retry_after_s if isinstance(error, LimitError) else None
+        headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
+        return problem_response(request, problem_of(error), error.detail, headers=headers)
 
     @app.exception_handler(InvalidRequestError)
     async def answer_invalid_request(request: Request, error: InvalidRequestError) -> Response:
@@ -73,7 +85,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPProblem)
     async def answer_http_problem(request: Request, error: HTTPProblem) -> Response:
-        return problem_response(request, error.problem, error.detail, headers=error.headers)
+        item = ProblemItem(pointer=error.pointer, detail=error.detail, code=error.problem.code)
+        return problem_response(request, error.problem, error.detail, [item] * bool(error.pointer), error.headers)
 
     @app.exception_handler(HTTPException)
     async def answer_http_exception(request: Request, error: HTTPException) -> Response:
@@ -90,8 +103,7 @@ def install_error_handlers(app: FastAPI) -> None:
         if not is_transient(error):
             return await _answer_unexpected(request, error)
         reasons.tell(error)
-        detail = "The queue is unavailable at the moment; try again in a few seconds."
-        return problem_response(request, PROBLEMS[QueueUnavailableError], detail)
+        return problem_response(request, PROBLEMS[QueueUnavailableError], QUEUE_AWAY)
 
     app.add_exception_handler(Exception, _answer_unexpected)
 
@@ -104,6 +116,15 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Write a problem as an HTTP response."""
+    own_id = request_id(request.scope)
+    # An unexpected error is answered outside the middleware that adds the id.
+    all_headers = {**SECURITY_HEADERS, **(headers or {}), REQUEST_ID_HEADER: own_id, "Cache-Control": "no-store"}
+    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        all_headers["Retry-After"] = str(RETRY_AFTER_S)
+    if is_openai_path(request.scope["path"], request.scope.get("root_path", "")):
+        code, pointer = (items[0].code, items[0].pointer) if items else (problem.code, "")
+        error = openai_error(problem.status, code, detail, pointer)
+        return Response(error.model_dump_json(), problem.status, all_headers, media_type="application/json")
     body = Problem(
         type=f"/problems/{problem.code}",
         title=problem.title,
@@ -111,13 +132,9 @@ def problem_response(
         detail=detail,
         instance=request.url.path,
         code=problem.code,
-        request_id=request_id(request.scope),
+        request_id=own_id,
         errors=list(items),
     )
-    # An unexpected error is answered outside the middleware that adds the id.
-    all_headers = {**(headers or {}), REQUEST_ID_HEADER: body.request_id, "Cache-Control": "no-store"}
-    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        all_headers["Retry-After"] = str(RETRY_AFTER_S)
     return Response(body.model_dump_json(), problem.status, all_headers, media_type=PROBLEM_JSON)
 
 

@@ -1,13 +1,14 @@
 """Metrics for Prometheus.
 
 Metrics of jobs, workers and devices are read from Redis at each scrape, so all API processes report the same: aggregate
-them with ``max``, not ``sum``. HTTP metrics and ``process_*`` belong to the process that answers: aggregate them with ``sum``.
+them with ``max``, not ``sum``. HTTP metrics and ``process_*`` belong to the process that answers: aggregate them with ``sum``. The
+processes of one ``msd api --workers`` add up theirs in the folder of ``PROMETHEUS_MULTIPROC_DIR``, and have no ``process_*``.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from typing import Annotated, NamedTuple
 
@@ -16,13 +17,14 @@ import redis
 from fastapi import APIRouter, Header, Response
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.utils import floatToGoString
 
 from app.dependencies import given
 from ms_jobs import keys
-from ms_jobs.keys import JobKey
 from ms_jobs.measures import BUCKETS, UNBOUNDED, Histogram, Measures
+from ms_jobs.queue import JobQueue
 from ms_jobs.records import JobState, WorkerRecord, WorkerState, as_text, read_beats
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
@@ -32,9 +34,9 @@ LOST_ATTEMPTS = ("abandoned", "given_back", "handed_back")
 ERASED = ("expired", "deleted")
 PHASES = ("load", "encode", "denoise", "decode", "store")
 ENDED = ("succeeded", "failed", "canceled")
-# Requeued jobs go to the head of the queue, so the oldest is among the first, not always the first.
-OLDEST_AMONG = 16
 HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# The name is prometheus_client's.
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 NO_ROUTE = "none"
 router = APIRouter()
 
@@ -80,8 +82,12 @@ class Metrics:
         # Creation times of counters would double the series.
         prometheus_client.disable_created_metrics()
         self.registry = CollectorRegistry(auto_describe=False)
-        prometheus_client.ProcessCollector(registry=self.registry)
-        self.http = HttpMeter(self.registry)
+        if os.environ.get(SHARED_FOLDER):
+            self.http = HttpMeter(CollectorRegistry())
+            MultiProcessCollector(self.registry)
+        else:
+            self.http = HttpMeter(self.registry)
+            prometheus_client.ProcessCollector(registry=self.registry)
         self.registry.register(ServiceCollector(client, model, version))
 
 
@@ -107,6 +113,7 @@ class ServiceCollector(Collector):
     def __init__(self, client: redis.Redis, model: str, version: str) -> None:
         self._client = client
         self._measures = Measures(client, model)
+        self._queue = JobQueue(client, model)
         self._model = model
         self._version = version
 
@@ -127,27 +134,18 @@ class ServiceCollector(Collector):
             yield from _devices(snapshot.workers)
 
     def _look(self) -> _Snapshot:
-        queue = keys.queue(self._model)
+        line = self._queue.line()
         with self._client.pipeline(transaction=False) as pipeline:
             pipeline.time()
-            pipeline.llen(queue)
-            pipeline.lrange(queue, 0, OLDEST_AMONG - 1)
             pipeline.scard(keys.active(self._model))
             pipeline.scard(keys.running(self._model))
             pipeline.smembers(keys.workers(self._model))
-            (seconds, micros), depth, first, active, running, names = pipeline.execute()
-        now = seconds + micros / 1e6
-        with self._client.pipeline(transaction=False) as pipeline:
-            for name in sorted(names):
-                pipeline.get(keys.worker(as_text(name)))
-            for entry in first:
-                pipeline.hget(keys.job(JobKey.of_entry(as_text(entry))), "queued_at")
-            answers = pipeline.execute(raise_on_error=False)
-        beats, since = answers[: len(names)], list(_numbers(answers[len(names) :]))
+            (seconds, micros), active, running, names = pipeline.execute()
+        beats = self._client.mget([keys.worker(as_text(name)) for name in sorted(names)]) if names else []
         return _Snapshot(
-            now=now,
-            depth=depth,
-            oldest_s=max(0.0, now - min(since)) if since else 0.0,
+            now=seconds + micros / 1e6,
+            depth=line.depth,
+            oldest_s=line.oldest_s or 0.0,
             active=active,
             running=running,
             counts=self._measures.counts(),
@@ -254,14 +252,6 @@ class ServiceCollector(Collector):
             buckets = [(floatToGoString(float(bound)), float(count)) for bound, count in pairs]
             family.add_metric([self._model] if label is None else [self._model, value], buckets, histogram.sum_s)
         return family
-
-
-def _numbers(answers: Iterable[object]) -> Iterator[float]:
-    """The numbers among the answers of Redis; a damaged record costs its own only."""
-    for answer in answers:
-        with suppress(ValueError):
-            if isinstance(answer, bytes):
-                yield float(answer)
 
 
 def _devices(workers: Iterable[WorkerRecord]) -> Iterator[Family]:

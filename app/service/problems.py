@@ -22,6 +22,7 @@ SCHEMA_REF = "#/components/schemas/{model}"
 _UNPROCESSABLE = HTTPStatus.UNPROCESSABLE_ENTITY
 _TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 _UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
+_TOO_MANY = HTTPStatus.TOO_MANY_REQUESTS
 _TIMEOUT = HTTPStatus.GATEWAY_TIMEOUT
 _INTERNAL = HTTPStatus.INTERNAL_SERVER_ERROR
 
@@ -67,6 +68,9 @@ _STATUS_AND_TITLE: Mapping[type[core.MSDiffusionError], tuple[HTTPStatus, str]] 
     core.PhraseNotFoundError: (_UNPROCESSABLE, "Phrase not in the prompt"),
     core.PictureError: (_UNPROCESSABLE, "Invalid picture"),
     core.PictureTooLargeError: (_TOO_LARGE, "Picture too large"),
+    core.PictureNotFetchedError: (_UNPROCESSABLE, "Picture not fetched"),
+    core.UnknownUploadError: (_UNPROCESSABLE, "Part of the form not found"),
+    core.UnusedUploadError: (_UNPROCESSABLE, "Part of the form not used"),
     core.UnsupportedSchedulerError: (_UNPROCESSABLE, "Unknown scheduler"),
     core.UnknownNameError: (_UNPROCESSABLE, "Unknown name"),
     core.NoScorerError: (_UNPROCESSABLE, "The model has no scorer"),
@@ -92,8 +96,15 @@ _STATUS_AND_TITLE: Mapping[type[core.MSDiffusionError], tuple[HTTPStatus, str]] 
     core.JobNotFoundError: (HTTPStatus.NOT_FOUND, "Job not found"),
     core.JobGoneError: (HTTPStatus.GONE, "Job deleted or expired"),
     core.ImageNotFoundError: (HTTPStatus.NOT_FOUND, "Image not found"),
+    core.AssetNotFoundError: (HTTPStatus.NOT_FOUND, "Asset not found"),
+    core.CastNotFoundError: (HTTPStatus.NOT_FOUND, "Not in the cast"),
     core.JobConflictError: (HTTPStatus.CONFLICT, "Not possible in the job's state"),
     core.RequestMismatchError: (_UNPROCESSABLE, "Id or key used for another request"),
+    core.LimitError: (_TOO_MANY, "Limit reached"),
+    core.TooManyWaitingError: (_TOO_MANY, "Too many jobs of this owner wait"),
+    core.QueueFullError: (_TOO_MANY, "Queue full"),
+    core.StepsSpentError: (_TOO_MANY, "Picture-steps spent"),
+    core.AssetsFullError: (_TOO_MANY, "Assets full"),
     core.StartupError: (_INTERNAL, "Service cannot start"),
 }
 
@@ -104,14 +115,24 @@ PROBLEMS: Mapping[type[core.MSDiffusionError], ProblemType] = {
 # Problems of the HTTP request itself, and unexpected ones.
 MALFORMED_JSON = ProblemType("malformed_json", HTTPStatus.BAD_REQUEST, "Body is not valid JSON")
 BODY_TOO_LARGE = ProblemType("body_too_large", _TOO_LARGE, "Body too large")
-NOT_JSON = ProblemType("unsupported_media_type", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content type is not JSON")
+MALFORMED_MULTIPART = ProblemType("malformed_multipart", HTTPStatus.BAD_REQUEST, "Body is not a valid form")
+UNSUPPORTED_TYPE = ProblemType(
+    "unsupported_media_type", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content type not supported"
+)
+MALFORMED_FIELD = ProblemType("malformed_field", HTTPStatus.BAD_REQUEST, "Field cannot be read")
+UNKNOWN_MODEL = ProblemType("unknown_model", HTTPStatus.NOT_FOUND, "No such model here")
 NOT_FOUND = ProblemType("not_found", HTTPStatus.NOT_FOUND, "Not found")
 METHOD_NOT_ALLOWED = ProblemType("method_not_allowed", HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
 BAD_REQUEST = ProblemType("bad_request", HTTPStatus.BAD_REQUEST, "Bad request")
 MISDIRECTED = ProblemType("misdirected_request", HTTPStatus.MISDIRECTED_REQUEST, "Host not served here")
+UNAUTHENTICATED = ProblemType("unauthenticated", HTTPStatus.UNAUTHORIZED, "No key that works")
+MISSING_SCOPE = ProblemType("missing_scope", HTTPStatus.FORBIDDEN, "Not allowed with this key")
+TOO_MANY_FAILURES = ProblemType("too_many_failures", HTTPStatus.TOO_MANY_REQUESTS, "Too many wrong keys")
 FOREIGN_ORIGIN = ProblemType("foreign_origin", HTTPStatus.FORBIDDEN, "Request of a foreign web page")
+TOO_MANY_SUBMITS = ProblemType("too_many_submits", _TOO_MANY, "Too many submissions")
 TOO_MANY_WATCHERS = ProblemType("too_many_watchers", _UNAVAILABLE, "Too many watchers")
 TOO_MANY_UPLOADS = ProblemType("too_many_uploads", _UNAVAILABLE, "Too many uploads")
+NO_WORKER = ProblemType("no_worker", _UNAVAILABLE, "No worker is ready")
 INVALID_HEADER = ProblemType("invalid_header", HTTPStatus.BAD_REQUEST, "Invalid header")
 INVALID_PARAMETER = ProblemType("invalid_parameter", HTTPStatus.BAD_REQUEST, "Invalid parameter")
 INTERNAL_ERROR = ProblemType("internal_error", _INTERNAL, "Internal error")
@@ -125,14 +146,22 @@ WORKER_DIED = ProblemType("worker_died", _UNAVAILABLE, "Worker died")
 HTTP_PROBLEMS = (
     MALFORMED_JSON,
     BODY_TOO_LARGE,
-    NOT_JSON,
+    MALFORMED_MULTIPART,
+    UNSUPPORTED_TYPE,
+    MALFORMED_FIELD,
+    UNKNOWN_MODEL,
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
     BAD_REQUEST,
     MISDIRECTED,
+    UNAUTHENTICATED,
+    MISSING_SCOPE,
+    TOO_MANY_FAILURES,
     FOREIGN_ORIGIN,
+    TOO_MANY_SUBMITS,
     TOO_MANY_WATCHERS,
     TOO_MANY_UPLOADS,
+    NO_WORKER,
     INVALID_HEADER,
     INVALID_PARAMETER,
     INTERNAL_ERROR,

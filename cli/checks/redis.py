@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from cli.checks.section import Section
 from ms_core.errors import StartupError
 from ms_core.model_dir.inspection import Finding
-from ms_jobs.connection import redis_client
+from ms_jobs.connection import describe, redis_client, refusal
 from ms_jobs.redis_checks import eviction_policy, weaknesses
 from worker.redis_server import OLDEST_VERSION, find_redis_binary
 
@@ -45,8 +45,9 @@ def _check_server(url: str) -> Section:
         info: dict[str, Any] = client.info()  # pyright: ignore[reportAssignmentType] - a synchronous client
         policy = eviction_policy(client, info)
     except RedisError as error:
-        sentence = f"The Redis at {place} (MSD_REDIS_URL) does not answer: {error}."
-        remedy = "Start it, or fix MSD_REDIS_URL; without it, msd up starts its own Redis."
+        sentence = f"{describe(error, f'The Redis at {place} (MSD_REDIS_URL)').rstrip('.')}."
+        first = "Start it" if refusal(error) is None else "Let it accept this service"
+        remedy = f"{first}, or fix MSD_REDIS_URL; without it, msd up starts its own Redis."
         return Section((Finding.error("redis_down", sentence, remedy),), {"address": place})
     finally:
         client.close()

@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
-from ms_core.conditions.phrases import TokenSpan, cut_text, token_spans
 from ms_core.conditions.references import preview
 from ms_core.conditions.vision import ReferenceReader
 from ms_core.device.residency import Residency
@@ -22,7 +21,8 @@ from ms_core.method.boxes import fit_boxes
 from ms_core.method.masks import Placement, place_warnings
 from ms_core.spec import GenerationSpec, GenerationWarning, Subject
 from ms_core.spec.resolve import ResolvedSpec
-from ms_core.spec.warnings import quote
+from ms_core.spec.tokens import TextTokenizer, TokenSpan
+from ms_core.spec.warnings import quote, truncation_warnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,14 @@ class Conditioner:
         reader: of reference pictures, with the image encoder.
         adapter: for its resampler.
         residency: brings them to their device.
+        tokenizer: the first of the components', for where texts are cut off.
     """
 
     components: Any
     reader: ReferenceReader
     adapter: MSAdapter
     residency: Residency
+    tokenizer: TextTokenizer
 
     @property
     def device(self) -> torch.device:
@@ -67,7 +69,17 @@ class Conditioner:
 
     def phrase_spans(self, spec: GenerationSpec) -> tuple[TokenSpan | None, ...]:
         """Token span of each subject's phrase in the prompt; ``None`` where it is absent or cut off."""
-        return token_spans(self.components.tokenizer, spec.prompt, spec.phrase_spans)
+        return self.tokenizer.spans(spec.prompt, spec.phrase_spans)
+
+    def find_warnings(self, resolved: ResolvedSpec) -> tuple[GenerationWarning, ...]:
+        """What ``resolve`` found, text that is cut off, and subjects that hardly act where they stand."""
+        spec = resolved.spec
+        warnings = [*resolved.warnings, *truncation_warnings(spec, self.tokenizer)]
+        if spec.layout is None:
+            factor: int = self.components.vae_scale_factor
+            height, width = resolved.height // factor, resolved.width // factor
+            warnings.extend(place_warnings(spec.subjects, height, width, spec.num_unet_calls or 1))
+        return tuple(warnings)
 
     def preview(self, subject: Subject) -> Image.Image:
         """The pixels that the image encoder gets of a subject's pictures, one beside the other; RGB."""
@@ -165,26 +177,6 @@ class Conditioner:
             if row.spec.layout is not None:
                 _require_spans(row.spec, row_spans)
         return AutoLayoutMaps(layouts, spans, self.device)
-
-
-def find_warnings(resolved: ResolvedSpec, components: Any) -> tuple[GenerationWarning, ...]:
-    """All that the user should know of one spec: what ``resolve`` found, text that is cut off, and subjects that "
-    "hardly act
-    where they stand.
-    """
-    spec = resolved.spec
-    texts = {"/prompt": spec.prompt, "/negative_prompt": resolved.negative_prompt}
-    texts |= {f"/subjects/{index}/phrase": subject.phrase for index, subject in enumerate(spec.subjects)}
-    warnings = list(resolved.warnings)
-    for pointer, text in texts.items():
-        cut = cut_text(components.tokenizer, text)
-        if cut:
-            detail = f"The model does not read the end of this text: {quote(cut)}"
-            warnings.append(GenerationWarning("text_truncated", detail, pointer))
-    if spec.layout is None:
-        cells = (side // components.vae_scale_factor for side in (resolved.height, resolved.width))
-        warnings.extend(place_warnings(spec.subjects, *cells))
-    return tuple(warnings)
 
 
 def _require_spans(spec: GenerationSpec, spans: Sequence[TokenSpan | None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ms_core.errors import UnknownAttentionDataError
-from ms_core.method.attention_data import ATTENTION_DATA, AttentionData, KeyValue
+from ms_core.method.attention_data import ATTENTION_DATA, AttentionData, KeyValue, SubjectBatch
 from ms_core.method.masks import SubjectMask
 
 # attend(query, key, value, attn_mask): softmax attention; the mask is added to the scores.
@@ -134,20 +135,18 @@ class SubjectAttentionProcessor:
             self._subjects(attn, data)
 
     def _text(self, attn: Any, encoder_hidden_states: Tensor, data: AttentionData) -> KeyValue:
-        def compute() -> KeyValue:
-            key, value = attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states)
-            return KeyValue(_split_heads(key, attn.heads), _split_heads(value, attn.heads))
-
+        compute = partial(_project_text, attn, encoder_hidden_states)
         return data.cached(f"{self.layer}.text", encoder_hidden_states, compute)
 
     def _subjects(self, attn: Any, data: AttentionData) -> KeyValue:
-        def compute() -> KeyValue:
-            tokens = data.subjects.tokens.flatten(1, 2)
-            scales = data.subjects.scales.repeat_interleave(data.subjects.tokens.shape[2], dim=1).unsqueeze(-1)
-            key, value = self.projection.to_k(tokens), self.projection.to_v(tokens)
-            return KeyValue(_split_heads(key, attn.heads), _split_heads(value * scales.to(value.dtype), attn.heads))
-
+        compute = partial(self._project_subjects, attn.heads, data.subjects)
         return data.cached(f"{self.layer}.subjects", data.subjects.tokens, compute)
+
+    def _project_subjects(self, heads: int, subjects: SubjectBatch) -> KeyValue:
+        tokens = subjects.tokens.flatten(1, 2)
+        scales = subjects.scales.repeat_interleave(subjects.tokens.shape[2], dim=1).unsqueeze(-1)
+        key, value = self.projection.to_k(tokens), self.projection.to_v(tokens)
+        return KeyValue(_split_heads(key, heads), _split_heads(value * scales.to(value.dtype), heads))
 
 
 class SelfAttentionProcessor:
@@ -168,6 +167,11 @@ class SelfAttentionProcessor:
         return self.original(
             attn, hidden_states, encoder_hidden_states=encoder_hidden_states, attention_mask=attention_mask
         )
+
+
+def _project_text(attn: Any, hidden_states: Float[Tensor, "batch text_tokens cross_dim"]) -> KeyValue:
+    key, value = attn.to_k(hidden_states), attn.to_v(hidden_states)
+    return KeyValue(_split_heads(key, attn.heads), _split_heads(value, attn.heads))
 
 
 def _split_heads(

@@ -139,16 +139,33 @@ class AttentionData:
     subjects: SubjectBatch
     latents_size: tuple[int, int]
     auto_layout: AutoLayoutMaps | None = None
+    _acting: tuple[tuple[bool, ...], ...] | None = field(default=None, init=False, repr=False)
+    _present: Bool[Tensor, "rows subjects"] = field(init=False, repr=False)
     _weights: dict[int, SubjectWeights] = field(default_factory=dict[int, SubjectWeights], init=False, repr=False)
     _masks: dict[int, SubjectMask] = field(default_factory=dict[int, SubjectMask], init=False, repr=False)
     _key_values: dict[str, tuple[Tensor, KeyValue]] = field(
         default_factory=dict[str, tuple[Tensor, KeyValue]], init=False, repr=False
     )
 
+    def __post_init__(self) -> None:
+        self._present = self.subjects.present
+
     @property
     def num_conditional(self) -> int:
         """Rows that see subjects."""
         return self.subjects.tokens.shape[0]
+
+    def let_act(self, acting: Sequence[Sequence[bool]]) -> None:
+        """Say which subjects act from now on, row by row; the cells of others are uncovered, as if they had no box."""
+        rows = tuple(map(tuple, acting))
+        if rows == self._acting:
+            return
+        self._acting = rows
+        present = self.subjects.present
+        padded = pad_sequence([torch.tensor(row, dtype=torch.bool) for row in rows], batch_first=True)
+        self._present = present & padded.to(present.device)
+        self._weights.clear()
+        self._masks.clear()
 
     def mask(
         self,
@@ -164,7 +181,7 @@ class AttentionData:
         num_cells = query.shape[2]
         if self.auto_layout is not None:
             painted = self.auto_layout.update(layer, query, text_key, self._given(num_cells).painted)
-            weights = layer_weights(painted, self.subjects.placement, self.subjects.present)
+            weights = layer_weights(painted, self.subjects.placement, self._present)
             return self._to_mask(weights, query.dtype)
         if num_cells not in self._masks:
             self._masks[num_cells] = self._to_mask(self._given(num_cells), query.dtype)
@@ -183,7 +200,7 @@ class AttentionData:
         if num_cells not in self._weights:
             batch = self.subjects
             self._weights[num_cells] = subject_weights(
-                batch.boxes, batch.placement, self._grid(num_cells), batch.present
+                batch.boxes, batch.placement, self._grid(num_cells), self._present
             )
         return self._weights[num_cells]
 

@@ -162,10 +162,13 @@ def layer_weights(
     return SubjectWeights(painted, softened, placement.hide(softened))
 
 
-def picture_weights(subjects: Sequence[Subject], grid: tuple[int, int]) -> SubjectWeights:
-    """Weigh the subjects of one picture, each with a box, on the CPU."""
+def picture_weights(
+    subjects: Sequence[Subject], grid: tuple[int, int], acting: Sequence[bool] | None = None
+) -> SubjectWeights:
+    """Weigh the subjects of one picture, each with a box, on the CPU; ``acting``: as if the others had none."""
     boxes = torch.tensor([[subject.place.as_tuple() for subject in subjects if subject.place is not None]])
-    return subject_weights(boxes, Placement.from_rows([subjects], boxes.device), grid)
+    present = None if acting is None else torch.tensor([acting])
+    return subject_weights(boxes, Placement.from_rows([subjects], boxes.device), grid, present)
 
 
 def mask_to_weights(mask: UInt8[Tensor, "mask_height mask_width"], height: int, width: int) -> Float[Tensor, "h w"]:
@@ -204,17 +207,23 @@ def union(weights: Float[Tensor, "rows subjects height width"]) -> Float[Tensor,
     return covered
 
 
-def place_warnings(subjects: Sequence[Subject], height: int, width: int) -> tuple[GenerationWarning, ...]:
-    """Warn of subjects that others hide wholly, and of those whose soft edge leaves no middle.
+def place_warnings(
+    subjects: Sequence[Subject], height: int, width: int, num_steps: int
+) -> tuple[GenerationWarning, ...]:
+    """Warn of subjects that others hide wholly at all times, and of those whose soft edge leaves no middle.
 
     Args:
         subjects: of one picture, each with a box.
         height, width: of the picture's latents, in cells.
+        num_steps: of the picture; who acts together depends on them.
     """
-    weights = picture_weights(subjects, (height, width))
+    phases = dict.fromkeys(tuple(subject.acts_at(step, num_steps) for subject in subjects) for step in range(num_steps))
+    weights = [picture_weights(subjects, (height, width), acting) for acting in phases]
     warnings: list[GenerationWarning] = []
     for index in range(len(subjects)):
-        peak, middle, rest = (float(step[0, index].max()) for step in weights)
+        peak, middle, rest = (
+            max(float(phase[0, index].max()) for phase in phases) for phases in zip(*weights, strict=True)
+        )
         if rest == 0.0 < middle:
             detail = "Subjects in front cover this one completely, so its reference has no effect."
             warnings.append(GenerationWarning("subject_hidden", detail, f"/subjects/{index}/z_index"))

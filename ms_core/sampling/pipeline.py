@@ -21,11 +21,11 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from ms_core.conditions.conditioning import Conditioner, Conditioning, find_warnings
+from ms_core.conditions.conditioning import Conditioner, Conditioning
 from ms_core.conditions.embeddings import load_embeddings
 from ms_core.conditions.references import ReferencePreprocessor
 from ms_core.conditions.vision import ReferenceReader
-from ms_core.config import ModelCard
+from ms_core.config import ModelCard, TokenizerFile
 from ms_core.device.devices import default_dtype, device_errors, usable_device
 from ms_core.device.memory import choose_mode
 from ms_core.device.modes import MemoryMode, MemorySetting
@@ -52,6 +52,7 @@ from ms_core.spec import GenerationSpec, GenerationWarning, Subject
 from ms_core.spec.picture_notes import is_one_coloured
 from ms_core.spec.resolve import ResolvedSpec, resolve_batch
 from ms_core.spec.score import SubjectScore
+from ms_core.spec.tokens import TextTokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +103,14 @@ class _Run:
     """State of one batch between its steps.
 
     Attributes:
+        subjects: of the specs.
         generators: of the specs.
         guidance_scales: of the specs that have an unconditional row.
     """
 
     schedule: Schedule
     loras: Loras
+    subjects: tuple[tuple[Subject, ...], ...]
     generators: list[torch.Generator]
     conditioning: Conditioning
     controls: Controls
@@ -150,7 +153,12 @@ class MSDiffusionPipeline:
         """
         check_encoders(parts.adapter.resampler.config, parts.image_encoder, parts.components.text_encoder)
         self.device = torch.device(device)
-        self.card = replace(parts.card, schedulers=usable_schedulers(parts.components.scheduler.config))
+        tokenizer = TextTokenizer.of(parts.components.tokenizer)
+        self.card = replace(
+            parts.card,
+            schedulers=usable_schedulers(parts.components.scheduler.config),
+            tokenizer=TokenizerFile(tokenizer.sha256, tokenizer.max_length),
+        )
         self.components, self.adapter = parts.components, parts.adapter
         mode: MemoryMode = memory or ("cpu" if self.device.type == "cpu" else "24gb")
         try:
@@ -164,7 +172,7 @@ class MSDiffusionPipeline:
                 "or choose a smaller mode."
             ) from error
         reader = ReferenceReader(parts.image_encoder, parts.preprocessor, self.residency)
-        self.conditioner = Conditioner(self.components, reader, self.adapter, self.residency)
+        self.conditioner = Conditioner(self.components, reader, self.adapter, self.residency, tokenizer)
         self.scorer = parts.scorer
         self.previews = Previews(self.card.preview, self.components, self.residency)
         self.control_nets = ControlNets(parts.directory, self.unet)
@@ -298,7 +306,7 @@ class MSDiffusionPipeline:
 
     def _find_warnings(self, row: ResolvedSpec) -> tuple[GenerationWarning, ...]:
         return (
-            *find_warnings(row, self.components),
+            *self.conditioner.find_warnings(row),
             *self.conditioner.reader.cutout_warnings(row.spec),
             *self.loras.find_warnings(row),
         )
@@ -322,6 +330,7 @@ class MSDiffusionPipeline:
         return _Run(
             schedule=schedule,
             loras=loras,
+            subjects=tuple(row.spec.subjects for row in batch),
             generators=generators,
             conditioning=conditioning,
             controls=controls,
@@ -341,6 +350,10 @@ class MSDiffusionPipeline:
         """Latents after one step, and how it sees the first picture; one UNet call with the unconditional rows first."""
         self.loras.activate(run.loras)
         conditioning, guided = run.conditioning, run.conditioning.guided
+        steps = len(run.schedule)
+        conditioning.attention_data.let_act(
+            [[subject.acts_at(step_index, steps) for subject in row] for row in run.subjects]
+        )
         timestep = run.schedule.timesteps[step_index]
         scaled = run.schedule.scaled(run.latents, step_index)
         rows = torch.cat([scaled[guided], scaled]).to(self.unet.dtype)

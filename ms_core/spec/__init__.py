@@ -4,6 +4,7 @@ Boxes are normalised ``[x_min, y_min, x_max, y_max]`` in [0, 1], origin at the t
 ``None`` means "no layout" or "the model's default", never zero.
 """
 
+from ms_core.spec.appearance import SCENE_SCALE
 from ms_core.spec.extras import Control, Lora, StartPicture
 from ms_core.spec.generation import GenerationSpec, GenerationWarning, derived_seed
 from ms_core.spec.layout import AutoLayout, Box, PixelBox
@@ -34,7 +35,7 @@ from ms_core.spec.limits import (
 from ms_core.spec.phrases import find_phrases
 from ms_core.spec.pictures import Pictures, grey_mask, mask_bounds
 from ms_core.spec.score import SubjectScore
-from ms_core.spec.subject import SCENE_SCALE, WHOLE_PICTURE, Subject
+from ms_core.spec.subject import WHOLE_PICTURE, Subject
 
 __all__ = [
     "AutoLayout",

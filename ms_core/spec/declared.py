@@ -176,6 +176,8 @@ def _invalid_input(detail: ErrorDetails, of: type[Any], positional: bool) -> Inv
     name = detail["type"]
     if name == "unexpected_keyword_argument":
         sentence = _unknown_field(str(loc[-1]), _class_at(of, loc[:-1]))
+    elif name == "literal_error":
+        sentence = f"Choose {detail.get('ctx', {})['expected']}."
     else:
         sentence = _SENTENCES.get(name, f"{detail['msg'].rstrip('.')}.")
     return FieldError(sentence, pointer, _CODES.get(name, name))

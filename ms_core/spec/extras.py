@@ -8,12 +8,10 @@ from typing import Annotated
 from pydantic import Field
 
 from ms_core.errors import InvalidInputError, PictureError
-from ms_core.spec.declared import Declared, declared
-from ms_core.spec.fields import Integer, LoraName, count, file_name, in_range, strength_of_start
-from ms_core.spec.limits import MAX_CONTROL_SCALE, MAX_LORA_WEIGHT, MAX_SUBJECTS
+from ms_core.spec.declared import Declared, collected, declared
+from ms_core.spec.fields import Integer, LoraName, Part, count, file_name, in_range, strength_of_start
+from ms_core.spec.limits import MAX_CONTROL_SCALE, MAX_LORA_WEIGHT, MAX_SUBJECTS, check_times
 from ms_core.spec.pictures import ExactPicture, Picture
-
-Part = Annotated[float, in_range(0, 1)]
 
 
 @declared()
@@ -48,9 +46,10 @@ class Control(Declared):
 
     def conflicts(self) -> list[InvalidInputError]:
         """An end that is not above the start."""
-        if self.start < self.end:
-            return []
-        return [InvalidInputError(f"The end must be above the start, which is {self.start}.", "/end")]
+        errors: list[InvalidInputError] = []
+        with collected(errors):
+            check_times(self.start, self.end)
+        return errors
 
     def size_error(self, height: int, width: int) -> PictureError | None:
         """What is wrong with its picture for a result of this size, in pixels; it must be as large."""
@@ -75,7 +74,8 @@ class StartPicture(Declared):
         float, strength_of_start(), Field(description="How much of it may change: above 0, up to 1 for everything.")
     ] = 0.7
     redraw: Annotated[
-        tuple[Integer, ...],
+        # Whether the request has such a subject is seen when it is whole.
+        tuple[Annotated[Integer, Field(json_schema_extra={"minimum": 0, "maximum": MAX_SUBJECTS - 1})], ...],
         count(0, MAX_SUBJECTS, "subjects to redraw"),
         Field(
             strict=False,

@@ -76,6 +76,10 @@ def in_range(low: int | float, high: int | float) -> Checked:
     return Checked(lambda value: check_range(value, low, high, ""), {"minimum": low, "maximum": high})
 
 
+# Of the denoising: 0 is its begin, 1 its end.
+Part = Annotated[float, in_range(0, 1)]
+
+
 def text(max_characters: int, if_blank: str | None = None) -> Checked:
     """Clean text of at most ``max_characters``; with ``if_blank``, blank text is an error with this sentence."""
 

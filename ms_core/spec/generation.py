@@ -38,7 +38,7 @@ from ms_core.spec.phrases import find_phrases
 from ms_core.spec.subject import Subject
 
 # The API shows this sentence as its example of a problem.
-NO_PLACE = "This subject has no box; give a box or a mask, or use the auto layout."
+NO_PLACE = "This subject has no box; give a box or a mask."
 
 Side = Annotated[Integer, side_in_pixels(), Field(description="In pixels, a multiple of 8.")]
 

@@ -44,9 +44,11 @@ class Box:
                 'Give pixels as {"pixels": [...]}.'
             )
         if self.x_min >= self.x_max or self.y_min >= self.y_max:
+            sentence = f"The box {list(values)} has no area: x_min must be below x_max and y_min below y_max"
+            edges = zip("xy", values[:2], values[2:], strict=True)
+            exchanged = [f"{axis}_min and {axis}_max" for axis, low, high in edges if low > high]
             raise LayoutError(
-                f"The box {list(values)} has no area: x_min must be below x_max and y_min below y_max. "
-                "To let the model place the subject, use the auto layout."
+                f"{sentence}; {', and '.join(exchanged)} look exchanged." if exchanged else f"{sentence}."
             )
 
     @classmethod

@@ -29,6 +29,8 @@ MAX_Z_INDEX = 100
 SIZE_MULTIPLE = 8
 # Of any picture, in pixels, whatever the model; so that no arithmetic meets a number without bounds.
 MAX_SIDE = 16_384
+# Of a subject that is kept under a name.
+CAST_NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 # Of a file or folder, without its ending: no path, no address, nothing hidden.
 FILE_NAME_PATTERN = rf"[^\s./\\:][^\x00-\x1f\x7f/\\:]{{0,{MAX_NAME_CHARACTERS - 1}}}"
 
@@ -97,6 +99,12 @@ def check_file_name(name: str, pointer: str) -> None:
     if re.fullmatch(FILE_NAME_PATTERN, name) is None or name.lower().endswith(".safetensors"):
         detail = f"{name!r} is not a name; give the name alone, without folders, address or .safetensors."
         raise InvalidInputError(detail, pointer)
+
+
+def check_times(start: float, end: float) -> None:
+    """Raise ``InvalidInputError`` at ``/end`` unless the end is above the start."""
+    if not start < end:
+        raise InvalidInputError(f"The end must be above the start, which is {start}.", "/end")
 
 
 def check_strength(value: float, pointer: str) -> None:

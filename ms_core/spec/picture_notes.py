@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 from PIL import Image
 
 from ms_core.errors import PictureError
 
 Colour = tuple[int, int, int]
+# Left, upper, right and lower, as Pillow gives them.
+PixelBounds = tuple[int, int, int, int]
+NOTHING_PAINTED: PixelBounds = (0, 0, 0, 0)
 
 # On which transparent references are laid; models with another background are asked about both.
 _GROUNDS: tuple[Colour, Colour] = ((0, 0, 0), (255, 255, 255))
@@ -17,7 +20,7 @@ _GROUNDS: tuple[Colour, Colour] = ((0, 0, 0), (255, 255, 255))
 _NOISE = 4
 # Pixels a side that are looked at first: most pictures show two colours there.
 _SAMPLE = 16
-_ONE_COLOURED_ON, _IGNORED = "one_coloured_on", "ignored_parts"
+_ONE_COLOURED_ON, _IGNORED, _PAINTED = "one_coloured_on", "ignored_parts", "painted"
 
 
 def check_visible(picture: Image.Image) -> None:
@@ -40,6 +43,42 @@ def note_visible(picture: Image.Image) -> None:
 def note_ignored(picture: Image.Image, parts: Mapping[str, str]) -> None:
     """Note parts of a picture's file that are damaged and were ignored: name and purpose of each."""
     picture.info[_IGNORED] = dict(parts)
+
+
+def note_painted(mask: Image.Image, bounds: PixelBounds | None) -> None:
+    """Note the bounds of all that is not black in an upright mask, ``None`` if nothing is, so that it is not decoded again."""
+    mask.info[_PAINTED] = bounds or NOTHING_PAINTED
+
+
+def painted_bounds(mask: Image.Image) -> PixelBounds | None:
+    """What ``note_painted`` noted: ``NOTHING_PAINTED`` for a black mask; ``None`` if it noted nothing."""
+    return mask.info.get(_PAINTED)
+
+
+def dump_notes(picture: Image.Image) -> dict[str, Any]:
+    """All notes of a picture, ready for JSON."""
+    notes: dict[str, Any] = {}
+    for name in (_ONE_COLOURED_ON, _IGNORED, _PAINTED):
+        if name in picture.info:
+            notes[name] = picture.info[name]
+    if _ONE_COLOURED_ON in notes:
+        notes[_ONE_COLOURED_ON] = sorted(notes[_ONE_COLOURED_ON])
+    return notes
+
+
+def restore_notes(picture: Image.Image, notes: Mapping[str, Any]) -> None:
+    """Note what ``dump_notes`` gave, also by way of JSON.
+
+    Raises:
+        Exception: it gave something else.
+    """
+    if _ONE_COLOURED_ON in notes:
+        picture.info[_ONE_COLOURED_ON] = frozenset(cast("Colour", tuple(colour)) for colour in notes[_ONE_COLOURED_ON])
+    if _IGNORED in notes:
+        picture.info[_IGNORED] = dict(notes[_IGNORED])
+    if _PAINTED in notes:
+        left, top, right, bottom = notes[_PAINTED]
+        picture.info[_PAINTED] = (left, top, right, bottom)
 
 
 def ignored_parts(picture: Image.Image) -> Mapping[str, str]:

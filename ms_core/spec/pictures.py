@@ -23,7 +23,7 @@ from ms_core.errors import LayoutError, PictureError
 from ms_core.spec.declared import FieldError, gathered_by_pydantic
 from ms_core.spec.layout import Box
 from ms_core.spec.limits import MAX_IMAGES_PER_SUBJECT, check_count
-from ms_core.spec.picture_notes import check_visible
+from ms_core.spec.picture_notes import NOTHING_PAINTED, check_visible, painted_bounds
 from ms_core.spec.plain_pictures import decoding, plain
 
 # Exact pictures must not be made smaller; the numbers of a mask are no colours.
@@ -33,7 +33,8 @@ PictureUse = Literal["shown", "exact", "mask"]
 class Pictures(Protocol):
     """What a picture is called in JSON; the context of a validation or serialisation.
 
-    On the wire a picture is a data URI, in a stored request its SHA-256.
+    On the wire a picture is a data URI, an https address, ``asset:<id>``, ``upload:<part>`` or ``sha256:<hash>``; in a stored request
+    it is its SHA-256.
     """
 
     def read(self, text: str, use: PictureUse) -> Image.Image:
@@ -63,11 +64,13 @@ def mask_bounds(mask: Image.Image) -> Box:
     Raises:
         LayoutError: the mask is all black.
     """
-    grey = grey_mask(mask)
-    bounds = grey.getbbox()
+    bounds, (width, height) = painted_bounds(mask), mask.size
     if bounds is None:
+        grey = grey_mask(mask)
+        bounds, (width, height) = grey.getbbox() or NOTHING_PAINTED, grey.size
+    if bounds == NOTHING_PAINTED:
         raise LayoutError("The mask is empty: paint white where the subject should stand.")
-    return Box.from_pixels(bounds, grey.height, grey.width)
+    return Box.from_pixels(bounds, height, width)
 
 
 def _read(value: Any, info: ValidationInfo, use: PictureUse = "shown") -> Image.Image:
@@ -76,7 +79,7 @@ def _read(value: Any, info: ValidationInfo, use: PictureUse = "shown") -> Image.
         with gathered_by_pydantic():
             return _plain_picture(value, use)
     if not isinstance(value, str):
-        raise PydanticCustomError("string_type", "Send the picture as a data URI, which is a string.")
+        raise PydanticCustomError("string_type", "Send the picture as a string: a data URI or an asset.")
     with gathered_by_pydantic():
         return pictures.read(value, use)
 
@@ -133,16 +136,23 @@ def _name(picture: Image.Image, info: SerializationInfo) -> str:
     return cast("Pictures", info.context).name(picture)
 
 
-# A data URI in base64 that is not empty: no other address is followed. Not ``format: uri``, which allows no blanks.
-DATA_URI_SCHEMA = {
+# What stands before the id of an asset, the name of a part of a form, and the SHA-256 of a picture that is kept.
+ASSET, UPLOAD, KEPT = "asset:", "upload:", "sha256:"
+ASSET_ID_PATTERN = "[0-9a-f]{32}"
+# In base64 and not empty. Not ``format: uri``, which allows no blanks.
+_DATA_URI_PATTERN = r"^\s*[Dd][Aa][Tt][Aa]:[^,]*;[ ]*[Bb][Aa][Ss][Ee]64\s*,\s*[A-Za-z0-9+/%]"
+DATA_URI_SCHEMA = {"type": "string", "pattern": _DATA_URI_PATTERN}
+# No other scheme is followed.
+_ADDRESS_PATTERN = "^[Hh][Tt][Tt][Pp][Ss]://[^/?#]"
+PICTURE_SCHEMA = {
     "type": "string",
-    "pattern": r"^\s*[Dd][Aa][Tt][Aa]:[^,]*;[ ]*[Bb][Aa][Ss][Ee]64\s*,\s*[A-Za-z0-9+/%]",
+    "pattern": rf"{_DATA_URI_PATTERN}|{_ADDRESS_PATTERN}|^{ASSET}{ASSET_ID_PATTERN}$|^{UPLOAD}[^\u0000]|^{KEPT}[0-9a-f]{{64}}$",
 }
-_URI_SCHEMA = WithJsonSchema(DATA_URI_SCHEMA)
+_PICTURE_SCHEMA = WithJsonSchema(PICTURE_SCHEMA)
 
-Picture = Annotated[Image.Image, PlainValidator(_read_picture), PlainSerializer(_name), _URI_SCHEMA]
-ExactPicture = Annotated[Image.Image, PlainValidator(_read_exact_picture), PlainSerializer(_name), _URI_SCHEMA]
-Mask = Annotated[Image.Image, PlainValidator(_read_mask), PlainSerializer(_name), _URI_SCHEMA]
+Picture = Annotated[Image.Image, PlainValidator(_read_picture), PlainSerializer(_name), _PICTURE_SCHEMA]
+ExactPicture = Annotated[Image.Image, PlainValidator(_read_exact_picture), PlainSerializer(_name), _PICTURE_SCHEMA]
+Mask = Annotated[Image.Image, PlainValidator(_read_mask), PlainSerializer(_name), _PICTURE_SCHEMA]
 
 _SEVERAL: TypeAdapter[tuple[Image.Image, ...]] = TypeAdapter(tuple[Picture, ...])
 
@@ -155,7 +165,7 @@ class OneOrSeveral:
         return core_schema.with_info_plain_validator_function(_read_all, serialization=names)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return dict(DATA_URI_SCHEMA)
+        return dict(PICTURE_SCHEMA)
 
 
 SubjectPictures = Annotated[Image.Image | tuple[Image.Image, ...], OneOrSeveral()]

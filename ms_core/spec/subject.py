@@ -5,65 +5,63 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from PIL import Image
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from ms_core.errors import InvalidInputError, LayoutError
-from ms_core.spec.declared import Declared, declared
-from ms_core.spec.fields import Integer, in_range, text
+from ms_core.spec.appearance import (
+    SCENE_SCALE,
+    SubjectCutout,
+    SubjectImages,
+    SubjectPhrase,
+    SubjectScale,
+    given,
+    image_or_images,
+)
+from ms_core.spec.cast import with_cast
+from ms_core.spec.declared import Declared, collected, declared
+from ms_core.spec.fields import Integer, Part, in_range
 from ms_core.spec.layout import Box, BoxField
 from ms_core.spec.limits import (
+    CAST_NAME_PATTERN,
     MAX_FEATHER,
-    MAX_IMAGES_PER_SUBJECT,
-    MAX_PHRASE_CHARACTERS,
-    MAX_SUBJECT_SCALE,
     MAX_Z_INDEX,
+    check_times,
 )
-from ms_core.spec.pictures import DATA_URI_SCHEMA, Mask, SubjectPictures, mask_bounds, one_name_for_pictures
+from ms_core.spec.pictures import Mask, mask_bounds, one_name_for_pictures
 
 WHOLE_PICTURE = Box(0.0, 0.0, 1.0, 1.0)
-SCENE_SCALE = 0.4
 
 
-def _image_or_images(schema: dict[str, Any]) -> None:
-    """JSON names one picture ``image`` and several ``images``; one of the two is needed."""
-    images = {
-        "anyOf": [
-            {"type": "array", "items": DATA_URI_SCHEMA, "minItems": 1, "maxItems": MAX_IMAGES_PER_SUBJECT},
-            {"type": "null"},
-        ],
-        "default": None,
-        "description": "Several pictures of the same subject, instead of `image`.",
-        "title": "Images",
-    }
-    schema["properties"]["images"] = images
-    image = {name: value for name, value in schema["properties"]["image"].items() if name not in DATA_URI_SCHEMA}
-    schema["properties"]["image"] = image | {"anyOf": [DATA_URI_SCHEMA, {"type": "null"}], "default": None}
-    schema["required"].remove("image")
-    # null is "left out" here too.
-    schema["oneOf"] = [
-        {"required": [name], "properties": {name: {"type": kind}}}
-        for name, kind in (("image", "string"), ("images", "array"))
-    ]
+def _with_cast(schema: dict[str, Any]) -> None:
+    """A subject of the cast has phrase and pictures already, and may have others."""
+    image_or_images(schema)
+    name = {"type": "string", "pattern": f"^{CAST_NAME_PATTERN}$"}
+    description = (
+        "A subject of the cast, by its name (see `PUT /cast/{name}`): its phrase, pictures, cutout and scale stand in for those "
+        "that are left out here."
+    )
+    schema["properties"]["cast"] = {"anyOf": [name, {"type": "null"}], "default": None, "description": description}
+    one_of = schema.pop("oneOf")
+    schema["required"].remove("phrase")
+    schema["anyOf"] = [given("cast", "string"), {**given("phrase", "string"), "oneOf": one_of}]
+    schema["not"] = {"allOf": one_of}
 
 
-@declared(json_schema_extra=_image_or_images)
+# Defaults of later fields are not stored: what older versions stored is written again without a change.
+def _is_zero(value: float) -> bool:
+    return value == 0.0
+
+
+def _is_one(value: float) -> bool:
+    return value == 1.0
+
+
+@declared(json_schema_extra=_with_cast)
 class Subject(Declared):
     """One subject: how it looks, what it is called, and where it stands."""
 
-    phrase: Annotated[
-        str,
-        text(MAX_PHRASE_CHARACTERS, "A subject needs a phrase: the words that name it in the prompt."),
-        Field(description="The words that name the subject, ideally exactly as in the prompt."),
-    ]
-    image: Annotated[
-        SubjectPictures,
-        Field(
-            validation_alias=AliasChoices("image", "images"),
-            serialization_alias="images",
-            description="The reference picture: a data URI with a PNG, JPEG or WebP in base64, at most 50 megapixels. "
-            "Transparency is kept; the EXIF rotation and the colour profile are applied; all other metadata is dropped.",
-        ),
-    ]
+    phrase: SubjectPhrase
+    image: SubjectImages
     box: Annotated[
         BoxField,
         Field(
@@ -71,13 +69,7 @@ class Subject(Declared):
             "layout."
         ),
     ] = None
-    scale: Annotated[
-        Annotated[float, in_range(0, MAX_SUBJECT_SCALE)] | None,
-        Field(
-            description="Strength of this subject, in place of the request's `scale`. "
-            f"The default for a scene is {SCENE_SCALE}."
-        ),
-    ] = None
+    scale: SubjectScale = None
     mask: Annotated[
         Mask | None,
         Field(
@@ -108,18 +100,24 @@ class Subject(Declared):
             "`z_index` below that of the others keeps it behind them."
         ),
     ] = False
-    cutout: Annotated[
-        bool,
+    cutout: SubjectCutout = False
+    start: Annotated[
+        Part,
         Field(
-            description="Cut the subject out of its pictures before the model sees them; the job shows what the "
-            "model sees."
+            description="When it starts to act, as a fraction of the denoising. Before, the picture is made as if it had "
+            "no box.",
+            exclude_if=_is_zero,
         ),
-    ] = False
+    ] = 0.0
+    end: Annotated[
+        Part,
+        Field(description="When it stops acting; must be above `start`.", exclude_if=_is_one),
+    ] = 1.0
 
     @model_validator(mode="before")
     @classmethod
-    def _read_pictures(cls, data: Any) -> Any:
-        return one_name_for_pictures(data)
+    def _read_pictures(cls, data: Any, info: ValidationInfo) -> Any:
+        return one_name_for_pictures(with_cast(data, info.context))
 
     @property
     def images(self) -> tuple[Image.Image, ...]:
@@ -152,10 +150,19 @@ class Subject(Declared):
         """Its own strength; ``None`` takes the request's."""
         return SCENE_SCALE if self.scene and self.scale is None else self.scale
 
+    def acts_at(self, step_index: int, num_steps: int) -> bool:
+        """Whether it acts at a step, counted from 0; outside its time its cells are uncovered."""
+        return self.start <= step_index / num_steps < self.end
+
     def conflicts(self) -> list[InvalidInputError]:
-        """A scene with its own box or mask; a box of the whole picture changes nothing."""
-        if not self.scene:
-            return []
+        """An end that is not above the start; a scene with its own box or mask."""
+        errors: list[InvalidInputError] = []
+        with collected(errors):
+            check_times(self.start, self.end)
+        return errors + (self._scene_conflicts() if self.scene else [])
+
+    def _scene_conflicts(self) -> list[InvalidInputError]:
+        """Its own box or mask; a box of the whole picture changes nothing."""
         errors: list[InvalidInputError] = []
         # A pixel box is looked at when it is settled.
         if isinstance(self.box, Box) and self.box != WHOLE_PICTURE:

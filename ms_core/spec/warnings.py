@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -12,6 +13,9 @@ from ms_core.errors import InvalidInputError
 from ms_core.spec.generation import GenerationSpec, GenerationWarning
 from ms_core.spec.phrases import shared_phrases
 from ms_core.spec.picture_warnings import picture_warnings
+
+if TYPE_CHECKING:
+    from ms_core.spec.tokens import TextTokenizer
 
 # Syntax of other programs, which is read as plain text here: how it looks, and what to do. The first is "(red:1.3)", but not
 # "(at 10:30)".
@@ -63,11 +67,25 @@ def quote(text: str) -> str:
 
 def find_warnings(spec: GenerationSpec, card: ModelCard | None) -> list[GenerationWarning]:
     """All warnings of a request whose values are filled in, as far as they and the card are known."""
-    warnings = [*_phrase_warnings(spec), *_syntax_warnings(spec), *_stretch_warnings(spec), *_layout_warnings(spec)]
+    warnings = [*_phrase_warnings(spec), *_syntax_warnings(spec), *_stretch_warnings(spec)]
+    warnings += [*_layout_warnings(spec), *_time_warnings(spec)]
     warnings += picture_warnings(spec, card)
     if card is not None:
         warnings += [*_count_warnings(spec, card), *_size_warnings(spec, card)]
     return warnings
+
+
+def truncation_warnings(spec: GenerationSpec, tokenizer: TextTokenizer) -> list[GenerationWarning]:
+    """Texts of a request whose values are filled in that the model does not read to their end."""
+    texts = {"/prompt": spec.prompt, "/negative_prompt": spec.negative_prompt or ""}
+    texts |= {f"/subjects/{index}/phrase": subject.phrase for index, subject in enumerate(spec.subjects)}
+    cuts = {pointer: tokenizer.cut_text(text) for pointer, text in texts.items()}
+    sentence = "The model does not read the end of this text: {}"
+    return [
+        GenerationWarning("text_truncated", sentence.format(quote(cut)), pointer)
+        for pointer, cut in cuts.items()
+        if cut
+    ]
 
 
 def _phrase_warnings(spec: GenerationSpec) -> list[GenerationWarning]:
@@ -126,10 +144,7 @@ def _stretch_warnings(spec: GenerationSpec) -> list[GenerationWarning]:
 
 def _layout_warnings(spec: GenerationSpec) -> list[GenerationWarning]:
     """Auto layout whose places would act only after the last call of the UNet."""
-    try:
-        calls = spec.num_unet_calls
-    except InvalidInputError:
-        return []
+    calls = _num_calls(spec)
     if spec.layout is None or calls is None or spec.layout.start_step <= calls:
         return []
     detail = (
@@ -137,6 +152,32 @@ def _layout_warnings(spec: GenerationSpec) -> list[GenerationWarning]:
         "choose a smaller start_step, or more steps."
     )
     return [GenerationWarning("layout_too_late", detail, "/layout/start_step")]
+
+
+def _time_warnings(spec: GenerationSpec) -> list[GenerationWarning]:
+    """Subjects between whose start and end no call of the UNet lies."""
+    calls = _num_calls(spec)
+    if calls is None:
+        return []
+    detail = (
+        "None of the {} steps of this picture is from {:g} up to {:g}, so this subject never acts; widen that range, or use more "
+        "steps."
+    )
+    return [
+        GenerationWarning(
+            "subject_never_acts", detail.format(calls, subject.start, subject.end), f"/subjects/{index}/end"
+        )
+        for index, subject in enumerate(spec.subjects)
+        if not any(subject.acts_at(step, calls) for step in range(calls))
+    ]
+
+
+def _num_calls(spec: GenerationSpec) -> int | None:
+    """How often the UNet is called; ``None`` where it is not known, or nothing is left to do."""
+    try:
+        return spec.num_unet_calls
+    except InvalidInputError:
+        return None
 
 
 def _count_warnings(spec: GenerationSpec, card: ModelCard) -> list[GenerationWarning]:

@@ -98,9 +98,24 @@ local function change(event, fields)
   count(event)
 end
 
+-- Adds to the picture-steps of the owner in the slot in which the job was created; like metrics, they cost no job its change.
+local function spend(steps)
+  local spent = 'msd:spent:' .. get('model') .. ':' .. owner
+  add('HINCRBY', spent, tostring(math.floor(get('created_at') / slot_s)), steps)
+  redis.pcall('EXPIRE', spent, window_s + slot_s)
+end
+
+-- Gives back the picture-steps that a job was charged for and did not take.
+local function give_back()
+  local charge, step, steps = get('charge') or 0, get('step') or 0, get('steps') or 0
+  local taken = steps > 0 and math.ceil(charge * math.min(step / steps, 1)) or 0
+  if charge > taken then spend(taken - charge) end
+end
+
 -- The last transition of a job.
 local function finish(state, fields)
   write_though_full()
+  give_back()
   local all = {'state', cjson.encode(state), 'ended_at', json_number(now), 'expires_at', json_number(now + lifetime)}
   for _, item in ipairs(fields) do all[#all + 1] = item end
   -- Of a canceled job no picture is served, nor what the model saw of its subjects.

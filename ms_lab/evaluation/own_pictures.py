@@ -19,6 +19,7 @@ from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.scoring.views import question_views, questions_of, to_planes
 from ms_core.spec import GenerationSpec
 from ms_lab.data.records import TrainingSample
+from ms_lab.data.run_lengths import from_run_lengths
 from ms_lab.evaluation.judge.judge import Verdict, judge_picture
 from ms_lab.evaluation.questions.candidates import CandidateChooser
 from ms_lab.evaluation.questions.columns import FAST, MODEL, PictureKey, Requests, Settings
@@ -26,7 +27,7 @@ from ms_lab.evaluation.questions.composing import drawings_of, try_scene
 from ms_lab.evaluation.questions.groups import GROUPS, Group
 from ms_lab.evaluation.questions.packs import NEITHER, BenchPack
 from ms_lab.evaluation.questions.scenes import BenchScene, BenchSubject
-from ms_lab.mini.painting import box_around, from_run_lengths
+from ms_lab.mini.painting import box_around
 from ms_lab.mini.scenes import Scene
 from ms_lab.mini.sprites import SpritePack
 from ms_lab.training.scorer.examples import ScorerExamples

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_lab.data.records import TrainingSample
+from ms_lab.data.run_lengths import from_run_lengths
 from ms_lab.evaluation.bench import Begin
 from ms_lab.evaluation.judge.judge import JUDGE_VERSION, Verdict, judge_pictures
 from ms_lab.evaluation.judge.outcome import Outcome
@@ -45,7 +46,7 @@ from ms_lab.evaluation.report.summary import EQUIVALENT
 from ms_lab.evaluation.report.tables import format_row
 from ms_lab.evaluation.run.making import Maker
 from ms_lab.mini.backgrounds import BACKGROUNDS
-from ms_lab.mini.painting import PLAIN, box_around, from_run_lengths, paint_backdrop
+from ms_lab.mini.painting import PLAIN, box_around, paint_backdrop
 from ms_lab.mini.scenes import Placement, Scene, SceneComposer, SceneConfig
 from ms_lab.mini.sprites import SpritePack
 

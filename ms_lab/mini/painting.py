@@ -172,18 +172,5 @@ def loosen(box: Box, factor: float, upright: bool) -> Box:
     return Box(x_min, box.y_min, x_max, box.y_max)
 
 
-def run_lengths(mask: Bool[np.ndarray, "height width"]) -> tuple[int, ...]:
-    """Run lengths of a boolean array over its rows, the first run False."""
-    flat = mask.ravel()
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    starts = ([0] if flat[0] else []) + edges.tolist()
-    return tuple(np.diff([0, *starts, flat.size]).tolist())
-
-
-def from_run_lengths(runs: Sequence[int], height: int, width: int) -> Bool[np.ndarray, "height width"]:
-    """The boolean array of these run lengths."""
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
-
-
 def _to_image(canvas: Canvas) -> Image.Image:
     return Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))

@@ -93,7 +93,9 @@ def build_card() -> ModelCard:
         auto_layout=False,
         backgrounds=tuple(BACKGROUNDS),
         treatments=TREATMENTS,
-        presets={"fast": Preset("Ten steps without guidance: half the time.", 10, guidance_scale=1.0, scale=1.2)},
+        presets={
+            "fast": Preset("Ten steps without guidance: less than half the time.", 10, guidance_scale=1.0, scale=1.2)
+        },
     )
 
 

@@ -16,16 +16,8 @@ from PIL import Image
 
 from ms_core.spec import WHOLE_PICTURE
 from ms_lab.data.records import SubjectRecord, TrainingSample
-from ms_lab.mini.painting import (
-    box_around,
-    cut_centre,
-    light,
-    loosen,
-    paint_backdrop,
-    paint_sprite,
-    run_lengths,
-    turn_hue,
-)
+from ms_lab.data.run_lengths import run_lengths
+from ms_lab.mini.painting import box_around, cut_centre, light, loosen, paint_backdrop, paint_sprite, turn_hue
 from ms_lab.mini.sprites import SpritePack
 from ms_lab.mini.variation import Variation, vary
 

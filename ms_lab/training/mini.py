@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from safetensors.torch import (
     save_file,  # pyright: ignore[reportUnknownVariableType] - the same
 )
 from torch import nn
+from torch.utils.data import IterableDataset
 from transformers import CLIPTokenizer
 
 from ms_core.errors import ModelNotFoundError
@@ -34,6 +35,7 @@ from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneOdds
 from ms_lab.mini.recipe import LATENT_CHANNELS, MiniModel, build_model, train_tokenizer
 from ms_lab.mini.reference_batches import ReferenceStream
 from ms_lab.mini.scenes import IN_THIS_PLACE, caption_of
+from ms_lab.mini.shard_batches import ShardStream
 from ms_lab.mini.sprites import SpritePack
 from ms_lab.mini.training_index import save_index
 from ms_lab.training.denoising_stage import DenoisingStage
@@ -58,6 +60,7 @@ class MiniRecipe:
         vae, references, base: how long and how fast each stage trains.
         odds: of what the scenes hold.
         held_out_pictures: in the batch that telemetry and sheets use.
+        shards: a set of the data pipeline, that ``base`` sees in place of composed scenes; ``shard_side`` is their size.
     """
 
     vae: StageConfig
@@ -65,6 +68,8 @@ class MiniRecipe:
     base: StageConfig
     odds: SceneOdds = SceneOdds()
     held_out_pictures: int = 64
+    shards: Path | None = None
+    shard_side: int = 64
 
 
 FULL = MiniRecipe(
@@ -76,7 +81,7 @@ SMOKE = MiniRecipe(
     vae=StageConfig(pictures=16, batch_size=4, warmup=2),
     references=StageConfig(pictures=16, batch_size=4, warmup=2),
     base=StageConfig(pictures=8, batch_size=4, warmup=2),
-    held_out_pictures=4,
+    held_out_pictures=2,
 )
 
 
@@ -133,14 +138,19 @@ class MiniTraining:
                 return False
             config: StageConfig = getattr(self.recipe, name)
             trainer: Trainer[Any] = Trainer(self._stage(name), config, self.folder / name, self.device, self.team)
-            stream = ReferenceStream if name == "references" else SceneStream
-            if not trainer.run(partial(stream, self.pack, self.recipe.odds), minutes):
+            if not trainer.run(self._stream(name), minutes):
                 return False
         if name == "vae" and not self._weights(name).is_file() and self.team.leads:
             self._whiten()
         self.team.wait()
         self.load(name)
         return True
+
+    def _stream(self, name: str) -> Callable[[Share], IterableDataset[Any]]:
+        """The batches of a stage."""
+        if name == "base" and self.recipe.shards is not None:
+            return partial(ShardStream, self.recipe.shards, self.recipe.shard_side)
+        return partial(ReferenceStream if name == "references" else SceneStream, self.pack, self.recipe.odds)
 
     def has_come_far(self) -> bool:
         """Whether every stage has weights, if only from a checkpoint, so that there is a model to look at."""

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
+from app.requests.decoding import PictureLimits
 from app.requests.intake import parse_request
-from app.requests.pictures import PictureLimits
 from app.service.errors import InvalidRequestError
 from ms_core.config import ModelCard
 from ms_core.errors import InvalidInputError

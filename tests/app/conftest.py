@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -28,7 +29,9 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def settings(redis_url: str, tmp_path: Path) -> Settings:
-    return Settings(redis_url=redis_url, data_dir=tmp_path / "data", model=f"test-{secrets.token_hex(4)}")
+    # Tests send more in a minute than people do.
+    own = {"model": f"test-{secrets.token_hex(4)}", "max_submits_per_minute": 0}
+    return Settings(redis_url=redis_url, data_dir=tmp_path / "data", **own)
 
 
 @pytest.fixture
@@ -89,3 +92,10 @@ def card(settings: Settings, registry: Registry) -> ModelCard:
 def client(settings: Settings) -> Iterator[TestClient]:
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def document() -> dict[str, Any]:
+    """The OpenAPI document, which takes a quarter of a second to write; do not change it."""
+    with TestClient(create_app(Settings())) as client:
+        return client.get("/openapi.json").json()

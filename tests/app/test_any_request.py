@@ -93,6 +93,8 @@ subject_changes = st.fixed_dictionaries(
         "z_index": st.integers(-200, 200) | anything,
         "scene": st.booleans() | leaves,
         "cutout": st.booleans(),
+        "start": st.floats(0, 1) | anything,
+        "end": st.floats(0, 1) | anything,
     },
 )
 

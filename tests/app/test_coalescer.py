@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.jobs.coalescer import LARGEST_BATCH, Coalescer
+from app.service.coalescer import LARGEST_BATCH, Coalescer
 
 
 class Clerk:

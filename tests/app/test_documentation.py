@@ -24,11 +24,6 @@ from tests.support.sample_requests import good_request, good_subject, picture_ur
 PICTURE = picture_uri(Image.linear_gradient("L"))
 
 
-@pytest.fixture
-def document(client: TestClient) -> dict[str, Any]:
-    return client.get("/openapi.json").json()
-
-
 def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     return [
         (method, path, operation)
@@ -42,17 +37,16 @@ def validate(value: Any, name: str, document: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator(schema).validate(value)
 
 
-def test_the_first_page_leads_to_the_documentation(client: TestClient) -> None:
-    response = client.get("/")
-    assert response.url.path == "/docs"
-    assert (response.status_code, response.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert "/openapi.json" in response.text
-
-
 def test_it_is_openapi_3_1_with_every_endpoint(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
     assert {(method, path) for method, path, _ in operations(document)} == {
         ("post", "/generate"),
+        ("post", "/validate"),
+        ("get", "/queue"),
+        ("get", "/usage"),
+        ("get", "/session"),
+        ("post", "/session"),
+        ("delete", "/session"),
         ("get", "/jobs"),
         ("put", "/jobs/{job_id}"),
         ("delete", "/jobs/{job_id}"),
@@ -64,7 +58,23 @@ def test_it_is_openapi_3_1_with_every_endpoint(document: dict[str, Any]) -> None
         ("get", "/jobs/{job_id}/pictures/{sha256}"),
         ("get", "/jobs/{job_id}/events"),
         ("post", "/jobs/{job_id}/cancel"),
+        ("post", "/assets"),
+        ("get", "/assets"),
+        ("get", "/assets/{asset_id}"),
+        ("delete", "/assets/{asset_id}"),
+        ("get", "/assets/{asset_id}/picture"),
+        ("get", "/assets/{asset_id}/cutout"),
+        ("get", "/cast"),
+        ("put", "/cast/{name}"),
+        ("get", "/cast/{name}"),
+        ("delete", "/cast/{name}"),
+        ("get", "/cast/{name}/pictures/{index}"),
+        ("post", "/inspect"),
         ("get", "/models"),
+        ("post", "/v1/images/edits"),
+        ("post", "/v1/images/generations"),
+        ("get", "/v1/models"),
+        ("get", "/v1/models/{model}"),
         ("get", "/livez"),
         ("get", "/readyz"),
         ("get", "/problems/{code}"),
@@ -90,26 +100,38 @@ def test_every_operation_has_its_own_id_and_a_summary(document: dict[str, Any]) 
     assert all(operation["summary"] for _, _, operation in operations(document))
 
 
-def test_every_error_is_documented_as_a_problem(document: dict[str, Any]) -> None:
+def test_every_error_is_documented_as_a_problem_or_in_openais_form(document: dict[str, Any]) -> None:
     for _, path, operation in operations(document):
+        kind, schema = ("json", "OpenAIErrorResponse") if path.startswith("/v1/") else ("problem+json", "Problem")
         for status, response in operation["responses"].items():
             if (status == "default" or int(status) >= 400) and path != "/readyz":
-                assert list(response["content"]) == ["application/problem+json"]
+                content = {f"application/{kind}": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+                assert response["content"] == content
 
 
 def test_the_statuses_of_generate_are_documented(document: dict[str, Any]) -> None:
     responses = document["paths"]["/generate"]["post"]["responses"]
-    assert set(responses) == {"200", "202", "400", "413", "415", "422", "503", "default"}
+    assert set(responses) == {"200", "202", "400", "413", "415", "422", "429", "503", "default"}
 
 
 STATUSES = {
-    "put_job": {"200", "202", "400", "410", "413", "415", "422", "503", "default"},
-    "retry_job": {"200", "202", "400", "404", "409", "410", "422", "503", "default"},
+    "put_job": {"200", "202", "400", "410", "413", "415", "422", "429", "503", "default"},
+    "retry_job": {"200", "202", "400", "404", "409", "410", "422", "429", "503", "default"},
     "get_job": {"200", "304", "400", "404", "410", "503", "default"},
     "delete_job": {"204", "404", "503", "default"},
     "list_jobs": {"200", "400", "503", "default"},
     "cancel_job": {"200", "202", "404", "409", "410", "503", "default"},
+    "inspect_picture": {"200", "400", "413", "415", "422", "503", "default"},
     "get_image": {"200", "404", "410", "503", "default"},
+    "validate_request": {"200", "400", "413", "415", "422", "503", "default"},
+    "get_queue": {"200", "503", "default"},
+    "upload_assets": {"201", "400", "413", "415", "422", "429", "503", "default"},
+    "list_assets": {"200", "400", "503", "default"},
+    "get_asset": {"200", "404", "503", "default"},
+    "delete_asset": {"204", "404", "503", "default"},
+    "get_cutout": {"200", "202", "400", "404", "503", "default"},
+    "put_cast": {"200", "201", "400", "413", "415", "422", "503", "default"},
+    "get_cast": {"200", "404", "503", "default"},
 }
 
 
@@ -122,9 +144,11 @@ PARAMETERS = {
     "generate": {"Cancel-After", "X-Start-Deadline", "Idempotency-Key", "Prefer"},
     "put_job": {"job_id", "Cancel-After", "X-Start-Deadline", "Prefer"},
     "retry_job": {"job_id", "Cancel-After", "X-Start-Deadline", "Idempotency-Key", "Prefer"},
-    "get_job": {"job_id", "wait", "If-None-Match"},
+    "get_job": {"job_id", "wait", "signed", "If-None-Match"},
     "list_jobs": {"status", "limit", "cursor"},
     "delete_job": {"job_id"},
+    "edit_image": {"Idempotency-Key"},
+    "create_image": {"Idempotency-Key"},
 }
 
 
@@ -174,7 +198,16 @@ def test_every_field_of_a_request_is_described(document: dict[str, Any]) -> None
 
 def test_every_field_of_a_job_and_of_its_events_is_described(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
-    todo, seen = ["JobsPage", *(data.__name__ for data in DATA_OF_EVENT.values())], set[str]()
+    todo, seen = (
+        [
+            "JobsPage",
+            "AssetsPage",
+            "AssetsUploaded",
+            "AssetUpload",
+            *(data.__name__ for data in DATA_OF_EVENT.values()),
+        ],
+        set[str](),
+    )
     while todo:
         name = todo.pop()
         if name not in seen:
@@ -192,12 +225,54 @@ def test_every_field_of_a_job_and_of_its_events_is_described(document: dict[str,
 
 def test_the_data_of_each_event_is_documented(document: dict[str, Any]) -> None:
     content = operation(document, "watch_job")["responses"]["200"]["content"]["text/event-stream"]
+    assert content["schema"] == {"$ref": "#/components/schemas/JobEvent"}
+    schemas = document["components"]["schemas"]
+    messages = [schemas[each["$ref"].rpartition("/")[2]] for each in schemas["JobEvent"]["oneOf"]]
     documented = {
-        event["properties"]["event"]["const"]: event["properties"]["data"]["contentSchema"]["$ref"].rpartition("/")[2]
-        for event in content["schema"]["oneOf"]
+        name: message["properties"]["data"]["contentSchema"]["$ref"].rpartition("/")[2]
+        for message in messages
+        for name in message["properties"]["event"]["enum"]
     }
     assert documented == {name: data.__name__ for name, data in DATA_OF_EVENT.items()}
-    assert set(documented.values()) <= document["components"]["schemas"].keys()
+    assert set(documented.values()) <= schemas.keys()
+
+
+def test_answers_have_all_their_fields_and_requests_may_leave_out_those_with_defaults(document: dict[str, Any]) -> None:
+    """Generators of clients make a field optional, or not, by this list."""
+    schemas = document["components"]["schemas"]
+    for name in ("Problem", "GenerationWarning", "ReadinessResource", "LivenessResource", "StatusMessage"):
+        assert set(schemas[name]["required"]) == set(schemas[name]["properties"])
+    assert set(schemas["GoneMessage"]["required"]) == {"event", "data"}
+    assert schemas["Lora"]["required"] == ["name"]
+
+
+def test_forms_with_names_are_used_by_name(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    fields = {"Box": schemas["Subject"], "Scheduler": schemas["GenerateRequest"]}
+    for name, holder in fields.items():
+        forms = holder["properties"][name.lower()]["anyOf"]
+        assert forms == [{"$ref": f"#/components/schemas/{name}"}, {"type": "null"}]
+    assert "ddim" in schemas["Scheduler"]["enum"]
+
+
+def test_no_object_of_an_answer_is_without_a_name(document: dict[str, Any]) -> None:
+    """A generated client calls such an object by its place."""
+    bodies = [body for _, _, each in operations(document) for body in each["responses"].values()]
+    inner = [
+        value
+        for schema in document["components"]["schemas"].values()
+        for field in schema.get("properties", {}).values()
+        for value in (field, field.get("items", {}), *field.get("anyOf", ()))
+    ]
+    assert not any("properties" in body["schema"] for each in bodies for body in each.get("content", {}).values())
+    assert not any("properties" in value for value in inner)
+
+
+def test_titles_that_repeat_a_name_are_left_out(document: dict[str, Any]) -> None:
+    problem = document["components"]["schemas"]["Problem"]
+    assert "title" not in problem
+    assert "title" not in problem["properties"]["status"]
+    assert "title" in problem["properties"]
 
 
 @pytest.mark.parametrize("example", REQUEST_EXAMPLES)
@@ -224,6 +299,7 @@ def test_answers_fit_their_schemas(client: TestClient, document: dict[str, Any])
     validate(client.get("/jobs?limit=0").json(), "Problem", document)
     validate(client.get("/readyz").json(), "ReadinessResource", document)
     validate(client.get("/models").json(), "ModelsResource", document)
+    validate(client.post("/inspect", json={"image": PICTURE}).json(), "InspectionResource", document)
 
 
 @pytest.mark.parametrize(
@@ -246,6 +322,10 @@ def test_answers_fit_their_schemas(client: TestClient, document: dict[str, Any])
         {"subjects": [{"phrase": "cat", "images": [], "box": [0, 0, 1, 1]}]},
         {"subjects": [good_subject(feather=0.6)]},
         {"subjects": [good_subject(z_index=1.5)]},
+        {"subjects": [good_subject(end=1.5)]},
+        {"subjects": [good_subject(image="sha256:" + "0" * 63)]},
+        {"output_format": "gif"},
+        {"output_format": "webp", "quality": 0},
         {"preset": ""},
         {"timestep_spacing": "wide"},
         {"loras": [{"name": "../paper"}]},
@@ -253,6 +333,8 @@ def test_answers_fit_their_schemas(client: TestClient, document: dict[str, Any])
         {"loras": [{"name": "paper", "weight": 5}]},
         {"controls": [{"name": "canny"}]},
         {"start": {"image": picture_uri(Image.new("RGB", (1, 1))), "strength": 0}},
+        {"start": {"image": picture_uri(Image.new("RGB", (1, 1))), "redraw": [-1]}},
+        {"start": {"image": picture_uri(Image.new("RGB", (1, 1))), "redraw": [16]}},
         {"extra": 1},
     ],
 )
@@ -305,15 +387,30 @@ def test_durations_that_are_refused_are_not_in_the_document(document: dict[str, 
         parse_duration("Cancel-After", text)
 
 
+def test_ids_of_jobs_have_a_pattern(client: TestClient, document: dict[str, Any]) -> None:
+    for name in ("get_job", "put_job", "cancel_job", "watch_job", "get_image"):
+        assert not re.search(pattern_of(document, name, "job_id"), "short")
+        assert re.search(pattern_of(document, name, "job_id"), "a-job_of-16-char")
+    assert client.get("/jobs/short").status_code == 404
+
+
 def test_other_headers_and_cursors_have_patterns(document: dict[str, Any]) -> None:
     assert not re.search(pattern_of(document, "generate", "Idempotency-Key"), "a b")
     assert not re.search(pattern_of(document, "list_jobs", "cursor"), "a b")
 
 
+@pytest.mark.parametrize("picture", ["sha256:" + "0a" * 32, "https://example.org/cat.png"])
+def test_a_picture_may_be_named_in_the_document(document: dict[str, Any], picture: str) -> None:
+    validate(good_request(subjects=[good_subject(image=picture)]), "GenerateRequest", document)
+
+
 @pytest.mark.parametrize(
-    "picture", ["https://example.org/cat.png", "cat.png", "data:image/png,abc", "data:image/png;base64, "]
+    "picture",
+    ["http://example.org/cat.png", "https:///cat.png", "cat.png", "data:image/png,abc", "data:image/png;base64, "]
+    + ["asset:", f"asset:{'0' * 31}", f"asset:{'0' * 33}", f"asset:{'A' * 32}", f" asset:{'0' * 32}", "upload:"]
+    + ["sha256:", f"sha256:{'0' * 63}", f"sha256:{'0' * 65}", f"sha256:{'A' * 64}"],
 )
-def test_what_is_no_data_uri_is_not_in_the_document(document: dict[str, Any], picture: str) -> None:
+def test_what_is_no_picture_is_not_in_the_document(document: dict[str, Any], picture: str) -> None:
     with pytest.raises(jsonschema.ValidationError):
         validate(good_request(subjects=[good_subject(image=picture)]), "GenerateRequest", document)
 

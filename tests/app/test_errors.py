@@ -178,6 +178,10 @@ def test_a_packed_body_is_named(client: TestClient) -> None:
 def test_a_charset_does_no_harm(client: TestClient) -> None:
     headers = {"content-type": "Application/JSON; charset=utf-8"}
     assert_problem(client.post("/generate", content=b"{", headers=headers), 400, "malformed_json")
+    # The one reader takes less depth than the other.
+    for depth in (250, 5000):
+        deep = b'{"prompt": ' + b"[" * depth + b"]" * depth + b"}"
+        assert_problem(client.post("/generate", content=deep, headers=headers), 400, "malformed_json")
 
 
 @pytest.fixture
@@ -292,6 +296,10 @@ def test_scripts_of_other_origins_may_read_what_the_api_says(from_the_web: TestC
         "ETag",
         "Idempotency-Replayed",
         "Location",
+        "MSD-Job",
+        "MSD-Warning",
+        "RateLimit",
+        "RateLimit-Policy",
         "Preference-Applied",
         "Retry-After",
         "X-Request-Id",

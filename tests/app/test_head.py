@@ -13,9 +13,8 @@ VARYING = {"x-request-id", "date", "content-length", "transfer-encoding"}
 
 
 @pytest.fixture
-def paths(client: TestClient) -> list[str]:
+def paths(client: TestClient, document: dict[str, Any]) -> list[str]:
     """Every path that answers GET without parameters, and those of a job."""
-    document: dict[str, Any] = client.get("/openapi.json").json()
     job = client.post("/generate", json=good_request()).json()["id"]
     known = {"{job_id}": job, "{index}": "0", "{code}": "invalid_box", "{name}": "x"}
     paths: list[str] = []

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.jobs.headers import (
+    DURATION_PATTERN,
     MAX_DURATION_S,
     MAX_WAIT_S,
     Preference,
@@ -59,6 +60,18 @@ def test_a_duration_is_within_its_bounds_or_refused(text: str) -> None:
         seconds = parse_duration("Cancel-After", text)
         assert seconds is not None
         assert 1 <= seconds <= MAX_DURATION_S
+
+
+@given(st.sampled_from([1, 60, 3600]), st.integers(-2, 2) | st.integers(1, MAX_DURATION_S))
+@example(1, MAX_DURATION_S)
+def test_the_document_and_the_parser_have_one_range_of_durations(unit_s: int, distance: int) -> None:
+    number = max(0, MAX_DURATION_S // unit_s - distance)
+    text = f"{number}" + {1: "s", 60: "m", 3600: "h"}[unit_s]
+    try:
+        is_taken = parse_duration("Cancel-After", text) is not None
+    except HTTPProblem:
+        is_taken = False
+    assert (re.search(DURATION_PATTERN, text) is not None) == is_taken
 
 
 @given(st.integers(1, MAX_DURATION_S))
@@ -128,7 +141,7 @@ def test_other_entity_tags_do_not_match(header: str | None) -> None:
 @given(MOMENTS, JOB_IDS)
 def test_a_cursor_comes_back_exactly(created_at: float, job_id: str) -> None:
     cursor = Cursor(created_at, job_id)
-    assert Cursor.decode(cursor.encode()) == cursor
+    assert Cursor.decode(cursor.encode(), JOB_ID_PATTERN, "/jobs") == cursor
     assert re.fullmatch("[A-Za-z0-9_-]+", cursor.encode())
 
 
@@ -141,5 +154,5 @@ def test_a_cursor_comes_back_exactly(created_at: float, job_id: str) -> None:
 def test_other_cursors_are_refused(text: str) -> None:
     """What is no cursor by chance is one that means itself."""
     with suppress(HTTPProblem):
-        cursor = Cursor.decode(text)
-        assert Cursor.decode(cursor.encode()) == cursor
+        cursor = Cursor.decode(text, JOB_ID_PATTERN, "/jobs")
+        assert Cursor.decode(cursor.encode(), JOB_ID_PATTERN, "/jobs") == cursor

@@ -18,6 +18,7 @@ from ms_core.config import ModelCard
 from ms_core.spec.score import UNKNOWN_SCORE
 from ms_jobs.keys import queue_name
 from ms_jobs.records import GENERATE_JOB, JobError, JobState, PictureScore, SubjectScore
+from ms_jobs.result_files import OutputFormat
 from tests.support.played_worker import PlayedWorker
 from tests.support.sample_requests import encoded, good_request, good_subject, picture_uri
 
@@ -152,6 +153,40 @@ def test_a_finished_job_shows_its_pictures(client: TestClient, worker: PlayedWor
     assert image.headers["x-content-type-options"] == "nosniff"
     assert "immutable" in image.headers["cache-control"]
     assert image.headers["content-disposition"] == f'inline; filename="{job["id"]}-0.png"'
+
+
+@pytest.mark.parametrize(
+    ("output_format", "media_type", "suffix"), [("webp", "image/webp", "webp"), ("jpeg", "image/jpeg", "jpg")]
+)
+def test_a_picture_is_served_in_its_format(
+    client: TestClient, worker: PlayedWorker, output_format: OutputFormat, media_type: str, suffix: str
+) -> None:
+    job = submit(client, output_format=output_format, quality=50)
+    assert worker.request(job["id"]).output_format == output_format
+    encoded = worker.succeed(job["id"], output_format)
+    (image,) = client.get(job["urls"]["self"]).json()["images"]
+    assert image["content_type"] == media_type
+    response = client.get(image["url"])
+    assert (response.headers["content-type"], response.content) == (media_type, encoded)
+    assert response.headers["content-disposition"] == f'inline; filename="{job["id"]}-0.{suffix}"'
+
+
+def test_a_worker_that_knows_no_formats_makes_a_png_that_is_served(client: TestClient, worker: PlayedWorker) -> None:
+    job = submit(client, output_format="webp")
+    png = worker.succeed(job["id"])
+    response = client.get(f"{job['urls']['self']}/images/0")
+    assert (response.headers["content-type"], response.content) == ("image/png", png)
+
+
+def test_a_picture_in_a_format_of_a_newer_version_is_told(client: TestClient, worker: PlayedWorker) -> None:
+    job = submit(client)
+    worker.begin(job["id"])
+    manifest = worker.store(job["id"])
+    images = tuple(image.model_copy(update={"content_type": "image/avif"}) for image in manifest.images)
+    worker.finish(job["id"], JobState.SUCCEEDED, images=images, result_attempt=manifest.attempt)
+    response = client.get(f"{job['urls']['self']}/images/0")
+    assert (response.status_code, response.json()["code"]) == (503, "storage_unavailable")
+    assert "image/avif" in response.json()["detail"]
 
 
 def test_a_picture_tells_how_it_turned_out_if_that_was_asked_for(client: TestClient, worker: PlayedWorker) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from app.requests.pictures import PictureLimits, png_from_data_uri
+from app.requests.decoding import PictureLimits, png_from_data_uri
 from ms_core.errors import PictureError
 from ms_core.spec import Subject, grey_mask
 from ms_core.spec.colour_profiles import SRGB_CHROMATICITY, profile_of, profile_of_code_points

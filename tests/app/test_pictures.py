@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
-from app.requests.pictures import PictureLimits, png_from_data_uri
+from app.requests.decoding import PictureLimits, png_from_data_uri
 from ms_core.errors import InvalidInputError, PictureError, PictureTooLargeError
 from tests.support.sample_requests import data_uri, decoded, encoded, picture_uri, png_with_header
 
@@ -158,13 +158,13 @@ def animated(kind: str) -> bytes:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        pytest.param(b"just some text", "supported format", id="text"),
-        pytest.param(b'<svg xmlns="http://www.w3.org/2000/svg"><rect/></svg>', "supported format", id="svg"),
-        pytest.param(encoded(two_colours(), "GIF"), "supported format", id="gif"),
-        pytest.param(encoded(two_colours(), "BMP"), "supported format", id="bmp"),
+        pytest.param(b"just some text", "no PNG, JPEG or WebP", id="text"),
+        pytest.param(b'<svg xmlns="http://www.w3.org/2000/svg"><rect/></svg>', "no PNG, JPEG or WebP", id="svg"),
+        pytest.param(encoded(two_colours(), "GIF"), "no PNG, JPEG or WebP", id="gif"),
+        pytest.param(encoded(two_colours(), "BMP"), "no PNG, JPEG or WebP", id="bmp"),
         pytest.param(animated("PNG"), "animated", id="animated png"),
         pytest.param(animated("WEBP"), "animated", id="animated webp"),
-        pytest.param(animated("GIF"), "supported format", id="animated gif"),
+        pytest.param(animated("GIF"), "no PNG, JPEG or WebP", id="animated gif"),
         pytest.param(encoded(two_colours())[:60], "damaged", id="truncated png"),
         pytest.param(encoded(Image.effect_noise((64, 64), 90), "JPEG")[:800], "damaged", id="truncated jpeg"),
         pytest.param(encoded(Image.effect_noise((64, 64), 90), "WEBP")[:300], "damaged", id="truncated webp"),

@@ -10,6 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import MAX_TEXT_CHUNK
 
 from app.requests.png_chunks import SIGNATURE, PngChunks
+from app.requests.sizes import pixels_of
 from ms_core.errors import PictureError
 from tests.support.sample_requests import data_uri, drawing, encoded, png_chunk
 from tests.support.sent_pictures import DATA, sent, warnings_of
@@ -181,3 +182,25 @@ def test_a_wrong_checksum_of_the_pixels_is_taken() -> None:
     content = bytearray(encoded(PICTURE))
     content[-13] ^= 1
     assert sent(bytes(content)).tobytes() == PICTURE.tobytes()
+
+
+TINY = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
+AS_IF_TINY = png_chunk(b"tEXt", struct.pack(">II", 1, 1))
+
+
+@pytest.mark.parametrize("first", [TINY, AS_IF_TINY], ids=["two headers", "no header first"])
+def test_no_picture_hides_its_size(first: bytes) -> None:
+    lying = SIGNATURE + first + png().removeprefix(SIGNATURE)
+    assert pixels_of(lying) == 1
+    with pytest.raises(PictureError):
+        sent(lying)
+
+
+def test_chunks_that_no_decoder_knows_are_left_out() -> None:
+    assert b"ABCD" not in PngChunks.read(png(png_chunk(b"ABCD", b""))).encoded
+    assert sent(png(png_chunk(b"ABCD", b""))).tobytes() == sent(png()).tobytes()
+
+
+def test_a_picture_of_endless_chunks_is_refused() -> None:
+    with pytest.raises(PictureError):
+        sent(png(png_chunk(b"tEXt", b"") * 100_001))

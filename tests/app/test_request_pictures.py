@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
+from app.requests.decoding import PictureLimits
 from app.requests.intake import parse_request
-from app.requests.pictures import PictureLimits
 from ms_core.spec.resolve import resolve
 from tests.app.completed_requests import (
     CARD,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from app.requests.intake import parse_request
-from app.requests.pictures import PictureLimits
+from app.requests.decoding import PictureLimits
+from app.requests.intake import measure_request, parse_request
 from app.service.errors import HTTPProblem
 from ms_core.spec import AutoLayout, Control, Lora, StartPicture, Subject
 from ms_jobs.job_request import GenerateRequest
@@ -65,6 +65,7 @@ def test_what_is_not_asked_for_is_off() -> None:
     spec = spec_of()
     cat = spec.subjects[0]
     assert (cat.mask, cat.feather, cat.z_index, cat.scene, cat.cutout) == (None, 0.0, 0, False, False)
+    assert (cat.start, cat.end) == (0.0, 1.0)
     assert (spec.preset, spec.loras, spec.controls, spec.start, spec.timestep_spacing) == (None, (), (), None, None)
 
 
@@ -136,6 +137,11 @@ def test_what_is_beyond_is_refused(ranged: ValueRange) -> None:
         ({"layout": {"mode": "auto", "steps": 3}}, "/layout/steps", "unknown_field"),
         ({"score": 1}, "/score", "bool_type"),
         ({"retries": 1}, "/retries", "invalid_input"),
+        ({"output_format": "gif"}, "/output_format", "literal_error"),
+        ({"output_format": "PNG"}, "/output_format", "literal_error"),
+        ({"quality": 80}, "/quality", "invalid_input"),
+        ({"output_format": "png", "quality": 80}, "/quality", "invalid_input"),
+        ({"output_format": "webp", "quality": "80"}, "/quality", "int_type"),
         ({"score": True, "layout": {"mode": "auto"}}, "/score", "invalid_input"),
         ({"steps": 20}, "/steps", "unknown_field"),
         ({"a/b~c": 1}, "/a~1b~0c", "unknown_field"),
@@ -170,6 +176,18 @@ def test_what_is_beyond_is_refused(ranged: ValueRange) -> None:
 )
 def test_wrong_values_of_the_request(change: dict[str, Any], pointer: str, code: str) -> None:
     assert problems(good_request(**change)) == {pointer: code}
+
+
+def test_a_value_that_is_none_of_a_few_is_told_the_few() -> None:
+    (refusal,) = refusals(good_request(output_format="heic"))
+    assert refusal.detail == "Choose 'png', 'webp' or 'jpeg'."
+
+
+def test_an_address_is_told_that_it_is_not_fetched() -> None:
+    (refusal,) = refusals(good_request(controls=[control(image="https://example.com/edges.png")]))
+    assert (refusal.pointer, refusal.code) == ("/controls/0/image", "invalid_picture")
+    for words in ("data:image/png;base64,", "asset:<id>", "addresses are not fetched", "MSD_FETCH_HOSTS"):
+        assert words in refusal.detail
 
 
 @pytest.mark.parametrize(
@@ -254,7 +272,7 @@ def test_a_body_as_windows_editors_write_it_is_read(encoding: str) -> None:
 )
 def test_a_body_of_too_many_values_is_refused_before_it_is_built(body: bytes) -> None:
     with pytest.raises(HTTPProblem, match="50000 values"):
-        parse_request(body, PictureLimits())
+        measure_request(body, PictureLimits())
 
 
 @pytest.mark.parametrize(

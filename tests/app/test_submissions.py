@@ -16,8 +16,8 @@ from starlette.testclient import TestClient
 from app.config import Settings
 from app.jobs.submit import Submissions, SubmitOptions, Submitted, request_hash
 from app.main import create_app
+from app.requests.decoding import PictureLimits
 from app.requests.intake import SentRequest, parse_request
-from app.requests.pictures import PictureLimits
 from ms_core.config import ModelCard
 from ms_core.errors import RequestMismatchError
 from ms_jobs.artifacts import ArtifactStore
@@ -220,7 +220,7 @@ def test_the_loser_of_a_race_removes_what_it_had_stored(
 ) -> None:
     """Both looked before either wrote, so neither sees the other until its record is there."""
     monkeypatch.setattr(Submissions, "_known", lambda *_: None)
-    submissions: Submissions = create_app(settings).state.submissions
+    submissions: Submissions = create_app(settings).state.owners.of_owner("local").submissions
     job_id = fresh_id()
     first, second = (submissions.submit(parsed(), SubmitOptions(job_id=job_id)) for _ in range(2))
     assert (first.replayed, second.replayed) == (False, True)
@@ -245,7 +245,7 @@ def test_a_command_that_is_sent_again_because_its_answer_was_lost_is_no_repeat(
         return create(*arguments, **options)
 
     monkeypatch.setattr(JobStore, "create", create_twice)
-    submissions: Submissions = create_app(settings).state.submissions
+    submissions: Submissions = create_app(settings).state.owners.of_owner("local").submissions
     submitted = submissions.submit(parsed(), SubmitOptions(idempotency_key=secrets.token_hex(32)))
     assert submitted.replayed is False
     assert [folder.name for folder in job_folders(settings)] == [submitted.record.folder]
@@ -301,6 +301,8 @@ def test_room_is_asked_for_what_will_be_written_too(
     [
         {"layout": "boxes"},
         {"num_images": 1},
+        {"output_format": "png", "quality": 90},
+        {"subjects": [good_subject(start=0, end=1)]},
         {"subjects": [good_subject(box={"xywh": [0.05, 0.3, 0.4, 0.5]})]},
     ],
 )
@@ -319,6 +321,9 @@ def test_what_asks_for_the_same_is_the_same(changes: dict[str, Any]) -> None:
         {"subjects": [good_subject(box=[0.05, 0.3, 0.45, 0.81])]},
         {"subjects": [good_subject(image=picture_uri(Image.new("RGB", (8, 8), "blue")))]},
         {"layout": {"mode": "auto"}},
+        {"output_format": "webp"},
+        {"subjects": [good_subject(start=0.5)]},
+        {"subjects": [good_subject(end=0.5)]},
     ],
 )
 def test_what_asks_for_something_else_is_another(changes: dict[str, Any]) -> None:

@@ -18,9 +18,11 @@ from starlette.testclient import TestClient
 from app.config import Settings
 from app.main import create_app
 from app.requests import pictures
-from app.requests.body import SMALL_BODY_BYTES, Uploads
-from app.requests.intake import parse_request
-from app.requests.pictures import PictureLimits, SentPictures
+from app.requests.body import SMALL_BODY_BYTES, THREADS, Uploads
+from app.requests.decoding import PictureLimits
+from app.requests.intake import measure_request, parse_request
+from app.requests.pictures import SentPictures
+from app.requests.sizes import pixels_of
 from app.requests.turns import ClientLeftError, Turn, Turns
 from app.service.errors import HTTPProblem, InvalidRequestError
 from tests.support.job_helpers import wait_until
@@ -40,29 +42,31 @@ def test_too_many_pixels_together_are_refused_before_any_is_decoded(monkeypatch:
     def fail(*arguments: Any) -> None:
         raise AssertionError("decoded")
 
-    monkeypatch.setattr(pictures, "_decode", fail)
+    monkeypatch.setattr(pictures, "decode", fail)
     body = json.dumps(large_request(3)).encode()
     with pytest.raises(InvalidRequestError, match="75000000 pixels together") as caught:
-        parse_request(body, PictureLimits(max_total=3 * LARGE**2 - 1))
+        measure_request(body, PictureLimits(max_total=3 * LARGE**2 - 1))
     assert caught.value.errors[0].code == "picture_too_large"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_the_total_holds_however_the_body_is_written(encoding: str) -> None:
     with pytest.raises(InvalidRequestError, match="together"):
-        parse_request(json.dumps(large_request(3)).encode(encoding), PictureLimits(max_total=3 * LARGE**2 - 1))
+        measure_request(json.dumps(large_request(3)).encode(encoding), PictureLimits(max_total=3 * LARGE**2 - 1))
 
 
 def test_pictures_within_the_total_are_read() -> None:
-    limits = PictureLimits(max_total=2 * 32 * 32)
-    pixels = parse_request(json.dumps(good_request()).encode(), limits)
-    assert len(pixels.request.subjects) == 2
+    body, limits = json.dumps(good_request()).encode(), PictureLimits(max_total=2 * 8 * 8)
+    assert measure_request(body, limits) == 2 * 8 * 8
+    assert len(parse_request(body, limits).request.subjects) == 2
 
 
 def test_a_picture_that_is_too_large_alone_is_told_alone() -> None:
     body = json.dumps(large_request(1)).encode()
+    limits = PictureLimits(max_pixels=100, max_total=100)
+    assert measure_request(body, limits) == 0
     with pytest.raises(InvalidRequestError, match="larger than the limit of 100 pixels"):
-        parse_request(body, PictureLimits(max_pixels=100, max_total=100))
+        parse_request(body, limits)
 
 
 def test_the_total_is_a_setting(settings: Settings) -> None:
@@ -184,14 +188,14 @@ def address(settings: Settings) -> Iterator[str]:
 
 def test_the_memory_for_bodies_is_shared() -> None:
     uploads = Uploads(SMALL_BODY_BYTES * 4)
-    with uploads.open() as large:
+    with uploads.open("ann") as large:
         uploads.grow(large, SMALL_BODY_BYTES * 4)
-        with uploads.open() as other, pytest.raises(HTTPProblem) as caught:
+        with uploads.open("ann") as other, pytest.raises(HTTPProblem) as caught:
             uploads.grow(other, SMALL_BODY_BYTES + 1)
         assert caught.value.problem.code == "too_many_uploads"
-        with uploads.open() as small:
+        with uploads.open("ann") as small:
             uploads.grow(small, SMALL_BODY_BYTES)
-    with uploads.open() as later:
+    with uploads.open("ann") as later:
         uploads.grow(later, SMALL_BODY_BYTES * 4)
 
 
@@ -203,7 +207,7 @@ def test_a_process_that_stops_while_it_decodes_says_so(settings: Settings, monke
         time.sleep(2)
         raise AssertionError("answered too late")
 
-    monkeypatch.setattr(pictures, "_decode", stop)
+    monkeypatch.setattr(pictures, "decode", stop)
     with TestClient(app, raise_server_exceptions=False) as client:
         response = client.post("/generate", json=good_request())
     assert (response.status_code, response.json()["code"]) == (503, "queue_unavailable")
@@ -211,14 +215,14 @@ def test_a_process_that_stops_while_it_decodes_says_so(settings: Settings, monke
 
 
 def test_what_a_client_that_left_had_sent_is_decoded_no_further(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode, decoded = pictures._decode, []
+    decode, decoded = pictures.decode, []
 
     def decode_slowly(*arguments: Any) -> Any:
         decoded.append(time.monotonic())
         time.sleep(0.4)
         return decode(*arguments)
 
-    monkeypatch.setattr(pictures, "_decode", decode_slowly)
+    monkeypatch.setattr(pictures, "decode", decode_slowly)
     request = good_request(subjects=[good_subject(image=None, images=[PICTURE] * 8)])
 
     async def leave() -> None:
@@ -232,13 +236,13 @@ def test_what_a_client_that_left_had_sent_is_decoded_no_further(address: str, mo
 
 
 def test_a_small_request_does_not_wait_for_all_of_large_ones(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = pictures._decode
+    decode = pictures.decode
 
     def decode_slowly(*arguments: Any) -> Any:
         time.sleep(0.2)
         return decode(*arguments)
 
-    monkeypatch.setattr(pictures, "_decode", decode_slowly)
+    monkeypatch.setattr(pictures, "decode", decode_slowly)
     large = good_request(
         subjects=[good_subject(phrase=name, image=None, images=[PICTURE] * 8) for name in ("cat", "teapot")]
     )
@@ -250,3 +254,25 @@ def test_a_small_request_does_not_wait_for_all_of_large_ones(address: str, monke
         assert time.monotonic() - begun < 2
         assert not all(future.done() for future in futures)
         assert [future.result().status_code for future in futures] == [202] * 4
+
+
+def test_a_small_request_waits_for_none_of_as_many_large_ones_as_there_are_threads(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, may_end = pictures.decode, threading.Event()
+
+    def decode_when_told(encoded: bytes, *arguments: Any) -> Any:
+        assert pixels_of(encoded) < LARGE**2 or may_end.wait(60)
+        return decode(encoded, *arguments)
+
+    monkeypatch.setattr(pictures, "decode", decode_when_told)
+    count = THREADS + 8
+    with httpx2.Client(base_url=address, timeout=60, trust_env=False) as client, ThreadPoolExecutor(count) as pool:
+        futures = [pool.submit(client.post, "/generate", json=large_request(1)) for _ in range(count)]
+        time.sleep(2)
+        try:
+            assert client.post("/generate", json=good_request(), timeout=10).status_code == 202
+            assert not any(future.done() for future in futures)
+        finally:
+            may_end.set()
+        assert [future.result().status_code for future in futures] == [422] * count

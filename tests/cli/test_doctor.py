@@ -546,7 +546,10 @@ def test_a_redis_that_forgets_and_throws_away(tmp_path: Path) -> None:
 def test_a_redis_with_a_wrong_password_shows_none(tmp_path: Path) -> None:
     with redis_with(tmp_path, "--requirepass", "right") as url:
         section = check_redis(url.replace("redis://", "redis://:wrong@"))
-    assert the_error(section).code == "redis_down"
+    error = the_error(section)
+    assert error.code == "redis_down"
+    assert "(MSD_REDIS_URL) refuses: " in error.sentence
+    assert "Start it" not in error.remedy
     assert "wrong" not in f"{section.findings}{section.facts}".lower().replace("wrongpass", "")
 
 

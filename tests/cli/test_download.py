@@ -295,7 +295,7 @@ def test_convert_wants_an_encoder_and_an_adapter(tmp_path: Path) -> None:
     assert told.startswith("Give --image-encoder and --adapter, or --from")
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_convert_killed_leaves_no_half_model_and_can_be_done_again(tmp_path: Path) -> None:
     arguments = ["--base", GOLDEN / "tiny-sdxl", "--image-encoder", GOLDEN / "image_encoder"]
     arguments += ["--adapter", GOLDEN / "ms_adapter.bin", "--out", tmp_path / "mine", *HEADS]

@@ -12,7 +12,6 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.client import PictureScore, ServiceClient, ServiceClientError
 from cli.generate import _print_score
 from cli.main import app
 from cli.request_options import (
@@ -27,6 +26,7 @@ from cli.request_options import (
     start_to_json,
 )
 from ms_jobs.job_request import GenerateRequest
+from msd_client import Client, MsdError, Score
 
 unit = st.floats(0, 1)
 BOX = (0.0, 0.0, 1.0, 1.0)
@@ -57,6 +57,7 @@ def cat(*paths: str, **values: Any) -> SubjectOption:
         ("beach=b.png;scene", SubjectOption("beach", (Path("b.png"),), scene=True)),
         ("cat=cat.png@0,0,1,1;cutout;z=-1;feather=.05", cat(box=BOX, cutout=True, z_index=-1, feather=0.05)),
         ("cat=cat.png ; Z = 2 ; cutout", cat("cat.png ", z_index=2, cutout=True)),
+        ("cat=cat.png;start=0.2;end=.8", cat(start=0.2, end=0.8)),
     ],
 )
 def test_subjects_are_read(option: str, expected: SubjectOption) -> None:
@@ -71,7 +72,10 @@ def test_numbers_are_read_as_they_are(box: tuple[float, ...], scale: float) -> N
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="=;\n"), min_size=1, max_size=12)
 endings = st.sampled_from([".png", ".PNG", ".jpg", ".jpeg", ".webp"])
-pictures = st.builds(lambda name, ending: name + ending, names, endings).filter(lambda path: "@" not in path)
+# "~" may be the home of a person, which a test below tries.
+pictures = st.builds(lambda name, ending: name + ending, names, endings).filter(
+    lambda path: path[0] != "~" and "@" not in path
+)
 plain = pictures.filter(lambda path: "+" not in path)
 
 
@@ -81,7 +85,10 @@ plain = pictures.filter(lambda path: "+" not in path)
     mask=st.none() | plain,
     box=st.none() | st.tuples(unit, unit, unit, unit),
     scale=st.none() | st.floats(0, 2),
-    flags=st.fixed_dictionaries({}, optional={"z": st.integers(-100, 100), "feather": st.floats(0, 0.5)}),
+    flags=st.fixed_dictionaries(
+        {},
+        optional={"z": st.integers(-100, 100), "feather": st.floats(0, 0.5), "start": unit, "end": unit},
+    ),
     switches=st.sets(st.sampled_from(["cutout", "scene"])),
 )
 def test_what_is_written_is_read(
@@ -101,15 +108,26 @@ def test_what_is_written_is_read(
     option += "".join(f";{name}={value!r}" for name, value in flags.items())
     assert parse_subject(option) == SubjectOption(
         phrase,
-        tuple(Path(path).expanduser() for path in paths),
+        tuple(map(Path, paths)),
         box,
         scale,
-        None if mask is None else Path(mask).expanduser(),
+        None if mask is None else Path(mask),
         flags.get("feather"),
         flags.get("z"),
         "scene" in switches or None,
         "cutout" in switches or None,
+        flags.get("start"),
+        flags.get("end"),
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("~/cat.png", Path.home() / "cat.png"), ("~cat.png", Path("~cat.png")), ("~.png", Path("~.png"))],
+)
+def test_home_is_found_and_a_file_may_begin_with_its_sign(path: str, expected: Path) -> None:
+    option = parse_subject(f"cat={path}@{path}")
+    assert (option.paths, option.mask, parse_control(f"canny={path}").path) == ((expected,), expected, expected)
 
 
 @given(st.text(max_size=30) | st.text("=@+*;.,pngcat0123", max_size=30))
@@ -137,6 +155,12 @@ def test_a_pixel_box_is_sent_as_such(picture: Path) -> None:
     assert option.to_json()["box"] == {"pixels": [0.0, 16.0, 64.0, 128.0]}
     assert option.normalised_box((128, 256)) == (0.0, 0.0625, 0.5, 0.5)
     assert SubjectOption("cat", (picture,), BOX).normalised_box((128, 256)) == BOX
+
+
+def test_when_a_subject_acts_is_sent(picture: Path) -> None:
+    sent = SubjectOption("cat", (picture,), BOX, start=0.25, end=0.75).to_json()
+    assert (sent["start"], sent["end"]) == (0.25, 0.75)
+    assert not {"start", "end"} & set(SubjectOption("cat", (picture,), BOX).to_json())
 
 
 @pytest.mark.parametrize(
@@ -239,14 +263,14 @@ def test_strength_and_redraw_need_a_start(strength: float | None, redraw: tuple[
 
 
 def test_numbers_that_json_does_not_know_are_told() -> None:
-    with ServiceClient() as client, pytest.raises(ServiceClientError, match="cannot be written as JSON"):
-        client.submit({"guidance_scale": float("inf")})
+    with Client() as client, pytest.raises(MsdError, match="cannot be written as JSON"):
+        client.submit("a cat", [], guidance_scale=float("inf"))
 
 
 def test_a_score_that_is_not_known_is_shown_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     known = {"subject": 0, "present": 1.0, "identity": 0.5, "box_iou": 0.25}
     unknown = {"subject": 1, "present": None, "identity": None, "box_iou": None}
-    _print_score(PictureScore.from_json({"draws": 1, "subjects": [known, unknown]}), ["cat", "teapot"])
+    _print_score(Score.from_json({"draws": 1, "subjects": [known, unknown]}), ["cat", "teapot"])
     rows = [line.split()[1::2] for line in capsys.readouterr().out.splitlines() if "cat" in line or "teapot" in line]
     assert rows == [["cat", "1.00", "0.50", "0.25"], ["teapot", "-", "-", "-"]]
 

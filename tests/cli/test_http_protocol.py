@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import socket
 import threading
@@ -15,9 +16,10 @@ import pytest
 import uvicorn
 
 from cli import http_protocol
-from cli.client import _refusal
 from cli.http_protocol import GuardedProtocol, most_connections
 from ms_core.errors import StartupError
+from msd_client._connection import answer_of
+from msd_client._flow import refusal
 from tests.support.job_helpers import wait_until
 
 GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -122,8 +124,31 @@ def test_who_is_hung_up_on_gets_a_problem_that_our_client_reads(
     assert b"content-length: %d" % len(body) in head
     headers = {"content-type": "application/problem+json"} if b"application/problem+json" in head else {}
     request = httpx2.Request("POST", "http://localhost/generate")
-    refusal = _refusal(httpx2.Response(status, headers=headers, content=body, request=request))
-    assert (str(refusal), refusal.status) == (detail, status)
+    response = httpx2.Response(status, headers=headers, content=body, request=request)
+    told = refusal(answer_of(response, body))
+    assert (str(told), told.status) == (detail, status)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"GET /v1/models?a=b HTTP/1.1\r\nx: " + b"a" * 70_000, 431, "headers_too_large"),
+        (b"POST /v1/images/edits HTTP/1.1\r\ncontent-length: 9\r\n\r\n", 408, "request_timeout"),
+        (b"GET /v1/models HTTP/1.1\r\nno header\r\n\r\n", 400, "bad_request"),
+    ],
+)
+def test_clients_of_openais_interface_are_told_in_its_form(
+    address: tuple[str, int], sent: bytes, status: int, code: str
+) -> None:
+    head, _, body = answer(address, sent).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"content-type: application/json" in head
+    error = json.loads(body)["error"]
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, code)
+
+
+def test_others_who_do_not_speak_http_hear_uvicorns_words(address: tuple[str, int]) -> None:
+    assert answer(address, b"GET /models HTTP/1.1\r\nno header\r\n\r\n").endswith(b"Invalid HTTP request received.")
 
 
 @pytest.mark.parametrize(
@@ -184,6 +209,22 @@ def test_the_silent_make_room_for_those_who_ask() -> None:
             stack.enter_context(socket.create_connection(address, timeout=5))
         for _ in range(5):
             assert b"200 OK" in answer(address, GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+
+
+def test_who_was_answered_last_stays_before_who_has_only_connected() -> None:
+    """Though its request began before the other one connected."""
+    with served(limit=3) as address, ExitStack() as stack:
+        asking = stack.enter_context(socket.create_connection(address, timeout=5))
+        asking.sendall(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\n\r\n")
+        time.sleep(0.1)
+        silent = stack.enter_context(socket.create_connection(address, timeout=5))
+        time.sleep(0.1)
+        asking.sendall(b"1")
+        assert b"200 OK" in asking.recv(65536)
+        stack.enter_context(socket.create_connection(address, timeout=5))
+        assert silent.recv(1) == b""
+        asking.sendall(GET)
+        assert b"200 OK" in asking.recv(65536)
 
 
 Limit = tuple[int, int]

@@ -26,6 +26,7 @@ def test_every_case_is_printed_and_passes(app: typer.Typer) -> None:
     assert all(line.startswith("ok") for line in result.stdout.splitlines())
 
 
+@pytest.mark.faults
 def test_a_difference_above_the_tolerance_ends_with_one(app: typer.Typer) -> None:
     result = CliRunner().invoke(app, [str(GOLDEN), "--tolerance", "1e-9"])
     assert result.exit_code == 1

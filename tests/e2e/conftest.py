@@ -28,7 +28,8 @@ def equipped_model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, equipped_model_directory: Path) -> Iterator[HttpService]:
     """A service whose API answers; call ``wait_until_ready`` before asking for pictures."""
-    service = HttpService(tmp_path_factory.mktemp("service"), equipped_model_directory)
+    # Longer than the AI SDK waits before it sends a request again.
+    service = HttpService(tmp_path_factory.mktemp("service"), equipped_model_directory, MSD_RETRY_WINDOW_S="4")
     try:
         service.start()
         yield service

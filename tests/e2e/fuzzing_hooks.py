@@ -12,7 +12,7 @@ from schemathesis.core.failures import Failure, ServerError
 from schemathesis.core.transport import Response
 from schemathesis.openapi.checks import RejectedPositiveData
 
-from ms_core.spec.pictures import DATA_URI_SCHEMA
+from ms_core.spec.pictures import PICTURE_SCHEMA
 from ms_jobs.records import JOB_ID_PATTERN, new_job_id
 from tests.support.sample_requests import picture_uri
 
@@ -36,7 +36,8 @@ class Allowed(NamedTuple):
 
 
 ALLOWED = (
-    Allowed(400, "This cursor is not from GET /jobs", "A cursor is opaque: only what an earlier page gave is one."),
+    Allowed(400, "This cursor is not from GET /", "A cursor is opaque: only what an earlier page gave is one."),
+    Allowed(400, "This service makes cut-outs by its own model", "Which model it is, is in GET /models."),
     Allowed(
         410,
         "This job was deleted",
@@ -53,8 +54,11 @@ ALLOWED = (
     ),
     Allowed(422, "[Tt]he auto layout ", "The auto layout excludes other fields and needs the phrases in the prompt."),
     Allowed(
-        422, "retries needs score|The end must be above the start|leaves no steps", "Fields that depend on each other."
+        422,
+        "retries needs score|The end must be above the start|leaves no steps|There is no subject |A PNG loses nothing",
+        "Fields that depend on each other.",
     ),
+    Allowed(422, "There is no '.*' in the cast", "Who is in the cast is in GET /cast."),
     Allowed(422, "pixels, but the result has", "The size of a picture is within its bytes."),
 )
 # Told without sentences in the table's form: 503 is the answer of /readyz while no worker beats, and none does here.
@@ -68,7 +72,7 @@ def with_pictures(value: Any) -> Any:
             return {name: with_pictures(each) for name, each in value.items()}
         case list():
             return [with_pictures(each) for each in value]
-        case str() if re.search(DATA_URI_SCHEMA["pattern"], value):
+        case str() if re.search(PICTURE_SCHEMA["pattern"], value):
             return PICTURE
         case _:
             return value

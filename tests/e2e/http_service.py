@@ -14,11 +14,12 @@ from typing import Any
 import httpx2
 import redis
 
+from ms_jobs.api_keys import ApiKeyStore
 from ms_jobs.job_store import JobStore
 from ms_jobs.records import JobRecord, JobState
 from tests.support.job_helpers import wait_until
 from tests.support.paths import ROOT
-from tests.support.service_processes import end, free_port
+from tests.support.service_processes import NO_RATE, end, free_port, run_msd
 from worker.redis_server import find_redis_binary
 
 # Quick on the tiny model: a small picture, two steps.
@@ -39,6 +40,8 @@ class HttpService:
         self._port = free_port()
         self._exit = ExitStack()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        # Which browsers sign in with before they open the page; see ``ask_with_key``.
+        self.key: str | None = None
         self.url = f"http://127.0.0.1:{self._port}"
         self.client = httpx2.Client(base_url=self.url, timeout=60.0, trust_env=False)
         self._exit.enter_context(self.client)
@@ -48,9 +51,7 @@ class HttpService:
     def start(self) -> None:
         """Start all three and wait until the API answers; the worker may take longer."""
         self.start_redis()
-        self._start("api", "--port", str(self._port))
-        self.start_worker()
-        wait_until(self._api_answers, "the API")
+        self._start_both()
 
     def start_worker(self, host: str = "worker") -> subprocess.Popen[bytes]:
         """Start a supervisor with its worker; ``host`` names it among several."""
@@ -79,6 +80,16 @@ class HttpService:
         finally:
             self._processes["redis"].send_signal(signal.SIGCONT)
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """API and worker have ended, as when the service is upgraded; at the end both run again."""
+        for name in ("worker", "api"):
+            end(self._processes[name])
+        try:
+            yield
+        finally:
+            self._start_both()
+
     @property
     def data_dir(self) -> Path:
         return self._folder / "data"
@@ -94,6 +105,21 @@ class HttpService:
     def process(self, name: str) -> subprocess.Popen[bytes]:
         """``api``, ``redis`` or a supervisor."""
         return self._processes[name]
+
+    def make_key(self, name: str, *options: str) -> str:
+        """Make a key as an operator does; returns its text."""
+        made = run_msd("keys", "create", name, *options, MSD_REDIS_URL=self.redis_url)
+        assert made.returncode == 0, made.stderr
+        return made.stdout.strip()
+
+    def revoke_key(self, name: str) -> None:
+        """End a key; it works for a moment still."""
+        ApiKeyStore(self.redis).revoke(name)
+
+    def ask_with_key(self) -> None:
+        """Make a key; ``client`` sends it from now on, and it is ``key``."""
+        self.key = self.make_key("tests", "--owner", "tests")
+        self.client.headers["Authorization"] = f"Bearer {self.key}"
 
     def wait_until_ready(self) -> None:
         wait_until(lambda: self.client.get("/readyz").status_code == 200, "a worker that is ready")
@@ -150,10 +176,16 @@ class HttpService:
         name = name or command
         log = self._exit.enter_context((self._folder / f"{name}.log").open("ab"))
         arguments = [command, "--model", str(self._model), "--data", str(self.data_dir), *options]
-        settings = {"MSD_REDIS_URL": self.redis_url, "MSD_DEVICE": "cpu", "MSD_CPU_THREADS": "1", **self._settings}
+        own = {"MSD_REDIS_URL": self.redis_url, "MSD_DEVICE": "cpu", "MSD_CPU_THREADS": "1", **NO_RATE}
+        settings = own | self._settings
         self._processes[name] = subprocess.Popen(
             [sys.executable, "-m", "cli.main", *arguments], cwd=ROOT, env=os.environ | settings, stdout=log, stderr=log
         )
+
+    def _start_both(self) -> None:
+        self._start("api", "--port", str(self._port))
+        self.start_worker()
+        wait_until(self._api_answers, "the API")
 
     def _api_answers(self) -> bool:
         assert self._processes["api"].poll() is None, "the API ended while starting"

@@ -12,7 +12,7 @@ import pytest
 from tests.support.paths import ROOT
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_how_far_estimates_are_off_is_measured(tmp_path: Path) -> None:
     out = tmp_path / "eta.json"
     command = [sys.executable, ROOT / "benchmarks" / "eta.py", "--quick", "--out", out]

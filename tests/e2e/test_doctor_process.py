@@ -9,7 +9,7 @@ import pytest
 from tests.support.service_processes import run_msd
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_healthy_machine_and_model(tmp_path: Path) -> None:
     result = run_msd("doctor", "--model", "mini", "--data", tmp_path / "data", MSD_DEVICE="cpu")
     assert result.returncode == 0, result.stdout + result.stderr

@@ -124,6 +124,7 @@ def test_memory_that_never_suffices_fails_this_job_alone(real: FaultService) -> 
     assert real.idle_worker().pid == pid
 
 
+@pytest.mark.faults
 def test_a_lost_device_replaces_the_worker_and_fails_only_the_job_that_breaks_it_twice(real: FaultService) -> None:
     before = real.idle_worker()
     breaking = real.submit(prompt="a cat and a teapot device-breaks")

@@ -57,7 +57,7 @@ def first_subject(**changes: Any) -> dict[str, Any]:
 RED = picture_uri(Image.new("RGB", (8, 8), "red"))
 BLACK = picture_uri(Image.new("L", (8, 8)))
 BLACK_64 = picture_uri(Image.new("L", (64, 64)))
-NOT_AN_IMAGE = "not a complete picture in a supported format"
+NOT_AN_IMAGE = "This is no PNG, JPEG or WebP, or it is cut off."
 
 BAD_VALUES = [
     pytest.param({"steps": 20}, "/steps", "Unknown field", id="unknown field"),

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cli.client import Job, ServiceClient
+from cli.client import service_client
+from msd_client import Job
 from tests.e2e.http_service import QUICK, HttpService
 from tests.support.job_helpers import wait_until
-from tests.support.paths import ROOT
+from tests.support.paths import PYTHON_PATH
 from tests.support.sample_requests import drawing, good_request
 
 SMALL = ["--width", "64", "--height", "64", "--steps", "2"]
@@ -37,7 +38,7 @@ def command(url: str, *arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT)}
+    return os.environ | {"PYTHONPATH": PYTHON_PATH}
 
 
 def run(folder: Path, url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -59,6 +60,55 @@ def test_a_picture_is_made_and_saved(service: HttpService, folder: Path) -> None
     assert result.stdout == "beach.png (seed 5)\n"
     with Image.open(folder / "beach.png") as picture:
         assert (picture.format, picture.size) == ("PNG", (64, 64))
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "format_of_file"),
+    [("o.webp", [], "WEBP"), ("o.JPG", ["--quality", "60"], "JPEG"), ("o.jpg", ["--output-format", "png"], "PNG")],
+)
+def test_the_format_goes_by_the_name_of_the_file(
+    service: HttpService, folder: Path, name: str, option: list[str], format_of_file: str
+) -> None:
+    result = run(folder, service.url, "-s", f"{CAT};start=0.5", PROMPT, "-o", name, *option, *SMALL)
+    assert result.returncode == 0, result.stderr
+    with Image.open(folder / name) as picture:
+        assert picture.format == format_of_file
+
+
+def test_a_picture_is_made_again_from_its_file(service: HttpService, folder: Path) -> None:
+    # Without a worker the model's values would not be in the request, and so not in the recipe.
+    service.wait_until_ready()
+    # No other job has them.
+    drawing("navy").save(folder / "cat.png")
+    drawing("olive").save(folder / "teapot.png")
+    asked = ["-s", CAT, "-s", TEAPOT, PROMPT, "-o", "o.webp", "--quality", "80", *SMALL]
+    assert run(folder, service.url, *asked).returncode == 0
+    first = (folder / "o.webp").read_bytes()
+    job_id = service.client.get("/jobs?limit=1").json()["jobs"][0]["id"]
+    result = run(folder, service.url, "--like", "o.webp", "-o", "again.webp")
+    assert result.returncode == 0, result.stderr
+    assert (folder / "again.webp").read_bytes() == first
+    for job in [job_id, service.client.get("/jobs?limit=1").json()["jobs"][0]["id"]]:
+        service.client.delete(f"/jobs/{job}")
+    gone = run(folder, service.url, "--like", "o.webp", "-o", "third.webp")
+    assert_one_sentence(gone, "no longer has the picture of subject 0, the picture of subject 1 of o.webp; hand in")
+    handed_in = ["--picture", "0=cat.png", "--picture", "teapot.png"]
+    result = run(folder, service.url, "--like", "o.webp", "-o", "third.webp", *handed_in)
+    assert result.returncode == 0, result.stderr
+    assert (folder / "third.webp").read_bytes() == first
+    result = run(
+        folder, service.url, "--like", "o.webp", "--seed", "5", "--steps", "1", "a cat in the snow", *handed_in
+    )
+    assert result.stdout == "out.webp (seed 5)\n", result.stderr
+    assert (folder / "out.webp").read_bytes() != first
+
+
+def test_what_cannot_be_made_again_is_told(service: HttpService, folder: Path) -> None:
+    assert_one_sentence(run(folder, service.url, "--like", "cat.png"), "cat.png: This picture holds no recipe")
+    assert_one_sentence(run(folder, service.url, "--like", "no.png"), "Cannot read the picture no.png")
+    for options in (["--picture", "cat.png", "-s", CAT, PROMPT], [PROMPT], ["-s", CAT]):
+        result = run(folder, service.url, *options)
+        assert (result.returncode, result.stdout) == (2, "")
 
 
 def test_several_pictures_get_numbers(service: HttpService, folder: Path) -> None:
@@ -157,7 +207,10 @@ def test_strength_without_a_start(service: HttpService, folder: Path) -> None:
 
 def test_no_server(folder: Path) -> None:
     result = run(folder, "http://127.0.0.1:9", "-s", CAT, PROMPT)
-    assert_one_sentence(result, "No service answers at http://127.0.0.1:9; start one with: msd up")
+    sentence = (
+        "No service answers at http://127.0.0.1:9; start one with: msd up, or say where it is with --url or MSD_URL."
+    )
+    assert_one_sentence(result, sentence)
 
 
 def test_missing_picture(service: HttpService, folder: Path) -> None:
@@ -231,8 +284,8 @@ def test_progress_is_followed_live(service: HttpService) -> None:
     """Looking again and again would miss steps that are quicker than the looks."""
     service.wait_until_ready()
     seen: list[Job] = []
-    with ServiceClient(service.url) as client:
-        job = client.submit(good_request(width=64, height=64, num_inference_steps=100))
+    with service_client(service.url) as client:
+        job = client.submit(**good_request(width=64, height=64, num_inference_steps=100))
         end = client.wait(job.id, seen.append)
     assert end.status == "succeeded"
     steps = list(dict.fromkeys(job.step for job in seen if job.phase == "denoise"))

@@ -92,6 +92,7 @@ def test_all_of_it_at_once(live: HttpService) -> None:
         {"subjects": [CAT | {"feather": 0.2}]},
         {"subjects": [CAT, CAT | {"image": picture_uri(noise(4)), "z_index": 1, "box": [0, 0, 1, 1]}]},
         {"subjects": [CAT | {"scene": True, "box": None}]},
+        {"subjects": [CAT | {"end": 0.5}]},
         {"subjects": [{**CAT, "image": None, "images": [CAT["image"], picture_uri(noise(5))]}]},
         {"start": {"image": picture_uri(noise(6))}},
         {"loras": [{"name": "paper"}]},
@@ -99,7 +100,19 @@ def test_all_of_it_at_once(live: HttpService) -> None:
         {"controls": [{"name": "canny", "image": picture_uri(noise(7))}]},
         {"timestep_spacing": "trailing"},
     ],
-    ids=["mask", "feather", "z_index", "scene", "images", "start", "lora", "preset", "control", "timestep_spacing"],
+    ids=[
+        "mask",
+        "feather",
+        "z_index",
+        "scene",
+        "end",
+        "images",
+        "start",
+        "lora",
+        "preset",
+        "control",
+        "timestep_spacing",
+    ],
 )
 def test_it_changes_the_picture_and_not_the_next_one(live: HttpService, changes: dict[str, Any]) -> None:
     plain = pixels(live)
@@ -115,6 +128,18 @@ def test_a_preset_means_the_values_that_it_stands_for(live: HttpService) -> None
 def test_every_scheduler_works(live: HttpService) -> None:
     jobs = [live.submit(good_request(**QUICK, scheduler=name)) for name in SCHEDULERS]
     assert [live.wait_for_end(job)["status"] for job in jobs] == ["succeeded"] * len(SCHEDULERS)
+
+
+@pytest.mark.parametrize("output_format", ["png", "webp", "jpeg"])
+def test_what_inspecting_gives_makes_the_same_bytes(live: HttpService, output_format: str) -> None:
+    subjects = [CAT | {"end": 0.5}, good_subject(image=picture_uri(noise(8)), mask=mask_uri(), box=None, z_index=1)]
+    request = good_request(**QUICK, preset="paper", subjects=subjects, num_images=2, output_format=output_format)
+    made = live.make(request | {"seed": None})
+    file = live.client.get(made["images"][1]["url"]).content
+    answer = live.client.post("/inspect", content=file, headers={"Content-Type": f"image/{output_format}"}).json()
+    assert (answer["missing"], answer["made"]["image_index"], answer["made"]["seed"]) == ([], 1, made["seed"] + 1)
+    again = live.make(answer["recipe"])
+    assert live.client.get(again["images"][1]["url"]).content == file
 
 
 def test_what_the_model_sees_of_a_cut_out_subject_is_shown(live: HttpService) -> None:
@@ -145,4 +170,20 @@ def test_the_model_tells_what_it_can_do(live: HttpService) -> None:
         "quick": True,
         "paper": True,
         "incomplete": False,
+    }
+
+
+def test_what_validate_tells_is_what_the_job_becomes(live: HttpService) -> None:
+    """Warnings that need the tokenizer, too: the worker has published its own."""
+    prompt = f"a cat, {'very ' * 80}cute"
+    request = good_request(**{**QUICK, "subjects": [CAT], "prompt": prompt})
+    told = live.client.post("/validate", json=request).json()
+    job = live.make(request)
+    assert told["warnings"] == job["warnings"]
+    assert [warning["code"] for warning in told["warnings"]] == ["text_truncated"]
+    assert told["tokens"]["prompt"]["cut_off"].endswith("cute")
+    recipe = json.loads(fetch(live, job["images"][0]["url"]).info["msd"])
+    stored = {name: value for name, value in recipe["request"].items() if value is not None and name != "model"}
+    assert {name: stored[name] for name in told["request"] if name != "subjects"} == {
+        name: value for name, value in told["request"].items() if name != "subjects"
     }

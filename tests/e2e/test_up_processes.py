@@ -72,10 +72,11 @@ def test_it_says_where_it_listens_and_stops_without_a_trace(
     up: subprocess.Popen[str], tmp_path: Path, port: int
 ) -> None:
     lines = read_lines(up, 5)
-    assert f"http://127.0.0.1:{port}" in lines[0]
+    # A terminal makes it a link.
+    assert f" http://127.0.0.1:{port}/ " in lines[0]
     assert "golden" in lines[0]
     assert "/docs" in lines[1]
-    assert "msd generate" in lines[2]
+    assert f"msd generate --url http://127.0.0.1:{port} " in lines[2]
     assert str(tmp_path / "data") in lines[3]
     assert "Ctrl-C" in lines[4]
     wait_until(lambda: readiness(port) == "ready", "a loaded model")

@@ -11,9 +11,9 @@ from PIL import Image
 
 from ms_jobs.outcomes import CancelOutcome
 from ms_jobs.records import JobState, WorkerRecord, WorkerState
+from ms_jobs.result_files import read_recipe
 from tests.e2e.http_service import LONG, HttpService
 from tests.support.job_helpers import Desk, wait_until
-from worker.png_recipe import read_recipe
 
 pytestmark = pytest.mark.slow
 

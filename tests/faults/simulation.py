@@ -32,8 +32,8 @@ from rq.exceptions import StopRequested
 from app.config import Settings
 from app.jobs.manage import Jobs
 from app.jobs.submit import Submissions, SubmitOptions
+from app.requests.decoding import PictureLimits
 from app.requests.intake import SentRequest, parse_request
-from app.requests.pictures import PictureLimits
 from ms_core.errors import DeviceLostError, JobGoneError, JobNotFoundError, MSDiffusionError
 from ms_core.spec import GenerationSpec, Subject
 from ms_jobs import job_store, lease
@@ -43,14 +43,14 @@ from ms_jobs.job_store import JobStore
 from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import Requeue
 from ms_jobs.queue import JobQueue
-from ms_jobs.records import JobRecord, JobState, WorkerRecord, WorkerState
+from ms_jobs.records import GENERATE_JOB, JobRecord, JobState, WorkerRecord, WorkerState
 from ms_jobs.registry import Registry
+from ms_jobs.result_files import read_recipe
 from tests.faults.baton import Actor, Process, Schedule, current_actor
 from tests.faults.seams import CLIENT_RETRIES, ActorsRedis, Network, seams
 from worker.config import WorkerSettings
 from worker.housekeeper import Housekeeper
 from worker.job_run import JobRun, Picture, Report, WorkerContext
-from worker.png_recipe import read_recipe
 from worker.recovery import Recovery
 from worker.rq_worker import DeviceWorker, GuardedJob
 
@@ -648,7 +648,7 @@ def check_pictures(jobs: Jobs, record: JobRecord, broken: list[str]) -> None:
     runs = set()
     for image in record.images:
         try:
-            png = jobs.image(record.id, image.index)
+            _, png = jobs.image(record.id, image.index)
         except JobNotFoundError as error:
             if isinstance(error, JobGoneError):
                 raise
@@ -691,7 +691,7 @@ def simulate(seed: int, redis_url: str) -> int:
         with seams(folder):
             world = World(seed, real, folder)
             try:
-                with patch("worker.rq_worker.generate", world.run_job):
+                with patch.dict("worker.rq_worker.ALLOWED", {GENERATE_JOB: world.run_job}):
                     world.conduct()
             except AssertionError as error:
                 world.broken.append(str(error))

@@ -16,6 +16,7 @@ from ms_core.config import (
     PresetLora,
     ReferenceConfig,
     ResamplerConfig,
+    TokenizerFile,
 )
 from ms_core.errors import CheckpointError, ModelNotFoundError
 
@@ -80,10 +81,11 @@ def test_a_card_finds_what_lies_beside_the_weights(tmp_path) -> None:
 
 
 def test_what_was_found_is_published_but_not_saved(tmp_path) -> None:
-    card = replace(CARD, extras=Extras(loras=("paper",)))
+    found = {"extras": Extras(loras=("paper",)), "tokenizer": TokenizerFile("0" * 64, 77)}
+    card = replace(CARD, **found)
     assert ModelCard.from_dict(card.to_dict()) == card
     card.save(tmp_path)
-    assert "extras" not in json.loads((tmp_path / CARD_FILE).read_text())
+    assert not found.keys() & json.loads((tmp_path / CARD_FILE).read_text()).keys()
 
 
 def test_presets_and_sizes_go_there_and_back(tmp_path) -> None:

@@ -31,6 +31,7 @@ from ms_jobs import files as files_module
 from ms_jobs.artifacts import ArtifactStore, Manifest
 from ms_jobs.job_request import JobRequest
 from ms_jobs.records import StoredImage, new_job_id
+from ms_jobs.result_files import SUFFIXES
 from tests.support.job_helpers import picture_png
 from tests.support.known_pictures import KnownPictures
 
@@ -309,6 +310,19 @@ def test_an_image_comes_back(store: ArtifactStore, folder: str) -> None:
     store.open_attempt(folder, 1)
     assert store.save_image(folder, 1, 0, PNG) == sha256_of(PNG)
     assert store.load_image(folder, 1, 0) == PNG
+
+
+def test_a_picture_is_stored_under_the_suffix_of_its_format(store: ArtifactStore, folder: str, root: Path) -> None:
+    store.open_attempt(folder, 1)
+    for index, (media_type, suffix) in enumerate(SUFFIXES.items()):
+        encoded = media_type.encode()
+        assert store.save_image(folder, 1, index, encoded, media_type) == sha256_of(encoded)
+        assert store.load_image(folder, 1, index, media_type) == encoded
+        assert next(root.glob(f"local/jobs/{folder}/attempts/*/image-{index}{suffix}")).read_bytes() == encoded
+    with pytest.raises(ImageNotFoundError):
+        store.load_image(folder, 1, 1)
+    with pytest.raises(StorageError, match="image/avif"):
+        store.load_image(folder, 1, 0, "image/avif")
 
 
 @pytest.mark.parametrize("index", [-1, 1, 8, 10**9])

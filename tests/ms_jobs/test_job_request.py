@@ -71,7 +71,7 @@ def test_a_spec_says_what_the_request_says() -> None:
 
 def full_request() -> JobRequest:
     cat = Subject("cat", (PICTURE, PICTURE), Box(0.0, 0.0, 0.5, 1.0), mask=WHITE, feather=0.1, z_index=-2, cutout=True)
-    beach = Subject("beach", (PICTURE,), scene=True)
+    beach = Subject("beach", (PICTURE,), scene=True, start=0.25, end=0.5)
     return make_request(
         prompt="猫 \N{CAT FACE}",
         subjects=(cat, beach),
@@ -89,6 +89,22 @@ def test_a_request_survives_json() -> None:
     assert read(stored(request)) == request
     with_layout = make_request(layout=AutoLayout(0.25, 2))
     assert read(stored(with_layout)) == with_layout
+
+
+def test_the_defaults_of_later_fields_are_not_stored() -> None:
+    """So that what older versions stored, and every picture's recipe, stay what they were."""
+    document = job_document(full_request(), PICTURES)
+    assert not {"output_format", "quality"} & set(document)
+    cat, beach = document["subjects"]
+    assert not {"start", "end"} & set(cat)
+    assert (beach["start"], beach["end"]) == (0.25, 0.5)
+
+
+def test_the_format_of_a_request_survives_json() -> None:
+    request = make_request(output_format="jpeg", quality=75)
+    assert read(stored(request)) == request
+    with_default = make_request(output_format="webp")
+    assert (read(stored(with_default)), "quality" in job_document(with_default, PICTURES)) == (with_default, False)
 
 
 def test_a_stored_request_names_pictures_by_their_sha256() -> None:

@@ -9,6 +9,7 @@ from redis import Redis
 
 from ms_core.errors import UnreadableJobError
 from ms_core.spec import GenerationWarning
+from ms_jobs import keys
 from ms_jobs.job_store import GONE_MARK_TTL_S, PROGRESS_ENTRIES, JobStore
 from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import CancelOutcome, CreateOutcome, Gone, ProgressReply, Requeue
@@ -106,9 +107,9 @@ def test_the_id_of_a_job_that_is_gone_is_not_used_again(ledger: Ledger, reason: 
 
 
 def test_a_job_and_its_entry_appear_together(ledger: Ledger) -> None:
-    line = f"{ledger.name}-line"
+    line = keys.queue(ledger.name)
     record = ledger.new()
-    ledger.jobs.create(record, entry=[("RPUSH", line, record.entry), ("EXPIRE", line, 60)])
+    ledger.jobs.create(record, entry=[("RPUSH", line, record.entry), ("EXPIRE", line, "60")])
     ledger.jobs.create(record, entry=[("RPUSH", line, "twice")])
     assert ledger.client.lrange(line, 0, -1) == [record.entry.encode()]
     assert 0 < ledger.client.ttl(line) <= 60

@@ -29,6 +29,8 @@ SAMPLES = {
     "key": JOB,
     "owner": JOB.owner,
     "idempotency_key": "twice",
+    "digest": "twice",
+    "address": "192.0.2.1",
     "model": "mini",
     "name": "host-1",
     "entry": JOB.entry(0),

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from app.jobs.submit import request_hash
+from app.requests.decoding import PictureLimits
 from app.requests.intake import parse_request
-from app.requests.pictures import PictureLimits
 from ms_core.config import ModelCard
 from ms_core.spec import GenerationSpec
 from ms_core.spec.resolve import resolve

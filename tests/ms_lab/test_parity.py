@@ -80,7 +80,7 @@ def test_another_phrase_span_fails(folder: Path) -> None:
 
 def test_a_case_outside_the_contract_fails_with_a_sentence(folder: Path) -> None:
     change_case(folder, boxes=[[0, 0, 0, 0]])
-    assert "auto layout" in run_one(folder).failure
+    assert "no box" in run_one(folder).failure
 
 
 @pytest.mark.parametrize("changes", [{"references": ["references/9.png"]}, {"boxes": []}, {"seed": "x"}])

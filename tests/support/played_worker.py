@@ -13,9 +13,12 @@ from ms_jobs.job_request import JobRequest, job_document
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import queue_name
 from ms_jobs.records import JobError, JobRecord, JobState, StoredImage
+from ms_jobs.result_files import FILE_FORMATS, OutputFormat
 from tests.support.sample_requests import encoded
 
-PNG = encoded(Image.new("RGB", (16, 8), "red"))
+RED = Image.new("RGB", (16, 8), "red")
+PNG = encoded(RED)
+RESULTS: dict[OutputFormat, bytes] = {"png": PNG, "webp": encoded(RED, "WEBP"), "jpeg": encoded(RED, "JPEG")}
 
 
 @dataclass(frozen=True)
@@ -62,21 +65,22 @@ class PlayedWorker:
         record = self.record(job_id)
         self.artifacts.save_reference(record.folder, record.attempt, subject, png)
 
-    def store(self, job_id: str) -> Manifest:
+    def store(self, job_id: str, output_format: OutputFormat = "png") -> Manifest:
         """Keep the pictures of a job that has begun; the job goes on."""
         record = self.record(job_id)
-        sha256 = self.artifacts.save_image(record.folder, record.attempt, 0, PNG)
-        image = StoredImage(index=0, sha256=sha256, width=16, height=8, seed=record.seed)
+        media_type = FILE_FORMATS[output_format].media_type
+        sha256 = self.artifacts.save_image(record.folder, record.attempt, 0, RESULTS[output_format], media_type)
+        image = StoredImage(index=0, sha256=sha256, width=16, height=8, seed=record.seed, content_type=media_type)
         manifest = Manifest(attempt=record.attempt, images=(image,))
         self.artifacts.save_manifest(record.folder, manifest)
         return manifest
 
-    def succeed(self, job_id: str) -> bytes:
+    def succeed(self, job_id: str, output_format: OutputFormat = "png") -> bytes:
         """Take a job to its end; returns its picture."""
         self.begin(job_id)
-        manifest = self.store(job_id)
+        manifest = self.store(job_id, output_format)
         self.finish(job_id, JobState.SUCCEEDED, images=manifest.images, result_attempt=manifest.attempt)
-        return PNG
+        return RESULTS[output_format]
 
     def fail(self, job_id: str, error: JobError | None = None) -> None:
         """Take a job to a bad end."""

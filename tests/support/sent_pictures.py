@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
+from app.requests.decoding import PictureLimits, png_from_data_uri
 from app.requests.intake import parse_request
-from app.requests.pictures import PictureLimits, png_from_data_uri
 from ms_core.spec import Subject
 from ms_core.spec.resolve import resolve
 from tests.support.paths import ROOT

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.paths import ROOT
+from tests.support.paths import PYTHON_PATH
 
 STOP_PATIENCE_S = 60
 
@@ -23,10 +23,15 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+# Tests send more jobs in a minute than people do.
+NO_RATE = {"MSD_MAX_SUBMITS_PER_MINUTE": "0"}
+
+
 def environment(**values: str) -> dict[str, str]:
-    """This process's environment without settings of ours but ``values``; torch on one thread."""
+    """This process's environment without settings of ours but ``values``; torch on one thread, and no rate of submissions."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MSD_")}
-    return {**inherited, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200", **values}
+    own = {"PYTHONPATH": PYTHON_PATH, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **NO_RATE}
+    return {**inherited, **own, **values}
 
 
 def msd(*arguments: object) -> list[str]:

@@ -1,4 +1,4 @@
-"""A proxy between the service and its Redis, for faults of the net: it cuts, refuses, swallows, and passes again."""
+"""A proxy before a Redis or a service, for faults of the net: it cuts, refuses, swallows, and passes again."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ RESET = struct.pack("ii", 1, 0)
 
 
 class SocketProxy:
-    """Listens on a port of the loopback address and passes everything on to a unix socket.
+    """Listens on a port of the loopback address and passes everything on to a unix socket, or to another port.
 
     While it swallows, connections are taken and stay open, and nothing gets through in either direction. What was sent
     meanwhile gets through afterwards, as a network sends lost packets again: even when the sender gave up long ago.
     """
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path | int) -> None:
         self._target = target
         self._lock = threading.Lock()
         self._passes = threading.Event()
@@ -33,6 +33,10 @@ class SocketProxy:
         self._listener = self._listen(0)
         self._port = self._listener.getsockname()[1]
         self._accept_in_thread()
+
+    @property
+    def port(self) -> int:
+        return self._port
 
     @property
     def url(self) -> str:
@@ -89,10 +93,11 @@ class SocketProxy:
             except OSError:
                 return
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            upstream = socket.socket(socket.AF_UNIX)
+            to_port = isinstance(self._target, int)
+            upstream = socket.socket(socket.AF_INET if to_port else socket.AF_UNIX)
             pair = _Pair(client, upstream)
             try:
-                upstream.connect(str(self._target))
+                upstream.connect(("127.0.0.1", self._target) if to_port else str(self._target))
             except OSError:
                 pair.reset()
                 continue

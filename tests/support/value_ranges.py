@@ -69,6 +69,8 @@ SPEC_RANGES = (
     ValueRange("/subjects/0/scale", (0.0, 2.0), (-0.1, 2.1, 3, *NO_NUMBERS), "from 0 to 2"),
     ValueRange("/subjects/0/feather", (0.0, 0.5), (-0.1, -0.01, 0.51, 0.6, *NO_NUMBERS), "from 0 to 0.5"),
     ValueRange("/subjects/0/z_index", (-100, 100), (-101, 101), "from -100 to 100"),
+    ValueRange("/subjects/0/start", (0.0, 0.9), (-0.1, 1.1, *NO_NUMBERS), "from 0 to 1"),
+    ValueRange("/subjects/0/end", (0.1, 1.0), (-0.1, 1.1, *NO_NUMBERS), "from 0 to 1"),
     CountRange("/loras", (0, 8), (9,), "at most 8 LoRAs"),
     ValueRange("/loras/0/weight", (-4.0, 4.0), (-4.1, 4.1, 4.5, 5, *NO_NUMBERS), "from -4 to 4"),
     CountRange("/controls", (0, 4), (5,), "at most 4 controls"),
@@ -81,6 +83,7 @@ SPEC_RANGES = (
 REQUEST_RANGES = (
     *SPEC_RANGES,
     ValueRange("/num_images", (1, 8), (0, 9), "from 1 to 8"),
+    ValueRange("/quality", (1, 100), (0, 101), "from 1 to 100"),
     CountRange("/start/redraw", (0, 16), (17,), "at most 16 subjects to redraw"),
 )
 
@@ -92,6 +95,8 @@ def request_with(ranged: ValueRange, value: Any) -> dict[str, Any]:
     request = good_request(width=SIDE, height=SIDE, subjects=[good_subject()])
     if ranged.pointer == "/retries":
         request["score"] = True
+    if ranged.pointer == "/quality":
+        request["output_format"] = "webp"
     if ranged.pointer == "/subjects/0/images":
         del request["subjects"][0]["image"]
     parent, _, index = ranged.parent.removeprefix("/").partition("/")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
-from ms_jobs.connection import blocking_client, is_transient
+from ms_core.errors import QueueUnavailableError
+from ms_jobs import connection
+from ms_jobs.connection import ReasonLog, blocking_client, check_redis, is_transient
 from ms_jobs.job_store import JobStore
 from ms_jobs.outcomes import CancelOutcome
 from ms_jobs.records import JobState, WorkerRecord, WorkerState
@@ -18,6 +22,8 @@ from tests.support.job_helpers import Desk, wait_until
 from tests.support.own_redis import running_redis
 from worker.config import WorkerSettings
 from worker.housekeeper import Housekeeper
+from worker.recovery import Recovery
+from worker.watch import WorkerExit, WorkerWatch
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +49,12 @@ def fill_up(desk: Desk) -> None:
 
 def make_room(desk: Desk) -> None:
     desk.client.config_set("maxmemory", "0")
+
+
+def worker_of(desk: Desk) -> WorkerRecord:
+    return WorkerRecord(
+        name="w1", model=desk.model, state=WorkerState.IDLE, device="cpu", host="h", pid=1, started_at=0.0
+    )
 
 
 def begun(desk: Desk) -> str:
@@ -72,9 +84,7 @@ def test_a_cancel_is_promised_in_a_full_redis(desk: Desk) -> None:
 
 
 def test_a_worker_is_seen_to_live_in_a_full_redis(desk: Desk) -> None:
-    worker = WorkerRecord(
-        name="w1", model=desk.model, state=WorkerState.IDLE, device="cpu", host="h", pid=1, started_at=0.0
-    )
+    worker = worker_of(desk)
     fill_up(desk)
     desk.registry.publish_worker(worker, ttl_s=60)
     assert desk.registry.workers(desk.model) == [worker]
@@ -86,6 +96,67 @@ def test_the_housekeeper_makes_room_in_a_full_redis(desk: Desk) -> None:
     keeper = Housekeeper(desk.client, desk.artifacts, desk.model, WorkerSettings())
     fill_up(desk)
     wait_until(lambda: keeper.tick() and desk.jobs.get(job_id) is None, "the job to be removed", 10)
+
+
+@pytest.fixture
+def desk_without_replicas(desk: Desk) -> Iterator[Desk]:
+    """It answers, and refuses to write."""
+    desk.client.config_set("min-replicas-to-write", "1")
+    yield desk
+    desk.client.config_set("min-replicas-to-write", "0")
+
+
+REFUSAL = "Redis refuses: NOREPLICAS Not enough good replicas to write."
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the log says of Redis, without the line of the script that met it."""
+    messages = (record.message.partition(" script: ")[0] for record in caplog.records)
+    return [message for message in messages if "Redis" in message]
+
+
+def test_what_redis_refuses_the_housekeeper_and_the_watch_is_told_once(
+    desk_without_replicas: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk, reasons = desk_without_replicas, ReasonLog()
+    keeper = Housekeeper(desk.client, desk.artifacts, desk.model, WorkerSettings(), reasons)
+    recovery = Recovery(desk.jobs, desk.queue, desk.artifacts, desk.model, 3)
+    watch = WorkerWatch(desk.client, recovery, desk.model, ttl_s=10, grace_s=3, reasons=reasons)
+    for _ in range(3):
+        assert keeper.tick() is False
+    assert told(caplog) == [REFUSAL]
+    watch.record_exit(WorkerExit(worker_of(desk), "The worker died."))
+    watch.start()
+    time.sleep(0.5)
+    assert len(watch.stop(timeout_s=5)) == 1
+    assert told(caplog) == [REFUSAL]
+
+
+def test_the_watch_tells_what_redis_refuses(desk_without_replicas: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    desk = desk_without_replicas
+    recovery = Recovery(desk.jobs, desk.queue, desk.artifacts, desk.model, 3)
+    watch = WorkerWatch(desk.client, recovery, desk.model, ttl_s=10, grace_s=3)
+    watch.record_exit(WorkerExit(worker_of(desk), "The worker died."))
+    watch.start()
+    wait_until(lambda: told(caplog) == [REFUSAL], "the reason", 5)
+    watch.stop(timeout_s=5)
+
+
+def test_a_housekeeper_that_cannot_give_its_lease_back_says_why(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    keeper = Housekeeper(desk.client, desk.artifacts, desk.model, WorkerSettings())
+    assert keeper.tick() is True
+    desk.client.config_set("min-replicas-to-write", "1")
+    with caplog.at_level(logging.INFO, "worker.housekeeper"):
+        keeper.stop()
+    desk.client.config_set("min-replicas-to-write", "0")
+    assert told(caplog) == [f"the housekeeper's lease will expire by itself: {REFUSAL}"]
+
+
+def test_a_start_beside_a_redis_that_refuses_says_what_it_said(own_redis_url: str, desk: Desk) -> None:
+    desk.client.execute_command("ACL", "SETUSER", "nobody", "on", "nopass")
+    url = own_redis_url.replace("://", "://nobody:any@")
+    with pytest.raises(QueueUnavailableError, match="Redis refuses: .*NOPERM|no permissions.*MSD_REDIS_URL"):
+        check_redis(url)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +193,10 @@ def test_a_mistake_of_ours_is_not_waited_for(text: str) -> None:
     assert not is_transient(ResponseError(text))
 
 
-def test_a_blocking_client_waits_for_a_redis_that_cannot_write(desk: Desk, own_redis_url: str) -> None:
+def test_a_blocking_client_waits_for_a_redis_that_cannot_write_and_says_why(
+    desk: Desk, own_redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connection, "_waits", ReasonLog())
     key = f"msd:test:{desk.model}"
     fill_up(desk)
     blocking = blocking_client(own_redis_url)
@@ -136,6 +210,9 @@ def test_a_blocking_client_waits_for_a_redis_that_cannot_write(desk: Desk, own_r
     writer.start()
     writer.join(0.5)
     assert writer.is_alive()
+    assert len(told(caplog)) == 1
+    assert "Redis refuses: " in told(caplog)[0]
     make_room(desk)
     writer.join(10)
+    blocking.close()
     assert desk.client.get(key) == b"1"

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from ms_jobs.asset_variants import NewVariant
 from ms_jobs.connection import redis_client
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import JobKey
 from ms_jobs.lease import Lease
 from ms_jobs.outcomes import Gone
 from ms_jobs.records import JobState
-from tests.support.job_helpers import PICTURES, Desk
+from tests.support.job_helpers import PICTURES, Desk, picture_png
 from worker.config import WorkerSettings
 from worker.housekeeper import FILES_AGE_S, Housekeeper
 
@@ -93,6 +94,18 @@ def test_a_job_over_its_lifetime_is_erased_with_its_files(desk: Desk, keeper: Ho
     assert (desk.jobs.get(job_id), desk.jobs.gone(job_id)) == (None, Gone.EXPIRED)
     assert not folder.exists()
     assert not list((tmp_path / "data" / "local" / "pictures").iterdir())
+
+
+def test_jobs_of_all_owners_are_kept_and_erased_alike(desk: Desk, keeper: Housekeeper, tmp_path: Path) -> None:
+    theirs = dataclasses.replace(desk, jobs=desk.jobs.for_owner("alice"), artifacts=desk.artifacts.for_owner("alice"))
+    kept, over = theirs.submit(), theirs.record()
+    attempt = theirs.begin(over).attempt
+    JobStore(desk.client, "alice", 0.001).finish(over, attempt, JobState.SUCCEEDED)
+    time.sleep(0.01)
+    keeper.tick()
+    assert (theirs.jobs.get(over), theirs.jobs.gone(over)) == (None, Gone.EXPIRED)
+    files = list((tmp_path / "data" / "alice" / "jobs").iterdir())
+    assert [path.name for path in files] == [theirs.get(kept).folder]
 
 
 def test_a_job_within_its_lifetime_stays(desk: Desk, keeper: Housekeeper, tmp_path: Path) -> None:
@@ -259,3 +272,27 @@ def test_a_redis_that_is_away_ends_nothing(tmp_path: Path, desk: Desk) -> None:
     keeper = Housekeeper(client, desk.artifacts, desk.model, WorkerSettings(data_dir=tmp_path))
     assert keeper.tick() is False
     keeper.stop()
+
+
+def test_assets_go_when_they_were_not_used_for_their_lifetime(
+    desk: Desk, clients: Callable[[], Redis], tmp_path: Path
+) -> None:
+    assets = desk.artifacts.for_owner("alice").assets(100)
+    variant = NewVariant(picture_png((255, 0, 0)), 32, 32, {})
+    with assets.adding() as new:
+        new.add(False, {"shown": variant, "exact": variant, "mask": variant})
+        (asset,) = assets.publish(new)
+    settings = WorkerSettings(data_dir=tmp_path / "data", asset_lifetime_s=100)
+    keeper = Housekeeper(clients(), desk.artifacts, desk.model, settings)
+    keeper.tick()
+    assert assets.find(asset.id) == asset
+    make_old(tmp_path / "data" / "alice" / "assets" / asset.id / "used", 101)
+    assert asset.id in keeper.clear_leftovers(FILES_AGE_S)
+
+
+def test_a_tick_clears_assets(desk: Desk, keeper: Housekeeper, tmp_path: Path) -> None:
+    left = tmp_path / "data" / "local" / "assets" / ".0123456789abcdef"
+    left.mkdir(parents=True)
+    make_old(left)
+    assert keeper.tick()
+    assert not left.exists()

@@ -123,16 +123,22 @@ def test_the_mark_of_an_expired_job_takes_at_most_200_bytes(tmp_path: Path) -> N
         ledger = Ledger.open(client, "local")
         job_id = ledger.begun()
         expire(ledger, job_id, attempt=1)
-        before = client.info("memory")["used_memory"]
+        before = kept_bytes(client)
         # As many as a soak makes, for Redis counts what it uses for itself too; a copy has its own time to live.
         pipeline = client.pipeline(transaction=False)
         for _ in range(20_000):
             pipeline.copy(f"msd:gone:local:{job_id}", f"msd:gone:local:{new_job_id()}")
         copied = sum(pipeline.execute())
-        grown = client.info("memory")["used_memory"] - before
+        grown = kept_bytes(client) - before
     server.stop()
     assert copied == 20_000
     assert grown / copied <= 200
+
+
+def kept_bytes(client: Redis) -> int:
+    """What Redis uses, without what it still has to send and to write to its file."""
+    memory = client.info("memory")
+    return memory["used_memory"] - memory["mem_aof_buffer"] - memory["mem_clients_normal"]
 
 
 def expire(ledger: Ledger, job_id: str, attempt: int = 2) -> None:

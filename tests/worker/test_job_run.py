@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from redis.exceptions import NoPermissionError
 
 from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError
 from ms_core.spec import WHOLE_PICTURE, GenerationWarning, Subject
@@ -20,10 +21,10 @@ from ms_jobs.job_store import JobStore
 from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import Requeue
 from ms_jobs.records import JobError, JobRecord, JobState, StoredImage
+from ms_jobs.result_files import OutputFormat, read_recipe
 from tests.support.job_helpers import PICTURE, PICTURES, Desk
 from tests.worker.flat_runtime import CUT, STEPS, FlatRuntime, raising
 from worker.job_run import JobRun, WorkerContext
-from worker.png_recipe import read_recipe
 
 DIED = JobError(code="worker_died", detail="Dead.")
 
@@ -57,6 +58,28 @@ def test_the_pictures_lie_in_the_store_with_their_recipe(desk: Desk, run: Run) -
     assert recipe is not None
     assert (recipe["seed"], recipe["image_index"], recipe["model"]) == (21, 1, {"name": "flat"})
     assert recipe["request"] == job_document(desk.request(num_images=2, seed=20), PICTURES)
+
+
+@pytest.mark.parametrize(
+    ("output_format", "media_type"), [("png", "image/png"), ("webp", "image/webp"), ("jpeg", "image/jpeg")]
+)
+def test_the_pictures_are_stored_in_the_format_that_was_asked_for(
+    desk: Desk, run: Run, output_format: OutputFormat, media_type: str
+) -> None:
+    request = desk.request(num_images=2, seed=20, output_format=output_format)
+    record = run(desk.record(num_images=2, seed=20, output_format=output_format))
+    assert [image.content_type for image in record.images] == [media_type] * 2
+    encoded = desk.artifacts.load_image(record.folder, 1, 1, media_type)
+    with Image.open(io.BytesIO(encoded)) as image:
+        assert image.get_format_mimetype() == media_type
+    recipe = read_recipe(encoded)
+    assert recipe is not None
+    assert (recipe["seed"], recipe["request"]) == (21, job_document(request, PICTURES))
+
+
+def test_the_quality_that_was_asked_for_is_used(desk: Desk, run: Run) -> None:
+    shas = {run(desk.record(output_format="jpeg", quality=quality)).images[0].sha256 for quality in (5, 90)}
+    assert len(shas) == 2
 
 
 def test_the_manifest_says_what_the_record_says(desk: Desk, run: Run) -> None:
@@ -251,6 +274,20 @@ def test_a_job_goes_on_while_redis_is_away(desk: Desk, run: Run, context: Worker
     context.jobs = JobStore(redis_client(f"unix://{tmp_path}/nothing.sock"))
     record = run(desk.record())
     assert record.state is JobState.SUCCEEDED
+
+
+def test_a_job_goes_on_while_redis_refuses_and_says_what_it_said_once(
+    desk: Desk, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*arguments: Any, **fields: Any) -> None:
+        raise NoPermissionError("NOPERM this user has no permissions to run the 'xadd' command")
+
+    monkeypatch.setattr("worker.job_run.FIRST_PAUSE_S", 1e-9)
+    monkeypatch.setattr("worker.job_run.LONGEST_PAUSE_S", 1e-9)
+    monkeypatch.setattr(JobStore, "progress", refuse)
+    assert run(desk.record()).state is JobState.SUCCEEDED
+    told = [record.message for record in caplog.records if "job goes on" in record.message]
+    assert told == ["job goes on: Redis refuses: NOPERM this user has no permissions to run the 'xadd' command"]
 
 
 def test_an_unknown_job_is_left_alone(context: WorkerContext, runtime: FlatRuntime) -> None:

@@ -182,7 +182,7 @@ def test_each_task_of_a_tick_runs_on_its_own(
     assert [message for message in told if "WRONGTYPE" in message] == [
         "recovery: WRONGTYPE Operation against a key holding the wrong kind of value"
     ]
-    assert not any("does not answer" in message for message in told)
+    assert not any(message.startswith("Redis ") for message in told)
 
 
 def test_a_failure_is_told_again_after_it_was_over(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from rq import Callback, Queue
 from rq.job import Job
 from rq.registry import StartedJobRegistry
 
 from ms_core.errors import DeviceLostError
 from ms_jobs import keys
+from ms_jobs.asset_variants import NewVariant
 from ms_jobs.keys import JobKey
+from ms_jobs.queue import cutout_entry
 from ms_jobs.records import GENERATE_JOB, LOCAL_OWNER, JobState
-from tests.support.job_helpers import Desk
+from tests.support.job_helpers import Desk, picture_png
 from tests.worker.flat_runtime import FlatRuntime, raising
 from worker import jobs
 from worker.job_run import WorkerContext
@@ -55,6 +58,35 @@ def test_a_queued_job_is_done(desk: Desk, work: Work) -> None:
 def test_the_name_in_the_contract_is_the_function() -> None:
     module, _, name = GENERATE_JOB.rpartition(".")
     assert (module, name) == (jobs.generate.__module__, jobs.generate.__qualname__)
+
+
+def test_a_cut_out_is_made_by_the_same_worker(
+    desk: Desk, work: Work, context: WorkerContext, runtime: FlatRuntime
+) -> None:
+    """And leaves nothing of RQ's."""
+    variant = NewVariant(picture_png((255, 0, 0)), 32, 32, {})
+    assets = desk.artifacts.assets(100)
+    with assets.adding() as new:
+        new.add(False, {"shown": variant, "exact": variant, "mask": variant})
+        (asset,) = assets.publish(new)
+    runtime.preview = lambda subject: Image.new("RGB", (8, 8))
+    job_id = desk.submit()
+    desk.queue.put_cutout(LOCAL_OWNER, asset.id)
+    desk.queue.put_cutout(LOCAL_OWNER, asset.id)
+    entry = cutout_entry(LOCAL_OWNER, desk.model, asset.id)
+    assert desk.client.lrange(keys.queue(desk.model), 0, -1)[0] == entry.encode()
+    assert desk.queue.waiting() == {JobKey(LOCAL_OWNER, job_id)}
+    work()
+    assert isinstance(assets.cutout(asset.id, desk.model), bytes)
+    assert desk.get(job_id).state is JobState.SUCCEEDED
+    assert not desk.client.exists(keys.rq_job(entry))
+
+
+def test_a_cut_out_that_nobody_takes_is_removed_from_the_queue(desk: Desk) -> None:
+    desk.queue.put_cutout(LOCAL_OWNER, "0" * 32)
+    entry = cutout_entry(LOCAL_OWNER, desk.model, "0" * 32)
+    assert any(name and entry in name for name in QueueLeftovers(desk.client, desk.jobs, desk.model).clear(0))
+    assert not desk.client.exists(keys.rq_job(entry), keys.queue(desk.model))
 
 
 def test_rq_keeps_nothing_of_a_job(desk: Desk, work: Work) -> None:

@@ -11,11 +11,18 @@ from PIL import Image
 from ms_core.errors import DeviceOutOfMemoryError, InvalidInputError
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import Box, GenerationSpec, Lora, Subject
+from ms_core.spec.tokens import TextTokenizer
+from ms_jobs.tokenizer_files import TokenizerFiles
 from worker.config import WorkerSettings
 from worker.job_run import Picture, Report
 from worker.runtime import PipelineRuntime
 
 STEPS = 2
+
+
+@pytest.fixture(autouse=True)
+def _data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSD_DATA_DIR", str(tmp_path / "data"))
 
 
 @pytest.fixture
@@ -146,6 +153,30 @@ def test_a_second_try_is_told_as_a_warning_of_the_job(
 def test_a_worker_on_the_cpu_has_its_mode(golden_model_directory: Path) -> None:
     settings = WorkerSettings(device="cpu", memory_mode="8gb")
     assert PipelineRuntime.setup(settings, golden_model_directory, "cpu").memory_mode == "cpu"
+
+
+def test_a_worker_stores_the_tokenizer_that_its_card_names(
+    monkeypatch: pytest.MonkeyPatch, golden_pipeline: MSDiffusionPipeline, tmp_path: Path
+) -> None:
+    named = _load(monkeypatch, golden_pipeline, None).card.tokenizer
+    assert named is not None
+    stored = TextTokenizer(TokenizerFiles(tmp_path / "data").load(named.sha256), named.max_length)
+    text = "a zebra-unicorn, really " * 20
+    assert stored.cut_text(text) == golden_pipeline.conditioner.tokenizer.cut_text(text) != ""
+    assert (stored.sha256, stored.limit) == (named.sha256, 75)
+
+
+def test_a_worker_that_cannot_store_its_tokenizer_makes_pictures_anyway(
+    monkeypatch: pytest.MonkeyPatch,
+    golden_pipeline: MSDiffusionPipeline,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "data").write_text("no folder")
+    assert _load(monkeypatch, golden_pipeline, None).card.tokenizer is not None
+    assert [record.message for record in caplog.records if "tokenizer" in record.message] == [
+        "the tokenizer is not published: The storage cannot be written: Not a directory."
+    ]
 
 
 def _load(monkeypatch: pytest.MonkeyPatch, pipeline: MSDiffusionPipeline, cpu_threads: int | None) -> PipelineRuntime:

@@ -19,10 +19,10 @@ from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import Requeue
 from ms_jobs.pace import Shape
 from ms_jobs.records import JobError, JobRecord, JobState
+from ms_jobs.result_files import read_recipe
 from tests.support.job_helpers import Desk
 from tests.support.random_scorer import ALWAYS_PASSES, scored_copy
 from worker.job_run import JobRun, WorkerContext
-from worker.png_recipe import read_recipe
 from worker.runtime import PipelineRuntime, _picture_score
 
 STEPS = 2

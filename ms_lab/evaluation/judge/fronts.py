@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ms_lab.data.run_lengths import from_run_lengths
 from ms_lab.evaluation.judge.layouts import Mask
 from ms_lab.evaluation.judge.views import Opponent, View, square_mask
 from ms_lab.evaluation.questions.scenes import BenchScene
-from ms_lab.mini.painting import from_run_lengths
 
 
 @dataclass(frozen=True, slots=True)

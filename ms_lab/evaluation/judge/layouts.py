@@ -15,9 +15,9 @@ from jaxtyping import Bool, Float
 
 from ms_core.spec import Box
 from ms_lab.data.records import TrainingSample
+from ms_lab.data.run_lengths import from_run_lengths
 from ms_lab.evaluation.judge.matching import FORM_DETAIL, FORM_LEVELS, Frame
 from ms_lab.evaluation.judge.views import SIDE, box_mask, square_box, square_mask
-from ms_lab.mini.painting import from_run_lengths
 
 # Blur carries a neighbour's colours this many pixels of the judge's size beyond its silhouette.
 _REACH = 2

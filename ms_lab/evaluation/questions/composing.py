@@ -11,13 +11,14 @@ from PIL import Image
 
 from ms_core.spec import find_phrases
 from ms_lab.data.records import TrainingSample
+from ms_lab.data.run_lengths import from_run_lengths, run_lengths
 from ms_lab.evaluation.questions.arrangements import Arrangement, Extent, draw_places, fill_box
 from ms_lab.evaluation.questions.candidates import Candidate, CandidateChooser, candidate_picture, draw_turn
 from ms_lab.evaluation.questions.groups import Group
 from ms_lab.evaluation.questions.packs import BOTH, CONCEPT, BenchPack
 from ms_lab.evaluation.questions.visibility import shows_order, shows_subjects, shows_treatment
 from ms_lab.mini.backgrounds import BACKGROUNDS
-from ms_lab.mini.painting import PLAIN, cut_centre, from_run_lengths, light, paint_backdrop, paint_sprite, run_lengths
+from ms_lab.mini.painting import PLAIN, cut_centre, light, paint_backdrop, paint_sprite
 from ms_lab.mini.scenes import PLACE, Placement, Scene, SceneComposer, SceneConfig
 from ms_lab.mini.sprites import SpritePack
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from ms_core.spec import Box
 from ms_lab.data.records import TrainingSample
-from ms_lab.mini.painting import box_around, from_run_lengths
+from ms_lab.data.run_lengths import from_run_lengths
+from ms_lab.mini.painting import box_around
 
 # Of a canvas of this side, in pixels; where the picture is larger, the blur is as well.
 _SIDE = 128

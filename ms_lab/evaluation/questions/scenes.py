@@ -17,6 +17,7 @@ from PIL import Image
 
 from ms_core.spec import Box
 from ms_lab.data.records import TrainingSample
+from ms_lab.data.run_lengths import from_run_lengths
 from ms_lab.evaluation.questions.candidates import Candidate, CandidateChooser, Question, candidate_picture
 from ms_lab.evaluation.questions.composing import (
     draw_scene,
@@ -31,7 +32,7 @@ from ms_lab.evaluation.questions.forms import FormChooser
 from ms_lab.evaluation.questions.groups import FULL, GROUPS, NUMBER, Group
 from ms_lab.evaluation.questions.packs import CELLS, BenchPack
 from ms_lab.mini.backgrounds import BACKGROUNDS
-from ms_lab.mini.painting import PLAIN, box_around, from_run_lengths, paint_backdrop
+from ms_lab.mini.painting import PLAIN, box_around, paint_backdrop
 from ms_lab.mini.scenes import Scene
 from ms_lab.mini.sprites import SpritePack
 

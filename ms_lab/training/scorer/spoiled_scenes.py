@@ -16,16 +16,9 @@ from torch.utils.data import IterableDataset
 from ms_core.scoring.views import question_views, questions_of, to_planes
 from ms_core.spec import Box
 from ms_lab.data.records import TrainingSample
+from ms_lab.data.run_lengths import from_run_lengths
 from ms_lab.mini.batches import Share, subject_counts
-from ms_lab.mini.painting import (
-    box_around,
-    cut_centre,
-    from_run_lengths,
-    light,
-    paint_backdrop,
-    paint_sprite,
-    turn_hue,
-)
+from ms_lab.mini.painting import box_around, cut_centre, light, paint_backdrop, paint_sprite, turn_hue
 from ms_lab.mini.random_scenes import SceneDrawer, SceneOdds
 from ms_lab.mini.scenes import Placement, Scene, SceneComposer
 from ms_lab.mini.sprites import SpritePack

@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from ms_core.conditions.conditioning import find_warnings
 from ms_core.conditions.cutout import cut_out
 from ms_core.conditions.references import ReferencePreprocessor
 from ms_core.conditions.vision import ReferenceReader
@@ -26,7 +25,7 @@ def spec(reference_picture) -> GenerationSpec:
 
 
 def warnings_of(pipeline, spec: GenerationSpec):
-    return find_warnings(ResolvedSpec.of(spec, pipeline.card), pipeline.components)
+    return pipeline.conditioner.find_warnings(ResolvedSpec.of(spec, pipeline.card))
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ from itertools import product
 
 import pytest
 
-from ms_core.conditions.conditioning import find_warnings
 from ms_core.model_dir.provision.sources import SDXL_SIZES
 from ms_core.spec import AutoLayout, Box, GenerationSpec, Subject
 from ms_core.spec.resolve import ResolvedSpec
@@ -21,7 +20,7 @@ def spec(reference_picture) -> GenerationSpec:
 
 def warnings_of(pipeline, spec: GenerationSpec, sizes=SDXL_SIZES):
     card = replace(pipeline.card, sizes=sizes, max_height=4096, max_width=4096)
-    return find_warnings(ResolvedSpec.of(spec, card), pipeline.components)
+    return pipeline.conditioner.find_warnings(ResolvedSpec.of(spec, card))
 
 
 def size_warnings(pipeline, spec: GenerationSpec, height: int, width: int, sizes=SDXL_SIZES):

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import save_file
 
 from ms_core.conditions.embeddings import load_embeddings
-from ms_core.conditions.phrases import cut_text, token_spans
 from ms_core.errors import CheckpointError
 from ms_core.model_dir.loading import load_sdxl
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import AutoLayout, GenerationSpec, Subject, find_phrases
+from ms_core.spec.tokens import TextTokenizer
 from tests.support.paths import GOLDEN
 
 WIDTHS = {"clip_l": 24, "clip_g": 40}
@@ -144,7 +144,7 @@ def test_without_embeddings_a_model_stays_untouched(components: Any, tmp_path: P
 
 def test_phrases_behind_a_word_of_several_vectors_are_found(taught) -> None:
     prompt = "a my-style red dog and a cat"
-    found = token_spans(taught.tokenizer, prompt, find_phrases(prompt, ["red dog", "cat"]))
+    found = TextTokenizer.of(taught.tokenizer).spans(prompt, find_phrases(prompt, ["red dog", "cat"]))
     ids = taught.tokenizer(prompt).input_ids
     assert [taught.tokenizer.decode(ids[slice(*span)]).strip() for span in found if span] == ["red dog", "cat"]
 
@@ -153,18 +153,18 @@ def test_phrases_behind_a_word_of_several_vectors_are_found(taught) -> None:
 def test_a_phrase_with_the_word_spans_all_its_vectors(taught, phrase: str, span: tuple[int, int]) -> None:
     prompt = "a my-style dog a \tstyle"
     at = prompt.lower().rindex(phrase.lower())
-    assert token_spans(taught.tokenizer, prompt, [(at, at + len(phrase))]) == (span,)
+    assert TextTokenizer.of(taught.tokenizer).spans(prompt, [(at, at + len(phrase))]) == (span,)
 
 
 def test_vectors_count_towards_the_length(taught) -> None:
-    assert cut_text(taught.tokenizer, "the " * 72 + "my-style") == ""
-    assert cut_text(taught.tokenizer, "the " * 72 + "my-style cat") == "cat"
+    assert TextTokenizer.of(taught.tokenizer).cut_text("the " * 72 + "my-style") == ""
+    assert TextTokenizer.of(taught.tokenizer).cut_text("the " * 72 + "my-style cat") == "cat"
 
 
 def test_a_word_that_is_cut_in_two_is_named_whole(taught) -> None:
-    assert cut_text(taught.tokenizer, "the " * 73 + "My-Style cat") == "My-Style cat"
+    assert TextTokenizer.of(taught.tokenizer).cut_text("the " * 73 + "My-Style cat") == "My-Style cat"
     prompt = "the " * 73 + "my-style"
-    assert token_spans(taught.tokenizer, prompt, find_phrases(prompt, ["my-style"])) == (None,)
+    assert TextTokenizer.of(taught.tokenizer).spans(prompt, find_phrases(prompt, ["my-style"])) == (None,)
 
 
 def test_the_trainers_other_names_are_read_too(components: Any, tmp_path: Path) -> None:

@@ -216,6 +216,50 @@ def test_a_dropped_subject_hides_nobody() -> None:
     torch.testing.assert_close(weights_of(data)[0], torch.stack([torch.zeros(GRID), box_weights(MIDDLE)[0]]))
 
 
+def test_a_subject_that_does_not_act_is_uncovered_until_it_acts_again() -> None:
+    rows = [[subject(z_index=1, feather=0.2), subject(MIDDLE)], [subject(MIDDLE)]]
+    data = placed(*rows)
+    whole = mask_of(data)
+    data.let_act([[False, True], [True]])
+    torch.testing.assert_close(weights_of(data)[0], torch.stack([torch.zeros(GRID), box_weights(MIDDLE)[0]]))
+    assert torch.equal(mask_of(data).coverage[0].view(GRID), box_weights(MIDDLE)[0])
+    data.let_act([[False, False], [True]])
+    assert not mask_of(data).coverage[0].any()
+    assert torch.equal(mask_of(data).coverage[1].view(GRID), box_weights(MIDDLE)[0])
+    data.let_act([[True, True], [True]])
+    for again, before in zip(mask_of(data), whole, strict=True):
+        assert torch.equal(again, before)
+
+
+def test_who_is_dropped_or_padding_never_acts() -> None:
+    data = placed([subject(), subject(MIDDLE)], [subject()])
+    data.subjects.present[0, 0] = False
+    data.let_act([[True, True], [True]])
+    expected = torch.stack([torch.stack([torch.zeros(GRID), box_weights(MIDDLE)[0]]), torch.zeros(2, *GRID)])
+    expected[1, 0] = box_weights(LEFT)[0]
+    torch.testing.assert_close(weights_of(data), expected)
+
+
+def test_masks_are_made_again_only_when_others_act(monkeypatch) -> None:
+    data = placed([subject(), subject(MIDDLE)])
+    made: list[int] = []
+    original = SubjectMask.from_weights
+    monkeypatch.setattr(SubjectMask, "from_weights", lambda *args: made.append(1) or original(*args))
+    for acting in ([True, True], [True, True], [True, False], [True, False]):
+        data.let_act([acting])
+        mask_of(data)
+    assert len(made) == 2
+
+
+def test_who_was_found_by_auto_layout_but_does_not_act_is_uncovered() -> None:
+    maps = AutoLayoutMaps([AutoLayout(0.4, start_step=1)], [[(2, 4), (6, 7)]], torch.device("cpu"))
+    data = placed([subject(), subject()], auto_layout=maps)
+    data.let_act([[False, True]])
+    first, second = weights_of(data)[0]
+    assert not first.any()
+    assert second.any()
+
+
 def test_a_mask_acts_until_auto_layout_has_found_the_subject() -> None:
     maps = AutoLayoutMaps([AutoLayout(0.5, start_step=2)], [[(2, 4)]], torch.device("cpu"))
     data = placed([subject(mask=Image.new("L", (3, 3), 102))], auto_layout=maps)

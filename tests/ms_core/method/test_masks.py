@@ -313,8 +313,8 @@ def test_plain_subjects_and_equal_levels_ask_for_nothing() -> None:
     assert Placement.from_rows(rows, CPU) == BOXES_ALONE
 
 
-def codes(*subjects: Subject) -> list[tuple[str, str]]:
-    return [(warning.code, warning.pointer) for warning in place_warnings(subjects, 24, 34)]
+def codes(*subjects: Subject, num_steps: int = 4) -> list[tuple[str, str]]:
+    return [(warning.code, warning.pointer) for warning in place_warnings(subjects, 24, 34, num_steps)]
 
 
 def test_a_subject_that_is_wholly_hidden_is_a_warning() -> None:
@@ -324,11 +324,20 @@ def test_a_subject_that_is_wholly_hidden_is_a_warning() -> None:
     assert codes(replace(front, feather=0.2), back) == []
 
 
+@pytest.mark.parametrize("times", [{"end": 0.5}, {"start": 0.25}])
+def test_a_subject_that_is_seen_while_those_in_front_do_not_act_is_not_called_hidden(times: dict[str, float]) -> None:
+    back, front = subject(Box(0.3, 0.3, 0.5, 0.5)), subject(Box(0.2, 0.2, 0.6, 0.6), z_index=1)
+    assert codes(replace(front, **times), back) == []
+    assert codes(replace(front, **times), replace(back, **times)) == [("subject_hidden", "/subjects/1/z_index")]
+    # In one step only the first begins.
+    assert codes(replace(front, end=0.5), back, num_steps=1) == [("subject_hidden", "/subjects/1/z_index")]
+
+
 def test_a_feather_without_a_middle_is_a_warning_that_tells_the_strength() -> None:
     narrow = Box(0.4, 0.0, 0.6, 1.0)
     assert codes(subject(narrow, feather=0.05)) == []
     assert codes(subject(narrow, feather=0.3)) == [("feather_too_wide", "/subjects/0/feather")]
-    (warning,) = place_warnings([subject(narrow, feather=0.5)], 24, 34)
+    (warning,) = place_warnings([subject(narrow, feather=0.5)], 24, 34, 4)
     # Eight columns of a window of 25.
     assert "at 32 %" in warning.detail
 

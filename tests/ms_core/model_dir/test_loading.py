@@ -117,6 +117,7 @@ def test_code_beside_the_weights_is_not_run(directory: Path) -> None:
         load_sdxl(directory, torch.float32)
 
 
+@pytest.mark.faults
 def test_a_component_of_our_own_loads_in_a_fresh_process(directory: Path) -> None:
     from ms_core.mini.vae import MiniVAE
 

@@ -18,6 +18,7 @@ from ms_core.sampling.schedulers import Schedule, make_scheduler, usable_schedul
 from ms_core.spec import MAX_STEPS, SCHEDULERS, TIMESTEP_SPACINGS, StartPicture
 from tests.support.paths import MINI
 from tests.support.plain_sdxl import diffusers_scheduler, our_latents, plain_latents, plain_sdxl, silent_spec, size_of
+from tests.support.scheduler_kinds import KINDS_FIRST
 
 CPU = torch.device("cpu")
 PLAIN = EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1).config
@@ -220,7 +221,7 @@ def test_another_spacing_is_diffusers_own(golden_pipeline, spec, name: str, spac
     torch.testing.assert_close(our_latents(golden_pipeline, spec), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", KINDS_FIRST)
 def test_a_picture_does_not_depend_on_its_neighbours(golden_pipeline, spec, name: str) -> None:
     one = replace(spec, scheduler=name)
     other = replace(one, prompt="a teapot", seed=8, guidance_scale=1.0)
@@ -228,7 +229,7 @@ def test_a_picture_does_not_depend_on_its_neighbours(golden_pipeline, spec, name
         torch.testing.assert_close(generation.latents, our_latents(golden_pipeline, single), atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", KINDS_FIRST)
 def test_progress_counts_the_steps_that_are_done(golden_pipeline, spec, name: str) -> None:
     calls: list[object] = []
     handle = golden_pipeline.unet.register_forward_pre_hook(lambda *_: calls.append(None))

@@ -18,7 +18,7 @@ from ms_core.errors import BatchMismatchError, InvalidInputError, LayoutError
 from ms_core.sampling.events import Progress
 from ms_core.sampling.latents import encode_picture
 from ms_core.sampling.starts import redraw_weights
-from ms_core.spec import SCHEDULERS, AutoLayout, Box, GenerationSpec, StartPicture, Subject
+from ms_core.spec import AutoLayout, Box, GenerationSpec, StartPicture, Subject
 from tests.support.plain_sdxl import (
     HEIGHT,
     WIDTH,
@@ -29,6 +29,7 @@ from tests.support.plain_sdxl import (
     silent_spec,
     size_of,
 )
+from tests.support.scheduler_kinds import KINDS_FIRST
 
 # Both lie on whole cells of the latents, so that diffusers' mask in pixels says the same.
 CELLS = (slice(2, 6), slice(3, 8))
@@ -69,7 +70,7 @@ def start_latents(pipeline, spec: GenerationSpec) -> torch.Tensor:
     return encode_picture(pipeline.components, spec.start.image, spec.height, spec.width, generator)
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", KINDS_FIRST)
 @pytest.mark.parametrize("strength", [0.6, 1.0])
 def test_image_to_image_is_diffusers_own(golden_pipeline, spec, name: str, strength: float) -> None:
     spec = replace(spec, scheduler=name, start=replace(spec.start, strength=strength))
@@ -103,7 +104,7 @@ def test_a_start_picture_of_any_size_and_mode_is_stretched(golden_pipeline, spec
     assert our_latents(golden_pipeline, grey).isfinite().all()
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", KINDS_FIRST)
 def test_outside_the_redrawn_places_nothing_changes_at_all(golden_pipeline, redrawing, name: str) -> None:
     redrawing = replace(redrawing, scheduler=name)
     start, result = start_latents(golden_pipeline, redrawing), our_latents(golden_pipeline, redrawing)

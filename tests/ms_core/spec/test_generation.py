@@ -62,6 +62,22 @@ def test_a_pixel_box_outside_the_picture_is_spoken_of_in_pixels(pixel_box) -> No
         Box.from_pixels(pixel_box, height=50, width=100)
 
 
+@pytest.mark.parametrize(
+    ("box", "ends"),
+    [
+        ((0.8, 0.2, 0.2, 0.8), "below y_max; x_min and x_max look exchanged."),
+        ((0.8, 0.8, 0.2, 0.2), "below y_max; x_min and x_max, and y_min and y_max look exchanged."),
+        ((0.2, 0.2, 0.2, 0.8), "y_min below y_max."),
+    ],
+)
+def test_a_box_without_area_is_told_which_edges_look_exchanged(
+    box: tuple[float, float, float, float], ends: str
+) -> None:
+    with pytest.raises(LayoutError) as caught:
+        Box(*box)
+    assert caught.value.detail.endswith(ends)
+
+
 def test_an_unknown_scheduler_is_refused() -> None:
     with pytest.raises(UnsupportedSchedulerError, match="ddim, .*, unipc"):
         replace(SPEC, scheduler="dpm")

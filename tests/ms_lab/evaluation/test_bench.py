@@ -151,6 +151,17 @@ def test_words_change_and_references_stay(scenes: list[BenchScene]) -> None:
     assert made[WRONG_PHRASES].prompt.endswith(scenes[0].scene.background)
 
 
+def test_references_are_shuffled_among_scenes_of_as_many_subjects(pack: BenchPack) -> None:
+    places = draw_few(pack, {"place": 4})
+    assert [len(scene.original.subjects) for scene in places] == [2, 3, 2, 3]
+    requests = ask(places, full=True, card=replace(CARD, max_subjects=3))
+    for scene in places:
+        (key,) = requests.keys(SHUFFLED, scene)
+        other = places[(scene.number + 2) % 4]
+        shown = [subject.images[0].tobytes() for subject in requests.spec(key, scene).subjects]
+        assert shown == [subject.reference.tobytes() for subject in other.original.subjects]
+
+
 def test_a_scene_that_is_alone_of_its_kind_cannot_be_shuffled(scenes: list[BenchScene]) -> None:
     assert ask(scenes, full=True).keys(SHUFFLED, of_group(scenes, "oblong")) == []
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ms_core.spec import WHOLE_PICTURE, Box, GenerationSpec, Subject
 from ms_lab.data.records import TrainingSample
+from ms_lab.data.run_lengths import from_run_lengths, run_lengths
 from ms_lab.mini.backgrounds import BACKGROUNDS
 from ms_lab.mini.batches import SceneStream, Share, load_batches, subject_counts
 from ms_lab.mini.painting import (
@@ -19,13 +20,11 @@ from ms_lab.mini.painting import (
     TREATMENTS,
     box_around,
     cut_centre,
-    from_run_lengths,
     light,
     loosen,
     opaque_box,
     paint_backdrop,
     paint_sprite,
-    run_lengths,
     turn_hue,
 )
 from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneDrawer, SceneOdds

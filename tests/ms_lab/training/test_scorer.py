@@ -253,6 +253,7 @@ def test_too_few_drawings_are_told(pack: SpritePack, count: int) -> None:
         draw_own_scene(np.random.default_rng(0), CandidateChooser(few), GROUPS["headline"], 0)
 
 
+@pytest.mark.faults
 def test_drawings_that_look_alike_are_told(pack: SpritePack) -> None:
     alike = SpritePack(pack.sprites, [pack.pictures[0]] * len(pack))
     with pytest.raises(InvalidInputError, match="too small or too uniform"):

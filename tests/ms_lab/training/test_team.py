@@ -75,7 +75,7 @@ def _train(team: Team, folder: Path) -> None:
     torch.save(stage.trained.weight.detach(), folder / f"{team.rank}.pt")
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_two_processes_average_gradients_and_stop_together(tmp_path: Path) -> None:
     run_team(2, _average_and_stop, tmp_path)
     for rank in (0, 1):
@@ -85,7 +85,7 @@ def test_two_processes_average_gradients_and_stop_together(tmp_path: Path) -> No
         assert threads == 1
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_one_that_fails_ends_all(tmp_path: Path) -> None:
     with pytest.raises(ProcessRaisedException, match="out of artwork"):
         run_team(2, _fail_in_the_second)

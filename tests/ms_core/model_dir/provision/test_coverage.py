@@ -79,6 +79,22 @@ def test_scaled_weights_are_multiplied_by_their_scales(make, tensors: Tensors, e
     torch.testing.assert_close(text["encoder.layers.0.mlp.fc1.weight"], tensors[f"{FC1}.weight"], rtol=0.2, atol=1e-3)
 
 
+@pytest.mark.parametrize("ending", ["input_scale", "scale_input"])
+def test_what_belongs_to_products_in_8_bits_changes_no_weight(make, tensors: Tensors, ending: str) -> None:
+    """A scale of inputs, and whether the sums are exact."""
+    told = {"format": "float8_e4m3fn", "full_precision_matrix_mult": True}
+    extras = {ending: torch.tensor(0.3), "comfy_quant": as_bytes(told)}
+    scaled = float8(tensors, weight_scale=ONE, **extras)
+    found = load_file(make(scaled) / "unet" / "diffusion_pytorch_model.safetensors")
+    name = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.weight"
+    assert torch.equal(found[name], (scaled[f"{QUERY}.weight"].float() * 0.5).half())
+
+
+def test_a_scale_of_inputs_without_one_of_weights_is_named(make, tensors: Tensors) -> None:
+    with pytest.raises(CheckpointError, match="tensors in its unet that the model does not have: .*to_q.input_scale"):
+        make(float8(tensors, input_scale=ONE))
+
+
 def float8(tensors: Tensors, layer: str = QUERY, **extras: Tensor) -> Tensors:
     weight = {f"{layer}.weight": tensors[f"{layer}.weight"].to(torch.float8_e4m3fn)}
     return tensors | weight | {f"{layer}.{name}": tensor for name, tensor in extras.items()}
@@ -113,6 +129,17 @@ PACKED: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
     ),
     "a format without scale": (lambda t: float8(t, comfy_quant=as_bytes({"format": "float8_e4m3fn"})), "comfy_quant"),
     "a format of no sense": (lambda t: float8(t, weight_scale=ONE, comfy_quant=torch.ones(3)), "comfy_quant"),
+    "a format of other bits": (
+        lambda t: float8(t, weight_scale=ONE, comfy_quant=as_bytes({"format": "float8_e5m2"})),
+        "to_q.comfy_quant",
+    ),
+    "a format that is no object": (
+        lambda t: float8(t, weight_scale=ONE, comfy_quant=as_bytes(["format"])),
+        "comfy_quant",
+    ),
+    "a scale below zero": (lambda t: float8(t, scale_weight=-ONE), "to_q.scale_weight"),
+    "a scale in 8 bits": (lambda t: float8(t, scale_weight=ONE.to(torch.float8_e4m3fn)), "to_q.scale_weight"),
+    "a whole scale": (lambda t: float8(t, scale_weight=torch.tensor(1)), "to_q.scale_weight"),
     "a mark without scales": (lambda t: float8(t) | {"scaled_fp8": torch.zeros(0)}, "'scaled_fp8'"),
 }
 

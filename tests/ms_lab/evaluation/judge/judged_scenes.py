@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
+from ms_lab.data.run_lengths import from_run_lengths
 from ms_lab.evaluation.questions.candidates import Candidate, Question
 from ms_lab.evaluation.questions.scenes import BackdropQuestion, BenchScene, BenchSubject
-from ms_lab.mini.painting import PLAIN, box_around, from_run_lengths
+from ms_lab.mini.painting import PLAIN, box_around
 from ms_lab.mini.scenes import Placement, Scene, SceneComposer
 from ms_lab.mini.sprites import SpritePack
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ms_core.spec import Box
 from ms_lab.evaluation.questions.arrangements import Arrangement, Extent, box_at, covered_share, draw_places, fill_box
-from ms_lab.evaluation.questions.visibility import shows_subjects, shows_treatment
+from ms_lab.evaluation.questions.visibility import shows_order, shows_subjects, shows_treatment
 from ms_lab.mini.painting import TREATMENTS, box_around, paint_sprite
 
 WHOLE = Extent(-0.5, -0.5, 0.5, 0.5)
@@ -92,6 +92,25 @@ def test_overlap_can_be_asked_for() -> None:
         assert 0.25 <= covered_share(first, second) <= 0.5
 
 
+def test_every_pair_of_boxes_overlaps_within_the_bounds_and_those_are_included() -> None:
+    # The second one covers a quarter of the first, the third one nothing.
+    boxes = [Box(0.0, 0.0, 0.5, 0.5), Box(0.25, 0.25, 0.75, 0.75), Box(0.75, 0.0, 1.0, 0.25)]
+    assert Arrangement((), 0.25, 0.25).allows(boxes[:2])
+    assert not Arrangement((), 0.26, 0.5).allows(boxes[:2])
+    assert not Arrangement((), 0.0, 0.24).allows(boxes[:2])
+    assert Arrangement((), 0.0, 0.25).allows(boxes)
+    assert not Arrangement((), 0.1, 0.25).allows(boxes)
+    assert Arrangement((), 0.1, 0.25).allows(boxes[:1])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_many_subjects_are_placed_without_any_overlap(seed: int) -> None:
+    places = draw_places(np.random.default_rng(seed), [WHOLE] * 6, Arrangement(((0.2, 0.3),) * 6), 128, 128)
+    assert places is not None
+    placed = [box_at(place, WHOLE, 128, 128) for place in places]
+    assert {covered_share(a, b) for a, b in itertools.combinations(placed, 2)} == {0.0}
+
+
 def test_no_place_is_found_where_there_is_no_room() -> None:
     assert draw_places(np.random.default_rng(0), [WHOLE, WHOLE], Arrangement(((0.9, 1.0),) * 2), 128, 128) is None
 
@@ -157,6 +176,39 @@ def test_subject_like_its_background_is_not_shown() -> None:
 def test_subject_behind_another_is_not_shown() -> None:
     assert shows_subjects(_picture(0), _picture(255), [_square(0), _square(6)])
     assert not shows_subjects(_picture(0), _picture(255), [_square(0), _square(3)])
+
+
+def _squares(first: int, second: int, side: int = 128) -> list[np.ndarray]:
+    """Two silhouettes of half the side that begin at these columns."""
+    masks = [np.zeros((side, side), bool) for _ in range(2)]
+    for mask, left in zip(masks, (first, second), strict=True):
+        mask[: side // 2, left : left + side // 2] = True
+    return masks
+
+
+def _grey(level: int, side: int = 128) -> Image.Image:
+    return Image.new("RGB", (side, side), (level, level, level))
+
+
+@pytest.mark.parametrize(
+    ("side", "columns", "seen"), [(128, 1, True), (128, 0, False), (256, 1, False), (256, 2, True)]
+)
+def test_the_order_is_seen_where_the_silhouettes_share_a_latent_cell(side: int, columns: int, seen: bool) -> None:
+    """64 pixels of a canvas of 128, 256 of one of 256."""
+    silhouettes = _squares(0, side // 2 - columns, side)
+    assert shows_order(_grey(100, side), _grey(150, side), silhouettes) is seen
+    # One pixel less is too little.
+    if seen:
+        silhouettes[0][0] = False
+        assert not shows_order(_grey(100, side), _grey(150, side), silhouettes)
+
+
+@pytest.mark.parametrize(("inside", "outside", "seen"), [(120, 100, True), (119, 100, False), (100, 255, False)])
+def test_the_order_is_seen_where_it_changes_what_both_cover(inside: int, outside: int, seen: bool) -> None:
+    silhouettes = _squares(0, 32)
+    common = silhouettes[0] & silhouettes[1]
+    picture = Image.fromarray(np.where(common, inside, outside).astype(np.uint8)).convert("RGB")
+    assert shows_order(picture, _grey(100), silhouettes) is seen
 
 
 def test_treatments_show_on_coloured_things_with_an_up_and_a_down() -> None:

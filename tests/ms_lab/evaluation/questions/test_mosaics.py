@@ -10,8 +10,8 @@ from PIL import Image
 
 from ms_core.spec import Box
 from ms_lab.data.records import SubjectRecord, TrainingSample
+from ms_lab.data.run_lengths import run_lengths
 from ms_lab.evaluation.questions.mosaics import blurred, mosaic, silhouette_boxes
-from ms_lab.mini.painting import run_lengths
 
 HEIGHT, WIDTH = 96, 128
 # Rows and columns of two silhouettes; a third subject is not drawn.

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from ms_core.spec import WHOLE_PICTURE, Box, GenerationSpec, Subject
+from ms_lab.data.run_lengths import from_run_lengths
 from ms_lab.evaluation.questions.arrangements import covered_share
 from ms_lab.evaluation.questions.candidates import NUM_CANDIDATES
 from ms_lab.evaluation.questions.groups import FULL, NUMBER_GROUPS
@@ -31,17 +32,7 @@ from ms_lab.evaluation.questions.visibility import shows_treatment
 from ms_lab.mini.artwork import HELD_OUT_SET
 from ms_lab.mini.backgrounds import BACKGROUNDS
 from ms_lab.mini.halves import TEST, VALIDATION
-from ms_lab.mini.painting import (
-    LIGHTS,
-    PLAIN,
-    TREATMENTS,
-    box_around,
-    cut_centre,
-    from_run_lengths,
-    light,
-    paint_backdrop,
-    paint_sprite,
-)
+from ms_lab.mini.painting import LIGHTS, PLAIN, TREATMENTS, box_around, cut_centre, light, paint_backdrop, paint_sprite
 from ms_lab.mini.scenes import PLACE
 from tests.support.paths import ASSETS, ROOT
 

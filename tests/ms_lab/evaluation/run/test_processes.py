@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from PIL import Image
 
 from ms_core.sampling.pipeline import MSDiffusionPipeline
@@ -12,6 +13,7 @@ from tests.support.paths import ASSETS, ROOT
 MINI = ROOT / "models" / "mini"
 
 
+@pytest.mark.faults
 def test_two_processes_make_what_one_would() -> None:
     tomato = Subject("tomato", Image.open(ASSETS / "demo" / "tomato.png"), Box(0.2, 0.2, 0.8, 0.8))
     specs = [GenerationSpec("a tomato", (tomato,), num_inference_steps=1, seed=seed) for seed in range(5)]

@@ -1,0 +1,125 @@
+"""What training on the data pipeline's shards reaches beside composed scenes, and references of other moments beside same-frame ones.
+
+    python benchmarks/data_training.py --footage runs/footage --set runs/footage-set    # footage of data_pairs.py to shards
+    python benchmarks/data_training.py --set runs/footage-set --out runs/data-training --pictures 20000 --seed 1 --seed 2
+
+The stage ``base`` of ``msd train mini`` is trained from random weights, with the VAE and the image encoder of the bundled model,
+at 64 px, on the same sprites. Three ways, equal but for what they see: composed scenes, shards, and shards whose references are
+cut from the target itself. Prints the reference gain of each on scenes of held-out artwork as JSON. A run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import IterableDataset
+
+from benchmarks.data_pairs import ROOT, STAND_INS, run_stages
+from ms_lab.data.config import load_config
+from ms_lab.data.engine.run import finish
+from ms_lab.data.records import SubjectRecord, TrainingSample
+from ms_lab.data.run_lengths import from_run_lengths
+from ms_lab.data.writing.folder import RunFolder
+from ms_lab.data.writing.parts import write_part
+from ms_lab.footage.films import TRUTH
+from ms_lab.mini.batches import SceneStream, Share
+from ms_lab.mini.random_scenes import SceneKind, SceneOdds
+from ms_lab.mini.shard_batches import ShardStream
+from ms_lab.mini.sprites import SpritePack
+from ms_lab.training.loop import LOG, WEIGHTS, StageConfig
+from ms_lab.training.mini import FULL, HELD_OUT_SEED, MiniTraining, load_artwork
+from ms_lab.training.warm_start import begin_from
+
+SIDE = 64
+ODDS = SceneOdds(kinds=(SceneKind(1.0, SIDE, SIDE),))
+COMPOSED, SHARDS, SAME_FRAME = "composed scenes", "shards", "shards with same-frame references"
+MATCHER = "ms_lab.data.models.colour_shape:ColourShapeMatcher"
+
+
+def make_set(footage: Path, out: Path) -> dict[str, int]:
+    """Shards of made footage: stand-ins for three models, and the matcher that needs none."""
+    options = {"truth": str(footage / TRUTH)}
+    parts: dict[str, Any] = {
+        name: {"use": f"ms_lab.footage.stand_ins:StandIn{kind}", "options": options} for name, kind in STAND_INS.items()
+    }
+    config = load_config(None, {**parts, "match": {"use": MATCHER, "options": {}}, "choose": {"samples_per_clip": 6}})
+    folder = RunFolder(out)
+    for clip in run_stages(footage, config):
+        write_part(folder.parts, clip, config.write)
+    return finish(folder, (), config)["samples"]
+
+
+def same_frame(sample: TrainingSample) -> TrainingSample:
+    """The sample with every reference cut from the target itself."""
+    return replace(sample, subjects=tuple(_own_reference(sample, subject) for subject in sample.subjects))
+
+
+def _own_reference(sample: TrainingSample, subject: SubjectRecord) -> SubjectRecord:
+    if subject.mask is None:
+        raise SystemExit("Same-frame references need samples with masks.")
+    inside = from_run_lengths(subject.mask, sample.height, sample.width)
+    cut = np.where(inside[..., None], np.asarray(sample.image), np.uint8(255))
+    x_min, y_min, x_max, y_max = subject.box.as_tuple()
+    rows = slice(round(y_min * sample.height), max(1, round(y_max * sample.height)))
+    columns = slice(round(x_min * sample.width), max(1, round(x_max * sample.width)))
+    return replace(subject, reference=Image.fromarray(cut[rows, columns]))
+
+
+class Training(MiniTraining):
+    """A run whose base sees what is compared, and is measured at the size that it is trained at."""
+
+    def __init__(self, folder: Path, held_out: SpritePack, config: StageConfig, seen: str, shards: Path) -> None:
+        pack, _ = load_artwork(folder, (), ROOT / "assets", smoke=True)
+        super().__init__(folder, pack, held_out, replace(FULL, base=config, odds=ODDS))
+        self.held_out = SceneStream(held_out, ODDS, Share(FULL.held_out_pictures, HELD_OUT_SEED)).batch(0)
+        self.seen, self.shards = seen, shards
+
+    def _stream(self, name: str) -> Callable[[Share], IterableDataset[Any]]:
+        if self.seen == COMPOSED:
+            return partial(SceneStream, self.pack, ODDS)
+        change = same_frame if self.seen == SAME_FRAME else lambda sample: sample
+        return lambda share: ShardStream(self.shards, SIDE, share, change)
+
+
+def train(out: Path, seen: str, seed: int, pictures: int, shards: Path) -> dict[str, Any]:
+    """Train one way with one seed; returns its last telemetry."""
+    folder = out / f"{seen.replace(' ', '-')}-{seed}"
+    if not folder.is_dir():
+        begin_from(ROOT / "models" / "mini", folder)
+        # From random weights, which the seed decides.
+        (folder / "base" / WEIGHTS).unlink()
+    _, held_out = load_artwork(folder, (), ROOT / "assets", smoke=True)
+    config = replace(FULL.base, pictures=pictures, seed=seed, warmup=max(1, min(100, pictures // 64)))
+    done = Training(folder, held_out, config, seen, shards).train("base")
+    rows = [json.loads(line) for line in (folder / "base" / LOG).read_text(encoding="utf-8").splitlines()]
+    last = next(row for row in reversed(rows) if "reference_gain_200" in row)
+    return {"seen": seen, "seed": seed, "done": done, **last}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--footage", type=Path, help="make the set from this footage, and do nothing else")
+    parser.add_argument("--set", type=Path, required=True, dest="shards", help="folder of the set")
+    parser.add_argument("--out", type=Path, default=Path("runs/data-training"))
+    parser.add_argument("--pictures", type=int, default=20_000, help="that each run sees")
+    parser.add_argument("--seed", type=int, action="append")
+    options = parser.parse_args()
+    if options.footage is not None:
+        print(json.dumps(make_set(options.footage, options.shards)))
+        return
+    for seed in options.seed or (1, 2):
+        for seen in (COMPOSED, SHARDS, SAME_FRAME):
+            row = train(options.out, seen, seed, options.pictures, options.shards)
+            print(json.dumps({"pictures": options.pictures, **row}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Running the stages: Ray Data on one machine or a cluster, restartable, with progress and a plan."""

@@ -1,0 +1,148 @@
+"""The stages as a Ray Data flow: rows are clips as bytes, model stages are actors, all else are tasks."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as untyped_pyarrow  # pyright: ignore[reportMissingTypeStubs] - it has none
+import ray
+
+from ms_lab.data.config import STAGES, PipelineConfig, Resources
+from ms_lab.data.engine.batches import FailedClip, run_batch
+from ms_lab.data.engine.footage_jobs import read_job
+from ms_lab.data.engine.tally import READ, WRITE, facts_of
+from ms_lab.data.items import Clip
+from ms_lab.data.sources import Footage
+from ms_lab.data.stages.base import build_stage
+from ms_lab.data.writing.folder import RunFolder, write_json
+from ms_lab.data.writing.parts import write_part
+
+_ROW = "clip"
+pyarrow: Any = untyped_pyarrow
+
+
+def build_flow(folder: RunFolder, jobs: Sequence[Footage], config: PipelineConfig, tally: Any) -> Any:
+    """The whole flow as a lazy ``ray.data.Dataset``, whose rows are ids of written clips."""
+    package: Any = ray
+    data = package.data
+    work = _Work(folder, config.model_dump_json(), tally)
+    cluster: dict[str, float] = package.cluster_resources()
+    rows = [{"footage": pickle.dumps(job)} for job in jobs]
+    # Many small blocks, so that all cores get work and none a long last one.
+    flow = data.from_items(rows, override_num_blocks=max(1, min(len(rows), 4 * int(cluster.get("CPU", 1)))))
+    flow = flow.flat_map(work.read, **_given(config.resources.clips, config, cluster))
+    for name in STAGES:
+        resources: Resources = getattr(config.resources, name)
+        given = _given(resources, config, cluster)
+        options = {"batch_size": resources.batch, "batch_format": "pyarrow", "zero_copy_batch": True, **given}
+        if resources.actors:
+            pool = data.ActorPoolStrategy(size=resources.actors)
+            flow = flow.map_batches(_StageActor, fn_constructor_args=(work, name), compute=pool, **options)
+        else:
+            flow = flow.map_batches(_StageTask(work, name), **options)
+    return flow.map_batches(
+        work.write, batch_size=1, batch_format="pyarrow", **_given(config.resources.choose, config, cluster)
+    )
+
+
+def _given(resources: Resources, config: PipelineConfig, cluster: dict[str, float]) -> dict[str, float]:
+    """What Ray is to reserve: GPUs only where there are any, and no more CPUs for actors than leave room for tasks."""
+    given = {"num_cpus": resources.cpus}
+    if cluster.get("GPU", 0) and resources.gpus:
+        given["num_gpus"] = resources.gpus
+    if resources.actors:
+        wanted = sum(own.cpus * own.actors for own in (getattr(config.resources, name) for name in STAGES))
+        given["num_cpus"] = resources.cpus * min(1.0, 0.5 * cluster.get("CPU", 1) / max(wanted, 1e-9))
+    return given
+
+
+class _Work:
+    """What the processes do; it travels to them as a few strings."""
+
+    def __init__(self, folder: RunFolder, config: str, tally: Any) -> None:
+        self.folder, self.config_json, self.tally = folder, config, tally
+
+    @property
+    def config(self) -> PipelineConfig:
+        """The run's configuration."""
+        return _parsed(self.config_json)
+
+    def count(self, name: str, clips: list[Clip], begun: float, failed: Sequence[FailedClip] = ()) -> None:
+        """Report a batch, and remember the clips that failed."""
+        for one in failed:
+            content = {"clip": one.clip, "source": one.source, "stage": one.stage, "reason": one.reason}
+            write_json(self.folder.faults / f"{one.clip}.json", {**content, "detail": one.detail})
+        self.tally.add.remote(name, len(clips), time.monotonic() - begun, len(failed), facts_of(name, clips))
+
+    def read(self, row: dict[str, Any]) -> Iterator[dict[str, bytes]]:
+        """The rows of a piece of footage."""
+        footage: Footage = pickle.loads(row["footage"])  # noqa: S301 - of this very run
+        begun = time.monotonic()
+        for clip in read_job(self.folder, footage, self.config):
+            self.count(READ, [clip], begun)
+            yield {_ROW: _packed(clip)}
+            begun = time.monotonic()
+
+    def run(self, name: str, stage: Any, table: Any) -> Any:
+        """One stage over a batch."""
+        begun = time.monotonic()
+        clips, failed = run_batch(name, stage, _unpacked(table))
+        self.count(name, clips, begun, failed)
+        return _table(clips)
+
+    def write(self, table: Any) -> Any:
+        """Write the parts of a batch."""
+        begun, clips = time.monotonic(), _unpacked(table)
+        for clip in clips:
+            write_part(self.folder.parts, clip, self.config.write)
+            (self.folder.faults / f"{clip.id}.json").unlink(missing_ok=True)
+        self.count(WRITE, clips, begun)
+        return pyarrow.table({"id": [clip.id for clip in clips]})
+
+
+class _StageActor:
+    """A stage that keeps its model."""
+
+    def __init__(self, work: _Work, name: str) -> None:
+        self.work, self.name = work, name
+        self.stage = build_stage(name, work.config)
+
+    def __call__(self, table: Any) -> Any:
+        return self.work.run(self.name, self.stage, table)
+
+
+class _StageTask:
+    """A stage that any process can do; each process builds it once."""
+
+    def __init__(self, work: _Work, name: str) -> None:
+        self.work, self.name = work, name
+
+    def __call__(self, table: Any) -> Any:
+        return self.work.run(self.name, _built(self.name, self.work.config_json), table)
+
+
+@lru_cache(maxsize=1)
+def _parsed(config: str) -> PipelineConfig:
+    return PipelineConfig.model_validate_json(config)
+
+
+@lru_cache(maxsize=16)
+def _built(name: str, config: str) -> Any:
+    return build_stage(name, _parsed(config))
+
+
+def _packed(clip: Clip) -> bytes:
+    return pickle.dumps(clip, protocol=5)
+
+
+def _unpacked(table: Any) -> list[Clip]:
+    return [pickle.loads(row) for row in table.column(_ROW).to_pylist()]  # noqa: S301 - of this very run
+
+
+def _table(clips: Sequence[Clip]) -> Any:
+    # Large: the offsets of a plain binary column end at 2 GB.
+    return pyarrow.table({_ROW: pyarrow.array([_packed(clip) for clip in clips], pyarrow.large_binary())})

@@ -1,0 +1,207 @@
+"""Each owner sees what is theirs; what is another's answers exactly like what does not exist."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from fastapi.routing import APIRoute
+from starlette.testclient import TestClient
+
+from app.config import Settings
+from app.main import create_app
+from ms_jobs.api_keys import Scope
+from ms_jobs.artifacts import ArtifactStore
+from ms_jobs.job_store import JobStore
+from ms_jobs.keys import JobKey
+from ms_jobs.queue import JobQueue
+from tests.support.played_worker import PlayedWorker
+from tests.support.sample_requests import drawing, encoded, good_request, picture_uri
+
+Headers = dict[str, str]
+KeyOf = Callable[..., Headers]
+
+CHOSEN = "chosen-by-two-owners"
+
+
+@pytest.fixture
+def ann(key_of: KeyOf, owner: str) -> Headers:
+    return key_of(owner)
+
+
+@pytest.fixture
+def bob(key_of: KeyOf, other: str) -> Headers:
+    return key_of(other)
+
+
+@pytest.fixture
+def admin(key_of: KeyOf) -> Headers:
+    return key_of("ops", Scope.ADMIN)
+
+
+@pytest.fixture
+def anns_worker(redis_client: redis.Redis, settings: Settings, owner: str) -> PlayedWorker:
+    """Does to Ann's jobs what a worker does."""
+    return PlayedWorker(redis_client, JobStore(redis_client, owner), ArtifactStore(settings.data_dir, owner))
+
+
+def submit(client: TestClient, headers: Headers, **changes: Any) -> dict[str, Any]:
+    answer = client.post("/generate", json=good_request(**changes), headers=headers)
+    assert answer.status_code == 202, answer.text
+    return answer.json()
+
+
+def listed(client: TestClient, headers: Headers, query: str = "") -> list[str]:
+    return [job["id"] for job in client.get(f"/jobs{query}", headers=headers).json()["jobs"]]
+
+
+def told(answer: Any, *names: str) -> dict[str, Any]:
+    """What an answer says, without what names this request."""
+    text = answer.text
+    for name in names:
+        text = text.replace(name, "NAME")
+    return {"status": answer.status_code, "headers": set(answer.headers), **json.loads(text), "request_id": ""}
+
+
+PLACES = [
+    ("GET", ""),
+    ("GET", "/events"),
+    ("GET", "/images/0"),
+    ("GET", "/references/0"),
+    ("GET", "/request"),
+    ("GET", f"/pictures/{'0' * 64}"),
+    ("POST", "/cancel"),
+    ("POST", "/retry"),
+    ("DELETE", ""),
+]
+
+
+@pytest.mark.parametrize(("method", "place"), PLACES)
+def test_anothers_job_is_none(client: TestClient, ann: Headers, bob: Headers, method: str, place: str) -> None:
+    job_id, none = submit(client, ann)["id"], "no-such-job-01234567"
+    theirs = client.request(method, f"/jobs/{job_id}{place}", headers=bob)
+    missing = client.request(method, f"/jobs/{none}{place}", headers=bob)
+    assert theirs.status_code == 404
+    assert told(theirs, job_id) == told(missing, none)
+    assert client.get(f"/jobs/{job_id}", headers=ann).json()["status"] == "queued"
+
+
+def test_no_endpoint_of_jobs_is_left_out(guarded: Any) -> None:
+    prefix = "/jobs/{job_id}"
+    samples = {"{index}": "0", "{subject}": "0", "{sha256}": "0" * 64}
+    found: set[tuple[str, str]] = set()
+    for route in (route for route in guarded.routes if isinstance(route, APIRoute) and route.path.startswith(prefix)):
+        place = route.path.removeprefix(prefix)
+        for name, sample in samples.items():
+            place = place.replace(name, sample)
+        found |= {(method, place) for method in route.methods or ()}
+    # An id may be chosen by two.
+    assert found - {("PUT", "")} == set(PLACES)
+
+
+def test_a_deleted_job_of_another_is_none_either(client: TestClient, ann: Headers, bob: Headers) -> None:
+    job_id = submit(client, ann)["id"]
+    client.delete(f"/jobs/{job_id}", headers=ann)
+    assert client.get(f"/jobs/{job_id}", headers=ann).status_code == 410
+    assert client.get(f"/jobs/{job_id}", headers=bob).status_code == 404
+
+
+def test_two_owners_may_choose_one_id_and_one_idempotency_key(
+    client: TestClient, ann: Headers, bob: Headers, owner: str, other: str
+) -> None:
+    for headers, whose in ((ann, owner), (bob, other)):
+        answer = client.put(f"/jobs/{CHOSEN}", json=good_request(prompt=f"a cat of {whose}"), headers=headers)
+        assert (answer.status_code, answer.json()["owner"]) == (202, whose)
+    first = client.post("/generate", json=good_request(), headers={**ann, "Idempotency-Key": "once"}).json()["id"]
+    second = client.post("/generate", json=good_request(), headers={**bob, "Idempotency-Key": "once"})
+    assert second.json()["id"] != first
+    assert "idempotency-replayed" not in second.headers
+
+
+def test_the_entry_in_the_queue_names_the_owner(
+    client: TestClient, redis_client: redis.Redis, settings: Settings, ann: Headers, owner: str
+) -> None:
+    job_id = submit(client, ann)["id"]
+    assert JobQueue(redis_client, settings.model).waiting() == {JobKey(owner, job_id)}
+
+
+def test_lists_hold_ones_own(client: TestClient, ann: Headers, bob: Headers) -> None:
+    anns, bobs = [submit(client, ann)["id"] for _ in range(2)], submit(client, bob)["id"]
+    assert listed(client, ann) == anns[::-1]
+    assert listed(client, bob) == [bobs]
+
+
+def test_a_cursor_of_another_shows_nothing_of_theirs(client: TestClient, ann: Headers, bob: Headers) -> None:
+    for _ in range(3):
+        submit(client, ann)
+    cursor = client.get("/jobs?limit=1", headers=ann).json()["next_cursor"]
+    mine = submit(client, bob)["id"]
+    assert listed(client, bob, f"?cursor={cursor}") in ([], [mine])
+    assert listed(client, bob) == [mine]
+
+
+def test_assets_and_cast_are_ones_own(client: TestClient, ann: Headers, bob: Headers) -> None:
+    files = {"one": encoded(drawing("red"))}
+    asset = client.post("/assets", files=files, headers=ann).json()["assets"][0]
+    member = {"phrase": "dog", "images": [picture_uri(drawing("red"))]}
+    assert client.put("/cast/rex", json=member, headers=ann).status_code == 201
+    for path in (f"/assets/{asset['id']}", f"/assets/{asset['id']}/picture", "/cast/rex", "/cast/rex/pictures/0"):
+        assert client.get(path, headers=ann).status_code == 200
+        assert client.get(path, headers=bob).status_code == 404
+    assert client.get("/assets", headers=bob).json()["assets"] == client.get("/cast", headers=bob).json()["cast"] == []
+    assert client.delete(f"/assets/{asset['id']}", headers=bob).status_code == 404
+    assert client.delete("/cast/rex", headers=bob).status_code == 404
+    for picture in (f"asset:{asset['id']}", f"sha256:{asset['sha256']}"):
+        subjects = [{"phrase": "cat", "image": picture, "box": [0.1, 0.1, 0.6, 0.9]}]
+        request = good_request() | {"subjects": subjects}
+        assert client.post("/validate", json=request, headers=ann).status_code == 200
+        assert client.post("/validate", json=request, headers=bob).status_code == 422
+
+
+def test_an_owner_gets_the_pictures_of_a_worker(
+    client: TestClient, ann: Headers, bob: Headers, anns_worker: PlayedWorker
+) -> None:
+    job_id = submit(client, ann)["id"]
+    anns_worker.succeed(job_id)
+    assert client.get(f"/jobs/{job_id}?wait=5", headers=ann).json()["status"] == "succeeded"
+    picture = client.get(f"/jobs/{job_id}/images/0", headers=ann)
+    assert (picture.status_code, picture.headers["vary"]) == (200, "Authorization, X-API-Key, Cookie, Origin")
+    assert client.get(f"/jobs/{job_id}/images/0", headers=bob).status_code == 404
+    assert "event: succeeded" in client.get(f"/jobs/{job_id}/events", headers=ann).text
+
+
+def test_keys_of_one_owner_share_what_it_has(client: TestClient, key_of: KeyOf, ann: Headers, owner: str) -> None:
+    job_id = submit(client, ann)["id"]
+    assert client.get(f"/jobs/{job_id}", headers=key_of(owner, Scope.READ)).status_code == 200
+
+
+def test_the_owner_local_has_what_was_made_before_keys(
+    client: TestClient, settings: Settings, key_of: KeyOf, owner: str
+) -> None:
+    with TestClient(create_app(settings)) as before:
+        job_id = before.post("/generate", json=good_request()).json()["id"]
+    assert client.get(f"/jobs/{job_id}", headers=key_of("local")).status_code == 200
+    assert client.get(f"/jobs/{job_id}", headers=key_of(owner)).status_code == 404
+
+
+def test_admin_sees_and_ends_the_jobs_of_all(
+    client: TestClient, ann: Headers, bob: Headers, admin: Headers, owner: str, other: str
+) -> None:
+    anns, bobs = submit(client, ann)["id"], submit(client, bob)["id"]
+    page = client.get("/jobs?limit=1", headers=admin).json()
+    rest = client.get(f"/jobs?cursor={page['next_cursor']}", headers=admin).json()
+    assert [(job["id"], job["owner"]) for job in page["jobs"] + rest["jobs"]] == [(bobs, other), (anns, owner)]
+    assert client.get(f"/jobs/{anns}", headers=admin).json()["owner"] == owner
+    assert client.post(f"/jobs/{anns}/cancel", headers=admin).status_code == 200
+    assert client.delete(f"/jobs/{bobs}", headers=admin).status_code == 204
+    assert client.get(f"/jobs/{bobs}", headers=admin).status_code == 410
+    assert client.get(f"/jobs/{anns}", headers=ann).json()["status"] == "canceled"
+
+
+def test_an_id_that_admin_chooses_is_a_job_of_its_own(client: TestClient, ann: Headers, admin: Headers) -> None:
+    client.put(f"/jobs/{CHOSEN}", json=good_request(prompt="a cat of Ann"), headers=ann)
+    answer = client.put(f"/jobs/{CHOSEN}", json=good_request(), headers=admin)
+    assert (answer.status_code, answer.json()["owner"]) == (202, "ops")

@@ -1,0 +1,180 @@
+"""A service that asks for a key: the page exchanges it for a session, keeps it nowhere, and goes on where it was."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Locator, expect
+
+from tests.e2e.http_service import HttpService
+from tests.e2e.playground.page import Playground, open_context, open_page, open_playground
+from tests.e2e.playground.subjects import own_picture
+from tests.support.browser import chromium
+from tests.support.job_helpers import wait_until
+from tests.support.paths import MINI
+
+PHONE = {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark", "has_touch": True, "is_mobile": True}
+# Everything that a page can keep, and read again; the cookie of the session is out of its reach.
+KEPT = """
+async () => {
+    const kept = [document.cookie, location.href, document.documentElement.outerHTML];
+    for (const storage of [localStorage, sessionStorage]) kept.push(JSON.stringify({ ...storage }));
+    for (const field of document.querySelectorAll("input, textarea")) kept.push(field.value);
+    for (const { name } of await indexedDB.databases()) {
+        const open = await new Promise(done => (indexedDB.open(name).onsuccess = ({ target }) => done(target.result)));
+        for (const store of open.objectStoreNames)
+            kept.push(JSON.stringify(await new Promise(done => {
+                open.transaction(store).objectStore(store).getAll().onsuccess = ({ target }) => done(target.result);
+            })));
+        open.close();
+    }
+    return kept.join(" ");
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpService]:
+    """A service that asks for a key; no browser has a session."""
+    chromium()
+    service = HttpService(tmp_path_factory.mktemp("keys"), MINI, MSD_AUTH="on")
+    try:
+        service.start()
+        service.wait_until_ready()
+        yield service
+    finally:
+        service.stop()
+
+
+@pytest.fixture(scope="module")
+def key(service: HttpService) -> str:
+    return service.make_key("laptop", "--owner", "ann")
+
+
+def dialog_of(playground: Playground) -> Locator:
+    return playground.page.get_by_role("dialog", name="This service asks for a key")
+
+
+def send_key(playground: Playground, key: str) -> None:
+    """Type a key into the dialog, and press Enter."""
+    field = dialog_of(playground).get_by_label("Key")
+    expect(field).to_be_focused()
+    field.fill(key)
+    field.press("Enter")
+
+
+def sign_in(playground: Playground, key: str) -> None:
+    send_key(playground, key)
+    expect(dialog_of(playground)).to_have_count(0)
+
+
+def wait_until_refused(playground: Playground) -> None:
+    """Until the session of this browser has ended."""
+    session = playground.page.context.request
+    wait_until(lambda: session.get(f"{playground.url}/session").status == 401, "the end of the session")
+
+
+def sign_out_button(playground: Playground, owner: str) -> Locator:
+    return playground.button(f"{owner} Sign out")
+
+
+def test_own_pictures_to_a_picture(playground: Playground, key: str) -> None:
+    playground.visit(ready=False)
+    expect(dialog_of(playground)).to_be_visible()
+    playground.check_accessibility()
+    send_key(playground, "msd_wrong")
+    expect(playground.page.get_by_text("This key does not work here")).to_be_visible()
+    playground.check_accessibility()
+    sign_in(playground, key)
+    expect(playground.page.get_by_text("mini ready")).to_be_visible()
+    expect(playground.stage).to_be_focused()
+    for phrase in ("tomato", "leafy green"):
+        playground.button(f"Remove {phrase}").click()
+    playground.add_subjects(own_picture("fox"), own_picture("taxi"))
+    playground.prompt.fill("a fox and a taxi on a meadow")
+    playground.set_steps(2)
+    playground.make()
+    playground.check_accessibility()
+    assert key not in playground.page.evaluate(KEPT)
+    # The session outlives a reload, and so do the pictures.
+    playground.visit()
+    expect(playground.card("fox").get_by_role("img").first).to_be_visible()
+    expect(sign_out_button(playground, "ann")).to_be_visible()
+    expect(dialog_of(playground)).to_have_count(0)
+    (cookie,) = playground.page.context.cookies()
+    assert (cookie.get("name"), cookie.get("httpOnly"), cookie.get("sameSite")) == ("msd_session", True, "Strict")
+
+
+def test_pictures_of_the_last_visit_after_the_session_ended(
+    playground: Playground, service: HttpService, key: str
+) -> None:
+    playground.visit(ready=False)
+    sign_in(playground, service.make_key("last", "--owner", "ann"))
+    playground.add_subjects(own_picture("fox"))
+    expect(playground.page.locator(".thumbnail[data-state=sent]")).to_have_count(3)
+    service.revoke_key("last")
+    wait_until_refused(playground)
+    playground.visit(ready=False)
+    expect(playground.cards).to_have_count(3)
+    sign_in(playground, key)
+    picture = playground.card("fox").get_by_role("img", name="Picture of fox")
+    expect(picture).to_have_js_property("naturalWidth", 96)
+    expect(playground.page.get_by_text("not on the service any more")).to_have_count(0)
+
+
+def test_sign_out(browser: Browser, service: HttpService, key: str) -> None:
+    """In all tabs; whoever signs in in one goes on in the other."""
+    with open_context(browser) as context, open_page(context, service) as first, open_page(context, service) as second:
+        first.visit(ready=False)
+        sign_in(first, key)
+        second.visit()
+        (cookie,) = context.cookies()
+        sign_out_button(first, "ann").click()
+        expect(dialog_of(first)).to_be_visible()
+        assert context.cookies() == []
+        session = {"Cookie": f"msd_session={cookie.get('value')}"}
+        assert service.client.get("/jobs", headers=session).status_code == 401
+        expect(sign_out_button(second, "ann")).to_have_count(0)
+        first.page.reload()
+        sign_in(first, service.make_key("bobs", "--owner", "bob"))
+        expect(sign_out_button(first, "bob")).to_be_visible()
+        expect(sign_out_button(second, "bob")).to_be_visible()
+
+
+def test_what_a_key_may_not_do(playground: Playground, service: HttpService) -> None:
+    playground.visit(ready=False)
+    sign_in(playground, service.make_key("looks", "--owner", "ann", "--scope", "read"))
+    expect(playground.page.get_by_text("mini ready")).to_be_visible()
+    playground.make_button.click()
+    words = "This key may not do that: it lacks the scope generate. Sign out"
+    expect(playground.page.get_by_role("alert").filter(has_text=words)).to_be_visible()
+    sign_out_button(playground, "ann").click()
+    sign_in(playground, service.make_key("makes", "--owner", "ann", "--scope", "generate"))
+    expect(playground.page.get_by_text("it lacks the scope read. Sign out")).to_be_visible()
+
+
+def test_too_many_wrong_keys(playground: Playground) -> None:
+    """The service counts them by address, so this page only plays its answer."""
+    refused = '{"detail": "Too many wrong keys came from this address; try again later."}'
+    playground.page.route(
+        re.compile("/session$"), lambda route: route.fulfill(status=429, body=refused, headers={"Retry-After": "3"})
+    )
+    playground.visit(ready=False)
+    send_key(playground, "msd_wrong")
+    expect(playground.page.get_by_text("try again later. That is in 3 seconds.")).to_be_visible()
+    expect(dialog_of(playground).get_by_role("button", name=re.compile("^In [123] s$"))).to_be_visible()
+    expect(dialog_of(playground).get_by_role("button", name="Sign in")).to_be_enabled()
+
+
+def test_on_a_phone_in_the_dark(browser: Browser, service: HttpService, key: str) -> None:
+    with open_playground(browser, service, **PHONE) as playground:
+        playground.visit(ready=False)
+        expect(dialog_of(playground)).to_be_visible()
+        playground.check_accessibility()
+        playground.check_width()
+        sign_in(playground, key)
+        expect(playground.button("Sign out")).to_be_visible()
+        playground.check_accessibility()
+        playground.check_width()

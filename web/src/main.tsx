@@ -1,0 +1,30 @@
+import { render } from "preact";
+
+import { App } from "./app.tsx";
+import { checkAlways } from "./check.ts";
+import { keepAlways, restoreKept, start } from "./document.ts";
+import { EXAMPLES } from "./examples.ts";
+import { showProblems } from "./find.ts";
+import { kept } from "./kept.ts";
+import { forgetProblemsOnEdits, resume } from "./run.ts";
+import { readModel, readModelOnSignIn } from "./service.ts";
+import { followOtherTabs } from "./session.ts";
+import { results } from "./view.ts";
+import "./style.css";
+import "./key.css";
+import "./cards.css";
+import "./composer.css";
+import "./stage.css";
+import "./results.css";
+
+if (!restoreKept()) start(EXAMPLES[0]!.document);
+keepAlways();
+forgetProblemsOnEdits();
+showProblems();
+followOtherTabs();
+readModelOnSignIn();
+checkAlways();
+render(<App />, document.getElementById("app")!);
+void readModel();
+void resume();
+void kept().then((pictures) => (results.value = [...results.value, ...pictures]));
