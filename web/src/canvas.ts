@@ -1,5 +1,5 @@
 import { boundsOf, type Mark } from "./strokes.ts";
-import type { Box, Point, Size } from "./boxes.ts";
+import type { Box, Size } from "./boxes.ts";
 
 /** In pixels: of the longer side of a painted shape. */
 const SIDE = 1024;
@@ -48,13 +48,14 @@ export function draw(canvas: HTMLCanvasElement, mark: Mark, base: HTMLCanvasElem
   context.globalCompositeOperation = mark.erases ? "destination-out" : "source-over";
   context.lineWidth = mark.size * Math.min(width, height);
   context.lineCap = context.lineJoin = "round";
+  const points = mark.points.slice(from).map(({ x, y }): [number, number] => [x * width, y * height]);
   context.beginPath();
-  const points = mark.points.slice(from);
-  const trace = ({ x, y }: Point) => context.lineTo(x * width, y * height);
-  points.forEach(trace);
-  // A single point is a dot.
-  trace(points.at(-1)!);
+  for (const point of points) context.lineTo(...point);
   context.stroke();
+  // A line without length shows nothing.
+  context.beginPath();
+  context.arc(...points[0]!, context.lineWidth / 2, 0, 2 * Math.PI);
+  context.fill();
   context.globalCompositeOperation = "source-over";
 }
 
