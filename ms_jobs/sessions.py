@@ -31,6 +31,10 @@ class SessionStore:
         self._client.set(keys.session(digest_of(token)), key.digest, px=max(1, round(lifetime_s * 1000)))
         return token
 
+    def left_s(self, token: str) -> float:
+        """How many seconds a session lasts from now; 0 for one that has ended."""
+        return max(0, self._client.pttl(keys.session(digest_of(token)))) / 1000
+
     def close(self, token: str) -> None:
         """End a session; another token does nothing."""
         self._client.delete(keys.session(digest_of(token)))

@@ -10,7 +10,7 @@ from fastapi import Request
 from redis import Redis
 
 from app.auth.callers import ANYBODY, ASK_AGAIN_S, Caller
-from app.auth.guesses import Guesses
+from app.auth.guesses import Guesses, Sent, address_of
 from app.auth.signatures import SIGNATURE, Signatures
 from app.service.addresses import inner_path, is_own_page
 from app.service.coalescer import Coalescer
@@ -33,6 +33,13 @@ class Proof(NamedTuple):
     digest: str
 
 
+class _Question(NamedTuple):
+    """What is looked up; wrong keys are counted for the address, if there is one."""
+
+    proof: Proof
+    address: str | None
+
+
 class Authenticator:
     """Finds the callers of requests.
 
@@ -51,7 +58,7 @@ class Authenticator:
         self._sessions = SessionStore(client)
         self._guesses = Guesses(client)
         self._signatures = signatures
-        self._coalescer = Coalescer[Proof, ApiKey | None](self._look_up, "api keys")
+        self._coalescer = Coalescer[_Question, ApiKey | None](self._look_up, "api keys")
         self._cached: dict[Proof, tuple[float, ApiKey]] = {}
 
     async def caller(self, request: Request) -> Caller:
@@ -82,12 +89,11 @@ class Authenticator:
         self._coalescer.close()
 
     async def _by_key(self, request: Request, text: str) -> Caller:
-        host = "" if request.client is None else request.client.host
-        self._guesses.require_tries(host)
+        address = address_of("" if request.client is None else request.client.host)
+        self._guesses.require_tries(address)
         proof = Proof("key", digest_of(text))
-        key = await self._working(proof)
+        key = await self._working(proof, address)
         if key is None:
-            await self._guesses.note(host)
             detail = "This key does not work here; ask the operator of the service for one."
             raise HTTPProblem(UNAUTHENTICATED, detail, _CHALLENGE)
         return self._caller_of(proof, key)
@@ -134,11 +140,11 @@ class Authenticator:
             ask_again_s=ASK_AGAIN_S,
         )
 
-    async def _working(self, proof: Proof) -> ApiKey | None:
-        """The key of a proof, if it works now."""
+    async def _working(self, proof: Proof, address: str | None = None) -> ApiKey | None:
+        """The key of a proof, if it works now; where it comes from an address, that has one try less if not."""
         found_at, key = self._cached.get(proof, (0.0, None))
         if key is None or time.monotonic() - found_at > CACHE_S:
-            asked_at, key = time.monotonic(), await self._coalescer.ask(proof)
+            asked_at, key = time.monotonic(), await self._coalescer.ask(_Question(proof, address))
             self._remember(proof, asked_at, key)
         return key if key is not None and key.works_at(time.time()) else None
 
@@ -150,15 +156,20 @@ class Authenticator:
             self._cached.clear()
         self._cached[proof] = at, key
 
-    def _look_up(self, proofs: list[Proof]) -> list[ApiKey | None | Exception]:
+    def _look_up(self, questions: list[_Question]) -> list[ApiKey | None | Exception]:
+        found, now = self._find([proof for proof, _ in questions]), time.time()
+        answers = [key if key is not None and key.works_at(now) else None for key in found]
+        sent = [Sent(address, key is not None) for (_, address), key in zip(questions, answers, strict=True)]
+        errors = self._guesses.judge(sent)
+        return [error or answer for error, answer in zip(errors, answers, strict=True)]
+
+    def _find(self, proofs: Sequence[Proof]) -> list[ApiKey | None]:
         tokens = [proof.digest for proof in proofs if proof.kind == "session"]
         key_of_token = dict(zip(tokens, self._sessions.find(tokens), strict=True))
         digests = [key_of_token.get(proof.digest) if proof.kind == "session" else proof.digest for proof in proofs]
-        found = self._found([digest for digest in digests if digest is not None])
+        known = [digest for digest in digests if digest is not None]
+        found = dict(zip(known, self._keys.find(known), strict=True))
         return [None if digest is None else found[digest] for digest in digests]
-
-    def _found(self, digests: Sequence[str]) -> dict[str, ApiKey | None]:
-        return dict(zip(digests, self._keys.find(digests), strict=True))
 
 
 def token_in(request: Request) -> str | None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
+from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
+from typing import NamedTuple
 
-from fastapi.concurrency import run_in_threadpool
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from app.service.errors import HTTPProblem
 from app.service.problems import TOO_MANY_FAILURES
@@ -21,6 +24,13 @@ _MOST_ADDRESSES = 10_000
 _NETWORK_BITS = 64
 
 
+class Sent(NamedTuple):
+    """What was looked up: the address that sent it, as ``address_of`` writes it, and whether it works; without one, no guess."""
+
+    address: str | None
+    works: bool
+
+
 class Guesses:
     """Counts wrong keys by address: in Redis, for all processes; who has used up its tries is refused without asking Redis."""
 
@@ -29,38 +39,63 @@ class Guesses:
         self._client = client
         self._blocked_until: dict[str, float] = {}
 
-    def require_tries(self, host: str) -> None:
-        """Refuse an address that has used up its tries.
+    def require_tries(self, address: str) -> None:
+        """Refuse an address that is known to have used up its tries.
 
         Raises:
             HTTPProblem: it has; says when it may try again.
         """
-        left_s = self._blocked_until.get(address_of(host), 0.0) - time.monotonic()
-        if left_s > 0:
-            detail = "Too many wrong keys came from this address; try again later."
-            raise HTTPProblem(TOO_MANY_FAILURES, detail, {"Retry-After": str(math.ceil(left_s))})
+        if self._left_s(address) > 0:
+            raise self._refusal(address)
 
-    async def note(self, host: str) -> None:
-        """Count a wrong key.
+    def judge(self, sent: Sequence[Sent]) -> list[Exception | None]:
+        """Count the wrong ones of keys that were looked up together.
+
+        Returns:
+            For each the error that its sender gets in place of an answer, if any: so many wrong ones came before it, whatever
+            process they reached, or it cannot be counted.
 
         Raises:
-            redis.exceptions.RedisError: Redis cannot be reached.
+            redis.exceptions.ConnectionError: Redis cannot be reached.
         """
-        address = address_of(host)
-        count, left_s = await run_in_threadpool(self._count, address)
-        if count >= MOST_FAILURES:
-            self._forget()
-            self._blocked_until[address] = time.monotonic() + left_s
+        wrong = Counter(address for address, works in sent if not works)
+        addresses = {address for address, _ in sent if address is not None}
+        before = {address: self._count(address, wrong[address]) for address in addresses}
+        return [None if address is None else self._next(before, address, works) for address, works in sent]
 
-    def _count(self, address: str) -> tuple[int, int]:
-        """Returns the failures of this period, and the seconds that are left of it."""
+    def _next(self, before: dict[str, int | ResponseError], address: str, works: bool) -> Exception | None:
+        count = before[address]
+        if isinstance(count, ResponseError):
+            return count
+        before[address] = count + (not works)
+        return self._refusal(address) if count >= MOST_FAILURES else None
+
+    def _count(self, address: str, wrong: int) -> int | ResponseError:
+        """Add to the failures of this period; returns those before, or why Redis does not take them, as when it is full."""
         key = keys.guesses(address)
-        with self._client.pipeline() as pipeline:
-            pipeline.set(key, 0, ex=PERIOD_S, nx=True)
-            pipeline.incr(key)
-            pipeline.ttl(key)
-            _, count, left_s = pipeline.execute()
-        return count, max(1, left_s)
+        try:
+            with self._client.pipeline() as pipeline:
+                if wrong:
+                    pipeline.set(key, 0, ex=PERIOD_S, nx=True)
+                    pipeline.incrby(key, wrong)
+                else:
+                    pipeline.get(key)
+                pipeline.ttl(key)
+                *_, count, left_s = pipeline.execute()
+        except ResponseError as error:
+            return error
+        if int(count or 0) >= MOST_FAILURES:
+            self._forget()
+            self._blocked_until[address] = time.monotonic() + max(1, left_s)
+        return int(count or 0) - wrong
+
+    def _left_s(self, address: str) -> float:
+        return self._blocked_until.get(address, 0.0) - time.monotonic()
+
+    def _refusal(self, address: str) -> HTTPProblem:
+        detail = "Too many wrong keys came from this address; try again later."
+        retry_after = {"Retry-After": str(max(1, math.ceil(self._left_s(address))))}
+        return HTTPProblem(TOO_MANY_FAILURES, detail, retry_after)
 
     def _forget(self) -> None:
         if len(self._blocked_until) >= _MOST_ADDRESSES:

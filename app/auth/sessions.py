@@ -52,6 +52,10 @@ class Sessions:
         left_s = self._lifetime_s if key.expires_at is None else min(self._lifetime_s, key.expires_at - time.time())
         return await run_in_threadpool(self._store.open, key, left_s), left_s
 
+    async def left_s(self, token: str) -> float:
+        """How many seconds a session lasts from now."""
+        return await run_in_threadpool(self._store.left_s, token)
+
     async def close(self, token: str) -> None:
         """End a session."""
         await run_in_threadpool(self._store.close, token)
@@ -101,10 +105,13 @@ async def open_session(
     summary="Get as whom you ask",
     responses=problem_responses(401, 503),
 )
-async def get_session(caller: CallerDependency, response: Response) -> SessionResource:
+async def get_session(
+    caller: CallerDependency, sessions: SessionsDependency, request: Request, response: Response
+) -> SessionResource:
     """401 if the service asks for a key and none came, nor a session."""
     response.headers["Cache-Control"] = "no-store"
-    return _resource(caller, caller.expires_at)
+    token = None if caller.key is None or caller.has_sent_key else token_in(request)
+    return _resource(caller, caller.expires_at if token is None else time.time() + await sessions.left_s(token))
 
 
 @router.delete(

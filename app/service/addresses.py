@@ -16,6 +16,9 @@ def service_url(request: Request) -> str:
 def is_own_page(request: Request) -> bool:
     """Whether a request comes from a page of this service, or from no page."""
     origin, host = request.headers.get("origin"), request.headers.get("host", "")
+    # With what a page merely shows, such as a picture, browsers send no Origin, but this.
+    if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        return False
     if origin is None:
         return True
     # A proxy may write another host than the one that browsers see.

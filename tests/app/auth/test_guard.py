@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -11,9 +14,10 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
 
-from app.auth.guesses import MOST_FAILURES, address_of
+from app.auth.guesses import MOST_FAILURES, Guesses, Sent, address_of
 from app.config import Settings
 from app.main import create_app
+from app.service.errors import HTTPProblem
 from ms_jobs import keys
 from ms_jobs.api_keys import ApiKeyStore, Scope, digest_of
 from tests.support.job_helpers import wait_until
@@ -198,3 +202,43 @@ def test_every_answer_tells_browsers_what_not_to_do_with_it(client: TestClient, 
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert "default-src 'none'" in headers["content-security-policy"]
     assert "'unsafe-inline'" not in headers["content-security-policy"].partition("script-src")[2].partition(";")[0]
+
+
+def test_wrong_keys_that_come_at_once_are_no_more_tries(client: TestClient, key_of: KeyOf, owner: str) -> None:
+    """Nor does a right one that comes behind them get in."""
+    right = key_of(owner)
+    with ThreadPoolExecutor(80) as pool:
+        wrong = [pool.submit(client.get, "/jobs", headers={"X-API-Key": f"msd_{number}"}) for number in range(80)]
+        statuses = Counter(answer.result().status_code for answer in wrong)
+    assert statuses == {401: MOST_FAILURES, 429: 80 - MOST_FAILURES}
+    assert client.get("/jobs", headers=right).status_code == 429
+
+
+def test_tries_are_counted_before_anybody_is_told_whatever_process_they_reach(redis_client: redis.Redis) -> None:
+    address = f"192.0.2.{secrets.randbelow(200)}"
+    redis_client.delete(keys.guesses(address))
+    one, other = Guesses(redis_client), Guesses(redis_client)
+    wrong, right = Sent(address, works=False), Sent(address, works=True)
+    elsewhere = [Sent("192.0.2.250", works=True), Sent(None, works=False)]
+    assert one.judge([right, *[wrong] * 15, *elsewhere]) == [None] * 18
+    errors = other.judge([*[wrong] * 5, right, wrong, *elsewhere])
+    assert [error is None for error in errors] == [True] * 5 + [False] * 2 + [True] * 2
+    # The first has not heard of it, and asks.
+    one.require_tries(address)
+    assert one.judge([right]) != [None]
+    with pytest.raises(HTTPProblem):
+        one.require_tries(address)
+    assert 0 < redis_client.ttl(keys.guesses(address)) <= 60
+
+
+def test_streams_whose_key_is_revoked_end_and_are_no_guesses(
+    client: TestClient, redis_client: redis.Redis, api_keys: ApiKeyStore, key_of: KeyOf, owner: str
+) -> None:
+    headers = key_of(owner, name=owner)
+    job_id = client.post("/generate", json=good_request(), headers=headers).json()["id"]
+    with ThreadPoolExecutor(5) as pool:
+        streams = [pool.submit(client.get, f"/jobs/{job_id}/events", headers=headers) for _ in range(5)]
+        time.sleep(0.5)
+        api_keys.revoke(owner)
+        assert [stream.result().status_code for stream in streams] == [200] * 5
+    assert redis_client.get(keys.guesses("testclient")) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from http.cookies import SimpleCookie
 
 import httpx2
@@ -17,6 +18,7 @@ from app.main import create_app
 from ms_jobs import keys
 from ms_jobs.api_keys import ApiKeyStore, Scope, digest_of
 from tests.support.job_helpers import wait_until
+from tests.support.sample_requests import good_request
 
 KeyOf = Callable[..., dict[str, str]]
 
@@ -52,6 +54,10 @@ def cookie_of(answer: httpx2.Response) -> dict[str, object]:
     return {"value": morsel.value, **{name: value for name, value in morsel.items() if value}}
 
 
+def moment(session: dict[str, str]) -> float:
+    return datetime.fromisoformat(session["expires_at"]).timestamp()
+
+
 def test_a_session_from_its_beginning_to_its_end(browser: httpx2.Client, key_of: KeyOf, owner: str) -> None:
     opened = browser.post("/session", headers=key_of(owner, Scope.READ))
     assert (opened.status_code, opened.json()["owner"], opened.json()["scopes"]) == (200, owner, ["read"])
@@ -60,7 +66,10 @@ def test_a_session_from_its_beginning_to_its_end(browser: httpx2.Client, key_of:
     assert "secure" not in cookie
     assert int(str(cookie["max-age"])) == 12 * 3600
     assert browser.get("/jobs").status_code == 200
-    assert browser.get("/session").json()["owner"] == owner
+    session = browser.get("/session").json()
+    assert session["owner"] == owner
+    # Its own end, not its key's, which has none.
+    assert abs(moment(session) - moment(opened.json())) < 2
     # It has no more scopes than its key.
     assert browser.post("/generate", json={}).status_code == 403
     ended = browser.delete("/session")
@@ -103,6 +112,28 @@ def test_a_cookie_counts_on_pages_of_this_origin_alone(browser: httpx2.Client, k
     assert browser.get("/jobs", headers={"Origin": "null"}).status_code == 401
     assert browser.get("/jobs", headers=foreign | headers).status_code == 200
     assert browser.delete("/session", headers=foreign).status_code == 403
+    assert browser.post("/generate", json=good_request(), headers=foreign).status_code == 403
+    assert browser.post("/session", headers=foreign | headers).status_code == 403
+
+
+def test_a_cookie_does_not_count_where_another_page_shows_what_is_here(
+    browser: httpx2.Client, key_of: KeyOf, owner: str
+) -> None:
+    """Another port of this machine is the same site: browsers send the cookie along with its pictures and links."""
+    headers = key_of(owner)
+    browser.post("/session", headers=headers)
+    for site, status in (("same-origin", 200), ("none", 200), ("same-site", 401), ("cross-site", 401)):
+        shown = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+        assert browser.get("/jobs", headers=shown).status_code == status, site
+        assert browser.get("/jobs", headers=shown | headers).status_code == 200
+
+
+def test_a_token_that_somebody_else_chose_becomes_no_session(browser: httpx2.Client, key_of: KeyOf, owner: str) -> None:
+    chosen = {"Cookie": f"msd_session={'a' * 43}"}
+    opened = browser.post("/session", headers=key_of(owner) | chosen)
+    assert cookie_of(opened)["value"] != "a" * 43
+    browser.cookies.clear()
+    assert browser.get("/jobs", headers=chosen).status_code == 401
 
 
 def test_behind_tls_the_cookie_is_secure_if_a_named_proxy_says_so(
