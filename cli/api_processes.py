@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from app.config import Settings
 
+# What is silent for longer is replaced; on a busy machine a process takes long to start, and says nothing meanwhile.
+SILENCE_S = 30
+
 
 def run_processes(settings: Settings, options: dict[str, Any], workers: int) -> None:
     """Serve until told to stop.
@@ -28,7 +31,9 @@ def run_processes(settings: Settings, options: dict[str, Any], workers: int) -> 
 
     # They read the settings of this process from the environment, in which what was decided here is not yet.
     os.environ["MSD_AUTH"] = settings.auth
-    config = Config("cli.api_processes:make_app", factory=True, workers=workers, **options)
+    config = Config(
+        "cli.api_processes:make_app", factory=True, workers=workers, timeout_worker_healthcheck=SILENCE_S, **options
+    )
     with tempfile.TemporaryDirectory(prefix="msd-metrics-") as folder:
         # There they add up what they count: a scrape reaches one of them.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder

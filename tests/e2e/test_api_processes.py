@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from tests.support.job_helpers import wait_until
+from tests.support.paths import PYTHON_PATH
 from tests.support.sample_requests import good_request
 from tests.support.service_processes import environment, free_port, msd, run_msd
 from worker.process import Command, start_process
@@ -25,10 +26,10 @@ REQUESTS = 40
 class Api:
     """``msd api --workers 2``."""
 
-    def __init__(self, redis_url: str, folder: Path) -> None:
+    def __init__(self, redis_url: str, folder: Path, **settings: str) -> None:
         self.log = folder / "api.log"
         port = free_port()
-        made = run_msd("keys", "create", "test", "--data", folder, MSD_REDIS_URL=redis_url)
+        made = run_msd("keys", "create", f"test-{port}", "--data", folder, MSD_REDIS_URL=redis_url)
         (key,) = re.findall(r"msd_[\w-]{40,}", made.stdout)
         self.headers = {"X-API-Key": key}
         argv = msd(
@@ -43,8 +44,8 @@ class Api:
             "--model",
             f"processes-{port}",
         )
-        settings = environment(MSD_REDIS_URL=redis_url, MSD_MAX_SUBMITS_PER_MINUTE=str(REQUESTS))
-        self.process = start_process(Command("api", argv, settings, self.log))
+        own = {"MSD_REDIS_URL": redis_url, "MSD_MAX_SUBMITS_PER_MINUTE": str(REQUESTS)}
+        self.process = start_process(Command("api", argv, environment(**own, **settings), self.log))
         self.url = f"http://127.0.0.1:{port}"
 
     def get(self, path: str) -> httpx2.Response:
@@ -87,6 +88,19 @@ def api(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ap
     try:
         wait_until(api.is_up, "both processes", 120)
         yield api
+    finally:
+        api.process.terminate()
+        api.process.wait(30)
+
+
+def test_one_that_starts_slowly_is_not_given_up(redis_url: str, tmp_path: Path) -> None:
+    """As on a busy machine: for six seconds it can answer nobody."""
+    slow = "import sys, time\nif '--multiprocessing-fork' in sys.orig_argv: time.sleep(6)\n"
+    (tmp_path / "sitecustomize.py").write_text(slow)
+    api = Api(redis_url, tmp_path, PYTHONPATH=f"{tmp_path}:{PYTHON_PATH}")
+    try:
+        wait_until(api.is_up, "both processes", 120)
+        assert "died" not in api.log.read_text()
     finally:
         api.process.terminate()
         api.process.wait(30)

@@ -18,6 +18,7 @@ from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.job_store import JobStore
 from ms_jobs.keys import JobKey
 from ms_jobs.queue import JobQueue
+from ms_jobs.result_files import encode
 from tests.support.played_worker import PlayedWorker
 from tests.support.sample_requests import drawing, encoded, good_request, picture_uri
 
@@ -159,6 +160,97 @@ def test_assets_and_cast_are_ones_own(client: TestClient, ann: Headers, bob: Hea
         request = good_request() | {"subjects": subjects}
         assert client.post("/validate", json=request, headers=ann).status_code == 200
         assert client.post("/validate", json=request, headers=bob).status_code == 422
+
+
+ASSET_PLACES = [
+    ("GET", ""),
+    ("HEAD", ""),
+    ("GET", "/picture"),
+    ("HEAD", "/picture"),
+    ("GET", "/cutout"),
+    ("DELETE", ""),
+]
+CAST_PLACES = [("GET", ""), ("HEAD", ""), ("GET", "/pictures/0"), ("HEAD", "/pictures/0"), ("DELETE", "")]
+
+
+def upload(client: TestClient, headers: Headers, colour: str = "red") -> dict[str, Any]:
+    return client.post("/assets", files={"one": encoded(drawing(colour))}, headers=headers).json()["assets"][0]
+
+
+@pytest.mark.parametrize(("method", "place"), ASSET_PLACES)
+def test_anothers_asset_is_none(client: TestClient, ann: Headers, bob: Headers, method: str, place: str) -> None:
+    asset, none = upload(client, ann), "0" * 32
+    for name in (asset["id"], asset["sha256"]):
+        theirs = client.request(method, f"/assets/{name}{place}", headers=bob)
+        missing = client.request(method, f"/assets/{none if name == asset['id'] else '0' * 64}{place}", headers=bob)
+        assert theirs.status_code == missing.status_code
+        assert theirs.status_code in (404, 422)
+        assert set(theirs.headers) == set(missing.headers)
+        assert len(theirs.text) == len(missing.text)
+    assert client.get(f"/assets/{asset['id']}/picture", headers=ann).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "place"), CAST_PLACES)
+def test_anothers_cast_is_none(client: TestClient, ann: Headers, bob: Headers, method: str, place: str) -> None:
+    member = {"phrase": "dog", "images": [picture_uri(drawing("red"))]}
+    client.put("/cast/rex", json=member, headers=ann)
+    theirs = client.request(method, f"/cast/rex{place}", headers=bob)
+    missing = client.request(method, f"/cast/max{place}", headers=bob)
+    assert theirs.status_code == missing.status_code == 404
+    assert theirs.text.replace("rex", "max").split("request_id")[0] == missing.text.split("request_id")[0]
+    assert client.get("/cast/rex", headers=ann).json()["phrase"] == "dog"
+
+
+@pytest.mark.parametrize("path", ["/generate", "/validate"])
+def test_what_is_anothers_makes_no_picture(client: TestClient, ann: Headers, bob: Headers, path: str) -> None:
+    asset = upload(client, ann)
+    client.put("/cast/rex", json={"phrase": "dog", "images": [picture_uri(drawing("red"))]}, headers=ann)
+    box = {"box": [0.1, 0.1, 0.6, 0.9]}
+    for subject in (
+        {"phrase": "cat", "image": f"asset:{asset['id']}"},
+        {"phrase": "cat", "image": f"sha256:{asset['sha256']}"},
+        {"cast": "rex"},
+    ):
+        request = good_request(subjects=[subject | box])
+        assert client.post(path, json=request, headers=bob).status_code in (400, 404, 422)
+    for field in ("start", "controls"):
+        picture = {"image": f"sha256:{asset['sha256']}"}
+        request = good_request() | {field: picture if field == "start" else [picture | {"name": "canny"}]}
+        assert client.post(path, json=request, headers=bob).status_code in (400, 404, 422)
+    assert listed(client, bob) == []
+
+
+def test_a_cast_of_ones_own_cannot_take_anothers_pictures(client: TestClient, ann: Headers, bob: Headers) -> None:
+    asset = upload(client, ann)
+    for picture in (f"asset:{asset['id']}", f"sha256:{asset['sha256']}"):
+        kept = client.put("/cast/rex", json={"phrase": "dog", "images": [picture]}, headers=bob)
+        assert (kept.status_code, asset["id"] in client.get("/cast", headers=bob).text) == (422, False)
+
+
+def test_a_recipe_of_another_gives_none_of_its_pictures_away(client: TestClient, ann: Headers, bob: Headers) -> None:
+    """It lies in the picture, so whoever has it may read it; but what it names is not theirs."""
+    asset = upload(client, ann)
+    document = {
+        "prompt": "a cat",
+        "subjects": [{"phrase": "cat", "images": [asset["sha256"]], "box": [0.1, 0.1, 0.6, 0.9]}],
+    }
+    recipe = {
+        "request": document,
+        "image_index": 0,
+        "seed": 9,
+        "model": {"name": "mini", "card": "mini"},
+        "values": {},
+        "versions": {"ms-diffusion-service": "0.1.0", "torch": "2.13.0"},
+    }
+    file = encode(drawing("teal"), recipe, "png")
+    to_ann, to_bob = (
+        client.post("/inspect", content=file, headers={**headers, "Content-Type": "image/png"}).json()
+        for headers in (ann, bob)
+    )
+    assert to_ann["recipe"] is not None, to_ann["detail"]
+    assert (to_ann["missing"], to_bob["missing"]) == ([], [asset["sha256"]])
+    assert to_bob["recipe"] == to_ann["recipe"]
+    assert client.post("/generate", json=to_bob["recipe"], headers=bob).status_code == 422
 
 
 def test_an_owner_gets_the_pictures_of_a_worker(
