@@ -19,6 +19,7 @@ from cli.request_options import (
     parse_control,
     parse_lora,
     parse_subject,
+    picture_at,
     start_to_json,
 )
 from ms_core.config import SCHEDULERS, TIMESTEP_SPACINGS
@@ -60,7 +61,7 @@ def generate(  # noqa: PLR0913 - each argument is an option of the command
     preset: Annotated[str | None, typer.Option(help="A named set of values of the model, such as fast.")] = None,
     lora: Annotated[list[str] | None, typer.Option(help=f"Once per LoRA: {LORA_FORM}.")] = None,
     control: Annotated[list[str] | None, typer.Option(help=f"Once per ControlNet: {CONTROL_FORM}.")] = None,
-    start: Annotated[Path | None, typer.Option(help="A picture to start from.")] = None,
+    start: Annotated[str | None, typer.Option(help="A picture to start from.")] = None,
     strength: Annotated[float | None, typer.Option(help="How much of the start picture may change, up to 1.")] = None,
     redraw: Annotated[
         list[int] | None, typer.Option(help="Change only this subject, counted from 0; may be repeated.")
@@ -117,7 +118,9 @@ def generate(  # noqa: PLR0913 - each argument is an option of the command
                 require_new_file(path, force)
             optional["loras"] = [parse_lora(option) for option in lora or ()]
             optional["controls"] = [parse_control(option).to_json() for option in control or ()]
-            optional["start"] = start_to_json(start, strength, redraw or (), request.get("start"))
+            optional["start"] = start_to_json(
+                None if start is None else picture_at(start), strength, redraw or (), request.get("start")
+            )
             optional["subjects"] = [parse_subject(option).to_json() for option in subject or ()]
             request |= {name: value for name, value in optional.items() if value not in (None, [])}
             job = _follow(client, request)

@@ -76,7 +76,7 @@ class SubjectOption:
 
     Attributes:
         phrase: the words that name it.
-        paths: its pictures.
+        paths: its pictures: files, or https addresses, which the service fetches if it may.
         box: normalised xyxy, or with ``in_pixels`` in pixels of the result.
         scale: its strength.
         mask: a picture of its place.
@@ -84,10 +84,10 @@ class SubjectOption:
     """
 
     phrase: str
-    paths: tuple[Path, ...]
+    paths: tuple[Path | str, ...]
     box: tuple[float, ...] | None = None
     scale: float | None = None
-    mask: Path | None = None
+    mask: Path | str | None = None
     feather: float | None = None
     z_index: int | None = None
     scene: bool | None = None
@@ -102,12 +102,12 @@ class SubjectOption:
         Raises:
             CommandError: a picture cannot be read.
         """
-        pictures = [data_uri(path) for path in self.paths]
+        pictures = [_sent(path) for path in self.paths]
         box = None if self.box is None else list(self.box)
         values = {
             "box": {"pixels": box} if self.in_pixels else box,
             "scale": self.scale,
-            "mask": None if self.mask is None else data_uri(self.mask),
+            "mask": None if self.mask is None else _sent(self.mask),
             "feather": self.feather,
             "z_index": self.z_index,
             "scene": self.scene,
@@ -129,7 +129,7 @@ class ControlOption:
     """One ``--control``: the ControlNet's name, its picture, its strength, and when it acts, from 0 to 1."""
 
     name: str
-    path: Path
+    path: Path | str
     scale: float | None = None
     start: float | None = None
     end: float | None = None
@@ -141,13 +141,18 @@ class ControlOption:
             CommandError: the picture cannot be read.
         """
         values = {"scale": self.scale, "start": self.start, "end": self.end}
-        return {"name": self.name, "image": data_uri(self.path), **_given(values)}
+        return {"name": self.name, "image": _sent(self.path), **_given(values)}
 
 
 def local_path(text: str) -> Path:
     """The path, with ``~`` and ``~name`` replaced by that person's home; as it is where nobody has that name."""
     # Path.expanduser raises for a file such as "~cat.png".
     return Path(os.path.expanduser(text))
+
+
+def picture_at(text: str) -> Path | str:
+    """Where an option says that a picture is: a file, or an https address as it is."""
+    return text if text.lower().startswith("https://") else local_path(text)
 
 
 def parse_subject(option: str) -> SubjectOption:
@@ -167,10 +172,10 @@ def parse_subject(option: str) -> SubjectOption:
     flags = _read_flags(match["flags"], known, option)
     return SubjectOption(
         phrase=match["phrase"].strip(),
-        paths=tuple(map(local_path, paths)),
+        paths=tuple(map(picture_at, paths)),
         box=box,
         scale=_number(match["scale"]),
-        mask=None if match["mask"] is None else local_path(match["mask"]),
+        mask=None if match["mask"] is None else picture_at(match["mask"]),
         feather=flags.get("feather"),
         z_index=flags.get("z"),
         scene=flags.get("scene"),
@@ -191,7 +196,7 @@ def parse_control(option: str) -> ControlOption:
     if match is None:
         raise CommandError(f"Cannot read the control {option!r}; write it as {CONTROL_FORM}.")
     flags = _read_flags(match["flags"], {"start": float, "end": float}, option)
-    path = local_path(match["path"])
+    path = picture_at(match["path"])
     return ControlOption(match["name"].strip(), path, _number(match["scale"]), **flags)
 
 
@@ -208,7 +213,7 @@ def parse_lora(option: str) -> dict[str, Any]:
 
 
 def start_to_json(
-    path: Path | None, strength: float | None, redraw: Sequence[int], known: Mapping[str, Any] | None = None
+    path: Path | str | None, strength: float | None, redraw: Sequence[int], known: Mapping[str, Any] | None = None
 ) -> dict[str, Any] | None:
     """``--start``, ``--strength`` and ``--redraw`` as the API takes them.
 
@@ -220,7 +225,7 @@ def start_to_json(
     """
     changes = _given({"strength": strength, "redraw": list(redraw) or None})
     if path is not None:
-        return {"image": data_uri(path), **changes}
+        return {"image": _sent(path), **changes}
     if changes and known is None:
         raise CommandError("--strength and --redraw need a picture to start from; give it with --start.")
     return {**known, **changes} if changes and known is not None else None
@@ -268,6 +273,10 @@ def data_uri(path: Path) -> str:
         return read_file(path).data_uri
     except PictureError as error:
         raise CommandError(error.detail) from error
+
+
+def _sent(picture: Path | str) -> str:
+    return picture if isinstance(picture, str) else data_uri(picture)
 
 
 def _read_flags(text: str, known: Mapping[str, Callable[[str], Any] | None], option: str) -> dict[str, Any]:

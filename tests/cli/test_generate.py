@@ -22,6 +22,7 @@ from cli.request_options import (
     parse_control,
     parse_lora,
     parse_subject,
+    picture_at,
     refusal_lines,
     start_to_json,
 )
@@ -241,6 +242,20 @@ def test_several_pictures_and_a_mask_are_sent(picture: Path) -> None:
         "z_index": 0,
         "cutout": True,
     }
+
+
+def test_addresses_are_sent_as_they_are(picture: Path) -> None:
+    """The service fetches them, if it may."""
+    at, other = "https://pictures.example/cat.png", "HTTPS://pictures.example/cat?size=2&v=1"
+    first = parse_subject(f"cat={at}@0,0,1,1*0.5;cutout").to_json()
+    assert first == {"phrase": "cat", "image": at, "box": [0, 0, 1, 1], "scale": 0.5, "cutout": True}
+    assert parse_subject(f"cat={other}@0,0,1,1").to_json()["image"] == other
+    several = parse_subject(f"cat={at}+{picture}@{at}").to_json()
+    assert (several["images"][0], several["mask"]) == (at, at)
+    assert several["images"][1].startswith("data:")
+    assert parse_control(f"canny={at}*0.7").to_json()["image"] == at
+    assert start_to_json(picture_at(at), 0.5, ()) == {"image": at, "strength": 0.5}
+    assert picture_at("http:/cat.png") == Path("http:/cat.png")
 
 
 def test_what_is_not_given_is_left_out(picture: Path) -> None:

@@ -22,7 +22,7 @@ const CANCEL_PATIENCE_MS = 10_000;
 export interface ClientOptions {
   /** Address of the service, such as `http://127.0.0.1:8000`. */
   baseUrl: string;
-  /** Sent as `Authorization: Bearer`. */
+  /** Sent as `Authorization: Bearer`; by default, in Node, that of the environment, `MSD_API_KEY`. Empty: none. */
   apiKey?: string | undefined;
   /** How often a request is sent again while the service is busy or cannot be reached; 5 by default. */
   retries?: number | undefined;
@@ -76,8 +76,9 @@ export class MsdClient {
   readonly #retries: number;
   readonly #uploads: Uploads;
 
-  constructor({ baseUrl, apiKey, retries = RETRIES, fetch }: ClientOptions) {
-    const headers = apiKey === undefined ? {} : { Authorization: `Bearer ${apiKey}` };
+  constructor({ baseUrl, apiKey = keyOfEnvironment(), retries = RETRIES, fetch }: ClientOptions) {
+    const key = apiKey.trim();
+    const headers = key === "" ? {} : { Authorization: `Bearer ${key}` };
     this.http = createClient({ baseUrl: baseUrl.replace(/\/+$/, ""), headers, fetch });
     this.#retries = retries;
     this.#uploads = new Uploads(this.http);
@@ -199,4 +200,9 @@ export class MsdClient {
 /** `crypto.randomUUID` is missing in pages that came over plain HTTP. */
 function randomKey(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** The key for whoever gives none; empty in browsers, which have no environment. */
+function keyOfEnvironment(): string {
+  return (globalThis as { process?: { env?: Record<string, string | undefined> } }).process?.env?.["MSD_API_KEY"] ?? "";
 }

@@ -287,3 +287,28 @@ test("the key is sent, and a picture can be written to a file", async () => {
   assert.equal(authorization, "Bearer not needed");
   await writeFile(join(PICTURES, "made.png"), await pictures[0]!.bytes());
 });
+
+test("the key is that of the options, else that of the environment, which browsers do not have", async () => {
+  const sent = async (options: { apiKey?: string }) => {
+    let key: string | null = null;
+    const fetch = async (request: RequestInfo | globalThis.URL) => {
+      key = (request as Request).headers.get("Authorization");
+      return Response.json({ models: [] });
+    };
+    await api.listModels({ client: new MsdClient({ baseUrl: URL, fetch, ...options }).http });
+    return key;
+  };
+  const { process } = globalThis;
+  process.env.MSD_API_KEY = " msd_environment\n";
+  try {
+    assert.equal(await sent({}), "Bearer msd_environment");
+    assert.equal(await sent({ apiKey: "msd_option" }), "Bearer msd_option");
+    assert.equal(await sent({ apiKey: "" }), null);
+    Object.defineProperty(globalThis, "process", { value: undefined, configurable: true, writable: true });
+    assert.equal(await sent({}), null);
+  } finally {
+    Object.defineProperty(globalThis, "process", { value: process, configurable: true, writable: true });
+    delete process.env.MSD_API_KEY;
+  }
+  assert.equal(await sent({}), null);
+});
