@@ -124,6 +124,71 @@ def test_pictures_of_the_last_visit_after_the_session_ended(
     expect(playground.page.get_by_text("not on the service any more")).to_have_count(0)
 
 
+def begin(playground: Playground, service: HttpService, name: str) -> None:
+    """Sign in with a key of its own, and begin a form."""
+    playground.visit(ready=False)
+    sign_in(playground, service.make_key(name, "--owner", "ann"))
+    expect(playground.page.get_by_text("mini ready")).to_be_visible()
+    playground.button("Remove leafy green").click()
+    playground.add_subjects(own_picture("fox"))
+    playground.set_steps(2)
+
+
+def end_session(playground: Playground, service: HttpService, name: str) -> None:
+    service.revoke_key(name)
+    wait_until_refused(playground)
+
+
+def own_prompts(service: HttpService, key: str) -> list[str]:
+    """Of the jobs of a key's owner, newest first."""
+    headers = {"X-API-Key": key}
+    jobs = service.client.get("/jobs", headers=headers).json()["jobs"]
+    return [service.client.get(job["urls"]["request"], headers=headers).json()["request"]["prompt"] for job in jobs]
+
+
+def check_form(playground: Playground, prompt: str) -> None:
+    """Everything is as it was before the dialog."""
+    expect(playground.prompt).to_have_value(prompt)
+    assert [name.partition(",")[0] for name in playground.heard()] == ["tomato", "fox"]
+    expect(playground.card("fox").get_by_role("img", name="Picture of fox")).to_have_js_property("naturalWidth", 96)
+
+
+def test_a_session_that_ends_in_mid_form(playground: Playground, service: HttpService, key: str) -> None:
+    """The form stays, the dialog asks, and the request goes on by itself."""
+    prompt = "a tomato and a fox on a meadow"
+    begin(playground, service, "mid-form")
+    playground.prompt.fill(prompt)
+    end_session(playground, service, "mid-form")
+    playground.make_button.click()
+    expect(dialog_of(playground)).to_contain_text("Your session has ended; all that is on this page stays.")
+    check_form(playground, prompt)
+    sign_in(playground, key)
+    check_form(playground, prompt)
+    playground.wait_for_picture()
+    assert own_prompts(service, key)[0] == prompt
+
+
+def test_a_session_that_ends_while_somebody_types(playground: Playground, service: HttpService, key: str) -> None:
+    """No letter goes into the field of the key, and none is lost."""
+    begin(playground, service, "typing")
+    playground.prompt.fill("a tomato")
+    end_session(playground, service, "typing")
+    seen: list[bool] = []
+    playground.page.on("response", lambda answer: seen.append(answer.status == 401))
+    # Slowly enough that the page asks the service between two letters.
+    playground.prompt.press_sequentially(" and a fox", delay=600)
+    assert any(seen)
+    expect(dialog_of(playground)).to_be_visible()
+    prompt = "a tomato and a fox"
+    check_form(playground, prompt)
+    expect(dialog_of(playground).get_by_label("Key")).to_have_value("")
+    sign_in(playground, key)
+    expect(playground.prompt).to_be_focused()
+    check_form(playground, prompt)
+    playground.make()
+    assert own_prompts(service, key)[0] == prompt
+
+
 def test_sign_out(browser: Browser, service: HttpService, key: str) -> None:
     """In all tabs; whoever signs in in one goes on in the other."""
     with open_context(browser) as context, open_page(context, service) as first, open_page(context, service) as second:
