@@ -7,6 +7,7 @@ transport, blocking or not, carries its actions out. So each call is written onc
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
@@ -235,9 +236,14 @@ def not_the_service(answer: Answer) -> ApiError:
     return error
 
 
-def no_answer(error: BaseException, url: str) -> NoAnswerError:
+def no_answer(error: BaseException, url: str) -> MsdError:
     """The error behind a failure of the transport."""
-    if isinstance(error, httpx2.TimeoutException):
+    if (reason := _distrust(error)) is not None:
+        # Another try would find the same certificate.
+        told = MsdError(
+            f"The certificate of {url} is not trusted: {reason}. If an authority of your own made it, let SSL_CERT_FILE name its file."
+        )
+    elif isinstance(error, httpx2.TimeoutException):
         is_lost = not isinstance(error, (httpx2.ConnectTimeout, httpx2.PoolTimeout))
         told = NoAnswerError(f"The service at {url} does not answer in time; try again.", is_lost)
     else:
@@ -245,6 +251,17 @@ def no_answer(error: BaseException, url: str) -> NoAnswerError:
         told = NoAnswerError(f"No service answers at {url}; start one with: msd up", is_lost)
     told.__cause__ = error
     return told
+
+
+def _distrust(error: BaseException) -> str | None:
+    """Why a certificate was refused, if that is what failed."""
+    link: BaseException | None = error
+    while link is not None:
+        for part in (link, *link.args):
+            if isinstance(part, ssl.SSLCertVerificationError):
+                return part.verify_message
+        link = link.__cause__
+    return None
 
 
 def _json(value: Any) -> bytes:

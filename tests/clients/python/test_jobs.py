@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+import trustme
 
 from msd_client import (
     AccessError,
@@ -117,6 +121,24 @@ def test_a_careful_client_tells_at_once_of_no_service(make_client: Make) -> None
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(NoAnswerError, match=f"^No service answers at {url}; start one with: msd up$"):
         submit(make_client(url, retries=CAREFUL))
+
+
+def test_a_certificate_of_an_unknown_authority_is_told_at_once(make_client: Make) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"https://localhost:{server.server_port}"
+        try:
+            with pytest.raises(MsdError, match=f"^The certificate of {url} is not trusted: .*SSL_CERT_FILE") as caught:
+                submit(make_client(url, retries=CAREFUL))
+        finally:
+            server.shutdown()
+            thread.join()
+    assert not caught.value.may_pass
 
 
 def test_patience_ends(make_client: Make, script: Script) -> None:
