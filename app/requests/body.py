@@ -55,7 +55,7 @@ class Lane:
 
     def __init__(self, threads: int, *, by_owner: bool = False) -> None:
         """Start no thread before the first work."""
-        self.turns = Turns()
+        self.turns = Turns(by_owner=by_owner)
         most = threads // OWNERS_PART if by_owner else threads
         self._places = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(most))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decoder", initializer=_let_others_go_first)
@@ -239,7 +239,7 @@ class BodyReader:
 
     async def _decode(self, measured: Measured[Result], owner: str, request: Request) -> Result:
         lane = self._decoders.lane_for(measured.pixels)
-        turn = Turn(lane.turns)
+        turn = Turn(lane.turns, owner)
         try:
             return await self._while_wanted(lane.run(owner, lambda: measured.decode(turn)), request)
         finally:

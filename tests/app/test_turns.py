@@ -98,9 +98,9 @@ def test_who_was_served_least_goes_first(served_before: int, picture: int) -> No
         pool.submit(hold)
         is_held.wait(10)
         first = pool.submit(take, large, "large", picture)
-        wait_until(lambda: len(turns._waiting) == 1, "the large request to wait")
+        wait_until(lambda: turns.waiting == 1, "the large request to wait")
         second = pool.submit(take, small, "small")
-        wait_until(lambda: len(turns._waiting) == 2, "the small request to wait")
+        wait_until(lambda: turns.waiting == 2, "the small request to wait")
         may_end.set()
         first.result(), second.result()
     assert served == ["small", "large"]
@@ -115,16 +115,16 @@ def test_new_small_requests_do_not_hold_up_a_large_one_for_ever() -> None:
         with Turn(turns).take(pixels):
             served.append(name)
             if name == "small" and len(served) < 100:
-                waiting = len(turns._waiting)
+                waiting = turns.waiting
                 pool.submit(take, "small", 10)
-                wait_until(lambda: len(turns._waiting) > waiting, "the next small request to wait")
+                wait_until(lambda: turns.waiting > waiting, "the next small request to wait")
 
     with ThreadPoolExecutor(8) as pool:
         with Turn(turns).take(10):
             large = pool.submit(take, "large", 50)
-            wait_until(lambda: len(turns._waiting) == 1, "the large request to wait")
+            wait_until(lambda: turns.waiting == 1, "the large request to wait")
             pool.submit(take, "small", 10)
-            wait_until(lambda: len(turns._waiting) == 2, "the small request to wait")
+            wait_until(lambda: turns.waiting == 2, "the small request to wait")
         large.result()
         assert served.index("large") <= 5
 

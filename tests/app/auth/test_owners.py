@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
+from app.requests.turns import Turn, Turns
 from ms_jobs.api_keys import Scope
 from ms_jobs.artifacts import ArtifactStore
 from ms_jobs.job_store import JobStore
@@ -53,6 +54,20 @@ def submit(client: TestClient, headers: Headers, **changes: Any) -> dict[str, An
     answer = client.post("/generate", json=good_request(**changes), headers=headers)
     assert answer.status_code == 202, answer.text
     return answer.json()
+
+
+def test_pictures_are_decoded_in_the_turns_of_their_owner(
+    client: TestClient, ann: Headers, owner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owners, take = set[str](), Turns.take
+
+    def note(turns: Turns, request: Turn, pixels: int) -> Any:
+        owners.add(request.owner)
+        return take(turns, request, pixels)
+
+    monkeypatch.setattr(Turns, "take", note)
+    submit(client, ann)
+    assert owners == {owner}
 
 
 def listed(client: TestClient, headers: Headers, query: str = "") -> list[str]:
