@@ -36,8 +36,14 @@ class ServiceStack:
     It listens on the loopback address and on a socket file only, and dies with this process.
     """
 
-    def __init__(self, redis_url: str | None = None) -> None:
-        """``redis_url`` names an empty Redis to use, which is emptied again; by default an embedded one is started."""
+    def __init__(self, redis_url: str | None = None, **settings: str) -> None:
+        """Nothing runs yet.
+
+        Args:
+            redis_url: of an empty Redis to use, which is emptied again; by default an embedded one is started.
+            settings: in the environment of all processes.
+        """
+        self._settings = settings
         self._exit = ExitStack()
         self._redis_url = redis_url
         self._workers: list[subprocess.Popen[bytes]] = []
@@ -124,7 +130,7 @@ class ServiceStack:
     def _msd(self, command: str, *options: str, **values: str) -> subprocess.Popen[bytes]:
         data = str(self._folder / "data")
         argv = [sys.executable, "-m", "cli.main", command, "--model", MODEL, "--data", data, *options]
-        settings = {"PYTHONPATH": str(ROOT), "MSD_RUNTIME": RUNTIME, "MSD_DEVICE": "cpu", **values}
+        settings = {"PYTHONPATH": str(ROOT), "MSD_RUNTIME": RUNTIME, "MSD_DEVICE": "cpu", **self._settings, **values}
         environment = {**settings, "MSD_REDIS_URL": str(self._redis_url)}
         return start_process(Command(command, argv, environment, self._folder / f"{command}.log"))
 
@@ -145,7 +151,9 @@ class ServiceStack:
 class Connection:
     """One kept connection to the API; cheaper than the usual clients, which would take time away from the service."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, key: str | None = None) -> None:
+        """Connect; ``key`` is an API key."""
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
         self._http.connect()
         self._http.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -165,7 +173,7 @@ class Connection:
         return self._ask("POST", path, body, {"Content-Type": "application/json"})
 
     def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
-        self._http.request(method, path, body, headers)
+        self._http.request(method, path, body, self._headers | headers)
         response = self._http.getresponse()
         return response.status, response.read()
 

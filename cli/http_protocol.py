@@ -1,4 +1,4 @@
-"""uvicorn's HTTP with limits before the body: on the size and time of a head, the pace of a body, the number of connections."""
+"""uvicorn's HTTP with limits around the body: on the size and time of a head, the pace of a body, the number of connections."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ HEAD_TIME_S = 10.0
 BODY_TIME_S = 300.0
 PERIOD_S = 10.0
 LEAST_BYTES_PER_PERIOD = 256 * 1024
+# Bodies that were answered before their end, as too large or too many, are read on so slowly, all together.
+UNWANTED_BYTES_PER_S = 64 * 1024 * 1024
 MOST_CONNECTIONS = 5000
 # Files that a process needs beside connections.
 OWN_FILES = 100
@@ -58,6 +60,23 @@ def most_connections(max_watchers: int) -> int:
     return min(MOST_CONNECTIONS, soft - least)
 
 
+class Pace:
+    """Spreads what all connections bring over time, so that reading it leaves time for others."""
+
+    def __init__(self) -> None:
+        """Nothing has come yet."""
+        self._free_at = 0.0
+
+    def pause_s(self, size: int, now: float) -> float:
+        """How long to wait after so many bytes."""
+        self._free_at = max(self._free_at, now) + size / UNWANTED_BYTES_PER_S
+        return self._free_at - now
+
+
+# Of this process.
+_UNWANTED = Pace()
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """One connection; a client that is too slow or says too much is told so, and hung up on."""
 
@@ -66,7 +85,9 @@ class GuardedProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _body_bytes = 0
     _is_in_head = True
+    _is_in_body = False
     _timer: TimerHandle | None = None
+    _pause: TimerHandle | None = None
     _body_ends_at = 0.0
     # Opened, or answered last.
     _silent_since = 0.0
@@ -84,8 +105,10 @@ class GuardedProtocol(HttpToolsProtocol):
             eldest.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         self._stop_timer()
+        if self._pause is not None:
+            self._pause.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -101,6 +124,8 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._is_idle and self._timer is None and self.timeout_keep_alive_task is None:
             # Empty lines before a head stop uvicorn's own clock.
             self._await_head()
+        elif self._is_idle and self._is_in_body:
+            self._pause_reading(len(data))
 
     @property
     def _is_idle(self) -> bool:
@@ -114,7 +139,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Limit the time for the body."""
-        self._is_in_head = False
+        self._is_in_head, self._is_in_body = False, True
         self._head_bytes = self._body_bytes = 0
         self._body_ends_at = self.loop.time() + BODY_TIME_S
         self._set_timer(PERIOD_S, self._check_body)
@@ -122,6 +147,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Stop the clock."""
+        self._is_in_body = False
         self._stop_timer()
         super().on_message_complete()
 
@@ -142,6 +168,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._is_in_head = True
         self._head_bytes = 0
         self._set_timer(HEAD_TIME_S, lambda: self._hang_up(HTTPStatus.REQUEST_TIMEOUT))
+
+    def _pause_reading(self, size: int) -> None:
+        """Wait after so many bytes for which nobody waits any more."""
+        self.flow.pause_reading()
+        self._pause = self.loop.call_later(_UNWANTED.pause_s(size, self.loop.time()), self.flow.resume_reading)
 
     def _check_body(self) -> None:
         is_held_up = bool(self.flow.read_paused)

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
+from io import BytesIO
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 from fastapi import Depends, Request
@@ -137,7 +138,7 @@ class Upload:
     """One body as far as it has arrived, and how many bytes are held for it."""
 
     owner: str
-    body: bytearray = field(default_factory=bytearray)
+    body: BytesIO = field(default_factory=BytesIO)
     held: int = 0
 
 
@@ -258,13 +259,13 @@ class BodyReader:
         try:
             async for chunk in request.stream():
                 self._uploads.grow(upload, len(chunk))
-                upload.body += chunk
-                if len(upload.body) > self._max_bytes:
+                upload.body.write(chunk)
+                if upload.body.tell() > self._max_bytes:
                     raise too_large
         except ClientDisconnect as error:
             raise HTTPProblem(BAD_REQUEST, "The body ended before it was complete.") from error
-        body = bytes(upload.body)
-        upload.body.clear()
+        # Without a copy, for which the event loop would stand still.
+        body, upload.body = upload.body.getvalue(), BytesIO()
         return body
 
 

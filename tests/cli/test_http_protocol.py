@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -255,3 +256,24 @@ def test_too_few_files_for_any_connection_are_told(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: None)
     with pytest.raises(StartupError, match=r"500 files.* 500 with MSD_MAX_WATCHERS=400.*ulimit -n"):
         most_connections(400)
+
+
+def post(address: tuple[str, int], path: bytes, size: int) -> float:
+    """Seconds until a body is sent and the connection has answered what comes after it."""
+    begun = time.monotonic()
+    with socket.create_connection(address, timeout=10) as client:
+        client.sendall(b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % (path, size))
+        client.sendall(bytes(size))
+        client.sendall(GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+        assert read(client).count(b"200 OK") == 2
+    return time.monotonic() - begun
+
+
+def test_bodies_that_nobody_waits_for_are_read_slowly_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they would take the time of all other connections."""
+    monkeypatch.setattr(http_protocol, "UNWANTED_BYTES_PER_S", 10_000_000)
+    with served() as address, ThreadPoolExecutor(2) as pool:
+        assert max(pool.map(lambda _: post(address, b"/unread", 10_000_000), range(2))) > 1.5
+        # Others are not, nor do they count.
+        assert post(address, b"/", 60_000_000) < 4
+        assert post(address, b"/unread", 1_000_000) < 4
