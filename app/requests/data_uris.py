@@ -10,8 +10,6 @@ from urllib.parse import unquote_to_bytes
 from ms_core.errors import PictureError
 
 _HEADER = re.compile(r"\s*data:[^,]*;[ ]*base64\s*", re.IGNORECASE)
-# Characters of base64, a multiple of four.
-_PIECE = 1 << 20
 _BLANKS = b" \t\n\f\r"
 _NO_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
 
@@ -36,7 +34,7 @@ def bytes_of_data_uri(data_uri: str) -> bytes:
 def _decode(payload: str) -> bytes:
     with suppress(ValueError):
         # Nearly all are plain base64, which this reads without looking for what is wrong.
-        return _plainly(payload)
+        return base64.b64decode(payload, validate=True)
     # UTF-8 would turn half a surrogate into an error of its own.
     encoded = unquote_to_bytes(payload) if "%" in payload else payload.encode("utf-8", "surrogatepass")
     encoded = encoded.translate(None, _BLANKS)
@@ -50,18 +48,6 @@ def _decode(payload: str) -> bytes:
             "The data URI is not valid base64 after the comma: its last character is missing, or one is too many."
         )
     return base64.b64decode(encoded + b"=" * (-len(encoded) % 4))
-
-
-def _plainly(payload: str) -> bytes:
-    """Read plain base64 in pieces, between which other threads run.
-
-    Raises:
-        ValueError: it is none.
-    """
-    pieces = [payload[start : start + _PIECE] for start in range(0, len(payload), _PIECE)]
-    if any(piece.endswith("=") for piece in pieces[:-1]):
-        raise ValueError("padding before the end")
-    return b"".join(base64.b64decode(piece, validate=True) for piece in pieces)
 
 
 def _complaint(encoded: bytes, place: int) -> str:
