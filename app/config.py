@@ -112,6 +112,7 @@ class Settings(BaseSettings):
         max_steps_per_day: picture-steps of one owner within 24 hours: pictures, times calls of the UNet, times one and the retries.
         max_submits_per_minute: jobs of one owner that are sent within a minute, also those that are refused.
         max_asset_mb: what all assets of one owner may take, in MiB.
+        max_sent_mb_per_day: what one owner may send within 24 hours, in MiB.
         auth: whether requests need a key; ``auto``: if ``msd api`` accepts them from other machines.
         public_url: address of the service as its clients see it, which then stands before all ``urls``; empty: they are relative.
         trusted_proxies: addresses and networks of the proxies that may say whose request they pass on, separated by commas.
@@ -144,6 +145,7 @@ class Settings(BaseSettings):
     max_steps_per_day: Annotated[int, Field(ge=0)] = 1_000_000
     max_submits_per_minute: Annotated[int, Field(ge=0)] = 120
     max_asset_mb: Annotated[int, Field(ge=0)] = 4096
+    max_sent_mb_per_day: Annotated[int, Field(ge=0)] = 16_384
     auth: Literal["auto", "on", "off"] = "auto"
     public_url: Annotated[str, AfterValidator(_check_public_url)] = ""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, AfterValidator(_check_proxies)] = ()

@@ -35,6 +35,7 @@ from app.owners import Owners
 from app.playground import page as playground
 from app.requests.body import LARGEST_BODIES, Decoders, Uploads
 from app.requests.fetching import Fetcher
+from app.requests.sent import SentBytes
 from app.requests.tokenizers import Tokenizers
 from app.service import health, metrics, models
 from app.service.access import AccessMiddleware
@@ -66,6 +67,7 @@ class State(TypedDict):
     decoders: Decoders
     uploads: Uploads
     fetcher: Fetcher
+    sent: SentBytes
     owners: Owners
     authenticator: Authenticator
     signatures: Signatures
@@ -162,6 +164,7 @@ def _state(client: Redis, settings: Settings) -> State:
         decoders=Decoders(by_owner=several),
         uploads=Uploads(LARGEST_BODIES * settings.max_body_bytes, by_owner=several),
         fetcher=Fetcher(settings),
+        sent=SentBytes(client, settings.model, settings.max_sent_mb_per_day),
         authenticator=authenticator,
         signatures=signatures,
         sessions=Sessions(client, authenticator, settings),

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
-import time
 from typing import NamedTuple
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from limits import RateLimitItemPerMinute
-from limits.storage import RedisStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
 from redis import Redis
 from redis.exceptions import RedisError
 from starlette.datastructures import MutableHeaders
@@ -21,7 +17,7 @@ from app.auth.callers import Caller
 from app.service.addresses import inner_path
 from app.service.errors import problem_response
 from app.service.problems import TOO_MANY_SUBMITS
-from ms_jobs import keys
+from app.service.windows import Window
 
 # What may be sent in which time, and what is left of it.
 RESPONSE_HEADERS = ("RateLimit-Policy", "RateLimit")
@@ -49,10 +45,7 @@ class SubmitRate:
 
     def __init__(self, client: Redis, model: str, per_minute: int) -> None:
         """Ask nothing of Redis yet; ``per_minute`` is at least 1."""
-        storage = RedisStorage("redis://", connection_pool=client.connection_pool, key_prefix=keys.RATE)
-        self._limiter = SlidingWindowCounterRateLimiter(storage)
-        self._item = RateLimitItemPerMinute(per_minute)
-        self._model = model
+        self._window = Window(client, RateLimitItemPerMinute(per_minute), model)
         self.per_minute = per_minute
 
     def take(self, owner: str) -> Turn:
@@ -61,9 +54,8 @@ class SubmitRate:
         Raises:
             redis.exceptions.RedisError: Redis cannot be reached.
         """
-        is_free = self._limiter.hit(self._item, self._model, owner)
-        stats = self._limiter.get_window_stats(self._item, self._model, owner)
-        return Turn(is_free, stats.remaining, max(1, math.ceil(stats.reset_time - time.time())))
+        is_free = self._window.take(owner)
+        return Turn(is_free, *self._window.left(owner))
 
 
 class SubmitRateMiddleware:

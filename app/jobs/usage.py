@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from app.config import MEBIBYTE, Settings
 from app.dependencies import owned
+from app.requests.sent import SentBytes
 from app.service.problems import problem_responses
 from ms_jobs.assets import AssetStore
 from ms_jobs.limits import spent_steps
@@ -31,6 +32,7 @@ class UsageResource(BaseModel):
     waiting: Use = Field(description="Your jobs that no worker has taken.")
     queue: Use = Field(description="The jobs of all owners that no worker has taken.")
     asset_bytes: Use = Field(description="What your uploaded pictures take.")
+    sent_bytes: Use = Field(description="What you sent within 24 hours: requests and their pictures.")
     picture_steps: Use = Field(
         description="Yours within 24 hours: of each job its pictures, times its steps, times one and its retries; what was not "
         "done is given back when the job ends."
@@ -55,11 +57,13 @@ class Usage:
         settings = self._settings
         jobs = JobQueue(self._client, settings.model).waiting()
         own = sum(job.owner == self._owner for job in jobs)
+        sent = SentBytes(self._client, settings.model, settings.max_sent_mb_per_day)
         steps = spent_steps(self._client, settings.model, self._owner)
         return UsageResource(
             waiting=_use(own, settings.max_waiting),
             queue=_use(len(jobs), settings.max_queue),
             asset_bytes=_use(self._assets.size_bytes(), settings.max_asset_mb * MEBIBYTE),
+            sent_bytes=_use(sent.used(self._owner), settings.max_sent_mb_per_day * MEBIBYTE),
             picture_steps=_use(steps, settings.max_steps_per_day),
         )
 

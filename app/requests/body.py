@@ -17,12 +17,14 @@ from io import BytesIO
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from app.config import Settings
 from app.dependencies import given
 from app.requests.body_types import boundary_of, content_type_of, require_unpacked
 from app.requests.fetching import Fetched, Fetcher
+from app.requests.sent import SentBytes
 from app.requests.turns import ClientLeftError, Turn, Turns
 from app.service.errors import HTTPProblem
 from app.service.problems import BAD_REQUEST, BODY_TOO_LARGE, TOO_MANY_UPLOADS
@@ -151,6 +153,7 @@ class Stopping(Protocol):
 StoppingDependency = Annotated[Stopping, given("event_log")]
 UploadsDependency = Annotated[Uploads, given("uploads")]
 FetcherDependency = Annotated[Fetcher, given("fetcher")]
+SentDependency = Annotated[SentBytes, given("sent")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +189,17 @@ class BodyReader:
     """Reads the bodies of requests."""
 
     def __init__(
-        self, decoders: Decoders, uploads: Uploads, fetcher: Fetcher, process: Stopping, settings: Settings
+        self,
+        decoders: Decoders,
+        uploads: Uploads,
+        fetcher: Fetcher,
+        sent: SentBytes,
+        process: Stopping,
+        settings: Settings,
     ) -> None:
         self._decoders = decoders
         self._uploads = uploads
+        self._sent = sent
         self._fetcher = fetcher
         self._process = process
         self._max_bytes = settings.max_body_bytes
@@ -204,7 +214,7 @@ class BodyReader:
             takes_picture: the body may be the file of a picture, too.
 
         Raises:
-            HTTPProblem: it is none of them, is too large, or the client left.
+            HTTPProblem: it is none of them, is too large or more than its owner may still send, or the client left.
             QueueUnavailableError: this process stops.
         """
         content_type = content_type_of(request.headers)
@@ -216,6 +226,7 @@ class BodyReader:
             body = Body(received, boundary, is_picture, self._fetcher.of_request())
             try:
                 measured = await self._measure(body, measure, upload, request)
+                await run_in_threadpool(self._sent.charge, upload.owner, upload.held)
                 return await self._decode(measured, upload.owner, request)
             except ClientLeftError as error:
                 raise HTTPProblem(BAD_REQUEST, "The client left before its request was read.") from error
@@ -273,10 +284,11 @@ async def _body_reader(
     decoders: DecodersDependency,
     uploads: UploadsDependency,
     fetcher: FetcherDependency,
+    sent: SentDependency,
     process: StoppingDependency,
     settings: SettingsDependency,
 ) -> BodyReader:
-    return BodyReader(decoders, uploads, fetcher, process, settings)
+    return BodyReader(decoders, uploads, fetcher, sent, process, settings)
 
 
 BodyReaderDependency = Annotated[BodyReader, Depends(_body_reader)]

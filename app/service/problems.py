@@ -130,6 +130,7 @@ MISSING_SCOPE = ProblemType("missing_scope", HTTPStatus.FORBIDDEN, "Not allowed 
 TOO_MANY_FAILURES = ProblemType("too_many_failures", HTTPStatus.TOO_MANY_REQUESTS, "Too many wrong keys")
 FOREIGN_ORIGIN = ProblemType("foreign_origin", HTTPStatus.FORBIDDEN, "Request of a foreign web page")
 TOO_MANY_SUBMITS = ProblemType("too_many_submits", _TOO_MANY, "Too many submissions")
+SENT_TOO_MUCH = ProblemType("sent_too_much", _TOO_MANY, "Too much sent")
 TOO_MANY_WATCHERS = ProblemType("too_many_watchers", _UNAVAILABLE, "Too many watchers")
 TOO_MANY_UPLOADS = ProblemType("too_many_uploads", _UNAVAILABLE, "Too many uploads")
 NO_WORKER = ProblemType("no_worker", _UNAVAILABLE, "No worker is ready")
@@ -159,6 +160,7 @@ HTTP_PROBLEMS = (
     TOO_MANY_FAILURES,
     FOREIGN_ORIGIN,
     TOO_MANY_SUBMITS,
+    SENT_TOO_MUCH,
     TOO_MANY_WATCHERS,
     TOO_MANY_UPLOADS,
     NO_WORKER,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import random
 from typing import Any
 
@@ -13,6 +15,8 @@ from starlette.testclient import TestClient
 from app.config import Settings
 from app.jobs.rate import SubmitRate
 from app.main import create_app
+from app.requests.sent import SentBytes
+from app.service.errors import HTTPProblem
 from ms_core.config import ModelCard
 from tests.support.sample_requests import encoded, good_request
 
@@ -78,6 +82,7 @@ def test_usage_tells_what_is_used_and_what_may_be(settings: Settings, card: Mode
             "waiting": {"used": 1, "limit": 3},
             "queue": {"used": 1, "limit": None},
             "asset_bytes": {"used": 0, "limit": 4096 * 2**20},
+            "sent_bytes": {"used": kibibytes(json.dumps(good_request())), "limit": 16384 * 2**20},
             "picture_steps": {"used": 20, "limit": 100},
         }
 
@@ -119,6 +124,39 @@ def test_a_rate_of_zero_is_none(settings: Settings, card: ModelCard) -> None:
         assert "ratelimit" not in client.post("/generate", json=good_request()).headers
 
 
+def kibibytes(text: str) -> int:
+    return math.ceil(len(text) / 1024) * 1024
+
+
+def test_so_much_is_sent_within_a_day_and_no_more(settings: Settings) -> None:
+    picture = noise_png(0, 700)
+    assert 1 < len(picture) / 2**20 < 2
+    with limited(settings, max_sent_mb_per_day=3) as client:
+        assert client.post("/assets", files=[("file", picture)]).status_code == 201
+        status, code, wait_s = refusal(client.post("/assets", files=[("file", picture), ("file", picture)]))
+        assert (status, code) == (429, "sent_too_much")
+        assert 1 <= int(wait_s or 0) <= 24 * 3600
+        # What is refused is not counted.
+        assert client.post("/assets", files=[("file", picture)]).status_code == 201
+        as_openai = client.post("/v1/images/edits", files=[("image", picture)], data={"prompt": "a cat"})
+        assert client.post("/validate", json=good_request()).status_code == 200
+    assert as_openai.json()["error"]["type"] == "rate_limit_error"
+
+
+def test_each_owner_may_send_as_much(redis_client: redis.Redis) -> None:
+    sent = SentBytes(redis_client, "mini", 1)
+    for owner in ("ann", "bob"):
+        sent.charge(owner, 2**20)
+        assert sent.used(owner) == 2**20
+        with pytest.raises(HTTPProblem):
+            sent.charge(owner, 1)
+    SentBytes(redis_client, "mini", 0).charge("ann", 2**20)
+
+
+def test_without_redis_nothing_is_counted() -> None:
+    SentBytes(redis.Redis(port=1), "mini", 1).charge("ann", 2**30)
+
+
 def test_assets_take_so_much_and_no_more(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.assets.uploads.MEBIBYTE", 1000)
     first, second = (noise_png(seed) for seed in range(2))
@@ -133,6 +171,6 @@ def test_assets_take_so_much_and_no_more(settings: Settings, monkeypatch: pytest
     assert not [path for path in (settings.data_dir / "local" / "assets").iterdir() if path.name.startswith(".")]
 
 
-def noise_png(seed: int) -> bytes:
-    pixels = random.Random(seed).randbytes(64 * 64 * 3)
-    return encoded(Image.frombytes("RGB", (64, 64), pixels))
+def noise_png(seed: int, side: int = 64) -> bytes:
+    pixels = random.Random(seed).randbytes(side * side * 3)
+    return encoded(Image.frombytes("RGB", (side, side), pixels))

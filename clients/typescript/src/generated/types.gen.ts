@@ -986,6 +986,10 @@ export type UsageResource = {
      */
     asset_bytes: Use;
     /**
+     * What you sent within 24 hours: requests and their pictures.
+     */
+    sent_bytes: Use;
+    /**
      * Yours within 24 hours: of each job its pictures, times its steps, times one and its retries; what was not done is given back when the job ends.
      */
     picture_steps: Use;
