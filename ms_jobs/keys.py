@@ -14,6 +14,7 @@
     msd:active:<model>      set     jobs that have not ended
     msd:due:<model>         zset    jobs by their next deadline
     msd:running:<model>     set     jobs that a worker runs
+    msd:taken:<model>       zset    jobs that a worker is about to run, by when it must have begun; only with a limit of jobs at once
     msd:counts:<model>      hash    how often each event happened
     msd:histograms:<model>  hash    counts of durations by bucket, and their sum
     msd:spent:<model>:<owner>  hash  picture-steps by the quarter of an hour in which they were charged; expires
@@ -30,6 +31,7 @@
     msd:rate:...            string  how many jobs an owner sent, as the library ``limits`` counts; expires
     rq:suspended            string  RQ: workers take no jobs, since somebody ran ``rq suspend``
     rq:queue:<queue>        list    RQ: entries of a queue
+    rq:queue:<queue>:intermediate  list  RQ: entries that a worker has taken and not begun
     rq:job:<entry>          hash    RQ: what an entry calls
     rq:executions:<entry>   zset    RQ: executions of an entry
     rq:execution:<entry>:<execution>  hash  RQ: one of them
@@ -133,6 +135,11 @@ def running(model: str) -> str:
     return f"msd:running:{model}"
 
 
+def taken(model: str) -> str:
+    """Jobs of a model that a worker is about to run."""
+    return f"msd:taken:{model}"
+
+
 def counts(model: str) -> str:
     """Counts of the events of a model's jobs."""
     return f"msd:counts:{model}"
@@ -206,6 +213,11 @@ def queue_name(model: str) -> str:
 def queue(model: str) -> str:
     """RQ's list of the entries of a model's queue."""
     return f"rq:queue:{queue_name(model)}"
+
+
+def rq_taken(model: str) -> str:
+    """RQ's list of the entries of a model's queue that a worker has taken."""
+    return f"{queue(model)}:intermediate"
 
 
 def rq_job(entry: str) -> str:

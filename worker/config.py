@@ -35,6 +35,7 @@ class WorkerSettings(BaseSettings):
         device: ``auto`` uses every CUDA device, or the CPU if there is none.
         memory_mode: which parts of the model stay on a CUDA device, see ``ms_core.device.modes``; ``auto`` chooses by the free
             memory when the model loads.
+        max_running: jobs of one owner that may run at once, on all workers; 0 is no limit.
         job_timeout_s: time limit of a running job.
         load_budget_s: time limit for loading the model; a worker that exceeds a limit counts as hung.
         step_budget_s: time limit for encoding, and for one denoising step.
@@ -60,6 +61,7 @@ class WorkerSettings(BaseSettings):
     models_dir: Path | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     memory_mode: MemorySetting = "auto"
+    max_running: Annotated[int, Field(ge=0)] = 0
     job_timeout_s: Seconds = 600
     load_budget_s: Seconds = 900
     step_budget_s: Seconds = 120

@@ -82,7 +82,7 @@ def main() -> int:
     heartbeat.enter("idle", WorkerState.IDLE)
     last_call = LastCall(settings.drain_s, lambda: heartbeat.is_idle)
     try:
-        DeviceWorker(context, blocking, record.model, last_call.begin).work()
+        DeviceWorker(context, blocking, record.model, last_call.begin, settings.max_running).work()
     finally:
         heartbeat.stop()
     if context.device_lost:

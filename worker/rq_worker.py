@@ -15,6 +15,7 @@ from rq.job import Job
 from rq.timeouts import BaseDeathPenalty
 
 from ms_core.errors import MSDiffusionError
+from ms_jobs.at_once import AtOnce, Start
 from ms_jobs.connection import BLOCKING_TIMEOUT_S
 from ms_jobs.keys import queue_name
 from ms_jobs.records import CUTOUT_JOB, GENERATE_JOB
@@ -75,12 +76,15 @@ class DeviceWorker(SimpleWorker):
     job_class = GuardedJob
     death_penalty_class = NoDeathPenalty
 
-    def __init__(self, context: WorkerContext, client: Redis, model: str, on_stop: Callable[[], None]) -> None:
+    def __init__(
+        self, context: WorkerContext, client: Redis, model: str, on_stop: Callable[[], None], most_at_once: int = 0
+    ) -> None:
         """Send nothing to Redis yet.
 
         Args:
             client: should wait until Redis answers, since RQ ends a worker without Redis.
             on_stop: called, from a signal handler, at the first SIGTERM or SIGINT.
+            most_at_once: jobs of one owner that may run at once, on all workers; 0 is no limit.
         """
         queue = Queue(queue_name(model), connection=client, serializer="json", job_class=GuardedJob)
         super().__init__(
@@ -95,6 +99,7 @@ class DeviceWorker(SimpleWorker):
         self._context = context
         self._isolation = Isolation()
         self._on_stop = on_stop
+        self._at_once = AtOnce(client, model, most_at_once)
 
     @property
     def connection_timeout(self) -> int:
@@ -104,6 +109,7 @@ class DeviceWorker(SimpleWorker):
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run the job; end the process if the device is lost."""
         super().execute_job(job, queue)
+        self._at_once.has_started(job.id)
         if self._context.device_lost:
             raise StopRequested
 
@@ -129,14 +135,19 @@ class DeviceWorker(SimpleWorker):
         raise StopRequested
 
     def _dequeue(self, timeout: int | None, max_idle_time: int | None) -> tuple[Job, Queue] | None:
-        """Take the next entry; one that cannot be read is left to the housekeeper, and costs no warm worker."""
+        """Take the next entry that may start; one that cannot be read is left to the housekeeper, and costs no warm worker."""
         while not self._context.stopping:
             with self._isolation.guard("an entry of the queue cannot be read and is skipped"):
                 try:
-                    return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+                    found = super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
                 except StopRequested:
                     break
-            # The next may be no better.
+                start = Start.YES if found is None else self._at_once.may_start(found[0].id)
+                if start is Start.YES:
+                    return found
+                if start is Start.ANOTHER_FIRST:
+                    continue
+            # The next may be no better, or none may start now.
             time.sleep(SKIP_PAUSE_S)
         raise StopRequested
 

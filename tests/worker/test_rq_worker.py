@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from PIL import Image
@@ -53,6 +54,22 @@ def test_a_queued_job_is_done(desk: Desk, work: Work) -> None:
     job_id = desk.submit()
     work()
     assert desk.get(job_id).state is JobState.SUCCEEDED
+
+
+def test_an_owner_at_its_limit_waits_for_one_of_its_jobs_to_end(desk: Desk, context: WorkerContext, work: Work) -> None:
+    """That runs here as if on another worker."""
+    waits, running = desk.submit(), desk.submit()
+    desk.client.lpop(keys.queue(desk.model))
+    desk.jobs.begin(running, "elsewhere", "cpu")
+    worker = DeviceWorker(context, desk.client, desk.model, lambda: None, most_at_once=1)
+    Thread(target=lambda: (time.sleep(0.5), desk.jobs.finish(running, 1, JobState.FAILED))).start()
+    worker.work(burst=True, max_jobs=1, logging_level="WARNING")
+    one, other = desk.get(running), desk.get(waits)
+    assert other.state is JobState.SUCCEEDED
+    assert one.ended_at is not None
+    assert other.started_at is not None
+    assert other.started_at >= one.ended_at
+    assert not desk.client.exists(keys.taken(desk.model))
 
 
 def test_the_name_in_the_contract_is_the_function() -> None:
