@@ -117,6 +117,10 @@ class Service:
         typer.echo(
             f'Try: msd generate{where} --subject "cat=cat.png@0.05,0.3,0.45,0.8" "a cat on the beach" -o out.png'
         )
+        if os.environ.get("MSD_AUTH") == "on":
+            typer.echo(
+                f"Every request needs a key (MSD_AUTH=on): msd keys create NAME --data {self._data_dir}; the page asks for it."
+            )
         typer.echo(f"Data and logs: {self._data_dir}")
         typer.echo("Ctrl-C stops everything.")
 

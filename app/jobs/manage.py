@@ -69,7 +69,8 @@ class Jobs:
         record = self.find(job_id)
         count = len(shown_images(record))
         if not 0 <= index < count:
-            raise ImageNotFoundError(f"The job is {record.state} and has {count} images, counted from 0.")
+            has = f"{count} images, counted from 0" if count else "no images"
+            raise ImageNotFoundError(f"The job is {record.state} and has {has}.")
         image = record.images[index]
         try:
             encoded = self._artifacts.load_image(record.folder, record.files_attempt, index, image.content_type)

@@ -37,6 +37,8 @@ from ms_jobs.connection import ReasonLog, is_transient
 
 RETRY_AFTER_S = 5
 MAX_ERRORS = 100
+# In one text.
+MOST_TOLD = 5
 METHODS = ("GET", "POST", "PUT", "DELETE")
 QUEUE_AWAY = "The queue is unavailable at the moment; try again in a few seconds."
 
@@ -123,7 +125,8 @@ def problem_response(
         all_headers["Retry-After"] = str(RETRY_AFTER_S)
     if is_openai_path(request.scope["path"], request.scope.get("root_path", "")):
         code, pointer = (items[0].code, items[0].pointer) if items else (problem.code, "")
-        error = openai_error(problem.status, code, detail, pointer)
+        message = detail if len(items) < 2 else _all_in_one(items)
+        error = openai_error(problem.status, code, message, pointer)
         return Response(error.model_dump_json(), problem.status, all_headers, media_type="application/json")
     body = Problem(
         type=f"/problems/{problem.code}",
@@ -156,6 +159,13 @@ def _answer_invalid_input(request: Request, errors: Sequence[InvalidInputError])
     first = items[0]
     detail = first.detail if len(errors) == 1 else f"{len(errors)} errors. {first.pointer}: {first.detail}"
     return problem_response(request, problem, detail, items)
+
+
+def _all_in_one(items: Sequence[ProblemItem]) -> str:
+    """The errors as one text, for those who get no list."""
+    told = [f"{item.pointer}: {item.detail}" for item in items[:MOST_TOLD]]
+    more = f" And {len(items) - MOST_TOLD} more." if len(items) > MOST_TOLD else ""
+    return f"{len(items)} errors. {' '.join(told)}{more}"
 
 
 def _methods_of(request: Request) -> list[str]:

@@ -88,6 +88,12 @@ def test_it_says_where_it_listens_and_stops_without_a_trace(
     assert processes_of(tmp_path) == {}
 
 
+def test_it_says_that_keys_are_needed(golden_model_directory: Path, tmp_path: Path, port: int) -> None:
+    arguments = ("up", "--model", golden_model_directory, "--data", tmp_path / "data", "--port", port)
+    with running_msd(*arguments, MSD_DEVICE="cpu", MSD_AUTH="on") as up:
+        assert f"msd keys create NAME --data {tmp_path / 'data'}" in "".join(read_lines(up, 6))
+
+
 def test_a_second_one_on_the_same_data_is_refused(golden_model_directory: Path, tmp_path: Path, port: int) -> None:
     data_dir = tmp_path / "data"
     arguments = ("up", "--model", golden_model_directory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -208,6 +209,14 @@ def test_a_job_that_somebody_cancels_is_an_error(client: TestClient, working: Wo
 )
 def test_bad_input(client: TestClient, fields: dict[str, str], expected: tuple[int, str | None, str]) -> None:
     assert error(edit(client, **fields)) == expected
+
+
+def test_all_errors_are_told_in_one_message(client: TestClient) -> None:
+    """For there is no list below ``/v1``."""
+    message = edit(client, size="4096x4097", seed="-1").json()["error"]["message"]
+    assert re.match(r"2 errors\. ", message)
+    for named in ("/size", "/seed"):
+        assert message.count(f"{named}: ") == 1
 
 
 def test_bad_flat_input_is_told_by_the_names_that_were_sent(client: TestClient) -> None:
