@@ -34,7 +34,8 @@ from ms_lab.mini.batches import SceneStream, Share
 from ms_lab.mini.random_scenes import SceneKind, SceneOdds
 from ms_lab.mini.shard_batches import ShardStream
 from ms_lab.mini.sprites import SpritePack
-from ms_lab.training.loop import LOG, WEIGHTS, StageConfig
+from ms_lab.training.checkpoints import WEIGHTS
+from ms_lab.training.loop import LOG, StageConfig
 from ms_lab.training.mini import FULL, HELD_OUT_SEED, MiniTraining, load_artwork
 from ms_lab.training.warm_start import begin_from
 

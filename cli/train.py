@@ -1,4 +1,4 @@
-"""``msd train``: the bundled model, from openly licensed artwork or one's own pictures; and a model's scorer."""
+"""``msd train``: the adapter of any model; the bundled model, from artwork or one's own pictures; and a model's scorer."""
 
 from __future__ import annotations
 
@@ -90,6 +90,36 @@ def mini(  # noqa: PLR0913 - one for each option
     if directory.is_dir():
         so_far = "" if unfinished is None else " as far as it has come"
         typer.echo(f"The model{so_far} is in {directory}; try it with: msd up --model {directory}")
+
+
+@train.command()
+def adapter(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG.toml", help="Model, data and all numbers; see docs/training.md.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted run continues there.")] = Path(
+        "runs/adapter"
+    ),
+    minutes: Annotated[float | None, typer.Option(min=0.1, help=MINUTES_HELP)] = None,
+    device: Annotated[str, typer.Option(help="Where to train: cpu, or cuda.")] = "cpu",
+    processes: Annotated[int, typer.Option(min=1, help="Processes to start that train together on a CPU.")] = 1,
+) -> None:
+    """Train or fine-tune a model's adapter on shards; its base stays as it is. Checkpoints are in OUT/checkpoints."""
+    from ms_core.device.devices import usable_device
+
+    usable_device(device)
+    from ms_lab.training.adapter.config import load_config
+    from ms_lab.training.adapter.model_checkpoints import newest_checkpoint
+    from ms_lab.training.adapter.run import train_adapter
+    from worker.models import find_model
+
+    settings = load_config(config)
+    done = train_adapter(settings, find_model(settings.model).directory, out, device, processes, minutes)
+    if not done:
+        typer.echo("The run is not done yet; run the same command again to continue.")
+    newest = newest_checkpoint(out)
+    if newest is not None:
+        typer.echo(f"The newest checkpoint is {newest}; try it with: msd up --model {newest}")
 
 
 @train.command()

@@ -95,7 +95,9 @@ class Conditioner:
         guided = torch.tensor(positions, dtype=torch.int64, device=self.device)
         with self.residency.use("text_encoders"):
             prompt_embeds, pooled_prompt_embeds = self._encode_prompts(batch, guided)
-            phrase_embeds = self._phrase_embeds([subject.phrase for row in batch for subject in row.spec.subjects])
+            phrase_embeds = encode_phrases(
+                self.components, [subject.phrase for row in batch for subject in row.spec.subjects]
+            ).to(self.adapter.dtype)
         height, width = batch[0].height, batch[0].width
         time_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=prompt_embeds.dtype, device=self.device)
         scale_factor = self.components.vae_scale_factor
@@ -155,19 +157,6 @@ class Conditioner:
             tokens = self.adapter.resampler(features, phrase_embeds[owners], own_boxes, grounded[owners])
         return torch.stack([of_pictures.mean(dim=0) for of_pictures in tokens.split_with_sizes(counts)])
 
-    def _phrase_embeds(self, phrases: Sequence[str]) -> Float[Tensor, "subjects phrase_dim"]:
-        """Pooled output of the first text encoder, before any projection; each phrase alone."""
-        tokenizer = self.components.tokenizer
-        inputs = tokenizer(
-            list(phrases),
-            padding="max_length",
-            max_length=tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        pooled = self.components.text_encoder(inputs.input_ids.to(self.device)).pooler_output
-        return pooled.to(self.adapter.dtype)
-
     def _auto_layout(self, batch: Sequence[ResolvedSpec]) -> AutoLayoutMaps | None:
         layouts = [row.spec.layout for row in batch]
         if all(layout is None for layout in layouts):
@@ -177,6 +166,15 @@ class Conditioner:
             if row.spec.layout is not None:
                 _require_spans(row.spec, row_spans)
         return AutoLayoutMaps(layouts, spans, self.device)
+
+
+def encode_phrases(components: Any, phrases: Sequence[str]) -> Float[Tensor, "phrases phrase_dim"]:
+    """Pooled output of the first text encoder, before any projection; each phrase alone."""
+    tokenizer = components.tokenizer
+    inputs = tokenizer(
+        list(phrases), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+    )
+    return components.text_encoder(inputs.input_ids.to(components.text_encoder.device)).pooler_output
 
 
 def _require_spans(spec: GenerationSpec, spans: Sequence[TokenSpan | None]) -> None:

@@ -38,6 +38,7 @@ class ReferenceReader:
 
     Attributes:
         image_encoder: a ``CLIPVisionModelWithProjection``.
+        preprocessor: its own.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class ReferenceReader:
             features_bytes: how much to remember of what was encoded; 0 for nothing.
         """
         self.image_encoder = image_encoder
-        self._preprocessor = preprocessor
+        self.preprocessor = preprocessor
         self._residency = residency
         self._features = LRUCache[bytes, Tensor](features_bytes, lambda features: features.nbytes)
         self._cutouts = LRUCache[bytes, SeenPicture](CUTOUTS_BYTES, lambda seen: len(seen.image.tobytes()))
@@ -64,7 +65,7 @@ class ReferenceReader:
     def see(self, subject: Subject) -> tuple[SeenPicture, ...]:
         """The subject's pictures as the encoder sees them, in order."""
         if not subject.cutout:
-            return tuple(map(self._preprocessor.see, subject.images))
+            return tuple(map(self.preprocessor.see, subject.images))
         return tuple(map(self._cut_out, subject.images))
 
     def features(self, pictures: Sequence[SeenPicture]) -> Float[Tensor, "pictures tokens feature_dim"]:
@@ -74,21 +75,30 @@ class ReferenceReader:
             those of each picture, in order; on the encoder's device, in its dtype. Nothing is remembered while gradients
             flow.
         """
-        pixel_values = [self._preprocessor.pixel_values(picture) for picture in pictures]
+        pixel_values = [self.preprocessor.pixel_values(picture) for picture in pictures]
         if torch.is_grad_enabled():
-            return torch.cat(self._encode(pixel_values))
+            return torch.cat(self.encode(pixel_values))
         keys = [content_key(values.numpy().tobytes(), str(self.image_encoder.dtype)) for values in pixel_values]
         found = {key: features for key in keys if (features := self._features.get(key)) is not None}
         missing = {key: values for key, values in zip(keys, pixel_values, strict=True) if key not in found}
-        for key, features in zip(missing, self._encode(list(missing.values())), strict=True):
+        for key, features in zip(missing, self.encode(list(missing.values())), strict=True):
             found[key] = features.cpu()
             _remember(self._features, key, found[key])
         return torch.cat([found[key] for key in keys]).to(self._residency.device)
 
+    def encode(self, pixel_values: Sequence[Float[Tensor, "3 side side"]]) -> list[Float[Tensor, "1 tokens dim"]]:
+        """What the image encoder makes of pixel values, of each picture alone; nothing is remembered."""
+        if not pixel_values:
+            return []
+        encoder, device = self.image_encoder, self._residency.device
+        with self._residency.use("image_encoder"):
+            rows = [values.unsqueeze(0).to(device, encoder.dtype) for values in pixel_values]
+            return [encoder(row, output_hidden_states=True).hidden_states[-2] for row in rows]
+
     @property
     def keeps_proportions(self) -> bool:
         """Whether subjects are to stand in their boxes with the proportions of their references."""
-        return self._preprocessor.reference.keep_proportions
+        return self.preprocessor.reference.keep_proportions
 
     def cutout_warnings(self, spec: GenerationSpec) -> tuple[GenerationWarning, ...]:
         """One for each picture of a spec whose subject should have been cut out and could not be."""
@@ -100,20 +110,12 @@ class ReferenceReader:
             if not seen.found
         )
 
-    def _encode(self, pixel_values: Sequence[Float[Tensor, "3 side side"]]) -> list[Float[Tensor, "1 tokens dim"]]:
-        if not pixel_values:
-            return []
-        encoder, device = self.image_encoder, self._residency.device
-        with self._residency.use("image_encoder"):
-            rows = [values.unsqueeze(0).to(device, encoder.dtype) for values in pixel_values]
-            return [encoder(row, output_hidden_states=True).hidden_states[-2] for row in rows]
-
     def _cut_out(self, image: Image.Image) -> SeenPicture:
         picture = upright_rgba(image)
         key = content_key(picture.tobytes(), repr(picture.size))
         seen = self._cutouts.get(key)
         if seen is None:
-            seen = self._preprocessor.see(picture, cutout=True)
+            seen = self.preprocessor.see(picture, cutout=True)
             _remember(self._cutouts, key, seen)
         return seen
 

@@ -9,12 +9,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-@torch.no_grad()
 def encode_pixels(vae: Any, pixels: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b c h w"]:
     """Most likely latents of pictures in [-1, 1]; float32, as the UNet sees them."""
-    encoded = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode().float()
-    mean, std = latent_statistics(vae, encoded)
-    return (encoded - mean) / std * vae.config.scaling_factor
+    return encode_mean_and_spread(vae, pixels)[0]
+
+
+@torch.no_grad()
+def encode_mean_and_spread(
+    vae: Any, pixels: Float[Tensor, "b 3 height width"]
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
+    """Mean and standard deviation of the latents of pictures in [-1, 1]; float32, as the UNet sees them."""
+    encoded = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
+    mean, std = latent_statistics(vae, encoded.mean.float())
+    factor = vae.config.scaling_factor
+    return (encoded.mean.float() - mean) / std * factor, encoded.std.float() / std * factor
 
 
 def latent_statistics(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from ms_core.errors import InvalidInputError
+from ms_lab.data.settings import Section, load_settings
 
-VERSION = 1
 STAGES = ("caption", "entities", "grounding", "masks", "match", "filter", "choose")
 DEFAULT = Path(__file__).with_name("default.toml")
-
-
-class Section(BaseModel):
-    """A table of the file: frozen, without unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class StageClasses(Section):
@@ -172,40 +164,5 @@ class PipelineConfig(Section):
 
 
 def load_config(path: Path | None = None, changes: Mapping[str, Any] | None = None) -> PipelineConfig:
-    """The default configuration with a file's and then further changes laid over it.
-
-    Raises:
-        InvalidInputError: the file is missing or no TOML, has an unknown key or an unfit value, or is for another version.
-    """
-    content = tomllib.loads(DEFAULT.read_text(encoding="utf-8"))
-    for layer in (_read(path) if path is not None else {}, changes or {}):
-        _lay_over(content, layer)
-    if content["version"] != VERSION:
-        raise InvalidInputError(
-            f"The configuration is for version {content['version']}; this program reads version {VERSION}. "
-            "Compare it with ms_lab/data/default.toml and change its version."
-        )
-    try:
-        return PipelineConfig.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidInputError(f"The configuration's {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInputError(f"The configuration {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise InvalidInputError(f"The configuration {path} is no TOML: {error}.") from error
-
-
-def _lay_over(content: dict[str, Any], layer: Mapping[str, Any]) -> None:
-    """Change ``content`` in place; a part's options are exchanged as a whole, for another class takes others."""
-    for key, value in layer.items():
-        below = content.get(key)
-        if isinstance(below, dict) and isinstance(value, Mapping) and key != "options":
-            _lay_over(cast("dict[str, Any]", below), cast("Mapping[str, Any]", value))
-        else:
-            content[key] = value
+    """The default configuration with a file's and then further changes laid over it; errors as ``load_settings``."""
+    return load_settings(PipelineConfig, DEFAULT, path, changes)

@@ -6,28 +6,28 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self, TypeVar, cast
+from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar, cast
 
 import torch
 from jaxtyping import Float
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import (
-    load_file,  # pyright: ignore[reportUnknownVariableType] - safetensors leaves PathLike's parameter open
-    save_file,  # pyright: ignore[reportUnknownVariableType] - the same
-)
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
-from ms_core.device.devices import multiplies_bfloat16
-from ms_core.errors import CheckpointError
+from ms_core.device.devices import device_errors, multiplies_bfloat16
+from ms_core.errors import CheckpointError, DeviceLostError, InvalidInputError, ModelError
 from ms_lab.mini.batches import Share, load_batches
+from ms_lab.training.checkpoints import Checkpoints, Snapshot, StageFiles
+from ms_lab.training.log import TrainingLog
 from ms_lab.training.team import ALONE, Gradients, Team
+from ms_lab.training.weight_average import WeightAverage
 
-WEIGHTS, AVERAGE, STATE, LOG, DONE = "weights.safetensors", "average.safetensors", "state.pt", "log.jsonl", "done.json"
+LOG, DONE, POST_MORTEM = "log.jsonl", "done.json", "post-mortem"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,11 @@ class StageConfig:
         average_decay: of the running average of the weights, for each step.
         seed: of the scenes and of every random draw.
         checkpoint_minutes: between checkpoints.
+        checkpoint_steps: the same in steps; ``None`` goes by time alone.
+        betas: of AdamW.
+        average_every: steps between two updates of the average.
+        log_every: steps between two rows of the log.
+        micro_batch_size: pictures that a process computes at once; ``None``: all of its share.
         autocast: whether matrix products and convolutions run in bfloat16, where the hardware multiplies it.
     """
 
@@ -58,6 +63,27 @@ class StageConfig:
     seed: int = 0
     checkpoint_minutes: float = 10.0
     autocast: bool = True
+    checkpoint_steps: int | None = None
+    betas: tuple[float, float] = (0.9, 0.98)
+    average_every: int = 4
+    log_every: int = 20
+    micro_batch_size: int | None = None
+
+    def micro_batches(self, processes: int) -> tuple[int, int]:
+        """How many micro-batches each process computes for one step, and how many pictures each of them has.
+
+        Raises:
+            InvalidInputError: the batch cannot be divided so.
+        """
+        size = self.batch_size // processes if self.micro_batch_size is None else self.micro_batch_size
+        if self.micro_batch_size is None:
+            return 1, size
+        if self.batch_size % (processes * size):
+            raise InvalidInputError(
+                f"The batch of {self.batch_size} pictures cannot be divided among {processes} processes in micro-batches of "
+                f"{size}: make batch_size a multiple of {processes * size}."
+            )
+        return self.batch_size // (processes * size), size
 
 
 class Movable(Protocol):
@@ -86,8 +112,8 @@ class Stage(Protocol[BatchIn]):
         """Loss of one batch, with gradients; ``progress`` runs from 0 to 1 over the stage."""
         ...
 
-    def sheet(self) -> Image.Image:
-        """Samples to look at, made with the averaged weights."""
+    def sheet(self) -> Image.Image | None:
+        """Samples to look at, made with the averaged weights, if any."""
         ...
 
     def telemetry(self) -> dict[str, float]:
@@ -100,73 +126,65 @@ def seed_everything(seed: int) -> None:
     cast("Any", torch).manual_seed(seed)
 
 
-class WeightAverage:
-    """Exponential moving average of a module's trainable weights; ``swap`` puts it in their place and back."""
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self.names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
-        self.shadow = [parameter.detach().clone() for parameter in self.parameters]
-        self.updates = 0
-
-    @torch.no_grad()
-    def update(self, steps: int) -> None:
-        """Move the average towards the weights, as ``steps`` single updates would."""
-        self.updates += steps
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) ** steps
-        for shadow, parameter in zip(self.shadow, self.parameters, strict=True):
-            shadow.lerp_(parameter.detach(), 1 - decay)
-
-    @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange weights and average."""
-        for parameter, shadow in zip(self.parameters, self.shadow, strict=True):
-            kept = parameter.detach().clone()
-            parameter.copy_(shadow)
-            shadow.copy_(kept)
-
-
 class Trainer(Generic[Batch]):
     """Trains one stage in its own folder; started again, it continues from the last checkpoint."""
 
-    AVERAGE_EVERY = 4
-    LOG_EVERY = 20
-
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a training is made of
         self,
         stage: Stage[Batch],
         config: StageConfig,
         folder: Path,
         device: torch.device | str = "cpu",
         team: Team = ALONE,
+        checkpoints: Checkpoints | None = None,
+        tensorboard: Path | None = None,
+        loaders: int | None = None,
     ) -> None:
         """Prepare a stage whose modules are on ``device`` already.
 
         Args:
             stage: what is trained.
             config: for how long and how fast.
-            folder: of the checkpoints.
+            folder: of log and sheets, and of the checkpoints by default.
             device: to train on.
             team: the processes that train this stage together, each with its own part of every batch.
+            checkpoints: where they are kept; ``None``: as files of the folder.
+            tensorboard: folder for TensorBoard's files; ``None`` writes none.
+            loaders: processes that read ahead beside a GPU; ``None``: nearly as many as there are cores.
+
+        Raises:
+            InvalidInputError: the batches cannot be divided among the processes.
+            StartupError: TensorBoard's files cannot be written.
         """
         self.stage, self.config, self.folder, self.device = stage, config, folder, torch.device(device)
         self.team = team
         self.autocast = config.autocast and multiplies_bfloat16(self.device)
+        self.micro_batches, self.micro_batch_size = config.micro_batches(team.size)
+        # Beside a GPU, composing the scenes is what takes the time; beside a CPU it takes next to none.
+        ahead = max(1, (os.cpu_count() or 1) - 2) if loaders is None else loaders
+        self.loaders = 0 if self.device.type == "cpu" else ahead
         folder.mkdir(parents=True, exist_ok=True)
+        self.checkpoints = StageFiles(folder) if checkpoints is None else checkpoints
+        self.log = TrainingLog(folder / LOG, stage.name, tensorboard if team.leads else None)
         parameters = [parameter for parameter in stage.trained.parameters() if parameter.requires_grad]
         self.optimizer: Any = torch.optim.AdamW(
-            parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98), fused=True
+            parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=config.betas, fused=True
         )
         self.gradients = Gradients(parameters)
         self.average = WeightAverage(stage.trained, config.average_decay)
-        self.step = 0
+        self.step = self.saved_step = 0
         self.seconds = 0.0
+        self.figures: dict[str, float] = {}
 
     @property
     def num_steps(self) -> int:
         """Steps of the whole stage."""
         return math.ceil(self.config.pictures / self.config.batch_size)
+
+    @property
+    def pictures(self) -> int:
+        """Seen so far."""
+        return self.step * self.config.batch_size
 
     def run(self, stream_of: Callable[[Share], IterableDataset[Batch]], minutes: float | None = None) -> bool:
         """Train until the stage is done, or for ``minutes``; returns whether it is done.
@@ -174,6 +192,11 @@ class Trainer(Generic[Batch]):
         Args:
             stream_of: the batches of this process's share.
             minutes: to train for, at most.
+
+        Raises:
+            ModelError: the loss is not a number; the batch is kept in ``post-mortem``, and the steps before are saved.
+            DeviceLostError: the device failed; what the last checkpoint holds stays.
+            StorageFullError: a checkpoint could not be written; the one before stays.
         """
         self.resume()
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
@@ -181,89 +204,123 @@ class Trainer(Generic[Batch]):
         bar = Progress(*columns, TextColumn("loss {task.fields[loss]:.4f}"), disable=not self.team.leads)
         with bar:
             task = bar.add_task("", total=self.num_steps, completed=self.step, loss=math.nan)
-            try:
-                for loss in self._steps(self._batches(stream_of), deadline):
-                    bar.update(task, completed=self.step, loss=loss)
-            finally:
-                # An interrupted run keeps every step it took.
-                self.save()
+            self._run(
+                self._steps(self._batches(stream_of), deadline),
+                lambda loss: bar.update(task, completed=self.step, loss=loss),
+            )
         self.show()
         done = self.step >= self.num_steps
         if done and self.team.leads:
-            (self.folder / DONE).write_text(json.dumps({"pictures": self.step * self.config.batch_size}) + "\n")
+            (self.folder / DONE).write_text(json.dumps({"pictures": self.pictures}) + "\n")
         self.team.wait()
         return done
 
-    def _batches(self, stream_of: Callable[[Share], IterableDataset[Batch]]) -> Iterable[Batch]:
+    def _run(self, steps: Iterable[float], show: Callable[[float], None]) -> None:
+        """Take all steps; an interrupted run keeps every step it took."""
+        try:
+            with device_errors():
+                for loss in steps:
+                    show(loss)
+        except DeviceLostError as error:
+            # Nothing can be read from the device any more.
+            raise DeviceLostError(
+                f"{error.detail} The last checkpoint has {self.saved_step} steps; run the same command again to continue."
+            ) from error
+        except BaseException:
+            self.save()
+            raise
+        self.save()
+
+    def _batches(self, stream_of: Callable[[Share], IterableDataset[Batch]]) -> Iterator[Batch]:
         """This process's part of every batch from the next one on."""
         rank, size = self.team.rank, self.team.size
-        share = Share(self.config.batch_size // size, self.config.seed, first=self.step * size + rank, every=size)
-        # Beside a GPU, composing the scenes is what takes the time; beside a CPU it takes next to none.
-        processes = 0 if self.device.type == "cpu" else max(1, (os.cpu_count() or 1) - 2)
-        return load_batches(stream_of(share), processes)
+        first = self.step * self.micro_batches * size + rank
+        share = Share(self.micro_batch_size, self.config.seed, first=first, every=size)
+        return iter(load_batches(stream_of(share), self.loaders))
 
-    def _steps(self, batches: Iterable[Batch], deadline: float) -> Iterable[float]:
+    def _steps(self, batches: Iterator[Batch], deadline: float) -> Iterable[float]:
         """Take steps until the stage or the time ends; yields the loss."""
         if self.step >= self.num_steps:
             return
         checkpoint_at = time.monotonic() + 60 * self.config.checkpoint_minutes
-        for batch in batches:
+        while parts := list(islice(batches, self.micro_batches)):
             started = time.monotonic()
-            loss, stop = self._train(batch, stop=started > deadline)
+            loss, stop = self._train(parts, stop=started > deadline)
             self.seconds += time.monotonic() - started
-            if self.step % self.LOG_EVERY == 0:
+            if self.step % self.config.log_every == 0:
                 self._log({"loss": loss, "learning_rate": self.learning_rate()})
             yield loss
             if self.step >= self.num_steps or stop:
                 return
-            if time.monotonic() > checkpoint_at:
+            if time.monotonic() > checkpoint_at or self._is_checkpoint():
                 self.save()
                 self.show()
                 checkpoint_at = time.monotonic() + 60 * self.config.checkpoint_minutes
 
-    def _train(self, batch: Batch, stop: bool) -> tuple[float, bool]:
+    def _is_checkpoint(self) -> bool:
+        """Whether the configuration asks for a checkpoint after so many steps."""
+        return self.config.checkpoint_steps is not None and self.step % self.config.checkpoint_steps == 0
+
+    def _train(self, parts: Sequence[Batch], stop: bool) -> tuple[float, bool]:
         """Take one step; returns the loss, and whether any process of the team wants this step to be the last."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         seed_everything(self.config.seed * 1_000_003 + self.step * self.team.size + self.team.rank)
         self.gradients.clear()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            loss: Any = self.stage.loss(batch.to(self.device), self.step / self.num_steps)
-        loss.backward()
+        loss = sum(self._backward(batch) for batch in parts)
         stop = self.gradients.average(self.team, stop)
-        self.gradients.clip(self.config.clip_norm)
+        norm = self.gradients.clip(self.config.clip_norm)
+        if not math.isfinite(norm):
+            self._give_up(parts, loss)
         self.optimizer.step()
         self.step += 1
-        if self.step % self.AVERAGE_EVERY == 0:
-            self.average.update(self.AVERAGE_EVERY)
-        return float(loss.detach()), stop
+        if self.step % self.config.average_every == 0:
+            self.average.update(self.config.average_every)
+        return loss, stop
+
+    def _backward(self, batch: Batch) -> float:
+        """Add one micro-batch's gradients; returns its part of the loss."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            loss: Any = self.stage.loss(batch.to(self.device), self.step / self.num_steps)
+        if self.micro_batches > 1:
+            loss = loss / self.micro_batches
+        loss.backward()
+        return float(loss.detach())
+
+    def _give_up(self, parts: Sequence[Batch], loss: float) -> NoReturn:
+        """Keep a batch whose gradients are not numbers, and stop; every process of the team comes here at once."""
+        path = self.folder / POST_MORTEM / f"step-{self.step:07d}-process-{self.team.rank}.pt"
+        path.parent.mkdir(exist_ok=True)
+        torch.save(list(parts), path)
+        raise ModelError(
+            f"The loss of step {self.step + 1} is {loss} and its gradients are not numbers. The {self.step} steps before are "
+            f"saved, and the batch is kept in {path}. A smaller learning_rate or clip_norm may help."
+        )
 
     def learning_rate(self) -> float:
         """Of the next step: linear warm-up, level, linear fall to zero."""
         rise = min(1.0, (self.step + 1) / self.config.warmup)
-        fall = min(1.0, (1 - self.step / self.num_steps) / self.config.decay)
+        fall = min(1.0, (1 - self.step / self.num_steps) / self.config.decay) if self.config.decay else 1.0
         return self.config.learning_rate * max(0.0, min(rise, fall))
 
     def save(self) -> None:
         """Write weights, their average and the optimiser."""
         if not self.team.leads:
             return
-        trained = self.stage.trained.state_dict()
-        save_file({name: value.cpu().contiguous() for name, value in trained.items()}, self.folder / WEIGHTS)
-        torch.save(
-            {
-                "step": self.step,
-                "seconds": self.seconds,
-                "optimizer": self.optimizer.state_dict(),
-                "shadow": self.average.shadow,
-                "updates": self.average.updates,
-            },
-            self.folder / STATE,
-        )
+        weights = _on_host(self.stage.trained)
         self.average.swap()
-        averaged = self.stage.trained.state_dict()
-        save_file({name: value.cpu().contiguous() for name, value in averaged.items()}, self.folder / AVERAGE)
+        average = _on_host(self.stage.trained)
         self.average.swap()
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "optimizer": self.optimizer.state_dict(),
+            "shadow": self.average.shadow,
+            "updates": self.average.updates,
+        }
+        facts = {"pictures": self.pictures, "minutes": round(self.seconds / 60, 1), **self.figures}
+        self.checkpoints.write(Snapshot(weights, average, state, facts))
+        self.saved_step = self.step
 
     @torch.no_grad()
     def show(self) -> None:
@@ -272,32 +329,39 @@ class Trainer(Generic[Batch]):
             return
         self.average.swap()
         try:
-            self.stage.sheet().save(self.folder / f"sheet-{self.step * self.config.batch_size:07d}.png")
-            self._log(self.stage.telemetry())
+            sheet = self.stage.sheet()
+            if sheet is not None:
+                sheet.save(self.folder / f"sheet-{self.pictures:07d}.png")
+            self.figures = self.stage.telemetry()
+            self._log(self.figures)
         finally:
             self.average.swap()
 
     def resume(self) -> None:
         """Load the last checkpoint, if there is one; weights without a state start a fresh optimiser."""
-        if not (self.folder / WEIGHTS).is_file():
+        found = self.checkpoints.read(self.device)
+        if found is None:
             return
+        weights, state = found
         try:
-            self.stage.trained.load_state_dict(load_file(self.folder / WEIGHTS))
+            self.stage.trained.load_state_dict(weights)
         except RuntimeError as error:
-            raise CheckpointError(f"{self.folder.name}/{WEIGHTS} is of another model: {error}") from error
+            raise CheckpointError(f"The checkpoint in {self.folder.name} is of another model: {error}") from error
         self.average = WeightAverage(self.stage.trained, self.config.average_decay)
-        if not (self.folder / STATE).is_file():
+        if state is None:
             return
-        state = torch.load(self.folder / STATE, map_location=self.device, weights_only=True)
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step = self.saved_step = state["step"]
+        self.seconds = state["seconds"]
         self.average.shadow, self.average.updates = state["shadow"], state["updates"]
+        if self.team.leads:
+            self.log.forget_after(self.pictures)
 
     def _log(self, values: dict[str, float]) -> None:
-        if not self.team.leads:
-            return
-        row = {"stage": self.stage.name, "pictures": self.step * self.config.batch_size, "seconds": self.seconds}
-        row |= values
-        rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()}
-        with (self.folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(rounded) + "\n")
+        if self.team.leads:
+            self.log.write(self.pictures, self.seconds, values)
+
+
+def _on_host(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of a module's weights, in the host's memory."""
+    return {name: value.to("cpu", copy=True).contiguous() for name, value in module.state_dict().items()}

@@ -38,8 +38,9 @@ from ms_lab.mini.scenes import IN_THIS_PLACE, caption_of
 from ms_lab.mini.shard_batches import ShardStream
 from ms_lab.mini.sprites import SpritePack
 from ms_lab.mini.training_index import save_index
+from ms_lab.training.checkpoints import AVERAGE
 from ms_lab.training.denoising_stage import DenoisingStage
-from ms_lab.training.loop import AVERAGE, DONE, Stage, StageConfig, Trainer, seed_everything
+from ms_lab.training.loop import DONE, Stage, StageConfig, Trainer, seed_everything
 from ms_lab.training.reference_stage import ReferenceReading, ReferenceStage
 from ms_lab.training.team import ALONE, Team, run_team
 from ms_lab.training.vae_stage import VAEStage, whiten_latents

@@ -1,5 +1,7 @@
 """Training in several processes, one thread each, whose gradients are averaged after every step.
 
+Gradients are averaged by one call over one buffer, on CPUs (gloo) and GPUs (NCCL) alike.
+
 On a CPU two processes of one thread see more pictures a second than one process of two threads: its threads wait for each
 other at the end of every small kernel, and beside other programs they mostly wait.
 """
@@ -8,7 +10,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +19,7 @@ from typing import Any, cast
 import torch
 import torch.distributed
 import torch.multiprocessing as multiprocessing
+from accelerate import PartialState  # pyright: ignore[reportMissingTypeStubs] - it has none
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -82,9 +86,25 @@ class Gradients:
         team.average(self._values)
         return bool(self._values[-1] > 0)
 
-    def clip(self, norm: float) -> None:
-        """Scale the gradients down to this norm where theirs is larger."""
-        nn.utils.clip_grad_norm_(self._parameters, norm)
+    def clip(self, norm: float) -> float:
+        """Scale the gradients down to this norm where theirs is larger; returns what theirs was."""
+        return float(nn.utils.clip_grad_norm_(self._parameters, norm))
+
+
+@contextmanager
+def launched_team(device: str) -> Generator[tuple[Team, torch.device]]:
+    """This process's place among those that ``accelerate launch`` or ``torchrun`` started, and its own device.
+
+    Alone, where neither did.
+
+    Args:
+        device: cpu or cuda; several processes take one GPU each.
+    """
+    state: Any = cast("Any", PartialState)(cpu=device == "cpu")
+    try:
+        yield Team(state.process_index, state.num_processes), state.device
+    finally:
+        state.destroy_process_group()
 
 
 def run_team(size: int, train: Callable[..., None], *arguments: object) -> None:

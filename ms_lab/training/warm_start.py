@@ -23,7 +23,8 @@ from ms_core.method.checkpoint import load_adapter
 from ms_core.model_dir.loading import IMAGE_ENCODER, load_image_encoder, load_sdxl
 from ms_lab.mini.recipe import LATENT_CHANNELS, MiniModel, build_model
 from ms_lab.mini.training_index import INDEX_FILE, load_index, save_index
-from ms_lab.training.loop import AVERAGE, DONE, LOG, WEIGHTS
+from ms_lab.training.checkpoints import AVERAGE, WEIGHTS
+from ms_lab.training.loop import DONE, LOG
 from ms_lab.training.mini import SIZES, WHITENED, MiniRecipe
 from ms_lab.training.reference_stage import ReferenceReading
 from ms_lab.training.widening import load_widened

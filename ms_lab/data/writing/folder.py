@@ -9,10 +9,11 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ms_core.errors import InvalidInputError, StartupError
 from ms_lab.data.config import PipelineConfig
+from ms_lab.data.settings import differences
 from ms_lab.data.writing.files import remove_leftovers, write_whole
 
 _LOCK, _CONFIG, _ERASED = ".lock", "config.json", "erased.json"
@@ -101,7 +102,7 @@ class RunFolder:
         content = config.model_dump(mode="json", exclude={"resources"})
         if path.is_file():
             before = json.loads(path.read_text(encoding="utf-8"))
-            differing = sorted(_differences(before, content))
+            differing = sorted(differences(before, content))
             if differing:
                 raise InvalidInputError(
                     f"{self.path} was begun with another configuration: {', '.join(differing[:5])}. Use that one, or another folder."
@@ -113,12 +114,3 @@ class RunFolder:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON that people can read, the same for the same content."""
     write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-
-
-def _differences(one: Any, other: Any, name: str = "") -> Iterator[str]:
-    if isinstance(one, dict) and isinstance(other, dict):
-        left, right = cast("dict[str, Any]", one), cast("dict[str, Any]", other)
-        for key in {*left, *right}:
-            yield from _differences(left.get(key), right.get(key), f"{name}.{key}" if name else key)
-    elif one != other:
-        yield name

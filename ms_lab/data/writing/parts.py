@@ -107,14 +107,17 @@ def read_index(path: Path) -> Part:
         raise PartError(f"The part {path.name} is damaged.") from error
 
 
-def read_members(path: Path) -> dict[str, bytes]:
-    """All files of a tar by name; errors as ``read_index``."""
+def read_members(path: Path, start: int = 0, end: int | None = None) -> dict[str, bytes]:
+    """All files of a tar by name, or those between two of its bytes; errors as ``read_index``."""
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                content = archive.extractfile(member)
-                found[member.name] = content.read() if content is not None else b""
+        with path.open("rb") as file:
+            file.seek(start)
+            part = file if end is None else io.BytesIO(file.read(end - start))
+            with tarfile.open(fileobj=part) as archive:
+                for member in archive:
+                    content = archive.extractfile(member)
+                    found[member.name] = content.read() if content is not None else b""
     except (tarfile.TarError, EOFError, OSError) as error:
         raise PartError(f"The archive {path.name} is damaged.") from error
     return found

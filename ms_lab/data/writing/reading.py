@@ -61,16 +61,21 @@ def read_samples(path: Path, background: Colour = WHITE) -> Iterator[TrainingSam
         CheckpointError: the shard is damaged.
     """
     for _, record, files in iterate_shard(path):
-        yield TrainingSample(
-            image=_open(files[record["target"]]),
-            caption=record["caption"],
-            height=record["height"],
-            width=record["width"],
-            subjects=tuple(_subject(subject, files, background) for subject in record["subjects"]),
-            source=record["source"],
-            licence=record["licence"],
-            split=record["split"],
-        )
+        yield sample_of(record, files, background)
+
+
+def sample_of(record: dict[str, Any], files: dict[str, bytes], background: Colour = WHITE) -> TrainingSample:
+    """A sample from its JSON and its pictures by name; its references are laid on ``background``."""
+    return TrainingSample(
+        image=_open(files[record["target"]]),
+        caption=record["caption"],
+        height=record["height"],
+        width=record["width"],
+        subjects=tuple(_subject(subject, files, background) for subject in record["subjects"]),
+        source=record["source"],
+        licence=record["licence"],
+        split=record["split"],
+    )
 
 
 def _subject(subject: dict[str, Any], files: dict[str, bytes], background: Colour) -> SubjectRecord:

@@ -27,7 +27,8 @@ from ms_core.scoring import Scorer, ScorerNetwork
 from ms_lab.mini.batches import Share
 from ms_lab.mini.random_scenes import USUAL, SceneOdds
 from ms_lab.mini.sprites import SpritePack
-from ms_lab.training.loop import AVERAGE, DONE, LOG, WEIGHTS, StageConfig, Trainer, seed_everything
+from ms_lab.training.checkpoints import AVERAGE, WEIGHTS
+from ms_lab.training.loop import DONE, LOG, StageConfig, Trainer, seed_everything
 from ms_lab.training.scorer.calibration import calibrate, expected_calibration_error, ranking
 from ms_lab.training.scorer.examples import ScorerExamples
 from ms_lab.training.scorer.spoiled_scenes import SpoiledScenes

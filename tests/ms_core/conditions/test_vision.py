@@ -67,7 +67,7 @@ def read(reader: ReferenceReader, *subjects: Subject) -> torch.Tensor:
 
 def test_features_are_the_penultimate_hidden_states_of_each_picture(make_reader, image_encoder, subject) -> None:
     reader = make_reader()
-    pixel_values = reader._preprocessor([*subject(0, 1).images, *subject(2).images])
+    pixel_values = reader.preprocessor([*subject(0, 1).images, *subject(2).images])
     with torch.no_grad():
         expected = image_encoder(pixel_values, output_hidden_states=True).hidden_states[-2]
     torch.testing.assert_close(read(reader, subject(0, 1), subject(2)), expected, atol=1e-4, rtol=0)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from ms_core.method.attention import explicit_attention
 from ms_lab.mini.batches import SceneBatch
 from ms_lab.mini.recipe import LATENT_CHANNELS, build_model, train_tokenizer
+from ms_lab.training.checkpoints import AVERAGE
 from ms_lab.training.denoising_stage import LEVELS, DenoisingStage
 from ms_lab.training.dropout import Drops
-from ms_lab.training.loop import AVERAGE
 from ms_lab.training.mini import SMOKE, WHITENED, MiniTraining, load_artwork, train_ready
 from tests.support.paths import ASSETS
 

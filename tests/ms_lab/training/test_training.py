@@ -21,10 +21,12 @@ from ms_core.spec import Box, GenerationSpec, Subject
 from ms_lab.mini.batches import SceneBatch, SceneStream, Share
 from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneKind, SceneOdds
 from ms_lab.mini.sprites import SpritePack
+from ms_lab.training.checkpoints import WEIGHTS
 from ms_lab.training.denoising_stage import rotate_references
 from ms_lab.training.dropout import DropRates, draw_drops
-from ms_lab.training.loop import DONE, LOG, WEIGHTS, StageConfig, Trainer, WeightAverage
+from ms_lab.training.loop import DONE, LOG, StageConfig, Trainer
 from ms_lab.training.mini import SMOKE, STAGES, MiniTraining, load_artwork, read_log
+from ms_lab.training.weight_average import WeightAverage
 from tests.ms_lab.training.mean_colour import MeanColour
 from tests.support.paths import ASSETS
 

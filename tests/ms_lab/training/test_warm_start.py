@@ -18,7 +18,7 @@ from ms_core.model_dir.loading import load_sdxl
 from ms_lab.mini.recipe import LATENT_CHANNELS
 from ms_lab.mini.sprites import Sprite
 from ms_lab.mini.training_index import load_index, save_index
-from ms_lab.training.loop import AVERAGE, WEIGHTS
+from ms_lab.training.checkpoints import AVERAGE, WEIGHTS
 from ms_lab.training.mini import FULL, SMOKE, MiniTraining, load_artwork
 from ms_lab.training.warm_start import ORIGIN, add_origin, begin_from, gentle, is_continued, is_gentle
 from ms_lab.training.widening import load_widened
