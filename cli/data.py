@@ -77,6 +77,43 @@ def view(
 
 
 @data.command()
+def cache(  # noqa: PLR0913 - one for each option
+    folder: Annotated[
+        Path, typer.Argument(metavar="SET", help="The OUT folder of msd data run, or a folder of shards.")
+    ],
+    model: Annotated[str, typer.Option(help="The model whose adapter will be trained, by name or path.")],
+    out: Annotated[Path, typer.Option(help="Folder of the cache; an interrupted command continues there.")] = Path(
+        "runs/cache"
+    ),
+    height: Annotated[
+        int, typer.Option(min=8, help="Of the targets, in pixels; as in the training's configuration.")
+    ] = 512,
+    width: Annotated[int, typer.Option(min=8, help="The same.")] = 512,
+    device: Annotated[str, typer.Option(help="Where to encode: cpu, or cuda.")] = "cpu",
+    samples_per_shard: Annotated[int, typer.Option(min=1, help="In the cache.")] = 256,
+) -> None:
+    """Encode a set once for msd train adapter, so that a training step is the UNet alone."""
+    from rich.progress import Progress
+
+    from ms_core.sampling.pipeline import MSDiffusionPipeline
+    from ms_lab.training.adapter.cache import count_samples, write_cache
+    from ms_lab.training.adapter.samples import Size
+    from worker.models import find_model
+
+    directory = find_model(model).directory
+    total = count_samples(folder)
+    pipeline = MSDiffusionPipeline.from_pretrained(directory, device)
+    with Progress() as bar:
+        task = bar.add_task("samples", total=total)
+        size = Size(height, width)
+        counts = write_cache(
+            folder, out, directory, pipeline, size, samples_per_shard, lambda done: bar.advance(task, done)
+        )
+    told = ", ".join(f"{number} {split}" for split, number in counts.items())
+    typer.echo(f"Samples: {told}. Train on them with folder = {str(out)!r} below [data].")
+
+
+@data.command()
 def erase(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="The OUT folder of msd data run.")],
     source: Annotated[str, typer.Option(help="Id of the source, as manifest.json lists it.")],

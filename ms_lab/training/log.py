@@ -36,7 +36,11 @@ class TrainingLog:
         if self._tensorboard is not None:
             for key, value in values.items():
                 self._tensorboard.add_scalar(f"{self.stage}/{key}", value, pictures)
-            self._tensorboard.flush()
+
+    def close(self) -> None:
+        """Have TensorBoard's files written to their end."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
 
     def forget_after(self, pictures: int) -> None:
         """Drop rows of steps that a killed run took after its last checkpoint: they are taken again."""

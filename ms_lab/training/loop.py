@@ -209,6 +209,7 @@ class Trainer(Generic[Batch]):
                 lambda loss: bar.update(task, completed=self.step, loss=loss),
             )
         self.show()
+        self.log.close()
         done = self.step >= self.num_steps
         if done and self.team.leads:
             (self.folder / DONE).write_text(json.dumps({"pictures": self.pictures}) + "\n")

@@ -80,6 +80,20 @@ def write_cache(  # noqa: PLR0913 - what a cache is made of
     return counts
 
 
+def count_samples(source: Path) -> int:
+    """Samples of all splits of a set; errors as ``write_cache``.
+
+    Raises:
+        InvalidInputError: it has none.
+    """
+    count = sum(len(SampleIndex(source, split)) for split in SPLITS)
+    if count == 0:
+        raise InvalidInputError(
+            f"{source} holds no samples: neither shards train-*.tar nor files KEY.json with pictures."
+        )
+    return count
+
+
 def _write_shard(
     path: Path, samples: PictureSamples, chosen: range, encoder: SampleEncoder, with_pictures: bool
 ) -> None:

@@ -44,7 +44,7 @@ class EncodedSample:
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it by name, in the host's memory."""
-        return {item.name: getattr(self, item.name).cpu().contiguous() for item in fields(self)}
+        return {item.name: getattr(self, item.name).to("cpu", copy=True).contiguous() for item in fields(self)}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
@@ -67,7 +67,7 @@ class Blanks:
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it by name, in the host's memory."""
-        return {item.name: getattr(self, item.name).cpu().contiguous() for item in fields(self)}
+        return {item.name: getattr(self, item.name).to("cpu", copy=True).contiguous() for item in fields(self)}
 
     def to(self, device: torch.device) -> Self:
         """The same on a device."""
