@@ -123,7 +123,7 @@ def started(config: AdapterConfig, directory: Path, folder: Path, processes: int
 
 def kill_after(process: subprocess.Popen[bytes], folder: Path, rows: int) -> None:
     """Kill all of a run once its log has so many rows."""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     log = folder / "log.jsonl"
     while not log.is_file() or len(log.read_text().splitlines()) < rows:
         assert process.poll() is None
