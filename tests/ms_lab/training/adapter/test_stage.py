@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,11 @@ from ms_lab.training.adapter.draws import Draws, draw
 from ms_lab.training.adapter.encoding import SampleEncoder
 from ms_lab.training.adapter.objective import NoiseObjective
 from ms_lab.training.adapter.samples import Size, crop
+from ms_lab.training.adapter.sheet import draw_sheet
 from ms_lab.training.adapter.sources import PictureSamples
 from ms_lab.training.adapter.stage import AdapterStage, HeldOut
 from ms_lab.training.dropout import DropRates, Drops
+from ms_lab.training.sample_sheets import GAP
 from tests.ms_lab.training.adapter.test_objective import kept_signal
 
 SIZE = Size(64, 64)
@@ -252,3 +255,25 @@ def test_the_reference_gain_compares_with_the_references_of_others(
                     totals += errors[:, row, :, y, x].sum(1)
     assert figures["inside_450"] == pytest.approx(float(totals[0]) / cells, rel=1e-4)
     assert figures["reference_gain_450"] == pytest.approx(float(totals[1] - totals[0]) / cells, abs=1e-6)
+
+
+def test_a_base_in_16_bits_and_an_adapter_in_32_train_and_draw_together(
+    pipeline: MSDiffusionPipeline, golden_model_directory: Path, small_set: Path
+) -> None:
+    half = MSDiffusionPipeline.from_pretrained(golden_model_directory, "cpu", torch.bfloat16)
+    stage, batch = stage_of(half), batch_of(small_set, half)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = stage.loss(batch, 0.0)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert float(loss.detach()) == pytest.approx(float(stage_of(pipeline).loss(batch, 0.0).detach()), rel=0.02)
+    assert {weight.dtype for weight in half.adapter.parameters()} == {torch.float32}
+    assert {weight.dtype for weight in half.unet.parameters()} == {torch.bfloat16}
+    shown = [samples_of(small_set, half).record(0)]
+    stage.held_out = HeldOut(batch, partial(draw_sheet, half, shown, SIZE, 1))
+    with torch.no_grad():
+        assert set(stage.telemetry()) >= {"inside_200", "reference_gain_700"}
+        sheet = stage.sheet()
+    assert sheet is not None
+    # One column of target, sample, and sample with another's references.
+    assert sheet.size == (64 + 2 * GAP, 3 * 64 + 4 * GAP)
