@@ -49,10 +49,12 @@ def test_a_tall_picture_is_cut_too() -> None:
 
 
 def test_a_subject_of_which_little_is_left_is_left_out() -> None:
-    # Together they reach from 0 to 0.93; the crop is from 0.215 to 0.715 and holds the middle one alone.
-    wide = sample(100, 200, (0.0, 0.1, 0.2, 0.9), (0.4, 0.1, 0.6, 0.9), (0.73, 0.1, 0.93, 0.9))
-    cropped, _ = crop(wide, SQUARE)
-    assert [subject.phrase for subject in cropped.subjects] == ["thing 1"]
+    # Together they reach from 0 to 0.93; the crop is from 0.219 to 0.719: of the first it holds 12 %, of the last but one
+    # 8 %, of the last 54 %.
+    boxes = [(0.0, 0.1, 0.25, 0.9), (0.4, 0.1, 0.6, 0.9), (0.7, 0.1, 0.93, 0.9), (0.15, 0.1, 0.3, 0.9)]
+    cropped, _ = crop(sample(100, 200, *boxes), SQUARE)
+    assert [subject.phrase for subject in cropped.subjects] == ["thing 1", "thing 3"]
+    assert cropped.subjects[1].box.as_tuple() == pytest.approx((0.0, 0.1, 2 * (0.3 - 28 / 128), 0.9))
 
 
 def test_where_the_middle_holds_no_subject_the_largest_is_cut_out() -> None:
