@@ -131,7 +131,7 @@ def _whole_folder(target: Path) -> Generator[Path]:
             shutil.rmtree(target)
         partial.rename(target)
     except (OSError, SafetensorError, RuntimeError) as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(sign in str(error) for sign in _FULL):
+        if _is_full(error):
             raise StorageFullError(
                 f"The disk is full: the checkpoint {target.name} could not be written. Those before it stay; make room and "
                 "run the same command again."
@@ -139,3 +139,12 @@ def _whole_folder(target: Path) -> Generator[Path]:
         raise StorageError(f"The checkpoint {target} cannot be written: {error}.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether the disk was full: torch raises an error of its own on the way out of the first one."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(sign in str(error) for sign in _FULL):
+            return True
+        error = error.__context__
+    return False

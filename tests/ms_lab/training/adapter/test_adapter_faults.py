@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,30 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     found = kept.read(CPU)
     assert found is not None
     assert found[1] == {"step": 2}
+
+
+class FullDisk(io.BytesIO):
+    """A file on a disk that takes no more than some bytes."""
+
+    def write(self, content: Any) -> int:
+        if self.tell() + len(memoryview(content)) > 2000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(content)
+
+
+def test_what_torch_says_of_a_full_disk_is_understood(
+    golden_model_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch says of it: unexpected pos."""
+    kept = checkpoints(tmp_path, golden_model_directory)
+    opened: Any = Path.open
+
+    def open_full(path: Path, *arguments: Any, **named: Any) -> Any:
+        return FullDisk() if path.name == STATE else opened(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", open_full)
+    with pytest.raises(StorageFullError, match="step-0000002"):
+        kept.write(replace(snapshot(2), state={"step": 2, "average": torch.zeros(5000)}))
 
 
 def test_what_a_killed_run_has_not_finished_is_removed(golden_model_directory: Path, tmp_path: Path) -> None:
