@@ -13,7 +13,8 @@ from ms_lab.data.config import PipelineConfig
 from ms_lab.data.items import Clip, content_id
 from ms_lab.data.sources import Footage
 from ms_lab.data.writing.folder import RunFolder, write_json
-from ms_lab.data.writing.parts import PartError, part_path, read_index
+from ms_lab.data.writing.members import PartError
+from ms_lab.data.writing.parts import part_path, read_index
 
 _BEGUN = "begun.json"
 

@@ -20,7 +20,8 @@ from ms_lab.data.filters.verdicts import FILTERS
 from ms_lab.data.run_lengths import from_run_lengths
 from ms_lab.data.view.histograms import Histogram, count_bins, count_names
 from ms_lab.data.writing.folder import RunFolder
-from ms_lab.data.writing.parts import PartError, read_index, read_members
+from ms_lab.data.writing.members import PartError, read_members
+from ms_lab.data.writing.parts import read_index
 from ms_lab.data.writing.reading import iterate_shard
 
 _TEMPLATE = "page.html.jinja"

@@ -10,7 +10,8 @@ from typing import Any
 from ms_core.errors import InvalidInputError
 from ms_lab.data.writing.files import new_file, sha256_of
 from ms_lab.data.writing.folder import RunFolder, write_json
-from ms_lab.data.writing.parts import PartError, read_index
+from ms_lab.data.writing.members import PartError
+from ms_lab.data.writing.parts import read_index
 from ms_lab.data.writing.reading import iterate_shard
 from ms_lab.data.writing.shards import encode_record, shard_writer
 

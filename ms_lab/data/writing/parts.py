@@ -17,22 +17,16 @@ from typing import Any
 import cv2
 from PIL import Image
 
-from ms_core.errors import CheckpointError
 from ms_lab.data.config import WriteConfig
 from ms_lab.data.filters.hashes import perceptual_hash
 from ms_lab.data.geometry import area
 from ms_lab.data.items import ChosenSample, ChosenSubject, Clip, Pixels, Place, Reason
 from ms_lab.data.run_lengths import run_lengths
 from ms_lab.data.writing.files import new_file
+from ms_lab.data.writing.members import PartError, add_member
 
 INDEX = "index.json"
 _THUMB_SIDE = 72
-
-
-class PartError(CheckpointError):
-    """A part is damaged; without it its clip is made again."""
-
-    code = "part_damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +77,6 @@ def write_part(folder: Path, clip: Clip, config: WriteConfig) -> Path:
     return path
 
 
-def add_member(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    """Add a file that has no time, owner or rights of its own, so that equal contents give equal bytes."""
-    member = tarfile.TarInfo(name)
-    member.size, member.mode = len(content), 0o644
-    archive.addfile(member, io.BytesIO(content))
-
-
 def read_index(path: Path) -> Part:
     """A part without its pictures.
 
@@ -105,22 +92,6 @@ def read_index(path: Path) -> Part:
             return Part(path, json.load(content))
     except (tarfile.TarError, ValueError, OSError) as error:
         raise PartError(f"The part {path.name} is damaged.") from error
-
-
-def read_members(path: Path, start: int = 0, end: int | None = None) -> dict[str, bytes]:
-    """All files of a tar by name, or those between two of its bytes; errors as ``read_index``."""
-    found: dict[str, bytes] = {}
-    try:
-        with path.open("rb") as file:
-            file.seek(start)
-            part = file if end is None else io.BytesIO(file.read(end - start))
-            with tarfile.open(fileobj=part) as archive:
-                for member in archive:
-                    content = archive.extractfile(member)
-                    found[member.name] = content.read() if content is not None else b""
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise PartError(f"The archive {path.name} is damaged.") from error
-    return found
 
 
 def encode_picture(pixels: Pixels, config: WriteConfig) -> bytes:

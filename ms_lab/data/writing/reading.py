@@ -15,7 +15,7 @@ from ms_core.errors import CheckpointError, ModelNotFoundError
 from ms_core.spec import Box
 from ms_lab.data.records import SubjectRecord, TrainingSample
 from ms_lab.data.run_lengths import from_run_lengths
-from ms_lab.data.writing.parts import PartError, read_members
+from ms_lab.data.writing.members import PartError, read_members
 
 Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)

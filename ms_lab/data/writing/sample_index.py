@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 
 from ms_core.errors import CheckpointError, InvalidInputError, LayoutError, ModelNotFoundError
 from ms_core.spec import Box
-from ms_lab.data.writing.parts import read_members
+from ms_lab.data.writing.members import read_members
 from ms_lab.data.writing.shards import TRAIN
 
 RECORD = "json"

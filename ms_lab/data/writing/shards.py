@@ -16,7 +16,8 @@ from ms_lab.data.filters.hashes import duplicates
 from ms_lab.data.filters.verdicts import DUPLICATE, is_on
 from ms_lab.data.writing.files import new_file, sha256_of
 from ms_lab.data.writing.folder import RunFolder, write_json
-from ms_lab.data.writing.parts import Part, PartError, read_members
+from ms_lab.data.writing.members import PartError, read_members
+from ms_lab.data.writing.parts import Part
 
 TRAIN, HELDOUT = "train", "heldout"
 SPLITS = (TRAIN, HELDOUT)

@@ -19,7 +19,8 @@ from ms_lab.data.engine.run import finish
 from ms_lab.data.writing import files
 from ms_lab.data.writing.erase import erase_source
 from ms_lab.data.writing.folder import RunFolder
-from ms_lab.data.writing.parts import PartError, read_index, write_part
+from ms_lab.data.writing.members import PartError
+from ms_lab.data.writing.parts import read_index, write_part
 from ms_lab.data.writing.reading import read_samples, shards_of
 from ms_lab.data.writing.shards import HELDOUT, TRAIN, split_of
 from tests.ms_lab.data.made_clips import config_without_models, judged_clip
