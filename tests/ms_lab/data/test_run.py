@@ -63,16 +63,34 @@ def wait_for_parts(out: Path, count: int, running: subprocess.Popen[str]) -> Non
         time.sleep(0.02)
 
 
-def ray_workers(pid: int) -> list[int]:
-    """Ray's processes below a process that do a stage's work now."""
+def wait_for_end(pids: list[int]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while names := [name_of(pid) for pid in pids if name_of(pid)]:
+        assert time.monotonic() < deadline, names
+        time.sleep(0.1)
+
+
+def processes_below(pid: int) -> list[int]:
+    """The processes that a process has started, and theirs."""
     try:
         children = [int(own) for own in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-        names = [Path(f"/proc/{own}/comm").read_text() for own in children]
     except OSError:  # They come and go.
         return []
-    below = [one for child in children for one in ray_workers(child)]
+    return children + [one for child in children for one in processes_below(child)]
+
+
+def name_of(pid: int) -> str:
+    """A process's name; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except OSError:
+        return ""
+
+
+def ray_workers(pid: int) -> list[int]:
+    """Ray's processes below a process that do a stage's work now."""
     working = ("ray::FlatMap", "ray::MapBatches")
-    return [one for one, name in zip(children, names, strict=True) if name.startswith(working)] + below
+    return [one for one in processes_below(pid) if name_of(one).startswith(working)]
 
 
 def test_a_run_writes_what_the_stages_alone_write(footage: Path, undisturbed: Path, tmp_path: Path) -> None:
@@ -99,6 +117,26 @@ def test_killed_and_started_again_the_shards_are_the_same(footage: Path, undistu
         assert running.returncode == 0, said
         assert done_before in said
         assert shard_bytes(out) == shard_bytes(undisturbed)
+
+
+@pytest.mark.faults
+def test_its_driver_alone_killed_and_started_again_the_shards_are_the_same(
+    footage: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with start(footage, out) as first:
+        wait_for_parts(out, 1, first)
+        left = processes_below(first.pid)
+        os.kill(first.pid, signal.SIGKILL)
+    assert first.returncode == -signal.SIGKILL
+    assert left
+    assert not (out / "manifest.json").exists()
+    # At once: what the driver has left behind may still write.
+    again = start(footage, out)
+    said, _ = again.communicate(timeout=PATIENCE_S)
+    assert again.returncode == 0, said
+    assert shard_bytes(out) == shard_bytes(undisturbed)
+    wait_for_end(left)
 
 
 def wait_for_worker(running: subprocess.Popen[str]) -> int:
