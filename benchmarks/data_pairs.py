@@ -2,7 +2,8 @@
 
     python benchmarks/data_pairs.py --generator first --films 80 --seed 3
 
-Prints the figures as JSON: with the filters, and beside them without any; near-duplicates are counted among samples.
+Prints the figures as JSON: with the filters, and beside them without any, with 95 % intervals by resampling films; near-duplicates
+are counted among samples.
 """
 
 from __future__ import annotations
@@ -10,8 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ms_lab.data.clips.reading import read_clips
 from ms_lab.data.config import PipelineConfig, load_config
@@ -20,9 +25,10 @@ from ms_lab.data.sources import find_footage
 from ms_lab.data.stages.base import build_stages
 from ms_lab.data.writing.parts import read_index, write_part
 from ms_lab.data.writing.shards import find_duplicates
+from ms_lab.evaluation.report.intervals import Design, bootstrap_ratio
 from ms_lab.footage.films import TRUTH, VIDEOS, write_footage
 from ms_lab.footage.generator import FilmDrawer
-from ms_lab.footage.scorer import score
+from ms_lab.footage.scorer import Score, score
 from ms_lab.footage.second_generator import SecondDrawer
 from ms_lab.footage.truth import Truth
 from ms_lab.mini.sprites import SpritePack
@@ -49,6 +55,31 @@ def run_stages(folder: Path, config: PipelineConfig) -> list[Clip]:
                 clips = stage(clips)
             done += clips
     return done
+
+
+def by_film(clips: list[Clip], truth: Truth, config: PipelineConfig) -> list[Score]:
+    """The counts of each film; a copy counts to what it copies."""
+    films: dict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        films[truth.frames[clip.frames[0].id].shot.partition("/")[0]].append(clip)
+    return [score(own, truth, config.choose.min_gap_s, config.filters.min_area) for own in films.values()]
+
+
+def interval(parts: Sequence[int], wholes: Sequence[int]) -> list[float]:
+    """The 95 % interval of the sum of ``parts`` by that of ``wholes``, if films are drawn again: each has one of both."""
+    most = max(*wholes, 1)
+    counts = [np.asarray(values) / most for values in (parts, wholes)]
+    estimate = bootstrap_ratio(counts[0], counts[1], Design.of_scenes(len(wholes)))
+    return [] if estimate is None else [round(estimate.low, 4), round(min(1.0, estimate.high), 4)]
+
+
+def intervals(films: Sequence[Score]) -> dict[str, list[float]]:
+    """Of the shares that have a goal."""
+    return {
+        "precision": interval([film.right for film in films], [film.made for film in films]),
+        "kept": interval([film.kept for film in films], [film.true for film in films]),
+        "good_pairs_dropped": interval([film.found - film.kept for film in films], [film.found for film in films]),
+    }
 
 
 def count_duplicates(clips: list[Clip], truth: Truth, config: PipelineConfig) -> dict[str, int]:
@@ -87,6 +118,7 @@ def measure(generator: str, films: int, seed: int, folder: Path) -> dict[str, An
         **facts,
         "thresholds": config.digest()[:12],
         **figures,
+        "intervals": intervals(by_film(clips, truth, config)),
         "near_duplicates": count_duplicates(clips, truth, config),
     }
 

@@ -20,6 +20,7 @@ from ms_lab.mini.sprites import SpritePack
 from ms_lab.mini.variation import Variation
 
 _TRIES, _CHECKED = 60, 9
+_SIZES = ((240, 320), (320, 240), (272, 272))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,10 @@ class SecondDrawer(FilmDrawer):
     def films(self, count: int, seed: int) -> Iterator[Film]:
         """So many films, of other sizes than the first kind's."""
         for number, film in enumerate(super().films(count, seed + 7_000_003)):
-            height, width = ((240, 320), (320, 240), (272, 272))[number % 3] if film.copy_of is None else (0, 0)
-            yield replace(film, height=height, width=width, frames_per_s=10) if height else film
+            # A copy has the size of what it copies.
+            kind = number if film.copy_of is None else film.copy_of
+            height, width = _SIZES[kind % len(_SIZES)]
+            yield replace(film, height=height, width=width, frames_per_s=10)
 
     def shot(self, rng: np.random.Generator) -> Shot:
         """One shot, perhaps with a fault or with one that passes in front of the others."""

@@ -139,6 +139,15 @@ def test_the_truth_is_where_the_pixels_changed(drawer: type[FilmDrawer]) -> None
 
 
 @pytest.mark.parametrize("drawer", [FilmDrawer, SecondDrawer])
+def test_a_copy_shows_what_it_copies_at_its_size(drawer: type[FilmDrawer]) -> None:
+    odds = FilmOdds(shots=(1, 1), duration_s=(1.0, 1.0), fault=0.0, copies=1.0)
+    films = list(drawer(small_pack(), odds).films(8, 4))
+    for number in range(0, 8, 2):
+        film, copy = films[number], films[number + 1]
+        assert copy == replace(film, copy_of=number, brightness=copy.brightness)
+
+
+@pytest.mark.parametrize("drawer", [FilmDrawer, SecondDrawer])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_fault_can_be_planted(drawer: type[FilmDrawer], fault: str) -> None:
     odds = FilmOdds(shots=(1, 1), duration_s=(1.0, 1.0), fault=1.0, faults=(fault,), size=96, copies=0.0)
