@@ -97,12 +97,15 @@ class FilterConfig(Section):
     max_area: float = Field(ge=0, le=1)
     min_sharpness: float = Field(ge=0)
     clear_edges: float = Field(ge=0)
+    faint_edges: float = Field(ge=0)
+    min_faint_sharpness: float = Field(ge=0)
     min_edges: float = Field(ge=0)
     max_overlap: float = Field(ge=0, le=1)
     max_border: float = Field(ge=0, le=1)
     max_text: float = Field(ge=0, le=1)
     min_box_fit: float = Field(ge=0, le=1)
-    max_deviation: float = Field(ge=0)
+    min_track_fit: float = Field(ge=0, le=1)
+    min_colour_fit: float = Field(ge=0, le=1)
     max_hash_distance: int = Field(ge=-1, le=64)
     unsafe_model: str
     unsafe_labels: tuple[str, ...]

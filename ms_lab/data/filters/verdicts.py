@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 from ms_core.spec import find_phrases
 from ms_lab.data.config import FilterConfig
-from ms_lab.data.filters.edges import edge_ratios
+from ms_lab.data.filters.colours import colour_fit
+from ms_lab.data.filters.edges import edge_ratios, edge_strength
 from ms_lab.data.filters.measures import border_share, box_fit, covered_share, sharpness
 from ms_lab.data.filters.text import text_share
-from ms_lab.data.filters.tracks import deviation
+from ms_lab.data.filters.tracks import track_fit
 from ms_lab.data.geometry import area
 from ms_lab.data.items import Clip, Detection, Frame, Mask, Pair, Pixels, Place, Reason
 
@@ -63,20 +64,23 @@ def _judge(frame: Frame, index: int, config: FilterConfig) -> list[Reason]:
 
 
 def _blurred(frame: Frame, detection: Detection, config: FilterConfig) -> list[Reason]:
-    """A reason against what is soft, if it does not stand out, and against what is fainter than all around it."""
+    """A reason against what is fainter than all around it, against what is soft, if it does not stand out, and the softly faint."""
     ratios = edge_ratios(frame, detection)
     if ratios is not None and max(ratios) < config.min_edges:
         return [Reason(BLUR, round(max(ratios), 4))]
-    if ratios is not None and ratios.inside >= config.clear_edges:
-        return []
-    return _below(BLUR, sharpness(*_crop(frame, detection)), config.min_sharpness)
+    sharp = sharpness(*_crop(frame, detection))
+    if edge_strength(frame, detection) < config.faint_edges:
+        return _below(BLUR, sharp, config.min_faint_sharpness)
+    stands_out = ratios is not None and ratios.inside >= config.clear_edges
+    return [] if stands_out else _below(BLUR, sharp, config.min_sharpness)
 
 
 def judge_box(clip: Clip, place: Place, others: Sequence[Place], config: FilterConfig) -> tuple[Reason, ...]:
-    """A reason against a box that neither the clip's other frames nor the colours around it confirm."""
-    if not is_on(BOX_FIT, config) or deviation(clip, place, others) <= config.max_deviation:
+    """A reason against a box that neither the boxes nor the colours of the clip's other frames confirm, nor those around it."""
+    if not is_on(BOX_FIT, config) or track_fit(clip, place, others) >= config.min_track_fit:
         return ()
-    return tuple(_below(BOX_FIT, box_fit(*clip.at(place)), config.min_box_fit))
+    against = tuple(_below(BOX_FIT, box_fit(*clip.at(place)), config.min_box_fit))
+    return against if against and colour_fit(clip, place, others) < config.min_colour_fit else ()
 
 
 def _crop(frame: Frame, detection: Detection) -> tuple[Pixels, Mask]:

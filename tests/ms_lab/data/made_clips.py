@@ -74,9 +74,9 @@ def scene(seed: int, number: int, side: int = 96) -> np.ndarray:
     return pixels
 
 
-def judged_clip(config: PipelineConfig, seed: int = 0, source: str = "s" * 24) -> Clip:
+def judged_clip(config: PipelineConfig, seed: int = 0, source: str = "s" * 24, num_frames: int = 3) -> Clip:
     """A clip that has passed all stages without models."""
-    clip = colour_clip(seed, source=source)
+    clip = colour_clip(seed, num_frames, source)
     stand_in = Fixed()
     frames = []
     for frame in clip.frames:

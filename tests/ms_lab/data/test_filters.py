@@ -10,11 +10,12 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from ms_core.spec import Box
-from ms_lab.data.filters.edges import edge_ratios
+from ms_lab.data.filters.colours import colour_fit
+from ms_lab.data.filters.edges import edge_ratios, edge_strength
 from ms_lab.data.filters.hashes import duplicates, perceptual_hash
 from ms_lab.data.filters.measures import border_share, box_fit, covered_share, sharpness
 from ms_lab.data.filters.text import text_share
-from ms_lab.data.filters.tracks import UNTRACKED, deviation
+from ms_lab.data.filters.tracks import track_fit
 from ms_lab.data.filters.verdicts import FILTERS
 from ms_lab.data.items import Clip, Detection, Frame, Place
 from ms_lab.data.run_lengths import run_lengths
@@ -147,6 +148,29 @@ def test_what_is_soft_but_stands_out_is_kept() -> None:
     assert "blur" not in reasons(softer, min_sharpness=99.0)
 
 
+@pytest.mark.parametrize(("levels", "blurred"), [(16, True), (60, False)])
+def test_what_is_faint_has_to_be_sharper(levels: int, blurred: bool) -> None:
+    clip = judged_clip(config_without_models())
+    frame, own = clip.at(Place(0, 0))
+    columns = np.broadcast_to(np.arange(frame.width), (frame.height, frame.width))
+    # Waves on a plain ground: soft for their contrast, and nothing around them is stronger.
+    waves = np.where(frame.mask_of(own), 128 + levels * np.sin(columns / 1.6), 128).astype(np.uint8)
+    soft = replace(frame, pixels=np.stack([waves] * 3, -1))
+    assert (edge_strength(soft, own) < 20.0) == blurred
+    faint = replace(clip, frames=(soft, *clip.frames[1:]))
+    assert ("blur" in reasons(faint)) == blurred
+    assert "blur" not in reasons(faint, faint_edges=0.0)
+    assert "blur" not in reasons(faint, min_faint_sharpness=0.0)
+
+
+def test_the_edges_of_any_colour_count() -> None:
+    clip = judged_clip(config_without_models())
+    frame, own = clip.at(Place(0, 0))
+    blue = np.full_like(frame.pixels, 100)
+    blue[:, ::4, 2] = 220
+    assert edge_strength(replace(frame, pixels=blue), own) == pytest.approx(60.0, abs=5)
+
+
 def test_without_surroundings_no_edges_are_compared() -> None:
     frame = Frame("f", "c", 0.0, np.zeros((60, 60, 3), np.uint8))
     assert edge_ratios(frame, Detection("a", Box(0, 0, 1, 1), 1.0, run_lengths(np.ones((60, 60), bool)))) is None
@@ -159,6 +183,16 @@ def test_what_is_cut_by_the_border_touches_it() -> None:
     cut[10:40, :20] = True
     shares = [border_share(frame, Detection("a", Box(0, 0, 1, 1), 1.0, run_lengths(mask))) for mask in (inside, cut)]
     assert shares == [0.0, 0.3]
+
+
+def test_what_touches_the_border_with_little_of_its_outline_is_cut() -> None:
+    clip = judged_clip(config_without_models())
+    own = clip.frames[0].detections[0]
+    for touching, dropped in ((2, False), (8, True)):
+        mask = np.zeros((96, 96), bool)
+        mask[20:50, 10:40] = True
+        mask[:20, 20 : 20 + touching] = True
+        assert ("border" in reasons(changed(clip, Place(0, 0), replace(own, mask=run_lengths(mask))))) == dropped
 
 
 def test_covered_by_another_box() -> None:
@@ -202,14 +236,45 @@ def test_a_box_that_colours_contradict_fits_badly() -> None:
     assert box_fit(frame, replace(own, box=moved, mask=None)) < 0.6
 
 
+def shifted(own: Detection, x: float) -> Detection:
+    """The detection with its box moved to the right, and no mask."""
+    return replace(own, box=Box(own.box.x_min + x, own.box.y_min, own.box.x_max + x, own.box.y_max), mask=None)
+
+
 def test_a_box_goes_with_the_others_of_its_track() -> None:
     clip = judged_clip(config_without_models())
+    first, middle, last = (Place(number, 0) for number in range(3))
+    assert track_fit(clip, middle, [first, last]) > 0.9
+    assert track_fit(clip, last, [first, middle]) > 0.8
+    _, own = clip.at(middle)
+    assert track_fit(changed(clip, middle, shifted(own, 0.1)), middle, [first, last]) < 0.6
+    assert track_fit(clip, middle, [first]) == 0.0
+
+
+def test_one_wrong_box_among_the_others_leads_no_track_astray() -> None:
+    clip = judged_clip(config_without_models(), num_frames=6)
+    places = [Place(number, 0) for number in range(6)]
+    _, own = clip.at(places[4])
+    astray = changed(clip, places[4], shifted(own, 0.2))
+    assert track_fit(astray, places[2], [place for place in places if place != places[2]]) > 0.8
+
+
+def test_a_mask_holds_the_colours_of_its_entity_in_the_other_frames() -> None:
+    clip = judged_clip(config_without_models())
     places = [Place(number, 0) for number in range(3)]
-    assert deviation(clip, places[1], [places[0], places[2]]) < 0.05
-    _, own = clip.at(places[1])
-    shifted = replace(own, box=Box(own.box.x_min + 0.1, own.box.y_min, own.box.x_max + 0.1, own.box.y_max))
-    assert deviation(changed(clip, places[1], shifted), places[1], [places[0], places[2]]) > 0.25
-    assert deviation(clip, places[1], [places[0]]) == UNTRACKED
+    _, own = clip.at(places[0])
+    assert colour_fit(clip, places[0], places[1:]) > 0.8
+    assert colour_fit(changed(clip, places[0], shifted(own, 0.12)), places[0], places[1:]) < 0.6
+    assert colour_fit(clip, places[0], [Place(1, 1)]) < 0.5
+    assert colour_fit(clip, places[0], []) == 0.0
+
+
+def test_a_box_is_dropped_only_if_nothing_confirms_it() -> None:
+    clip = judged_clip(config_without_models())
+    wrong = changed(clip, Place(0, 0), shifted(clip.frames[0].detections[0], 0.14))
+    assert reasons(wrong) == {"box_fit"}
+    for confirmed in ("min_track_fit", "min_box_fit", "min_colour_fit"):
+        assert reasons(wrong, **{confirmed: 0.0}) == set()
 
 
 def test_of_duplicates_the_lowest_id_stays() -> None:
