@@ -27,7 +27,7 @@ from ms_lab.data.run_lengths import run_lengths
 from ms_lab.footage.films import TRUTH, VIDEOS, encode_video
 from ms_lab.footage.truth import TrueFrame, TrueSubject, Truth
 
-HEIGHT, WIDTH, FRAMES_PER_S, SHOT_S = 240, 320, 8, 4.0
+HEIGHT, WIDTH, FRAMES_PER_S, SHOT_S = 288, 288, 8, 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class View(NamedTuple):
 
 
 # For each shot the first and the last view.
-SHOTS = ((View(0.5, 0.5, 0.92, -9), View(0.52, 0.48, 0.72, 9)), (View(0.48, 0.52, 0.7, 12), View(0.5, 0.5, 0.95, -12)))
+SHOTS = ((View(0.5, 0.5, 0.98, -20), View(0.5, 0.48, 0.8, 12)), (View(0.5, 0.55, 0.7, 30), View(0.5, 0.5, 0.98, -25)))
 
 
 def views() -> Iterator[tuple[int, View]]:

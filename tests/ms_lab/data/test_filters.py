@@ -259,6 +259,16 @@ def test_one_wrong_box_among_the_others_leads_no_track_astray() -> None:
     assert track_fit(astray, places[2], [place for place in places if place != places[2]]) > 0.8
 
 
+def test_nearer_frames_count_more_for_where_a_box_should_be() -> None:
+    clip = judged_clip(config_without_models(), num_frames=6)
+    places = [Place(number, 0) for number in range(6)]
+    bent = clip
+    for place in places[4:]:
+        bent = changed(bent, place, shifted(clip.at(place)[1], 0.25))
+    others = [place for place in places if place != places[1]]
+    assert track_fit(bent, places[1], others) > 0.9
+
+
 def test_a_mask_holds_the_colours_of_its_entity_in_the_other_frames() -> None:
     clip = judged_clip(config_without_models())
     places = [Place(number, 0) for number in range(3)]
