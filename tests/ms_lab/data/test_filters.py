@@ -263,7 +263,7 @@ def test_nearer_frames_count_more_for_where_a_box_should_be() -> None:
     clip = judged_clip(config_without_models(), num_frames=6)
     places = [Place(number, 0) for number in range(6)]
     bent = clip
-    for place in places[4:]:
+    for place in places[3:]:
         bent = changed(bent, place, shifted(clip.at(place)[1], 0.25))
     others = [place for place in places if place != places[1]]
     assert track_fit(bent, places[1], others) > 0.9
