@@ -25,7 +25,7 @@ from ms_lab.data.sources import find_footage
 from ms_lab.data.stages.base import build_stages
 from ms_lab.data.writing.parts import read_index, write_part
 from ms_lab.data.writing.shards import find_duplicates
-from ms_lab.evaluation.report.intervals import Design, bootstrap_ratio
+from ms_lab.evaluation.report.intervals import Design, bootstrap_ratio, wilson
 from ms_lab.footage.films import TRUTH, VIDEOS, write_footage
 from ms_lab.footage.generator import FilmDrawer
 from ms_lab.footage.scorer import Score, score
@@ -70,7 +70,12 @@ def interval(parts: Sequence[int], wholes: Sequence[int]) -> list[float]:
     most = max(*wholes, 1)
     counts = [np.asarray(values) / most for values in (parts, wholes)]
     estimate = bootstrap_ratio(counts[0], counts[1], Design.of_scenes(len(wholes)))
-    return [] if estimate is None else [round(estimate.low, 4), round(min(1.0, estimate.high), 4)]
+    if estimate is None:
+        return []
+    if estimate.low == estimate.high:
+        # Where all films agree, drawing them again shows no spread.
+        estimate = wilson(estimate.value, len(wholes))
+    return [round(estimate.low, 4), round(min(1.0, estimate.high), 4)]
 
 
 def intervals(films: Sequence[Score]) -> dict[str, list[float]]:

@@ -33,3 +33,9 @@ def test_the_interval_is_of_films_and_not_of_pairs() -> None:
     low, high = interval([10, 0] * 200, [10, 10] * 200)
     assert 0.44 < low < 0.48
     assert 0.52 < high < 0.56
+
+
+def test_films_that_all_agree_leave_room_for_others() -> None:
+    low, high = interval([5, 6] * 15, [5, 6] * 15)
+    assert low == pytest.approx(0.886, abs=0.001)
+    assert high == 1.0
