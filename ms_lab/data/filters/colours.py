@@ -34,9 +34,9 @@ def colour_fit(clip: Clip, place: Place, others: Sequence[Place]) -> float:
         return 0.0
     lab = _lab(frame)
     own = np.mean([_colours(*clip.at(other)) for other in others], 0) + _LEAST_SHARE
-    likely = own / (own + _histogram(lab, outside) + _LEAST_SHARE)
+    likely: np.ndarray = own / (own + _histogram(lab, outside) + _LEAST_SHARE)
     where = _around(frame, detection, _REACH)
-    shares = cv2.blur(likely[_bins(lab[where])].astype(np.float32), (3, 3))
+    shares: np.ndarray = np.asarray(cv2.blur(likely[_bins(lab[where])].astype(np.float32), (3, 3)))
     mask = frame.mask_of(detection)[where]
     return float(shares[mask].sum() / (mask.sum() + shares[~mask].sum()))
 

@@ -279,6 +279,20 @@ def test_a_mask_holds_the_colours_of_its_entity_in_the_other_frames() -> None:
     assert colour_fit(clip, places[0], []) == 0.0
 
 
+def test_what_reaches_out_of_its_box_is_no_background() -> None:
+    pixels = np.full((60, 60, 3), 128, np.uint8)
+    pixels[10:50, 10:50] = (220, 30, 30)
+    # One reaches a pixel into the ground, whose colour is not the square's for that.
+    whole, part = Box(9 / 60, 9 / 60, 51 / 60, 51 / 60), Box(10 / 60, 10 / 60, 40 / 60, 50 / 60)
+    frames = [
+        Frame(str(number), "c", float(number), pixels, detections=(Detection("square", box, 1.0),))
+        for number, box in enumerate((part, whole))
+    ]
+    clip = replace(judged_clip(config_without_models()), frames=tuple(frames))
+    # Three quarters of it lie in the box; what is around counts a little, for pixels are compared with their neighbours.
+    assert colour_fit(clip, Place(0, 0), [Place(1, 0)]) == pytest.approx(0.73, abs=0.02)
+
+
 def test_a_box_is_dropped_only_if_nothing_confirms_it() -> None:
     clip = judged_clip(config_without_models())
     wrong = changed(clip, Place(0, 0), shifted(clip.frames[0].detections[0], 0.14))
