@@ -63,6 +63,17 @@ def wait_for_parts(out: Path, count: int, running: subprocess.Popen[str]) -> Non
         time.sleep(0.02)
 
 
+def wait_for_a_clip_on_its_way(out: Path, running: subprocess.Popen[str]) -> None:
+    """Until a piece of footage was read to its end, and a clip of it is not written yet."""
+    while running.poll() is None:
+        done = {path.stem for path in (out / "work").rglob("*.tar")}
+        listings = [json.loads(path.read_text())["clips"] for path in (out / "work" / "footage").glob("*.json")]
+        if not all(done.issuperset(clips) for clips in listings):
+            return
+        time.sleep(0.02)
+    raise AssertionError("the run ended before it could be killed")
+
+
 def wait_for_end(pids: list[int]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while names := [name_of(pid) for pid in pids if name_of(pid)]:
@@ -125,7 +136,7 @@ def test_its_driver_alone_killed_and_started_again_the_shards_are_the_same(
 ) -> None:
     out = tmp_path / "out"
     with start(footage, out) as first:
-        wait_for_parts(out, 1, first)
+        wait_for_a_clip_on_its_way(out, first)
         left = processes_below(first.pid)
         os.kill(first.pid, signal.SIGKILL)
     assert first.returncode == -signal.SIGKILL
