@@ -77,7 +77,8 @@ async function make(prepare: () => Promise<Document>): Promise<void> {
 
 async function submit(document: Document): Promise<JobResource> {
   const request = await requestOf(document);
-  return client.submit({ ...request, previews: true }, { signal: stop.signal });
+  const onWait = (): void => update({ phase: "waiting_to_send_again" });
+  return client.submit({ ...request, previews: true }, { signal: stop.signal, onWait });
 }
 
 /** Forget the assets that the service has no longer; whether there is one that can be uploaded again. */

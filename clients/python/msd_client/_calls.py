@@ -42,7 +42,7 @@ class Retries:
     """How a client deals with failures that may pass.
 
     Attributes:
-        patience_s: how long one call goes on after a failure.
+        patience_s: how long one call goes on after a failure; after a 429, 10 s at most, and only if it says when to come back.
         refusals: whether a request that was refused (429, 502, 503, 504) or did not arrive is sent again. One whose answer
             was lost always is: with the same idempotency key, so that there is one job.
     """

@@ -16,13 +16,15 @@ from typing import Any, Generic, TypeVar
 
 import httpx2
 
-from msd_client.errors import ApiError, ConflictError, MsdError, NoAnswerError, api_error
+from msd_client.errors import ApiError, ConflictError, MsdError, NoAnswerError, RateLimitError, api_error
 from msd_client.events import Event, read_event
 
 T = TypeVar("T")
 
 POLL_INTERVAL_S = 0.25
 MAX_PAUSE_S = 4.0
+# How long a call waits for a limit of the service to pass.
+AT_LIMIT_S = 10.0
 # The service says something at least every 15 s to those who watch.
 SILENCE_S = 40.0
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -165,7 +167,8 @@ class Patience:
         pause_s = min(POLL_INTERVAL_S * 2**self._failures, MAX_PAUSE_S)
         if error.retry_after_s is not None:
             pause_s = max(pause_s, error.retry_after_s)
-        if now + pause_s > self._since + self._seconds:
+        seconds = min(self._seconds, AT_LIMIT_S) if isinstance(error, RateLimitError) else self._seconds
+        if now + pause_s > self._since + seconds:
             raise error
         self._failures += 1
         return Pause(pause_s)

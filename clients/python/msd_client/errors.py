@@ -134,6 +134,11 @@ class ConflictError(ApiError):
 class RateLimitError(ApiError):
     """Too many requests."""
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the service says when; a limit that names no time may never pass."""
+        return self.retry_after_s is not None
+
 
 class ServiceError(ApiError):
     """The service cannot do it now."""

@@ -24,7 +24,7 @@ export interface ClientOptions {
   baseUrl: string;
   /** Sent as `Authorization: Bearer`; by default, in Node, that of the environment, `MSD_API_KEY`. Empty: none. */
   apiKey?: string | undefined;
-  /** How often a request is sent again while the service is busy or cannot be reached; 5 by default. */
+  /** How often a request is sent again while the service is busy or cannot be reached; 5 by default. Limits (429) are waited for 10 s in all. */
   retries?: number | undefined;
   /** In place of the global `fetch`. */
   fetch?: typeof fetch | undefined;
@@ -37,6 +37,8 @@ export interface SubmitOptions {
   cancelAfter?: string | undefined;
   /** Let the job expire if it has not started after this time, such as `30s`. */
   startDeadline?: string | undefined;
+  /** Called before the request is sent again, with the milliseconds until then. */
+  onWait?: ((ms: number) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -114,18 +116,18 @@ export class MsdClient {
       "X-Start-Deadline": startDeadline,
     };
     try {
-      return await this.#submit(input, headers, options.signal);
+      return await this.#submit(input, headers, options);
     } catch (error) {
       if (!(error instanceof MsdError && error.errors.some(({ code }) => code === "asset_not_found"))) throw error;
       // What was uploaded some time ago has expired, or somebody has deleted it.
       this.#uploads.clear();
-      return this.#submit(input, headers, options.signal);
+      return this.#submit(input, headers, options);
     }
   }
 
-  async #submit(input: GenerateInput, headers: GenerateData["headers"], signal?: AbortSignal): Promise<JobResource> {
+  async #submit(input: GenerateInput, headers: GenerateData["headers"], { signal, onWait }: SubmitOptions): Promise<JobResource> {
     signal?.throwIfAborted();
-    const repeat = this.#repeat(signal);
+    const repeat = { ...this.#repeat(signal), onWait };
     const body = await named(input, (picture) => this.#uploads.name(picture, repeat));
     signal?.throwIfAborted();
     // Not aborted midway: whoever cancels must know the job.

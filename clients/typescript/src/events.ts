@@ -1,7 +1,7 @@
 import { connectionLost } from "./errors.js";
 import type { Client } from "./generated/client/index.js";
 import type { JobEvent, WatchJobErrors } from "./generated/types.gen.js";
-import { backoffMs, refusalOf, pause, type Refusal } from "./retries.js";
+import { Patience, refusalOf, pause, type Refusal } from "./retries.js";
 
 /** The service sends something every 15 s; a connection that is silent for longer is dead. */
 const SILENCE_MS = 45_000;
@@ -23,7 +23,8 @@ export async function* watchEvents(
   { preview, lastEventId, signal }: WatchOptions,
   retries: number,
 ): AsyncGenerator<JobEvent, void, void> {
-  for (let failures = 0; ; failures++) {
+  const patience = new Patience(retries);
+  for (;;) {
     const answer = await http.get<{ 200: ReadableStream<Uint8Array> }, WatchJobErrors>({
       url: "/jobs/{job_id}/events",
       path: { job_id: id },
@@ -39,7 +40,7 @@ export async function* watchEvents(
     else {
       try {
         for await (const event of eventsOf(answer.data)) {
-          failures = 0;
+          patience.renew();
           if ("id" in event) lastEventId = event.id;
           yield event;
           if (LAST_EVENTS.has(event.event)) return;
@@ -49,8 +50,9 @@ export async function* watchEvents(
       }
     }
     signal?.throwIfAborted();
-    if (!refusal.mayPass || failures >= retries) throw refusal.error;
-    await pause(refusal.delayMs ?? backoffMs(failures), signal);
+    const delayMs = patience.delayMs(refusal);
+    if (delayMs === undefined) throw refusal.error;
+    await pause(delayMs, signal);
     signal?.throwIfAborted();
   }
 }

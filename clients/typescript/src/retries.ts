@@ -1,8 +1,11 @@
 import { connectionLost, errorOf, type MsdError } from "./errors.js";
 
-const WORTH_A_RETRY = new Set([429, 502, 503, 504]);
+const TOO_MANY = 429;
+const WORTH_A_RETRY = new Set([TOO_MANY, 502, 503, 504]);
 const FIRST_DELAY_MS = 500;
 const MAX_DELAY_MS = 8000;
+/** How long to wait, in all, for limits of the service to pass. */
+const MAX_AT_LIMITS_MS = 10_000;
 
 /** What a function of the generated client returns. */
 export type Answer<T> = { data?: T; error?: unknown; request?: Request; response?: Response };
@@ -13,25 +16,31 @@ export interface Repeat {
   signal?: AbortSignal | undefined;
   /** Send a request whose answer was lost again even if the signal was aborted, to learn what became of it. */
   settle?: boolean;
+  /** Called before each wait, with its milliseconds. */
+  onWait?: ((ms: number) => void) | undefined;
 }
 
 /**
- * Send a request that is safe to repeat, again and again while the connection breaks or the service is busy.
+ * Send a request that is safe to repeat, again and again while the connection breaks or the service is busy. A limit of
+ * the service is waited for only if it passes soon.
  *
  * @throws MsdError, or the reason of the signal, which ends the waiting between two attempts.
  */
 export async function withRetries<T>(
   send: () => Promise<Answer<T>>,
-  { retries, signal, settle = false }: Repeat,
+  { retries, signal, settle = false, onWait }: Repeat,
 ): Promise<T> {
-  for (let attempt = 0; ; attempt++) {
+  const patience = new Patience(retries);
+  for (;;) {
     const answer = await send();
     if (answer.data !== undefined) return answer.data;
     const refusal = refusalOf(answer);
     const abortable = settle && refusal.error.status === 0 ? undefined : signal;
     abortable?.throwIfAborted();
-    if (!refusal.mayPass || attempt >= retries) throw signal?.aborted ? signal.reason : refusal.error;
-    await pause(refusal.delayMs ?? backoffMs(attempt), signal);
+    const delayMs = patience.delayMs(refusal);
+    if (delayMs === undefined) throw signal?.aborted ? signal.reason : refusal.error;
+    onWait?.(delayMs);
+    await pause(delayMs, signal);
     abortable?.throwIfAborted();
   }
 }
@@ -56,9 +65,26 @@ export function refusalOf({ error, request, response }: Answer<unknown>): Refusa
   };
 }
 
-/** How long to wait after so many failures in a row. */
-export function backoffMs(failures: number): number {
-  return Math.min(FIRST_DELAY_MS * 2 ** failures, MAX_DELAY_MS);
+/** How often, and for how long, a request is sent again. */
+export class Patience {
+  #failures = 0;
+  #atLimitsMs = 0;
+
+  constructor(private readonly retries: number) {}
+
+  /** All is well. */
+  renew(): void {
+    this.#failures = this.#atLimitsMs = 0;
+  }
+
+  /** How long to wait before the next attempt; undefined: it is not worth one. */
+  delayMs({ error, mayPass, delayMs }: Refusal): number | undefined {
+    // A limit that names no time may never pass.
+    if (error.status === TOO_MANY) this.#atLimitsMs += delayMs ?? Infinity;
+    if (!mayPass || this.#failures >= this.retries || this.#atLimitsMs > MAX_AT_LIMITS_MS) return undefined;
+    const backoffMs = Math.min(FIRST_DELAY_MS * 2 ** this.#failures++, MAX_DELAY_MS);
+    return delayMs ?? backoffMs;
+  }
 }
 
 /** `Retry-After` is a number of seconds or a date. */

@@ -22,7 +22,7 @@ export class Uploads {
   }
 
   /** Upload a picture, whether or not that was done before. */
-  async send(content: Blob, { retries, signal }: Repeat): Promise<Asset> {
+  async send(content: Blob, repeat: Repeat): Promise<Asset> {
     const body = new FormData();
     body.append("picture", content, "picture");
     const { assets } = await withRetries(
@@ -33,9 +33,9 @@ export class Uploads {
           bodySerializer: null,
           // With its boundary, which only `fetch` knows.
           headers: { "Content-Type": null },
-          signal,
+          signal: repeat.signal,
         }),
-      { retries, signal },
+      repeat,
     );
     return assets[0]!;
   }

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 
 import { api, type GenerateInput, type JobEvent, MsdClient, MsdError, type Preview, type ProgressEvent } from "../src/index.js";
+import { Patience } from "../src/retries.js";
 import { Proxy } from "./proxy.js";
 
 const URL = process.env.MSD_URL!;
@@ -243,9 +244,38 @@ test("while the service is busy the client comes back when it was told to", asyn
     return "done";
   };
   const begin = Date.now();
-  assert.ok((await client.submit(request())).id);
+  const waits: number[] = [];
+  assert.ok((await client.submit(request(), { onWait: (ms) => waits.push(ms) })).id);
   assert.equal(proxy.paths.length, 5);
   assert.ok(Date.now() - begin >= 950, "too early");
+  assert.deepEqual(waits, [1000, 0, 0, 0]);
+});
+
+test("a limit that passes late, or names no time, is an error at once", async () => {
+  const detail = "You may ask for 9 steps a day.";
+  const own = await client.upload(CAT);
+  for (const late of [{ "Retry-After": "86375" }, { "Retry-After": "11" }, {}]) {
+    proxy.paths.length = 0;
+    proxy.fault = (sent, answer) => {
+      sent.resume();
+      answer.writeHead(429, { ...late, "Content-Type": "application/problem+json" }).end(JSON.stringify({ code: "steps_spent", detail }));
+      return "done";
+    };
+    for (const promise of [client.submit(request({ subjects: [{ ...request().subjects[0]!, image: `asset:${own.id}` }] })), client.upload(CAT)]) {
+      const error = await failure(promise);
+      assert.deepEqual([error.status, error.code, error.detail], [429, "steps_spent", detail]);
+    }
+    assert.deepEqual(proxy.paths, ["POST /generate", "POST /assets"]);
+  }
+});
+
+test("limits are waited for ten seconds in all, until all is well", () => {
+  const patience = new Patience(5);
+  const limit = { error: new MsdError({ status: 429, code: "too_many_submits", detail: "Later." }), mayPass: true, delayMs: 6000 };
+  assert.equal(patience.delayMs(limit), 6000);
+  assert.equal(patience.delayMs(limit), undefined);
+  patience.renew();
+  assert.equal(patience.delayMs({ ...limit, delayMs: 10_000 }), 10_000);
 });
 
 test("other answers are not asked for again", async () => {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.e2e.playground.subjects import own_picture
 from tests.support.sample_requests import png_with_header
 
 MOST_SUBJECTS = 16
+# Less than any wait before another attempt adds up to.
+AT_ONCE_MS = 6_000
 
 
 def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
@@ -97,6 +100,37 @@ def test_a_picture_that_could_not_be_sent(playground: Playground) -> None:
     assert sent.value.ok
     expect(card.get_by_role("alert")).to_have_count(0)
     expect(card.get_by_role("textbox").first).to_be_focused()
+
+
+def test_a_store_of_pictures_that_is_full_says_so_at_once(playground: Playground) -> None:
+    playground.visit(ready=False)
+    words = "You keep as many pictures as you may; delete some."
+    problem = json.dumps({"code": "assets_full", "detail": words, "status": 429})
+    playground.page.route(re.compile("/assets$"), lambda route: route.fulfill(status=429, body=problem))
+    playground.add_subjects(own_picture("fox"))
+    expect(playground.card("fox").get_by_role("alert")).to_contain_text(words, timeout=AT_ONCE_MS)
+
+
+def test_a_limit_that_passes_late_is_said_and_a_short_one_waited_for(playground: Playground) -> None:
+    playground.visit()
+    playground.set_steps(2)
+    waits = iter(["86375", "3"])
+    words = "You may ask for 9 steps a day."
+    problem = json.dumps({"code": "steps_spent", "detail": words, "status": 429})
+
+    def refuse(route: Route) -> None:
+        wait = next(waits, None)
+        if wait is None:
+            route.continue_()
+        else:
+            route.fulfill(status=429, body=problem, headers={"Retry-After": wait})
+
+    playground.page.route(re.compile("/generate$"), refuse)
+    playground.make_button.click()
+    expect(playground.page.get_by_role("alert").filter(has_text=words)).to_be_visible(timeout=AT_ONCE_MS)
+    playground.make_button.click()
+    expect(playground.page.get_by_text("Waiting to send again …")).to_be_visible(timeout=AT_ONCE_MS)
+    playground.wait_for_picture()
 
 
 def test_a_picture_that_was_made_here_restores_its_request(
