@@ -200,7 +200,8 @@ class Playground:
 
     def check_width(self) -> None:
         """Nothing lies beyond the right edge of the window."""
-        assert self.page.evaluate("document.scrollingElement.scrollWidth - innerWidth") <= 0
+        # On a phone, `innerWidth` grows with what sticks out.
+        assert self.page.evaluate("document.scrollingElement.scrollWidth - document.documentElement.clientWidth") <= 0
 
     def _note(self, kind: str, text: str) -> None:
         if kind == "error" and not text.startswith(ANSWERS):

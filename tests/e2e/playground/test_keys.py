@@ -242,4 +242,7 @@ def test_on_a_phone_in_the_dark(browser: Browser, service: HttpService, key: str
         sign_in(playground, key)
         expect(playground.button("Sign out")).to_be_visible()
         playground.check_accessibility()
-        playground.check_width()
+        for width in (360, 375, 390, 401):
+            playground.page.set_viewport_size({"width": width, "height": 740})
+            playground.check_width()
+            expect(playground.button("Sign out")).to_be_in_viewport(ratio=1)
