@@ -185,6 +185,12 @@ export function sideBySide(count: number): Box[] {
   });
 }
 
+/** Where a second box goes, after the first: side by side, if the first is where it was put; null if it is elsewhere. */
+export function secondPlace(first: Box): [Box, Box] | null {
+  if (first.join() !== freePlace([]).join()) return null;
+  return sideBySide(2) as [Box, Box];
+}
+
 /** What a screen reader says. */
 export function describe(phrase: string, box: Box): string {
   const percent = (side: Side) => Math.round(sideOf(box, side) * 100);

@@ -1,7 +1,7 @@
 import { computed, effect, signal } from "@preact/signals";
 import type { api } from "msd-client";
 
-import { type Box, freePlace, move, overlap, reordered, type Size } from "./boxes.ts";
+import { type Box, freePlace, move, overlap, reordered, secondPlace, type Size } from "./boxes.ts";
 import { edited, type History, redone, started, undone } from "./history.ts";
 import { soundDocument } from "./sound.ts";
 import { recall, remember } from "./storage.ts";
@@ -152,10 +152,20 @@ export function addSubject(given: Partial<Subject> = {}, tag = ""): Subject {
   let colour = 0;
   while (used.has(colour)) colour++;
   const key = newKey();
-  const subject: Subject = { phrase: "", pictures: [], box: freePlace(boxesOf(subjects)), ...given, key, colour };
-  edit((document) => ({ ...document, subjects: [...document.subjects, subject] }), tag);
+  const room = given.box === undefined && !given.scene ? makeRoom(subjects) : { subjects, box: freePlace(boxesOf(subjects)) };
+  const subject: Subject = { phrase: "", pictures: [], box: room.box, ...given, key, colour };
+  edit((document) => ({ ...document, subjects: [...room.subjects, subject] }), tag);
   chosen.value = key;
   return subject;
+}
+
+/** A place for a new subject: beside the first, which moves aside if nobody has placed it, or in the free middle. */
+function makeRoom(subjects: Subject[]): { subjects: Subject[]; box: Box } {
+  const boxes = boxesOf(subjects);
+  const first = subjects.find(({ box, scene }) => box && !scene);
+  const pair = boxes.length === 1 && first && !first.locked && !first.mask ? secondPlace(boxes[0]!) : null;
+  if (!pair) return { subjects, box: freePlace(boxes) };
+  return { subjects: subjects.map((one) => (one === first ? { ...one, box: pair[0] } : one)), box: pair[1] };
 }
 
 export function removeSubject(key: string): void {

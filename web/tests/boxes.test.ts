@@ -13,6 +13,7 @@ import {
   overlap,
   reordered,
   resize,
+  secondPlace,
   shapes,
   sideBySide,
   sideOf,
@@ -118,6 +119,11 @@ test("several new boxes stand side by side", () => {
     }
   }
   assert.deepEqual(sideBySide(2), [[0.05, 0.3, 0.45, 0.7], [0.55, 0.3, 0.95, 0.7]]);
+});
+
+test("a second box stands beside the first, unless that was moved", () => {
+  assert.deepEqual(secondPlace(freePlace([])), [[0.05, 0.3, 0.45, 0.7], [0.55, 0.3, 0.95, 0.7]]);
+  assert.equal(secondPlace([0.3, 0.31, 0.7, 0.71]), null);
 });
 
 test("a full picture still has room for a new box", () => {

@@ -75,6 +75,28 @@ def test_a_pasted_layout(playground: Playground) -> None:
     assert playground.sides("red fox") == Sides(40, 40, 20, 10)
 
 
+def test_own_pictures_one_after_the_other(playground: Playground) -> None:
+    """Two stand side by side, as long as nobody has placed the first; more go where there is room."""
+    playground.visit(ready=False)
+    playground.page.get_by_role("combobox", name="Examples").select_option("Empty, for your own")
+    playground.add_subjects(own_picture("fox"))
+    assert playground.sides("fox") == Sides(40, 40, 30, 30)
+    playground.add_subjects(own_picture("taxi"))
+    assert playground.sides("fox") == Sides(40, 40, 5, 30)
+    assert playground.sides("taxi") == Sides(40, 40, 55, 30)
+    before = playground.heard()
+    playground.add_subjects(own_picture("umbrella"))
+    assert playground.heard()[:2] == before
+    for _ in range(2):
+        playground.button("Undo").click()
+    assert playground.sides("fox") == Sides(40, 40, 30, 30)
+    # What is locked stays.
+    playground.button("Lock the box of fox").click()
+    playground.add_subjects(own_picture("taxi"))
+    assert playground.sides("fox") == Sides(40, 40, 30, 30)
+    assert playground.sides("taxi").width == 27
+
+
 def test_json_that_is_no_layout(playground: Playground) -> None:
     playground.visit(ready=False)
     before = playground.heard()
