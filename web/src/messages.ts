@@ -47,6 +47,16 @@ export function whyNotSent({ status, code, detail, errors }: Refusal): string {
 /** Whether the same picture may be taken another time. */
 export const mayBeSentAgain = ({ status }: Pick<Refusal, "status">): boolean => status < 400 || status >= 500 || [FORBIDDEN, REQUEST_TIMEOUT, TOO_MANY].includes(status);
 
+/** Whether sending it again at once may help: another key is needed where this one may not. */
+export const sendingAgainHelps = (refusal: Pick<Refusal, "status">): boolean => mayBeSentAgain(refusal) && refusal.status !== FORBIDDEN;
+
+/** What a card says of pictures of the last visit that are not on the service; `wereThere`: they once were. */
+export function missingWords(count: number, wereThere: boolean): { words: string; remedy: string } {
+  const which = count === 1 ? "This picture" : `${count} pictures`;
+  if (!wereThere) return { words: `The service did not take ${which.toLowerCase()}.`, remedy: `Choose ${count === 1 ? "another" : "others"}` };
+  return { words: `${which} ${count === 1 ? "is" : "are"} not on the service any more.`, remedy: `Add ${count === 1 ? "it" : "them"} again` };
+}
+
 /** What of a request could not be shown, as a sentence that follows another; nothing if all of it could. */
 export function leftOutWords(names: string[]): string {
   if (names.length === 0) return "";

@@ -8,7 +8,8 @@ import { FileInput } from "./fields.tsx";
 import { keepFocus } from "./focus.ts";
 import { CARD, carried } from "./gestures.ts";
 import { Icon } from "./icons.tsx";
-import { isBlank, markMissing, pictureOf, reasonOf, sendAgain } from "./pictures.ts";
+import { missingWords, sendingAgainHelps } from "./messages.ts";
+import { isBlank, isLasting, markMissing, pictureOf, reasonOf, sendAgain } from "./pictures.ts";
 
 /** The pictures of a subject; by them its card is dragged. */
 export function Photos({ subject, at }: { subject: Subject; at: string }) {
@@ -60,22 +61,30 @@ export function Thumbnail({ picture, name, onRemove }: { picture: string; name: 
 /** What is wrong with pictures, and what to do about it. */
 export function PictureProblems({ pictures, onFiles, onRemove }: { pictures: string[]; onFiles: (files: File[]) => void; onRemove: (picture: string) => void }) {
   const input = useRef<HTMLInputElement>(null);
-  const missing = pictures.filter((picture) => pictureOf(picture).state === "missing").length;
+  const missing = pictures.filter((picture) => pictureOf(picture).state === "missing");
   return (
     <>
       {pictures.map((picture) => (
         <NotSent key={picture} picture={picture} onRemove={() => onRemove(picture)} />
       ))}
-      {missing > 0 && (
-        <p class="problem" role="alert">
-          {missing === 1 ? "This picture is not on the service any more." : `${missing} pictures are not on the service any more.`}{" "}
-          <button type="button" class="link" onClick={() => input.current!.click()}>
-            Add {missing === 1 ? "it" : "them"} again
-          </button>
-        </p>
-      )}
+      {[true, false].map((wereThere) => (
+        <Missing key={wereThere} count={missing.filter((picture) => isLasting(picture) === wereThere).length} wereThere={wereThere} onChoose={() => input.current!.click()} />
+      ))}
       <FileInput input={input} label="Pictures that are missing" onFiles={onFiles} />
     </>
+  );
+}
+
+function Missing({ count, wereThere, onChoose }: { count: number; wereThere: boolean; onChoose: () => void }) {
+  if (count === 0) return null;
+  const { words, remedy } = missingWords(count, wereThere);
+  return (
+    <p class="problem" role="alert">
+      {words}{" "}
+      <button type="button" class="link" onClick={onChoose}>
+        {remedy}
+      </button>
+    </p>
   );
 }
 
@@ -87,7 +96,7 @@ export function NotSent({ picture, onRemove }: { picture: string; onRemove?: () 
   return (
     <p class="problem" role="alert">
       {reason}{" "}
-      {known.state === "unsent" && (
+      {known.state === "unsent" && sendingAgainHelps(known.error!) && (
         <button type="button" class="link" onClick={() => keepFocus(() => sendAgain(picture))}>
           Send it again
         </button>

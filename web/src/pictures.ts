@@ -122,7 +122,7 @@ export const reasonOf = ({ state, error }: Picture): string => (error && (state 
 export const detailOf = ({ error }: Picture): string => error?.errors[0]?.detail ?? error?.detail ?? "";
 
 /** Whether later visits know it too by this key. */
-const isLasting = (key: string): boolean => key.includes(":");
+export const isLasting = (key: string): boolean => key.includes(":");
 
 /** The key that a picture has on later visits too, once it was sent. */
 export const lastingKey = (key: string): string => (isLasting(key) ? key : (pictureOf(key).asset ?? key));

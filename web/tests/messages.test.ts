@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { leftOutWords, mayBeSentAgain, refusalOfKey, shortened, whyNotSent } from "../src/messages.ts";
+import { leftOutWords, mayBeSentAgain, missingWords, refusalOfKey, sendingAgainHelps, shortened, whyNotSent } from "../src/messages.ts";
 
 test("long quotations are cut, short ones stay", () => {
   const long = "word ".repeat(40);
@@ -49,7 +49,17 @@ test("what is wrong with a key is the service's sentence, with the time to wait"
   assert.deepEqual(refusalOfKey(502, "<html>", null), { words: "The service answered 502.", seconds: 0 });
 });
 
+test("of pictures that are missing after a reload is said whether they were there", () => {
+  assert.deepEqual(missingWords(1, true), { words: "This picture is not on the service any more.", remedy: "Add it again" });
+  assert.deepEqual(missingWords(2, true), { words: "2 pictures are not on the service any more.", remedy: "Add them again" });
+  assert.deepEqual(missingWords(1, false), { words: "The service did not take this picture.", remedy: "Choose another" });
+  assert.deepEqual(missingWords(2, false), { words: "The service did not take 2 pictures.", remedy: "Choose others" });
+});
+
 test("a picture that this key may not send may be sent with another", () => {
   assert.ok(mayBeSentAgain({ status: 403 }));
+  assert.ok(!sendingAgainHelps({ status: 403 }));
+  assert.ok(sendingAgainHelps({ status: 503 }));
+  assert.ok(!sendingAgainHelps({ status: 422 }));
   assert.equal(whyNotSent(refusal(403, "missing_scope", "This key may not do that.")), "This key may not do that.");
 });

@@ -212,6 +212,13 @@ def test_what_a_key_may_not_do(playground: Playground, service: HttpService) -> 
     playground.visit(ready=False)
     sign_in(playground, service.make_key("looks", "--owner", "ann", "--scope", "read"))
     expect(playground.page.get_by_text("mini ready")).to_be_visible()
+    playground.add_subjects(own_picture("fox"))
+    alert = playground.card("fox").get_by_role("alert")
+    expect(alert).to_contain_text("it lacks the scope generate")
+    # It would lack it again.
+    expect(alert.get_by_role("button", name="Send it again")).to_have_count(0)
+    expect(alert.get_by_role("button", name="Remove it")).to_be_visible()
+    playground.button("Remove fox").click()
     playground.make_button.click()
     words = "This key may not do that: it lacks the scope generate. Sign out"
     expect(playground.page.get_by_role("alert").filter(has_text=words)).to_be_visible()

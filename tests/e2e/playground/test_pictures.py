@@ -56,6 +56,14 @@ def test_bad_pictures_of_each_kind(playground: Playground) -> None:
     expect(playground.card("fox").get_by_role("img", name="Picture of fox")).to_be_visible()
     expect(playground.page.get_by_role("alert")).to_have_count(len(bad))
     playground.check_accessibility()
+    # After a reload, nothing says that they once were on the service.
+    playground.page.reload()
+    for name in bad:
+        expect(playground.card(name).get_by_role("alert")).to_have_text(
+            "The service did not take this picture. Choose another"
+        )
+    expect(playground.card("fox").get_by_role("img", name="Picture of fox")).to_be_visible()
+    playground.check_accessibility()
     card = playground.card("words")
     card.get_by_role("button", name="Remove this picture of words").click()
     playground.choose_files(card.get_by_role("button", name="Add a picture of words"), own_picture("taxi"))
