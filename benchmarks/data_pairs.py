@@ -12,7 +12,7 @@ import argparse
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +46,15 @@ def configuration(truth: Path) -> PipelineConfig:
     return load_config(None, parts)
 
 
-def run_stages(folder: Path, config: PipelineConfig) -> list[Clip]:
-    stages, done = build_stages(config), []
+def run_stages(folder: Path, config: PipelineConfig) -> Iterator[Clip]:
+    """The clips of all films, one after another: a large set's pictures do not fit into the memory."""
+    stages = build_stages(config)
     for footage in find_footage([folder / VIDEOS]):
         for clip in read_clips(footage, config.clips):
             clips = [clip]
             for stage in stages.values():
                 clips = stage(clips)
-            done += clips
-    return done
+            yield from clips
 
 
 def by_film(clips: list[Clip], truth: Truth, config: PipelineConfig) -> list[Score]:
@@ -116,7 +116,7 @@ def measure(generator: str, films: int, seed: int, folder: Path) -> dict[str, An
     if not (folder / TRUTH).is_file():
         write_footage(folder, GENERATORS[generator](pack).films(films, seed), pack)
     config, truth = configuration(folder / TRUTH), Truth.load(folder / TRUTH)
-    clips = run_stages(folder, config)
+    clips = list(run_stages(folder, config))
     figures = score(clips, truth, config.choose.min_gap_s, config.filters.min_area).summary()
     facts = {"generator": generator, "films": films, "seed": seed, "clips": len(clips)}
     return {

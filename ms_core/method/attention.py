@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ms_core.errors import UnknownAttentionDataError
-from ms_core.method.attention_data import ATTENTION_DATA, AttentionData, KeyValue, SubjectBatch
+from ms_core.method.attention_data import ATTENTION_DATA, AttentionData, KeyValue
 from ms_core.method.masks import SubjectMask
 
 # attend(query, key, value, attn_mask): softmax attention; the mask is added to the scores.
@@ -108,7 +108,7 @@ class SubjectAttentionProcessor:
             raise UnknownAttentionDataError(
                 f"{self.layer} needs text without a mask and cross_attention_kwargs={{{ATTENTION_DATA!r}: AttentionData(...)}}."
             )
-        query = _split_heads(attn.to_q(hidden_states), attn.heads)
+        query = split_heads(attn.to_q(hidden_states), attn.heads)
         text = self._text(attn, encoder_hidden_states, attention_data)
         num_conditional = attention_data.num_conditional
         if num_conditional == 0:
@@ -135,18 +135,27 @@ class SubjectAttentionProcessor:
             self._subjects(attn, data)
 
     def _text(self, attn: Any, encoder_hidden_states: Tensor, data: AttentionData) -> KeyValue:
-        compute = partial(_project_text, attn, encoder_hidden_states)
+        compute = partial(self.project_text, attn, encoder_hidden_states, data)
         return data.cached(f"{self.layer}.text", encoder_hidden_states, compute)
 
     def _subjects(self, attn: Any, data: AttentionData) -> KeyValue:
-        compute = partial(self._project_subjects, attn.heads, data.subjects)
+        compute = partial(self.project_subjects, attn.heads, data)
         return data.cached(f"{self.layer}.subjects", data.subjects.tokens, compute)
 
-    def _project_subjects(self, heads: int, subjects: SubjectBatch) -> KeyValue:
+    def project_text(
+        self, attn: Any, encoder_hidden_states: Float[Tensor, "batch text_tokens cross_dim"], data: AttentionData
+    ) -> KeyValue:
+        """Keys and values of the prompts of all rows."""
+        key, value = attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states)
+        return KeyValue(split_heads(key, attn.heads), split_heads(value, attn.heads))
+
+    def project_subjects(self, heads: int, data: AttentionData) -> KeyValue:
+        """Keys and values of the subjects of the conditional rows; the scales are in the values."""
+        subjects = data.subjects
         tokens = subjects.tokens.flatten(1, 2)
         scales = subjects.scales.repeat_interleave(subjects.tokens.shape[2], dim=1).unsqueeze(-1)
         key, value = self.projection.to_k(tokens), self.projection.to_v(tokens)
-        return KeyValue(_split_heads(key, heads), _split_heads(value * scales.to(value.dtype), heads))
+        return KeyValue(split_heads(key, heads), split_heads(value * scales.to(value.dtype), heads))
 
 
 class SelfAttentionProcessor:
@@ -169,13 +178,9 @@ class SelfAttentionProcessor:
         )
 
 
-def _project_text(attn: Any, hidden_states: Float[Tensor, "batch text_tokens cross_dim"]) -> KeyValue:
-    key, value = attn.to_k(hidden_states), attn.to_v(hidden_states)
-    return KeyValue(_split_heads(key, attn.heads), _split_heads(value, attn.heads))
-
-
-def _split_heads(
+def split_heads(
     tensor: Float[Tensor, "batch tokens inner_dim"], heads: int
 ) -> Float[Tensor, "batch heads tokens head_dim"]:
+    """A view of keys, values or queries by head."""
     batch, tokens, _ = tensor.shape
     return tensor.view(batch, tokens, heads, -1).transpose(1, 2)

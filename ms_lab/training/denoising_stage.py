@@ -14,6 +14,7 @@ from ms_lab.mini.recipe import MiniModel
 from ms_lab.training.dropout import DropRates, Drops, draw_drops
 from ms_lab.training.reference_stage import normalise_references
 from ms_lab.training.sample_sheets import grid, to_picture
+from ms_lab.training.scene_attention import SceneAttentionData, Shared, share_subjects
 from ms_lab.training.sheet_samples import sample_batch
 from ms_lab.training.text_encoding import Text, encode_captions, encode_phrases
 from ms_lab.training.vae_stage import to_signed
@@ -74,16 +75,17 @@ class DenoisingStage:
         """Squared error of the predicted velocity; every scene has as many rows as every other, one after another."""
         signal, spread = (table[timesteps].view(-1, 1, 1, 1) for table in (self.signal, self.noise))
         noisy, velocity = signal * latents + spread * noise, signal * noise - spread * latents
-        text = self.text(batch, drops.text)
-        data = self.attention_data(batch, drops.image, drops.grounding)
+        text, captions = self.text(batch, drops.text)
+        data = self.attention_data(batch, drops.image, drops.grounding, captions)
         return (self.predict(noisy, timesteps, text, data).float() - velocity).square()
 
-    def text(self, batch: SceneBatch, dropped: Bool[Tensor, " rows"]) -> Text:
-        """Captions of all rows; the empty one where it is dropped."""
+    def text(self, batch: SceneBatch, dropped: Bool[Tensor, " rows"]) -> tuple[Text, Shared]:
+        """Captions of all rows, and what the rows share of them; the empty one where it is dropped."""
         text = encode_captions(self.model, [*batch.captions, ""])
         empty = len(batch.captions)
         captions = torch.where(dropped, empty, scene_of_rows(batch, dropped))
-        return Text(text.prompt_embeds[captions], text.pooled_prompt_embeds[captions])
+        rows = Text(text.prompt_embeds[captions], text.pooled_prompt_embeds[captions])
+        return rows, Shared(text.prompt_embeds, captions)
 
     def predict(
         self, noisy: Float[Tensor, "b c h w"], timesteps: Tensor, text: Text, data: AttentionData
@@ -100,11 +102,19 @@ class DenoisingStage:
         ).sample
 
     def attention_data(
-        self, batch: SceneBatch, drop_image: Bool[Tensor, " rows"], drop_grounding: Bool[Tensor, " rows"]
-    ) -> AttentionData:
+        self,
+        batch: SceneBatch,
+        drop_image: Bool[Tensor, " rows"],
+        drop_grounding: Bool[Tensor, " rows"],
+        captions: Shared | None = None,
+    ) -> SceneAttentionData:
         """Subject tokens of all rows; a row whose image is dropped sees none, as unconditional rows do.
 
-        Grounding is dropped for all rows of a scene at once, as its first row says.
+        Args:
+            batch: of scenes.
+            drop_image: of each row.
+            drop_grounding: of all rows of a scene at once, as its first row says.
+            captions: what the rows share of them, if anything.
         """
         scenes, most = batch.present.shape
         rows = scene_of_rows(batch, drop_image)
@@ -120,7 +130,9 @@ class DenoisingStage:
         present = batch.present[rows] & ~drop_image[:, None]
         scales = torch.ones_like(present, dtype=torch.float32)
         height, width = (side // 8 for side in batch.images.shape[-2:])
-        return AttentionData(SubjectBatch(tokens[rows], batch.boxes[rows], scales, present), (height, width))
+        subjects = SubjectBatch(tokens[rows], batch.boxes[rows], scales, present)
+        shared = share_subjects(flat, batch.present, rows)
+        return SceneAttentionData(subjects, (height, width), shared_subjects=shared, shared_captions=captions)
 
     def inside(self, batch: SceneBatch) -> Float[Tensor, "b 1 h w"]:
         """1 in the cells of the latents that any box covers."""

@@ -42,6 +42,7 @@ from ms_lab.training.checkpoints import AVERAGE
 from ms_lab.training.denoising_stage import DenoisingStage
 from ms_lab.training.loop import DONE, Stage, StageConfig, Trainer, seed_everything
 from ms_lab.training.reference_stage import ReferenceReading, ReferenceStage
+from ms_lab.training.scene_attention import share_scenes
 from ms_lab.training.team import ALONE, Team, run_team
 from ms_lab.training.vae_stage import VAEStage, whiten_latents
 
@@ -324,6 +325,7 @@ def train_ready(model: MiniModel) -> MiniModel:
         encoder.set_attn_implementation("eager")
     model.unet.set_attn_processor(AttnProcessor())
     model.adapter.install(model.unet)
+    share_scenes(model.unet)
     return model
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +28,9 @@ _dist: Any = torch.distributed
 
 # For how long one that lost another waits for it to be heard first.
 PATIENCE_SECONDS = 5.0
+# A computer may sleep, or be busy with other things, between two averages; gloo gives up after half an hour. A process that
+# ended is noticed at once by its closed connection.
+AVERAGING_LIMIT = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ def run_team(size: int, train: Callable[..., None], *arguments: object) -> None:
 
 def _join(rank: int, size: int, meeting: str, train: Callable[..., None], arguments: tuple[object, ...]) -> None:
     torch.set_num_threads(1)
-    _dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
+    _dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size, timeout=AVERAGING_LIMIT)
     try:
         train(Team(rank, size), *arguments)
     except RuntimeError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -60,6 +62,12 @@ def _average_and_stop(team: Team, folder: Path) -> None:
     torch.save((layer.weight.grad, stop, torch.get_num_threads()), folder / f"{team.rank}.pt")
 
 
+def _tell_patience(team: Team, folder: Path) -> None:
+    group: Any = cast("Any", torch.distributed.distributed_c10d)._get_default_group()  # noqa: SLF001 - nothing public tells
+    patience: timedelta = group._get_backend(torch.device("cpu")).options._timeout  # noqa: SLF001 - the same
+    (folder / f"{team.rank}").write_text(str(patience.total_seconds()))
+
+
 def _fail_in_the_second(team: Team) -> None:
     if team.rank == 1:
         raise ValueError("out of artwork")
@@ -89,6 +97,13 @@ def test_two_processes_average_gradients_and_stop_together(tmp_path: Path) -> No
 def test_one_that_fails_ends_all(tmp_path: Path) -> None:
     with pytest.raises(ProcessRaisedException, match="out of artwork"):
         run_team(2, _fail_in_the_second)
+
+
+@pytest.mark.faults
+def test_processes_wait_for_each_other_while_a_computer_sleeps(tmp_path: Path) -> None:
+    run_team(2, _tell_patience, tmp_path)
+    day_s = 24 * 3600.0
+    assert [float((tmp_path / name).read_text()) > day_s for name in ("0", "1")] == [True, True]
 
 
 @pytest.mark.slow
