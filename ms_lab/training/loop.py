@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch.utils.data import IterableDataset
 
 from ms_core.device.devices import device_errors, multiplies_bfloat16
 from ms_core.errors import CheckpointError, DeviceLostError, InvalidInputError, ModelError
+from ms_lab.folder_lock import sole_writer
 from ms_lab.mini.batches import Share, load_batches
 from ms_lab.training.checkpoints import Checkpoints, Snapshot, StageFiles
 from ms_lab.training.log import TrainingLog
@@ -197,7 +199,12 @@ class Trainer(Generic[Batch]):
             ModelError: the loss is not a number; the batch is kept in ``post-mortem``, and the steps before are saved.
             DeviceLostError: the device failed; what the last checkpoint holds stays.
             StorageFullError: a checkpoint could not be written; the one before stays.
+            StartupError: another run trains in the folder.
         """
+        with sole_writer(self.folder) if self.team.leads else nullcontext():
+            return self._run_alone(stream_of, minutes)
+
+    def _run_alone(self, stream_of: Callable[[Share], IterableDataset[Batch]], minutes: float | None) -> bool:
         self.resume()
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         columns = TextColumn(self.stage.name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ms_core.errors import InvalidInputError, StartupError
+from ms_core.errors import InvalidInputError
 from ms_lab.data.config import PipelineConfig
 from ms_lab.data.settings import differences
 from ms_lab.data.writing.files import remove_leftovers, write_whole
+from ms_lab.folder_lock import sole_writer
 
-_LOCK, _CONFIG, _ERASED = ".lock", "config.json", "erased.json"
+_CONFIG, _ERASED = "config.json", "erased.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +78,9 @@ class RunFolder:
         Raises:
             StartupError: another run works in it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise StartupError(f"Another run works in {self.path}; wait for it, or give another folder.") from error
+        with sole_writer(self.path):
             remove_leftovers(self.path)
             yield
-        finally:
-            # The lock ends with the descriptor, so a killed run leaves none.
-            os.close(descriptor)
 
     def begin(self, config: PipelineConfig) -> None:
         """Remember the configuration, or check that it is the one with which the run began.

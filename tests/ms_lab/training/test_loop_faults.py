@@ -163,3 +163,15 @@ def test_without_the_package_tensorboard_is_refused(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(__import__("sys").modules, "tensorboardX", None)
     with pytest.raises(StartupError, match="tensorboard = false"):
         TrainingLog(tmp_path / LOG, "adapter", tmp_path / "tensorboard")
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    class Twice(Counting):
+        def loss(self, batch: Numbers, progress: float) -> Tensor:
+            with pytest.raises(StartupError, match="Another run works"):
+                trainer(tmp_path, Counting()).run(NumberStream)
+            return super().loss(batch, progress)
+
+    assert trainer(tmp_path, Twice()).run(NumberStream)
+    # The folder is free again.
+    assert trainer(tmp_path, Counting()).run(NumberStream)
