@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -193,15 +193,19 @@ def _measure_modes(setup: Setup, arguments: argparse.Namespace) -> list[dict[str
     """Each mode in a fresh process, so that its memory limit and its peak are its own."""
     rows: list[dict[str, Any]] = []
     for mode in setup.modes:
-        command = [sys.executable, __file__, "--mode", mode, *(["--dry-run"] if arguments.dry_run else [])]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        if result.returncode:
-            lines = result.stderr.strip().splitlines()
-            rows.append({"mode": mode, "failed": lines[-1] if lines else f"exit code {result.returncode}"})
-        else:
-            rows.append(json.loads(result.stdout.splitlines()[-1]))
+        own = ["--mode", mode, *(["--dry-run"] if arguments.dry_run else [])]
+        rows.append({"mode": mode, **in_own_process(__file__, own)})
         print(f"mode {mode}: {rows[-1]}", flush=True)
     return rows
+
+
+def in_own_process(script: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """The JSON that a script prints last, or the last line of why it failed."""
+    result = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=False)
+    if result.returncode:
+        lines = result.stderr.strip().splitlines()
+        return {"failed": lines[-1] if lines else f"exit code {result.returncode}"}
+    return json.loads(result.stdout.splitlines()[-1])
 
 
 def _wait(setup: Setup) -> None:

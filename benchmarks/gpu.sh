@@ -5,6 +5,7 @@
 #   benchmarks/gpu.sh --dry-run           the same with tiny sizes on the CPU, to see that it works (the tests are skipped)
 #   benchmarks/gpu.sh --train-mini [DIR]  one piece of eight minutes of training of the bundled model; again to go on.
 #                                         DIR holds sprites.zip, as `msd train mini --artwork` leaves it there
+#   benchmarks/gpu.sh --train-sdxl        speed and memory of training SDXL's adapter -> benchmarks/results/gpu-training.json
 #   benchmarks/gpu.sh --fetch-wheels      where there is a package index: put the missing packages into benchmarks/wheels
 #
 #   PYTHON=...   the interpreter, by default .venv/bin/python if there is one, else python3
@@ -49,10 +50,15 @@ case "${1:-}" in
     install_wheels
     "$PYTHON" -m cli.main train mini --out "${2:-runs/mini-gpu}" --device cuda --minutes 8
     ;;
+--train-sdxl)
+    install_wheels
+    "$PYTHON" benchmarks/gpu_training.py --out "$OUT/gpu-training.json"
+    ;;
 --dry-run)
     install_wheels
     "$PYTHON" -m pytest -q -m gpu tests/gpu
     "$PYTHON" benchmarks/gpu.py --dry-run --out "$OUT/gpu-dry-run.json"
+    "$PYTHON" benchmarks/gpu_training.py --dry-run --out "$OUT/gpu-training-dry-run.json"
     ;;
 "")
     install_wheels
@@ -63,7 +69,7 @@ case "${1:-}" in
     exit "$status"
     ;;
 *)
-    sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,14s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

@@ -73,6 +73,7 @@ def main() -> int:
     options = ["--collect-only", "-q", *(f"-pno:{name}" for name in ("cacheprovider", *missing_plugins()))]
     status = pytest.main([*options, str(ROOT / "tests/gpu")])
     import gpu  # noqa: F401
+    import gpu_training  # noqa: F401
 
     import cli.main
     import ms_lab.training.mini  # noqa: F401
