@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import Force, require_new_file
+from cli.options import DEFAULT_URL, Force, require_new_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -136,3 +136,75 @@ def photos(
         results = measure_photos(find_model(model).directory, ASSETS, out, batch_size, begin)
     console.print(build_table(results))
     console.print(f"Numbers: {out / 'photos.json'}  Sheet: {out / 'photos.png'}")
+
+
+@evaluate.command()
+def msbench(  # noqa: PLR0913 - one for each option
+    pictures: Annotated[Path, typer.Option(help="Checkout of MS-Diffusion/MS-Diffusion, or its folder msbench.")],
+    prompts: Annotated[
+        Path | None, typer.Option(help="Its msdiffusion/dataset/prompts/msbench.py, if that is elsewhere.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for pictures, scores and results; an interrupted run continues there.")
+    ] = Path("runs/msbench"),
+    url: Annotated[str, typer.Option(help="Where the service listens.", envvar="MSD_URL")] = DEFAULT_URL,
+    shard: Annotated[str, typer.Option(help="Make and score only this part, such as 2/4.")] = "1/1",
+    in_flight: Annotated[int, typer.Option(min=1, max=200, help="Pictures asked for at once.")] = 8,
+    few: Annotated[int | None, typer.Option(min=1, help="At most so many combinations of each type.")] = None,
+    scores: Annotated[bool, typer.Option("--scores/--no-scores", help="Score the pictures, or only make them.")] = True,
+    clip: Annotated[str | None, typer.Option(help="CLIP for CLIP-T and CLIP-I: hub id or folder.")] = None,
+    dino: Annotated[str | None, typer.Option(help="DINOv2: hub id or folder.")] = None,
+    detector: Annotated[str | None, typer.Option(help="OWLv2 for the layout: hub id or folder.")] = None,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least score of a detection.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Every picture's own seed is made from it.")] = 0,
+    preset: Annotated[str | None, typer.Option(help="One of the model's presets.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale.")] = None,
+    scale: Annotated[float | None, typer.Option(min=0, help="Strength of the subjects that are no scenes.")] = None,
+    width: Annotated[int | None, typer.Option(help="In pixels, a multiple of 8.")] = None,
+    height: Annotated[int | None, typer.Option(help="In pixels, a multiple of 8.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What the pictures should not show.")] = None,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Go on if pictures are missing.")] = False,
+) -> None:
+    """Run the authors' MS-Bench: a running service makes the pictures, CLIP, DINOv2 and OWLv2 score them.
+
+    docs/guides/msbench.md goes through it.
+    """
+    from rich.console import Console
+
+    from cli.msbench import QueuedPictures, patient_client
+    from ms_lab.evaluation.msbench.models import JudgeNames
+    from ms_lab.evaluation.msbench.results import build_tables
+    from ms_lab.evaluation.msbench.run import BenchmarkOptions, Shard, count_sentence, run_msbench
+    from ms_lab.evaluation.msbench.samples import read_benchmark
+
+    console = Console()
+    request = {
+        "preset": preset,
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "scale": scale,
+        "width": width,
+        "height": height,
+        "negative_prompt": negative_prompt,
+    }
+    request = {name: value for name, value in request.items() if value is not None}
+    named = {"clip": clip, "dino": dino, "detector": detector, "threshold": threshold}
+    judges = JudgeNames(**{name: value for name, value in named.items() if value is not None})
+    options = BenchmarkOptions(request, seed, few, allow_missing, Shard.parse(shard), in_flight, scores, judges)
+    benchmark = read_benchmark(pictures, prompts)
+    typer.echo(count_sentence(benchmark))
+    with patient_client(url) as client, _bars(console) as begin:
+        try:
+            connect = partial(QueuedPictures, client, request, seed)
+            results = run_msbench(benchmark, out, options, connect, judges.load, begin)
+        except KeyboardInterrupt:
+            typer.echo("Interrupted. Run the same command again to continue.", err=True)
+            raise typer.Exit(130) from None
+    if results is None:
+        left = "Scores are left to be made" if scores else "Pictures are made, not scored"
+        typer.echo(f"{left}. When all parts are in {out}, run the command without --shard and --no-scores.")
+        return
+    for table in build_tables(results):
+        console.print(table)
+    console.print(f"Numbers: {out / 'results.json'}")

@@ -14,12 +14,8 @@ from transformers import (
     Blip2Config,
     Blip2ForConditionalGeneration,
     CLIPTokenizer,
-    Dinov2Config,
-    Dinov2Model,
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
-    Owlv2Config,
-    Owlv2ForObjectDetection,
     Sam2Config,
     Sam2Model,
     SamConfig,
@@ -38,8 +34,7 @@ from ms_lab.data.stages.masks import MaskStage
 from ms_lab.data.stages.match import MatchStage
 from ms_lab.mini.recipe import train_tokenizer
 from tests.ms_lab.data.made_clips import colour_clip, config_without_models, judged_clip
-
-CAPTIONS = ["a red square and a blue disc on a table", "a photo of a red square", "a photo of a blue disc"]
+from tests.support.tiny_judges import CAPTIONS, write_dinov2, write_owlv2
 
 
 @pytest.fixture(scope="module")
@@ -50,29 +45,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, make in MAKERS.items():
         make(folder / name)
     return folder
-
-
-def make_dinov2(path: Path) -> None:
-    Dinov2Model(
-        Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=56)
-    ).save_pretrained(path)
-
-
-def make_owlv2(path: Path) -> None:
-    text: dict[str, Any] = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-    }
-    config = Owlv2Config(
-        text_config={**text, "vocab_size": 2048},
-        vision_config={**text, "image_size": 64, "patch_size": 16},
-        projection_dim=32,
-    )
-    Owlv2ForObjectDetection(config).save_pretrained(path)
-    tokenizer: CLIPTokenizer = train_tokenizer(CAPTIONS)
-    tokenizer.save_pretrained(path)
 
 
 def make_grounding_dino(path: Path) -> None:
@@ -154,8 +126,8 @@ def make_classifier(path: Path) -> None:
 
 
 MAKERS = {
-    "dinov2": make_dinov2,
-    "owlv2": make_owlv2,
+    "dinov2": write_dinov2,
+    "owlv2": write_owlv2,
     "grounding_dino": make_grounding_dino,
     "sam2": make_sam2,
     "sam": make_sam,
