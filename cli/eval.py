@@ -208,3 +208,27 @@ def msbench(  # noqa: PLR0913 - one for each option
     for table in build_tables(results):
         console.print(table)
     console.print(f"Numbers: {out / 'results.json'}")
+
+
+@evaluate.command()
+def layout(
+    model: Annotated[str, typer.Option(help="A bundled model's name, or the path of a model directory.")] = "mini",
+    out: Annotated[Path, typer.Option(help="Folder for layout.json.")] = Path("runs/eval-layout"),
+    scenes: Annotated[int, typer.Option(min=2, help="How many scenes of two subjects.")] = 24,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per batch.")] = 8,
+    force: Force = False,
+) -> None:
+    """Measure how well subjects stand in their boxes, on a few scenes of mini-bench; takes some minutes, needs no network."""
+    from rich.console import Console
+
+    from ms_lab.evaluation.layout import RESULTS_FILE, build_table, measure_layout
+    from worker.models import find_model
+
+    directory = find_model(model).directory
+    out.mkdir(parents=True, exist_ok=True)
+    require_new_file(out / RESULTS_FILE, force)
+    console = Console()
+    with _bars(console) as begin:
+        results = measure_layout(directory, ASSETS, out, scenes, batch_size, begin)
+    console.print(build_table(results))
+    console.print(f"Numbers: {out / RESULTS_FILE}")

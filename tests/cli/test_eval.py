@@ -118,3 +118,16 @@ def test_it_measures_photographs(small_model: Path, tmp_path: Path) -> None:
     assert set(results["columns"]) == {"model", "scale 0", "through VAE", "blur 5", *MOSAICS}
     with Image.open(out / "photos.png") as sheet:
         assert sheet.width > 1000
+
+
+@pytest.mark.slow
+def test_it_measures_the_layout(small_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["layout", "--model", small_model, "--out", out, "--scenes", "2"]
+    result = msd(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "layout on 2 scenes" in result.stdout
+    results = json.loads((out / "layout.json").read_text(encoding="utf-8"))
+    assert results["model"] == "small"
+    assert set(results["columns"]["exchanged boxes"]) == {"mIoU", "AP", "found"}
+    assert "is there already" in str(msd(*arguments).exception)

@@ -41,8 +41,10 @@ def test_24_samples_killed_once(service: HttpService, tmp_path: Path) -> None:
         "eval", "msbench", "--pictures", checkout, "--out", out, "--url", service.url, "--in-flight", 4,
         *names, *QUICK, "--threshold", 0.0,
     )  # fmt: skip
-    log = (tmp_path / "log").open("w")
-    with subprocess.Popen(command, env=environment(), stdout=log, stderr=log) as first:
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(command, env=environment(), stdout=log, stderr=log) as first,
+    ):
         wait_until(lambda: len(names_of_pictures(out)) >= 5, "the first pictures")
         first.send_signal(signal.SIGKILL)
     kept = names_of_pictures(out)
