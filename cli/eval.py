@@ -172,7 +172,7 @@ def msbench(  # noqa: PLR0913 - one for each option
     """
     from rich.console import Console
 
-    from cli.msbench import QueuedPictures, patient_client
+    from cli.msbench import QueuedPictures, benchmark_client
     from ms_lab.evaluation.msbench.models import JudgeNames
     from ms_lab.evaluation.msbench.results import build_tables
     from ms_lab.evaluation.msbench.run import BenchmarkOptions, Shard, count_sentence, run_msbench
@@ -194,7 +194,7 @@ def msbench(  # noqa: PLR0913 - one for each option
     options = BenchmarkOptions(request, seed, few, allow_missing, Shard.parse(shard), in_flight, scores, judges)
     benchmark = read_benchmark(pictures, prompts)
     typer.echo(count_sentence(benchmark))
-    with patient_client(url) as client, _bars(console) as begin:
+    with benchmark_client(url) as client, _bars(console) as begin:
         try:
             connect = partial(QueuedPictures, client, request, seed)
             results = run_msbench(benchmark, out, options, connect, judges.load, begin)

@@ -108,7 +108,7 @@ def _raise_if(stop: Event) -> None:
         raise _StoppedError
 
 
-def patient_client(url: str) -> Client:
+def benchmark_client(url: str) -> Client:
     """A client that waits for a service that starts again, and uploads each picture once.
 
     Raises:

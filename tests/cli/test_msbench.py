@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from cli.eval import evaluate
-from cli.msbench import QueuedPictures, patient_client
+from cli.msbench import QueuedPictures, benchmark_client
 from ms_core.errors import InvalidInputError, ModelNotFoundError, StartupError
 from ms_lab.evaluation.msbench.making import NoPictureError
 from ms_lab.evaluation.msbench.samples import Sample, read_benchmark
@@ -82,13 +82,13 @@ def service() -> Iterator[Script]:
 
 
 def paint(service: Script, sample: Sample, attempt: int = 0, stop: Event | None = None, **request: Any) -> bytes:
-    with patient_client(service.url) as client:
+    with benchmark_client(service.url) as client:
         return QueuedPictures(client, request, 7, "key").paint(sample, attempt, stop or Event())
 
 
 def test_a_model_that_is_not_loaded_yet_is_told(service: Script) -> None:
     service.plays["models"] = [answer({"models": [{"name": "tiny", "ready": False, "abilities": None}]})]
-    with patient_client(service.url) as client, pytest.raises(StartupError, match="has not loaded tiny yet"):
+    with benchmark_client(service.url) as client, pytest.raises(StartupError, match="has not loaded tiny yet"):
         QueuedPictures(client, {}, 0, "key").describe()
 
 
@@ -96,7 +96,7 @@ def test_the_model_is_told_with_its_defaults_and_the_preset(service: Script) -> 
     presets = [{"name": "fast", "num_inference_steps": 4}, {"name": "fine", "num_inference_steps": 50}]
     abilities = {"defaults": {"width": 1024}, "presets": presets}
     service.plays["models"] = [answer({"models": [{"name": "tiny", "ready": True, "abilities": abilities}]})]
-    with patient_client(service.url) as client:
+    with benchmark_client(service.url) as client:
         told = QueuedPictures(client, {"preset": "fine"}, 0, "key").describe()
     assert told == {"model": "tiny", "defaults": {"width": 1024}, "preset": presets[1]}
 

@@ -43,6 +43,9 @@ NOT_RUN = {
     '{"index"': "this is an answer",
     "msd train": "it takes hours",
     "msd data": "it needs footage and large models",
+    "git clone": "it downloads",
+    "msd eval": "it takes minutes",
+    "msd up --model sdxl": "it needs a large model",
     "[filters]": "this is a file of settings",
     "[caption]": "so is this",
 }

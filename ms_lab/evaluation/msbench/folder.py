@@ -115,7 +115,7 @@ class BenchmarkFolder:
         rows: dict[str, dict[str, Any]] = {}
         for path in sorted((self.directory / _SCORES).glob("*.jsonl")):
             for row in _whole_lines(path):
-                if row["harness"] != harness:
+                if row.get("harness") != harness:
                     raise InvalidInputError(f"{path} was scored in another way. {_REMEDY}")
                 rows[row["sample"]] = row
         return rows
@@ -144,7 +144,11 @@ class BenchmarkFolder:
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
-    if path.is_file():
-        for line in path.read_bytes().splitlines(keepends=True):
-            if line.endswith(b"\n"):
+    if not path.is_file():
+        return
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        if line.endswith(b"\n"):
+            try:
                 yield json.loads(line)
+            except ValueError as error:
+                raise InvalidInputError(f"{path}, line {number}, is no JSON. Delete the file to score anew.") from error

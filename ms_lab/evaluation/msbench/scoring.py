@@ -90,7 +90,7 @@ def score_samples(  # noqa: PLR0913 - what, whose, by whom, and where to
     references = References(samples, judges)
     for start in range(0, len(samples), BATCH):
         batch = samples[start : start + BATCH]
-        pictures = [read_pixels(folder.picture_path(sample)) for sample in batch]
+        pictures = [_read_made(folder.picture_path(sample)) for sample in batch]
         scores = score_batch(batch, pictures, references, judges)
         folder.add_rows(part, [{"harness": harness, **asdict(score)} for score in scores])
         advance(len(batch))
@@ -143,6 +143,13 @@ def read_pixels(path: Path) -> Pixels:
         raise InvalidInputError(f"The picture {path} cannot be read: {error}.") from error
     ground = Image.new("RGBA", picture.size, "white")
     return np.asarray(Image.alpha_composite(ground, picture).convert("RGB"))
+
+
+def _read_made(path: Path) -> Pixels:
+    try:
+        return read_pixels(path)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{error.detail} Delete it and run the command again, which makes it anew.") from error
 
 
 def _score(  # noqa: PLR0913 - one sample and all that is known of it

@@ -141,6 +141,9 @@ def test_scores_that_were_cut_off_are_made_again(benchmark_of_24: Benchmark, nam
     (tmp_path / "results.json").unlink()
     assert run(benchmark_of_24, tmp_path, names, no_service) == whole
     assert len(path.read_text().splitlines()) == NUM_SAMPLES
+    path.write_text("{\n" + path.read_text())
+    with pytest.raises(InvalidInputError, match=r"line 1, is no JSON\. Delete the file"):
+        run(benchmark_of_24, tmp_path, names, no_service)
 
 
 def test_parts_of_several_machines_make_the_same_results(
@@ -284,5 +287,5 @@ def test_a_picture_that_is_none_is_named(benchmark_of_24: Benchmark, names: Judg
     broken = tmp_path / "pictures" / f"{benchmark_of_24.samples[0].name}.png"
     Image.new("RGB", (4, 4)).save(broken)
     broken.write_bytes(broken.read_bytes()[:30])
-    with pytest.raises(InvalidInputError, match="cannot be read"):
+    with pytest.raises(InvalidInputError, match="cannot be read.*Delete it and run the command again"):
         run(benchmark_of_24, tmp_path, names, no_service)
