@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ms_core.errors import CheckpointError, ModelNotFoundError
+from ms_lab.data.models.pixels import CLIP_MEAN, CLIP_STD, normalised
 from ms_lab.evaluation.msbench.models import ClipEmbedder, DinoEmbedder, JudgeNames, Judges
 from ms_lab.evaluation.msbench.results import summarise
 from ms_lab.evaluation.msbench.samples import read_benchmark
@@ -39,12 +41,8 @@ def test_each_embeds_with_unit_vectors_whatever_the_size(judges: Judges) -> None
         # A batch changes nothing.
         assert np.allclose(rows[1:2], embedder.pictures(pictures[1:2]), atol=1e-5)
     texts = judges.clip.texts(["a red square", "a blue disc on a table " * 30])
-    assert texts.shape == (2, rows_of_clip(judges))
+    assert texts.shape == (2, judges.clip.pictures(pictures).shape[1])
     assert np.allclose(texts[:1], judges.clip.texts(["a red square"]), atol=1e-5)
-
-
-def rows_of_clip(judges: Judges) -> int:
-    return judges.clip.pictures([np.zeros((8, 8, 3), np.uint8)]).shape[1]
 
 
 def test_they_agree_with_the_library(judges: Judges) -> None:
@@ -52,8 +50,6 @@ def test_they_agree_with_the_library(judges: Judges) -> None:
     assert isinstance(judges.dino, DinoEmbedder)
     model = judges.clip.model
     picture = np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8)
-    from ms_lab.data.models.pixels import CLIP_MEAN, CLIP_STD, normalised
-
     tokens = judges.clip.tokenizer(["a red square"], return_tensors="pt")
     answer = model(pixel_values=normalised([picture], CLIP_MEAN, CLIP_STD), **tokens)
     assert np.allclose(judges.clip.pictures([picture]), answer.image_embeds.detach().numpy(), atol=1e-5)
@@ -70,11 +66,26 @@ def test_random_judges_give_every_measure(judges: Judges, tmp_path: Path) -> Non
     assert all(-1 <= estimate.value <= 1 for estimate in estimates.values())
 
 
-def test_models_are_told_by_their_files(judge_names: JudgeNames, tmp_path: Path) -> None:
+def test_models_are_told_by_their_files(judge_names: JudgeNames) -> None:
     told = judge_names.describe()
     assert told["clip"]["model"] == "clip"
     assert len(told["dino"]["sha256"]) == 64
     assert told["dino"]["sha256"] != told["detector"]["sha256"]
+    assert told["detector_threshold"] == 0
+
+
+def test_a_model_of_the_hub_is_told_by_its_commit(
+    judge_names: JudgeNames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = tmp_path / "models--somebody--clip" / "snapshots" / commit
+    shutil.copytree(judge_names.clip, snapshot)
+    (tmp_path / "models--somebody--clip" / "refs").mkdir()
+    (tmp_path / "models--somebody--clip" / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    names = JudgeNames("somebody/clip", judge_names.dino, judge_names.detector)
+    assert names.describe()["clip"] == {"model": "somebody/clip", "revision": commit}
+    assert names.load().clip.texts(["a red square"]).shape == (1, 32)
 
 
 def test_what_cannot_be_loaded_is_told(judge_names: JudgeNames, tmp_path: Path) -> None:
