@@ -29,6 +29,13 @@ class MeanColour:
         return _unit([255.0 - np.mean(colours, axis=0) for colours in named])
 
 
+class SquaredColour(MeanColour):
+    """Embeds in another way, so that one judge cannot pass for the other."""
+
+    def pictures(self, pictures: Sequence[Pixels]) -> np.ndarray:
+        return _unit(list(super().pictures(pictures) ** 2))
+
+
 class ColourDetector:
     """Finds exactly where a thing's colour is."""
 
@@ -41,7 +48,7 @@ class ColourDetector:
 
 
 def colour_judges() -> Judges:
-    return Judges(MeanColour(), MeanColour(), ColourDetector())
+    return Judges(MeanColour(), SquaredColour(), ColourDetector())
 
 
 def painted(sample: Sample, shown: Sequence[int] | None = None, side: int = 100) -> Image.Image:
