@@ -88,6 +88,49 @@ def _bars(console: Console) -> Generator[Begin]:
 
 
 @evaluate.command()
+def ablation(  # noqa: PLR0913 - one for each option
+    out: Annotated[
+        Path, typer.Option(help="Folder for runs, pictures and results; an interrupted run continues there.")
+    ] = Path("runs/ablation"),
+    pictures: Annotated[
+        int | None, typer.Option(min=16, help="That each variant is trained on; 20,000 by default.")
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Only this seed, of 1 and 2; may be repeated.")] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this one of full, no-grounding, no-masks, no-zeroing and ip-adapter; may be repeated."),
+    ] = None,
+    artwork: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="As for msd train mini, or the folder of such a run, whose drawings are taken; the bundled ones if left out."
+        ),
+    ] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Train on eight pictures and measure three scenes.")] = False,
+) -> None:
+    """Train the small model with one part of the method left out at a time, and compare; see docs/ablation.md.
+
+    Takes hours. Each command computes with one thread; two commands with different seeds work side by side in one OUT.
+    """
+    from dataclasses import replace
+
+    from ms_lab.ablation.run import SEEDS, SMOKE, TABLE, Size, open_setting, run_ablation
+    from ms_lab.ablation.variants import VARIANTS
+    from worker.models import find_model
+
+    size = SMOKE if smoke else Size()
+    size = size if pictures is None else replace(size, pictures=pictures)
+    try:
+        setting = open_setting(find_model("mini").directory, ASSETS, out, size, artwork or (), typer.echo)
+        run_ablation(setting, variant or tuple(VARIANTS), seed or SEEDS)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. Run the same command again to continue.", err=True)
+        raise typer.Exit(130) from None
+    typer.echo((out / TABLE).read_text(encoding="utf-8"))
+    typer.echo(f"Numbers: {out / 'ablation.json'}  Plot: {out / 'ablation.svg'}  Sheets: {out}/sheet-*.png")
+
+
+@evaluate.command()
 def report(
     run: Annotated[Path, typer.Argument(metavar="OUT", help="The OUT folder of msd eval mini.")],
     html: Annotated[

@@ -115,10 +115,19 @@ class SubjectAttentionProcessor:
             attended = self.attend(query, text.key, text.value, None)
         else:
             subjects = self._subjects(attn, attention_data)
-            mask = attention_data.mask(self.layer, query[-num_conditional:], text.key[-num_conditional:])
+            mask = self.mask(attention_data, query[-num_conditional:], text.key[-num_conditional:])
             attended = masked_subject_attention(query, text, subjects, mask, self.attend)
         out = attn.to_out[0](attended.transpose(1, 2).flatten(2))
         return attn.to_out[1](out)
+
+    def mask(
+        self,
+        data: AttentionData,
+        query: Float[Tensor, "rows heads cells head_dim"],
+        text_key: Float[Tensor, "rows heads text_tokens head_dim"],
+    ) -> SubjectMask:
+        """Which subjects each cell of the conditional rows sees in this layer; errors as ``AttentionData.mask``."""
+        return data.mask(self.layer, query, text_key)
 
     def project(
         self, attn: Any, encoder_hidden_states: Float[Tensor, "batch text_tokens cross_dim"], data: AttentionData

@@ -66,8 +66,8 @@ class MiniModel:
     card: ModelCard
 
 
-def build_card() -> ModelCard:
-    """The card of the small model, before training facts are known."""
+def build_card(tokens_a_side: int = TOKENS_A_SIDE) -> ModelCard:
+    """The card of the small model, before training facts are known; a subject has ``tokens_a_side`` squared tokens."""
     return ModelCard(
         name="mini",
         resampler=ResamplerConfig(
@@ -78,8 +78,8 @@ def build_card() -> ModelCard:
             feature_dim=VISION_WIDTH,
             phrase_dim=WIDTH_1,
             output_dim=WIDTH_1 + WIDTH_2,
-            num_queries=TOKENS_A_SIDE**2,
-            patches_per_query=VISION_SIZE // VISION_PATCH // TOKENS_A_SIDE,
+            num_queries=tokens_a_side**2,
+            patches_per_query=VISION_SIZE // VISION_PATCH // tokens_a_side,
         ),
         reference=ReferenceConfig(
             size=REFERENCE_SIZE, background=REFERENCE_BACKGROUND, crop=True, keep_proportions=True
@@ -131,9 +131,14 @@ def _merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
     return [(left, right) for left, right in merges]
 
 
-def build_model(tokenizer: Any, attend: Attend = fused_attention, latent_channels: int = LATENT_CHANNELS) -> MiniModel:
+def build_model(
+    tokenizer: Any,
+    attend: Attend = fused_attention,
+    latent_channels: int = LATENT_CHANNELS,
+    tokens_a_side: int = TOKENS_A_SIDE,
+) -> MiniModel:
     """A model with random weights; ``latent_channels`` as an older one had, if that is trained further."""
-    card = build_card()
+    card = build_card(tokens_a_side)
     unet = _build_unet(latent_channels)
     return MiniModel(
         tokenizer=tokenizer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,20 +19,32 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def sample_batch(
-    stage: DenoisingStage, batch: SceneBatch, steps: int = 20, guidance_scale: float = 2.0
+def sample_batch(  # noqa: PLR0913 - what pictures depend on
+    stage: DenoisingStage,
+    batch: SceneBatch,
+    steps: int = 20,
+    guidance_scale: float = 2.0,
+    seeds: Sequence[int] | None = None,
+    see_references: bool = True,
 ) -> Float[Tensor, "b 3 height width"]:
-    """Pictures in [-1, 1] for a batch's captions, references and boxes, always from the same noise."""
+    """Pictures in [-1, 1] for a batch's captions, references and boxes.
+
+    Args:
+        stage: whose model draws them.
+        batch: the scenes.
+        steps, guidance_scale: of the sampling.
+        seeds: of each picture's noise; ``None``: the noise is always the same.
+        see_references: if not, all subjects are switched off, which is a scale of 0.
+    """
     rows, (height, width) = len(batch.captions), (side // 8 for side in batch.images.shape[-2:])
     device = batch.images.device
     nothing = torch.zeros(rows, dtype=torch.bool, device=device)
     text, negative = (encode_captions(stage.model, captions) for captions in (batch.captions, [""] * rows))
-    data = stage.attention_data(batch, nothing, nothing)
     empty = stage.attention_data(batch, ~nothing, nothing)
+    data = stage.attention_data(batch, nothing, nothing) if see_references else empty
     scheduler = build_scheduler()
     scheduler.set_timesteps(steps, device=device)
-    channels = stage.model.unet.config.in_channels
-    noise = torch.randn(rows, channels, height, width, generator=torch.Generator().manual_seed(0))
+    noise = _noise((rows, stage.model.unet.config.in_channels, height, width), seeds)
     latents = noise.to(device) * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
         model_input = scheduler.scale_model_input(latents, timestep)
@@ -40,6 +53,12 @@ def sample_batch(
         velocity = unconditional + guidance_scale * (conditional - unconditional)
         latents = scheduler.step(velocity, timestep, latents).prev_sample
     return stage.model.vae.decoder(latents)
+
+
+def _noise(shape: tuple[int, ...], seeds: Sequence[int] | None) -> Float[Tensor, "b c h w"]:
+    if seeds is None:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return torch.stack([torch.randn(shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
 def _predict(

@@ -131,3 +131,27 @@ def test_it_measures_the_layout(small_model: Path, tmp_path: Path) -> None:
     assert results["model"] == "small"
     assert set(results["columns"]["exchanged boxes"]) == {"mIoU", "AP", "found"}
     assert "is there already" in str(msd(*arguments).exception)
+
+
+def test_an_ablation_is_trained_measured_and_written(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["ablation", "--smoke", "--out", out, "--seed", 1, "--variant", "full", "--variant", "ip-adapter"]
+    result = msd(*arguments)
+    assert result.exit_code == 0, result.output
+    document = json.loads((out / "ablation.json").read_text(encoding="utf-8"))
+    assert {"full-1", "scale-0-1", "ip-adapter-1", "composites", "through-vae", "mosaic-3"} <= set(document["columns"])
+    assert set(document["differences"]) == {"scale-0", "ip-adapter"}
+    assert document["training"]["full-1"]["pictures"] == 8
+    # Eight pictures teach nothing.
+    assert not document["enough"]
+    assert "The budget is too small" in result.stdout
+    assert "<svg" in (out / "ablation.svg").read_text(encoding="utf-8")
+    with Image.open(out / "sheet-1.png") as sheet:
+        assert sheet.width > sheet.height / 3
+
+    again = msd(*arguments)
+    assert again.exit_code == 0
+    assert "Training" not in again.stdout
+    refused = msd(*arguments, "--pictures", 16)
+    assert isinstance(refused.exception, InvalidInputError)
+    assert isinstance(msd("ablation", "--smoke", "--out", out, "--variant", "none").exception, InvalidInputError)

@@ -117,7 +117,7 @@ def build_results(
         judged_at=datetime.now(UTC).isoformat(timespec="seconds"),
         judging_seconds=round(judging_seconds, 1),
         timing=timing,
-        commit=_commit(),
+        commit=code_commit(),
         versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         hardware={"machine": platform.machine(), "processors": os.cpu_count()},
         training=training,
@@ -142,10 +142,10 @@ def build_rows(scenes: Sequence[BenchScene], outcomes: Mapping[str, Sequence[Out
 
 def write_results(directory: Path, results: Results, rows: Sequence[SceneRow]) -> None:
     """Write ``results.json`` and ``verdicts.jsonl``, numbers to four digits."""
-    document = _rounded(TypeAdapter(Results).dump_python(results, mode="json"))
+    document = rounded(TypeAdapter(Results).dump_python(results, mode="json"))
     (directory / RESULTS).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     adapter = TypeAdapter(SceneRow)
-    lines = [json.dumps(_rounded(adapter.dump_python(row, mode="json"))) for row in rows]
+    lines = [json.dumps(rounded(adapter.dump_python(row, mode="json"))) for row in rows]
     (directory / VERDICTS).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -194,16 +194,16 @@ def _row(scene: BenchScene, outcomes: dict[str, Outcome]) -> SceneRow:
     )
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """A JSON value with every number to four digits."""
     if isinstance(value, float):
         return round(value, 4)
     if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in cast("dict[str, Any]", value).items()}
-    return [_rounded(part) for part in cast("list[Any]", value)] if isinstance(value, list) else value
+        return {key: rounded(part) for key, part in cast("dict[str, Any]", value).items()}
+    return [rounded(part) for part in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
-def _commit() -> str | None:
+def code_commit() -> str | None:
     """The commit this code was checked out from, ``-dirty`` with changes; ``None`` outside a checkout."""
     git = shutil.which("git")
     if git is None:

@@ -19,24 +19,10 @@ from ms_lab.training.denoising_stage import LEVELS, DenoisingStage
 from ms_lab.training.dropout import Drops
 from ms_lab.training.mini import SMOKE, WHITENED, MiniTraining, load_artwork, train_ready
 from tests.support.paths import ASSETS
+from tests.support.small_scenes import random_batch
 
 FIRST_ROW, NO_ROW = torch.tensor([True, False, False]), torch.tensor([False, False, False])
 TIMESTEPS = torch.tensor([100, 500, 900])
-
-
-def random_batch() -> SceneBatch:
-    """Three rows with two, one and two subjects; latents of 4 x 4 cells."""
-    generator = torch.Generator().manual_seed(0)
-    boxes = torch.tensor([[[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]]]).repeat(3, 1, 1)
-    return SceneBatch(
-        images=torch.randint(256, (3, 3, 32, 32), generator=generator, dtype=torch.uint8),
-        references=torch.randint(256, (3, 2, 3, 64, 64), generator=generator, dtype=torch.uint8),
-        boxes=boxes,
-        places=boxes.clone(),
-        present=torch.tensor([[True, True], [True, False], [True, True]]),
-        captions=("a cat and a pot", "a pot", "a pot and a cat"),
-        phrases=(("cat", "pot"), ("pot",), ("pot", "cat")),
-    )
 
 
 @pytest.fixture(scope="module")

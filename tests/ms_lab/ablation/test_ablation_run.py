@@ -1,0 +1,118 @@
+"""A run goes on where it stopped, keeps what is there, and refuses a folder of something else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from ms_core.errors import InvalidInputError
+from ms_lab.ablation.measuring import Measures, key_of
+from ms_lab.ablation.pictures import Bench, composed
+from ms_lab.ablation.results import ASKED, Asked, require_same
+from ms_lab.ablation.run import SMOKE, load_pack
+from ms_lab.ablation.training import build_variant, config_of, stage_of, train_variant, training_facts
+from ms_lab.ablation.variants import NO_MASKS
+from ms_lab.evaluation.questions.scenes import BenchScene
+from ms_lab.evaluation.run.folder import RunFolder
+from ms_lab.mini.sprites import SpritePack
+from ms_lab.training.checkpoints import AVERAGE
+from ms_lab.training.denoising_stage import DenoisingStage
+from ms_lab.training.mini import SMOKE_PACK, TRAINING_PACK
+from tests.support.paths import ASSETS, MINI
+
+
+@pytest.fixture(scope="module")
+def pack() -> SpritePack:
+    return SpritePack.load(ASSETS / SMOKE_PACK).subset(range(40))
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    return Bench.draw(ASSETS, SMOKE.scenes)
+
+
+class QuietStage(DenoisingStage):
+    """Without samples and telemetry, which take longer than the steps."""
+
+    def sheet(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return None
+
+    def telemetry(self) -> dict[str, float]:
+        return {}
+
+
+def train(folder: Path, pack: SpritePack, minutes: float | None = None) -> bool:
+    stage = stage_of(build_variant(MINI, NO_MASKS, 1), pack, 2)
+    quiet = QuietStage(stage.model, stage.trained, stage.held_out)
+    return train_variant(folder, quiet, pack, config_of(1, pictures=4, batch_size=2), minutes)
+
+
+def test_a_training_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
+    pack: SpritePack, tmp_path: Path
+) -> None:
+    assert train(tmp_path / "whole", pack)
+    assert not train(tmp_path / "stopped", pack, minutes=0.0)
+    assert train(tmp_path / "stopped", pack)
+    whole, stopped = (load_file(tmp_path / name / AVERAGE) for name in ("whole", "stopped"))
+    assert all(torch.equal(whole[key], stopped[key]) for key in whole)
+    assert training_facts(tmp_path / "stopped")["pictures"] == 4
+
+
+def test_a_run_that_is_done_is_not_trained_again(pack: SpritePack, tmp_path: Path) -> None:
+    assert train(tmp_path, pack)
+    before = (tmp_path / AVERAGE).stat().st_mtime_ns
+    assert train(tmp_path, pack)
+    assert (tmp_path / AVERAGE).stat().st_mtime_ns == before
+
+
+class Counting:
+    """Draws the composites, and counts the scenes."""
+
+    def __init__(self) -> None:
+        self.scenes = 0
+
+    def __call__(self, scenes: Sequence[BenchScene]) -> list[Image.Image]:
+        self.scenes += len(scenes)
+        return composed(scenes)
+
+
+def test_pictures_that_are_there_are_not_drawn_again(bench: Bench, tmp_path: Path) -> None:
+    measures, draw = Measures(tmp_path), Counting()
+    measures.measure("full-1", bench, draw)
+    assert draw.scenes == len(bench.scenes)
+    # As if the judging had been interrupted.
+    measures.path("full-1").unlink()
+    measures.measure("full-1", bench, draw)
+    assert draw.scenes == len(bench.scenes)
+    RunFolder(tmp_path).picture_path(key_of("full-1", bench.scenes[0])).unlink()
+    measures.measure("full-1", bench, draw)
+    assert draw.scenes == 2 * len(bench.scenes)
+    found = measures.read("full-1")
+    assert [(each.group, each.number) for each in found] == [(each.group, each.number) for each in bench.scenes]
+    assert all(subject.identity for each in found for subject in each.verdict.subjects)
+    assert [each.treated for each in found] == [False, False, True]
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    asked = Asked(2, 3, {"headline": 2}, "a", 64, 8, 4, 20, 319, "b", "c")
+    require_same(tmp_path, asked)
+    require_same(tmp_path, asked)
+    with pytest.raises(InvalidInputError, match="differs in pictures, artwork digest"):
+        require_same(tmp_path, replace(asked, pictures=16, artwork_digest="d"))
+    assert json.loads((tmp_path / ASKED).read_text())["pictures"] == 8
+
+
+def test_the_drawings_of_a_run_of_msd_train_mini_are_taken_and_kept(pack: SpritePack, tmp_path: Path) -> None:
+    run, out = tmp_path / "mini", tmp_path / "out"
+    run.mkdir()
+    pack.save(run / TRAINING_PACK)
+    assert len(load_pack(ASSETS, out, ())) == len(SpritePack.load(ASSETS / SMOKE_PACK))
+    assert len(load_pack(ASSETS, out, [run])) == len(pack)
+    assert len(load_pack(ASSETS, out, ())) == len(pack)
