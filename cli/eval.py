@@ -110,7 +110,7 @@ def ablation(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Train the small model with one part of the method left out at a time, and compare; see docs/ablation.md.
 
-    Takes hours. Each command computes with one thread; two commands with different seeds work side by side in one OUT.
+    Takes hours. It computes with one thread; several such commands share the runs of one OUT.
     """
     from dataclasses import replace
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from ms_lab.evaluation.questions.scenes import BenchScene
 from ms_lab.evaluation.run.folder import RunFolder
 from ms_lab.mini.painting import PLAIN
 
-VERDICTS = "verdicts"
+VERDICTS, CLAIMS = "verdicts", "claims"
 # Pictures that are made at once.
 BATCH = 8
 _OUTCOMES = TypeAdapter(list[Outcome])
@@ -28,7 +30,7 @@ class Measures:
     """The folder of pictures and verdicts.
 
     Attributes:
-        directory: with ``pictures/<column>/`` and ``verdicts/<column>.json``.
+        directory: with ``pictures/<column>/`` and ``verdicts/<column>.json``; ``claims`` says who works on what.
     """
 
     directory: Path
@@ -44,6 +46,19 @@ class Measures:
     def read(self, column: str) -> list[Outcome]:
         """The verdicts of a column that is measured."""
         return _OUTCOMES.validate_json(self.path(column).read_bytes())
+
+    @contextmanager
+    def claim(self, column: str) -> Generator[bool]:
+        """Whether a column is free to be worked on within the block; another process may have it, until it ends."""
+        path = self.directory / CLAIMS / column
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
 
     def measure(self, column: str, bench: Bench, draw: Draw) -> None:
         """Draw what is missing of a column, one picture a scene, then judge all of it."""

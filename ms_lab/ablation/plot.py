@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from ms_lab.ablation.orders import CONFLICT, IDENTITY, MEASURED, TEXT
-from ms_lab.ablation.results import SCALE_ZERO, Ablation
+from ms_lab.ablation.results import Ablation, seeds_of
 from ms_lab.ablation.tables import TITLES
 from ms_lab.evaluation.report.intervals import Estimate
 
@@ -17,8 +17,7 @@ _COLOURS = ("#3b6ea5", "#b5482e", "#4c8a4c", "#8a5fa5")
 
 def draw_plot(ablation: Ablation) -> str:
     """One panel for each metric of the paper's orders, one row for each variant, one dot for each seed."""
-    names = [name for name in (SCALE_ZERO, *TITLES) if name in ablation.differences]
-    names = list(dict.fromkeys(names))
+    names = [name for name in TITLES if name in ablation.differences]
     width = _LEFT + len(SHOWN) * (_PANEL + _GAP)
     height = _TOP + _ROW * len(names) + _BOTTOM
     parts = [
@@ -34,10 +33,11 @@ def draw_plot(ablation: Ablation) -> str:
 
 
 def _panel(ablation: Ablation, names: list[str], metric: str, left: float) -> list[str]:
+    seeds = seeds_of(ablation)
     found = {
-        (line, number): estimates[metric]
+        (line, seeds.index(seed)): estimates[metric]
         for line, name in enumerate(names)
-        for number, estimates in enumerate(ablation.differences[name].values())
+        for seed, estimates in ablation.differences[name].items()
         if metric in estimates
     }
     reach = max([0.05, *(max(abs(each.low), abs(each.high)) for each in found.values())])

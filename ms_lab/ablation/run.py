@@ -9,7 +9,7 @@
     ablation.json, ablation.md, ablation.svg, sheet-<seed>.png
 
 Columns are ``<variant>-<seed>``, ``scale-0-<seed>``, ``composites``, ``through-vae`` and ``mosaic-<cells>``. What is there is not
-made again. A run computes with one thread; two commands with different seeds can work in one folder side by side.
+made again. A run computes with one thread; several commands can work in one folder side by side, each on a run that is free.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 
 from ms_core.errors import InvalidInputError
+from ms_core.model_dir.loading import load_vae
 from ms_lab.ablation.measuring import Measures
 from ms_lab.ablation.pictures import Bench, Draw, composed, drawn_by, mosaics_of, through_vae
 from ms_lab.ablation.plot import draw_plot
@@ -49,20 +50,29 @@ from ms_lab.ablation.training import (
 )
 from ms_lab.ablation.variants import FULL, VARIANTS
 from ms_lab.evaluation.judge.judge import JUDGE_VERSION
-from ms_lab.evaluation.questions.columns import MOSAICS
 from ms_lab.evaluation.questions.scenes import BENCH_VERSION, fingerprint
 from ms_lab.evaluation.run.folder import digest_model
 from ms_lab.mini.halves import VALIDATION, take_half
 from ms_lab.mini.sprites import SpritePack
+from ms_lab.training.denoising_stage import DenoisingStage
 from ms_lab.training.loop import DONE
 from ms_lab.training.mini import HELD_OUT_PACK, SMOKE_PACK, TRAINING_PACK, load_artwork
 
 COMPOSITES, THROUGH_VAE = "composites", "through-vae"
-TRUTH = (COMPOSITES, THROUGH_VAE, *(f"mosaic-{cells}" for cells in MOSAICS.values()))
 TABLE, PLOT = "ablation.md", "ablation.svg"
 SEEDS = (1, 2)
 
 Tell = Callable[[str], None]
+
+
+def mosaic_column(cells: int) -> str:
+    """The column of the mosaics with so many cells a side."""
+    return f"mosaic-{cells}"
+
+
+# More cells are finer than the pictures.
+MOSAIC_CELLS = (8, 4, 3)
+TRUTH = (COMPOSITES, THROUGH_VAE, *map(mosaic_column, MOSAIC_CELLS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +95,7 @@ class Size:
     telemetry_scenes: int = 64
 
 
-SMOKE = Size(pictures=8, batch_size=4, scenes={"headline": 2, "treatment": 1}, steps=2, telemetry_scenes=2)
+SMOKE = Size(pictures=8, batch_size=4, scenes={"headline": 1, "treatment": 1}, steps=2, telemetry_scenes=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,31 +227,39 @@ def _trained_columns(setting: Setting) -> list[str]:
 
 
 def _make_column(setting: Setting, name: str, seed: int) -> None:
-    """Train a variant and measure it; the full method at a scale of 0 as well."""
+    """Train a variant and measure it, unless another command does; the full method at a scale of 0 as well."""
     columns = {column_of(name, seed): True}
     if name == FULL:
         columns[column_of(SCALE_ZERO, seed)] = False
-    missing = {column: sees for column, sees in columns.items() if not setting.measures.has(column)}
-    if not missing:
-        return
-    title, size = f"{VARIANTS[name].title}, seed {seed}", setting.size
-    stage = stage_of(build_variant(setting.origin, name, seed), setting.held_out, size.telemetry_scenes)
-    folder = setting.folder(column_of(name, seed))
+    title = f"{VARIANTS[name].title}, seed {seed}"
+    with setting.measures.claim(column_of(name, seed)) as free:
+        missing = {column: sees for column, sees in columns.items() if not setting.measures.has(column)}
+        if not free:
+            setting.tell(f"Another command works on {title}.")
+        elif missing:
+            stage = _train(setting, name, seed, title)
+            for column, sees in missing.items():
+                setting.tell(f"Measuring {title}{'' if sees else ', at a scale of 0'}.")
+                setting.measures.measure(column, setting.bench, drawn_by(stage, setting.size.steps, sees))
+
+
+def _train(setting: Setting, name: str, seed: int, title: str) -> DenoisingStage:
+    """The stage of a run, with the trained weights in its model."""
+    size, folder = setting.size, setting.folder(column_of(name, seed))
     if not (folder / DONE).is_file():
-        setting.tell(f"Training the {title}.")
+        setting.tell(f"Training {title}.")
+    stage = stage_of(build_variant(setting.origin, name, seed), setting.held_out, size.telemetry_scenes)
     train_variant(folder, stage, setting.pack, config_of(seed, size.pictures, size.batch_size))
-    for column, sees in missing.items():
-        setting.tell(f"Measuring the {title}{'' if sees else ', at a scale of 0'}.")
-        setting.measures.measure(column, setting.bench, drawn_by(stage, size.steps, sees))
+    return stage
 
 
 def _measure_truth(setting: Setting) -> None:
-    missing = [column for column in TRUTH if not setting.measures.has(column)]
-    if not missing:
-        return
-    vae = build_variant(setting.origin, FULL, 0).vae
+    """Measure what needs no training, unless another command does."""
+    measures, vae = setting.measures, load_vae(setting.origin)
     draws: dict[str, Draw] = {COMPOSITES: composed, THROUGH_VAE: through_vae(vae)}
-    draws |= {f"mosaic-{cells}": mosaics_of(cells) for cells in MOSAICS.values()}
-    for column in missing:
-        setting.tell(f"Measuring the {column.replace('-', ' ')}.")
-        setting.measures.measure(column, setting.bench, draws[column])
+    draws |= {mosaic_column(cells): mosaics_of(cells) for cells in MOSAIC_CELLS}
+    for column, draw in draws.items():
+        with measures.claim(column) as free:
+            if free and not measures.has(column):
+                setting.tell(f"Measuring {column.replace('-', ' ')}.")
+                measures.measure(column, setting.bench, draw)

@@ -152,6 +152,4 @@ def test_an_ablation_is_trained_measured_and_written(tmp_path: Path) -> None:
     again = msd(*arguments)
     assert again.exit_code == 0
     assert "Training" not in again.stdout
-    refused = msd(*arguments, "--pictures", 16)
-    assert isinstance(refused.exception, InvalidInputError)
     assert isinstance(msd("ablation", "--smoke", "--out", out, "--variant", "none").exception, InvalidInputError)

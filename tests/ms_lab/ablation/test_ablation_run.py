@@ -13,14 +13,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from ms_core.errors import InvalidInputError
-from ms_lab.ablation.measuring import Measures, key_of
+from ms_lab.ablation.measuring import Measures
 from ms_lab.ablation.pictures import Bench, composed
 from ms_lab.ablation.results import ASKED, Asked, require_same
 from ms_lab.ablation.run import SMOKE, load_pack
 from ms_lab.ablation.training import build_variant, config_of, stage_of, train_variant, training_facts
 from ms_lab.ablation.variants import NO_MASKS
 from ms_lab.evaluation.questions.scenes import BenchScene
-from ms_lab.evaluation.run.folder import RunFolder
 from ms_lab.mini.sprites import SpritePack
 from ms_lab.training.checkpoints import AVERAGE
 from ms_lab.training.denoising_stage import DenoisingStage
@@ -63,13 +62,10 @@ def test_a_training_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
     whole, stopped = (load_file(tmp_path / name / AVERAGE) for name in ("whole", "stopped"))
     assert all(torch.equal(whole[key], stopped[key]) for key in whole)
     assert training_facts(tmp_path / "stopped")["pictures"] == 4
-
-
-def test_a_run_that_is_done_is_not_trained_again(pack: SpritePack, tmp_path: Path) -> None:
-    assert train(tmp_path, pack)
-    before = (tmp_path / AVERAGE).stat().st_mtime_ns
-    assert train(tmp_path, pack)
-    assert (tmp_path / AVERAGE).stat().st_mtime_ns == before
+    # What is done is not trained again.
+    before = (tmp_path / "whole" / AVERAGE).stat().st_mtime_ns
+    assert train(tmp_path / "whole", pack)
+    assert (tmp_path / "whole" / AVERAGE).stat().st_mtime_ns == before
 
 
 class Counting:
@@ -87,17 +83,15 @@ def test_pictures_that_are_there_are_not_drawn_again(bench: Bench, tmp_path: Pat
     measures, draw = Measures(tmp_path), Counting()
     measures.measure("full-1", bench, draw)
     assert draw.scenes == len(bench.scenes)
-    # As if the judging had been interrupted.
-    measures.path("full-1").unlink()
-    measures.measure("full-1", bench, draw)
-    assert draw.scenes == len(bench.scenes)
-    RunFolder(tmp_path).picture_path(key_of("full-1", bench.scenes[0])).unlink()
-    measures.measure("full-1", bench, draw)
-    assert draw.scenes == 2 * len(bench.scenes)
     found = measures.read("full-1")
     assert [(each.group, each.number) for each in found] == [(each.group, each.number) for each in bench.scenes]
     assert all(subject.identity for each in found for subject in each.verdict.subjects)
-    assert [each.treated for each in found] == [False, False, True]
+    assert [each.treated for each in found] == [False, True]
+    # As if the judging had been interrupted.
+    measures.path("full-1").unlink()
+    measures.measure("full-1", bench, draw)
+    assert measures.has("full-1")
+    assert draw.scenes == len(bench.scenes)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -116,3 +110,14 @@ def test_the_drawings_of_a_run_of_msd_train_mini_are_taken_and_kept(pack: Sprite
     assert len(load_pack(ASSETS, out, ())) == len(SpritePack.load(ASSETS / SMOKE_PACK))
     assert len(load_pack(ASSETS, out, [run])) == len(pack)
     assert len(load_pack(ASSETS, out, ())) == len(pack)
+
+
+def test_a_column_that_another_command_works_on_is_left_to_it(tmp_path: Path) -> None:
+    with Measures(tmp_path).claim("full-1") as free:
+        assert free
+        with Measures(tmp_path).claim("full-1") as also:
+            assert not also
+        with Measures(tmp_path).claim("full-2") as other:
+            assert other
+    with Measures(tmp_path).claim("full-1") as again:
+        assert again
