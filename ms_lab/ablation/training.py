@@ -66,15 +66,22 @@ def build_variant(origin: Path, name: str, seed: int) -> MiniModel:
     return model
 
 
+class VariantStage(DenoisingStage):
+    """The stage ``base`` of ``msd train mini`` without its sheets: an ablation has sheets of its own."""
+
+    def sheet(self) -> None:
+        """No samples while it trains."""
+
+
 def trained_parts(model: MiniModel) -> nn.ModuleDict:
     """UNet, text encoders and adapter together."""
     return nn.ModuleDict({name: getattr(model, name) for name in BASE_PARTS})
 
 
-def stage_of(model: MiniModel, held_out: SpritePack, telemetry_scenes: int) -> DenoisingStage:
-    """The stage ``base`` of ``msd train mini``, for a variant."""
+def stage_of(model: MiniModel, held_out: SpritePack, telemetry_scenes: int) -> VariantStage:
+    """The stage of a variant; its telemetry looks at so many scenes of ``held_out``."""
     scenes = SceneStream(held_out, _TELEMETRY_ODDS, Share(telemetry_scenes, HELD_OUT_SEED))
-    return DenoisingStage(model, trained_parts(model), scenes.batch(0))
+    return VariantStage(model, trained_parts(model), scenes.batch(0))
 
 
 def config_of(seed: int, pictures: int, batch_size: int = FULL.base.batch_size) -> StageConfig:

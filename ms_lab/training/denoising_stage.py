@@ -160,7 +160,7 @@ class DenoisingStage:
             values[f"reference_gain_{timestep}"] = losses[1] - losses[0]
         return values
 
-    def sheet(self) -> Image.Image:
+    def sheet(self) -> Image.Image | None:
         """Held-out scenes: target, sample, sample with the references of other scenes."""
         batch = self.held_out.first(SHEET_PICTURES)
         wrong = rotate_references(batch)

@@ -22,7 +22,6 @@ from ms_lab.ablation.variants import NO_MASKS
 from ms_lab.evaluation.questions.scenes import BenchScene
 from ms_lab.mini.sprites import SpritePack
 from ms_lab.training.checkpoints import AVERAGE
-from ms_lab.training.denoising_stage import DenoisingStage
 from ms_lab.training.mini import SMOKE_PACK, TRAINING_PACK
 from tests.support.paths import ASSETS, MINI
 
@@ -37,20 +36,9 @@ def bench() -> Bench:
     return Bench.draw(ASSETS, SMOKE.scenes)
 
 
-class QuietStage(DenoisingStage):
-    """Without samples and telemetry, which take longer than the steps."""
-
-    def sheet(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return None
-
-    def telemetry(self) -> dict[str, float]:
-        return {}
-
-
 def train(folder: Path, pack: SpritePack, minutes: float | None = None) -> bool:
     stage = stage_of(build_variant(MINI, NO_MASKS, 1), pack, 2)
-    quiet = QuietStage(stage.model, stage.trained, stage.held_out)
-    return train_variant(folder, quiet, pack, config_of(1, pictures=4, batch_size=2), minutes)
+    return train_variant(folder, stage, pack, config_of(1, pictures=4, batch_size=2), minutes)
 
 
 def test_a_training_that_was_stopped_ends_with_the_weights_of_one_that_was_not(

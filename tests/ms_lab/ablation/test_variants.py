@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -14,10 +15,11 @@ from ms_core.method.attention import SubjectAttentionProcessor
 from ms_core.method.attention_data import AttentionData, SubjectBatch
 from ms_core.method.resampler import GroundingResampler
 from ms_core.model_dir.loading import IMAGE_ENCODER, load_image_encoder, load_vae
-from ms_lab.ablation.training import build_variant, trained_parts
+from ms_lab.ablation.training import VariantStage, build_variant, config_of, trained_parts
 from ms_lab.ablation.variants import FULL, IP_ADAPTER, NO_GROUNDING, NO_MASKS, NO_ZEROING, VARIANTS
 from ms_lab.mini.recipe import MiniModel
 from ms_lab.training.denoising_stage import DenoisingStage
+from ms_lab.training.mini import FULL as FULL_RECIPE
 from tests.support.paths import ROOT
 from tests.support.small_scenes import random_batch
 
@@ -193,6 +195,13 @@ def test_the_full_method_is_what_msd_train_mini_trains() -> None:
     processors = [each for name, each in model.unet.attn_processors.items() if "attn2" in name]
     assert {type(each) for each in processors} == {SubjectAttentionProcessor}
     assert type(model.adapter.resampler) is GroundingResampler
+    config = config_of(seed=1, pictures=20_000)
+    assert config == replace(FULL_RECIPE.base, pictures=20_000, seed=1)
+    losses = []
+    for kind in (VariantStage, DenoisingStage):
+        torch.manual_seed(0)
+        losses.append(kind(model, trained_parts(model), random_batch()).loss(random_batch(), 0.5))
+    assert torch.equal(*losses)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
