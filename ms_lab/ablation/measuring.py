@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from ms_core.errors import StartupError
 from ms_lab.ablation.pictures import Bench, Draw
 from ms_lab.evaluation.judge.judge import judge_picture
 from ms_lab.evaluation.judge.outcome import Outcome
 from ms_lab.evaluation.questions.columns import PictureKey
 from ms_lab.evaluation.questions.scenes import BenchScene
 from ms_lab.evaluation.run.folder import RunFolder
+from ms_lab.folder_lock import sole_writer
 from ms_lab.mini.painting import PLAIN
 
 VERDICTS, CLAIMS = "verdicts", "claims"
@@ -50,15 +51,13 @@ class Measures:
     @contextmanager
     def claim(self, column: str) -> Generator[bool]:
         """Whether a column is free to be worked on within the block; another process may have it, until it ends."""
-        path = self.directory / CLAIMS / column
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as handle:
+        with ExitStack() as stack:
+            free = True
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+                stack.enter_context(sole_writer(self.directory / CLAIMS / column))
+            except StartupError:
+                free = False
+            yield free
 
     def measure(self, column: str, bench: Bench, draw: Draw) -> None:
         """Draw what is missing of a column, one picture a scene, then judge all of it."""

@@ -10,11 +10,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ms_core.config import ResamplerConfig
-from ms_core.method.attention import SubjectAttentionProcessor
-from ms_core.method.attention_data import AttentionData, KeyValue, SubjectBatch
+from ms_core.method.attention import SubjectAttentionProcessor, split_heads
+from ms_core.method.attention_data import AttentionData, KeyValue
 from ms_core.method.masks import SubjectMask, SubjectWeights
 from ms_core.method.resampler import GroundingResampler
 from ms_lab.mini.recipe import MiniModel
+from ms_lab.training.scene_attention import SceneAttentionProcessor
 
 FULL, NO_GROUNDING, NO_MASKS, NO_ZEROING, IP_ADAPTER = (
     "full",
@@ -79,7 +80,7 @@ class PooledProjection(nn.Module):
         return self.norm_out(self.proj_in(image_features.mean(1)).unflatten(-1, (IP_TOKENS, -1)))
 
 
-class EverywhereProcessor(SubjectAttentionProcessor):
+class EverywhereProcessor(SceneAttentionProcessor):
     """Attention without masks: every subject acts in every cell."""
 
     def mask(
@@ -96,7 +97,7 @@ class EverywhereProcessor(SubjectAttentionProcessor):
         )
 
 
-class DummyTokensProcessor(SubjectAttentionProcessor):
+class DummyTokensProcessor(SceneAttentionProcessor):
     """Attention without zeroing: cells outside all boxes see learned dummy tokens, in one softmax with the subjects'."""
 
     def __init__(self, original: SubjectAttentionProcessor, dummy_tokens: Float[nn.Parameter, "1 dummies dim"]) -> None:
@@ -123,12 +124,12 @@ class DummyTokensProcessor(SubjectAttentionProcessor):
         subjects = attn_mask.masked_fill(outside, -torch.inf)
         return SubjectMask(torch.cat([dummies, subjects], -1), torch.ones_like(coverage))
 
-    def _project_subjects(self, heads: int, subjects: SubjectBatch) -> KeyValue:
-        key, value = super()._project_subjects(heads, subjects)
-        tokens = self.dummy_tokens.expand(len(subjects.tokens), -1, -1)
+    def project_subjects(self, heads: int, data: AttentionData) -> KeyValue:
+        """Keys and values of the dummy tokens, then those of the subjects."""
+        key, value = super().project_subjects(heads, data)
+        tokens = self.dummy_tokens.expand(len(key), -1, -1)
         dummy_key, dummy_value = (
-            project(tokens).unflatten(-1, (heads, -1)).transpose(1, 2)
-            for project in (self.projection.to_k, self.projection.to_v)
+            split_heads(project(tokens), heads) for project in (self.projection.to_k, self.projection.to_v)
         )
         return KeyValue(torch.cat([dummy_key, key], 2), torch.cat([dummy_value, value], 2))
 

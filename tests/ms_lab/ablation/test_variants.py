@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from ms_core.method.attention import SubjectAttentionProcessor
 from ms_core.method.attention_data import AttentionData, SubjectBatch
 from ms_core.method.resampler import GroundingResampler
 from ms_core.model_dir.loading import IMAGE_ENCODER, load_image_encoder, load_vae
@@ -20,6 +19,7 @@ from ms_lab.ablation.variants import FULL, IP_ADAPTER, NO_GROUNDING, NO_MASKS, N
 from ms_lab.mini.recipe import MiniModel
 from ms_lab.training.denoising_stage import DenoisingStage
 from ms_lab.training.mini import FULL as FULL_RECIPE
+from ms_lab.training.scene_attention import SceneAttentionProcessor
 from tests.support.paths import ROOT
 from tests.support.small_scenes import random_batch
 
@@ -193,7 +193,7 @@ def test_vae_and_image_encoder_are_the_origins_and_all_else_follows_the_seed() -
 def test_the_full_method_is_what_msd_train_mini_trains() -> None:
     model = built(FULL)
     processors = [each for name, each in model.unet.attn_processors.items() if "attn2" in name]
-    assert {type(each) for each in processors} == {SubjectAttentionProcessor}
+    assert {type(each) for each in processors} == {SceneAttentionProcessor}
     assert type(model.adapter.resampler) is GroundingResampler
     config = config_of(seed=1, pictures=20_000)
     assert config == replace(FULL_RECIPE.base, pictures=20_000, seed=1)

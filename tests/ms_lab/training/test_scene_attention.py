@@ -14,7 +14,7 @@ from ms_lab.training.denoising_stage import DenoisingStage
 from ms_lab.training.dropout import Drops
 from ms_lab.training.mini import train_ready
 from ms_lab.training.scene_attention import SceneAttentionProcessor, share_subjects
-from tests.ms_lab.training.test_denoising_stage import random_batch
+from tests.support.small_scenes import random_batch
 
 
 @pytest.fixture
