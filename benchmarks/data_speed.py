@@ -1,30 +1,35 @@
 """How fast the data pipeline is on this machine, with stand-ins for all models, and what memory its processes hold.
 
-    python benchmarks/data_pairs.py --films 40 --folder runs/footage        # writes the footage
+    python benchmarks/data_pairs.py --films 300 --folder runs/footage       # writes the footage
     python benchmarks/data_speed.py runs/footage
+    python benchmarks/data_speed.py runs/small-footage --memory 20000       # writes small films first
 
-Prints JSON: clips for each second of processor time of each stage without a model (median of five passes) beside a plain loop
-that only decodes and resizes; clips a second of ``msd data run`` with all its processes on one core and on two; and the memory of these processes
-from the first tenth of the clips to the last. Use an idle machine; the load is printed beside the figures.
+The first prints clips for each second of processor time of each stage without a model, beside a plain loop that only decodes and
+resizes, and clips a second of ``msd data run`` with all its processes on one core and on two: what each further clip takes, from
+a run of few films and one of many, so that neither Ray's start nor the order of its tasks counts. All are medians. Use
+an idle machine; the load is printed beside the figures. The second prints the memory of all processes while so many clips
+pass. Both print JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import av
 
-from benchmarks.data_pairs import STAND_INS
+from benchmarks.data_pairs import ROOT, STAND_INS
 from ms_lab.data.clips.reading import read_clips
 from ms_lab.data.clips.video import kept_pixels
 from ms_lab.data.config import PipelineConfig, load_config
@@ -32,19 +37,23 @@ from ms_lab.data.items import Clip
 from ms_lab.data.sources import find_footage
 from ms_lab.data.stages.base import build_stages
 from ms_lab.data.writing.parts import write_part
-from ms_lab.footage.films import TRUTH, VIDEOS
+from ms_lab.footage.films import TRUTH, VIDEOS, write_footage
+from ms_lab.footage.generator import FilmDrawer, FilmOdds
+from ms_lab.mini.sprites import SpritePack
 
 PASSES, WITHOUT_MODELS = 5, ("entities", "filter", "choose")
-_POLL_S, _WARM_UP = 1.0, 0.1
+_POLL_S = 1.0
+# Few films are this part of all.
+_FEW = 8
 
 
-def settings(folder: Path, clip_s: float) -> dict[str, Any]:
+def settings(truth: Path, clip_s: float) -> dict[str, Any]:
     """Stand-ins in tasks, so that cores are all that decides, and clips of this length."""
-    options = {"truth": str((folder / TRUTH).absolute())}
+    options = {"truth": str(truth.absolute())}
     parts: dict[str, Any] = {
         name: {"use": f"ms_lab.footage.stand_ins:StandIn{kind}", "options": options} for name, kind in STAND_INS.items()
     }
-    tasks = {name: {"actors": 0, "gpus": 0.0, "batch": 4} for name in STAND_INS}
+    tasks = {name: {"cpus": 0.75, "actors": 0, "gpus": 0.0, "batch": 4} for name in STAND_INS}
     return {**parts, "resources": tasks, "clips": {"max_clip_s": clip_s, "min_clip_s": 0.4 * clip_s}}
 
 
@@ -97,31 +106,81 @@ def stage_rates(folder: Path, config: PipelineConfig) -> dict[str, float]:
     return rates
 
 
-def run_pinned(folder: Path, cores: str, clip_s: float) -> dict[str, Any]:
-    """``msd data run`` with its whole tree on these cores: clips a second between its first and last part, and memory."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run of ``msd data run``.
+
+    Attributes:
+        seconds: from its start to its end.
+        clips: that it wrote.
+        held: clips written, and megabytes of all its processes at that time.
+    """
+
+    seconds: float
+    clips: int
+    held: tuple[tuple[int, float], ...]
+
+
+def run_pinned(films: Sequence[Path], truth: Path, cores: str, clip_s: float, watch: bool = False) -> Run:
+    """``msd data run`` on these films, with all its processes on these cores."""
     with tempfile.TemporaryDirectory() as scratch:
         toml, out = Path(scratch) / "own.toml", Path(scratch) / "out"
-        toml.write_text(as_toml(settings(folder, clip_s)), encoding="utf-8")
-        command = ["taskset", "-c", cores, sys.executable, "-m", "cli.main", "data", "run", str(folder / VIDEOS)]
+        toml.write_text(as_toml(settings(truth, clip_s)), encoding="utf-8")
+        command = ["taskset", "-c", cores, sys.executable, "-m", "cli.main", "data", "run", *map(str, films)]
+        begun = time.monotonic()
         running = subprocess.Popen(
-            [*command, "--out", str(out), "--config", str(toml)], stdout=subprocess.DEVNULL, start_new_session=True
+            [*command, "--out", str(out), "--config", str(toml)],
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+            # Ray's workers would give way to every other program.
+            env={**os.environ, "RAY_worker_niceness": "0"},
         )
         held: list[tuple[int, float]] = []
         while running.poll() is None:
-            done = len(list((out / "work").rglob("*.tar")))
-            if done:
-                held.append((done, tree_megabytes(running.pid)))
             time.sleep(_POLL_S)
-        times = sorted(path.stat().st_mtime for path in (out / "work").rglob("*.tar"))
-        if running.returncode or len(times) < 2:
-            raise SystemExit(f"msd data run ended with {running.returncode} after {len(times)} clips.")
-    warm = [megabytes for done, megabytes in held if done >= _WARM_UP * len(times)]
+            if watch:
+                held.append((count_clips(out), tree_megabytes(running.pid)))
+        seconds = time.monotonic() - begun
+        if running.returncode:
+            raise SystemExit(f"msd data run ended with {running.returncode} after {count_clips(out)} clips.")
+        return Run(seconds, count_clips(out), tuple(held))
+
+
+def count_clips(out: Path) -> int:
+    """Clips whose parts a run has written."""
+    return sum(1 for _ in (out / "work").rglob("*.tar"))
+
+
+def rates_by_cores(folder: Path, clip_s: float) -> dict[str, list[float]]:
+    """Clips a second on one core and on two, of each pass: more clips by the time that they take more."""
+    films = sorted((folder / VIDEOS).glob("*.mp4"))
+    rates: dict[str, list[float]] = {"0": [], "0,1": []}
+    for _ in range(PASSES):
+        for cores, own in rates.items():
+            few, many = (run_pinned(films[: len(films) // part], folder / TRUTH, cores, clip_s) for part in (_FEW, 1))
+            own.append((many.clips - few.clips) / (many.seconds - few.seconds))
+    return rates
+
+
+def write_small_footage(folder: Path, clips: int) -> None:
+    """Films of at least so many clips, so small that Ray's own work outweighs theirs."""
+    pack = SpritePack.load(ROOT / "assets" / "smoke-sprites.zip")
+    odds = FilmOdds(shots=(4, 4), duration_s=(1.0, 1.25), subjects=(1.0,), fault=0.0, copies=0.0, bar=0.0, size=64)
+    write_footage(folder, FilmDrawer(pack, odds).films(math.ceil(clips / odds.shots[0]), seed=1), pack)
+
+
+def memory(folder: Path, clips: int) -> dict[str, Any]:
+    """Megabytes of all processes after a tenth of the clips, and how much more they held later."""
+    if not (folder / TRUTH).is_file():
+        write_small_footage(folder, clips)
+    run = run_pinned(sorted((folder / VIDEOS).glob("*.mp4")), folder / TRUTH, "0,1", clip_s=2.5, watch=True)
+    tenths = [[size for done, size in run.held if done * 10 // run.clips == tenth] for tenth in range(1, 10)]
+    medians = [round(statistics.median(own)) for own in tenths if own]
     return {
-        "cores": cores,
-        "clips": len(times),
-        "clips_per_s": round((len(times) - 1) / (times[-1] - times[0]), 3),
-        "megabytes_after_warm_up": round(warm[0]) if warm else None,
-        "most_megabytes_later": round(max(warm)) if warm else None,
+        "clips": run.clips,
+        "seconds": round(run.seconds),
+        "megabytes_by_tenths": medians,
+        "growth": round(medians[-1] / medians[0] - 1, 4),
     }
 
 
@@ -147,15 +206,20 @@ def as_toml(content: dict[str, Any], name: str = "") -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="footage that benchmarks/data_pairs.py has written")
-    parser.add_argument("--clip-s", type=float, default=10.0, help="longest clip; shorter ones make more items")
+    parser.add_argument("--clip-s", type=float, default=2.5, help="longest clip; shorter ones make more items")
     parser.add_argument("--stages-only", action="store_true", help="leave out the runs through Ray")
+    parser.add_argument("--memory", type=int, metavar="CLIPS", help="only look at the memory while so many clips pass")
     options = parser.parse_args()
-    changes = settings(options.folder, options.clip_s)
     figures: dict[str, Any] = {"load_before": os.getloadavg()}
-    figures["clips_per_core_s"] = stage_rates(options.folder, load_config(None, changes))
-    if not options.stages_only:
-        runs = [run_pinned(options.folder, cores, options.clip_s) for cores in ("0", "0,1")]
-        figures |= {"runs": runs, "two_cores_by_one": round(runs[1]["clips_per_s"] / runs[0]["clips_per_s"], 2)}
+    if options.memory is not None:
+        figures |= memory(options.folder, options.memory)
+    else:
+        changes = settings(options.folder / TRUTH, options.clip_s)
+        figures["clips_per_core_s"] = stage_rates(options.folder, load_config(None, changes))
+    if options.memory is None and not options.stages_only:
+        rates = rates_by_cores(options.folder, options.clip_s)
+        ratios = [two / one for one, two in zip(*rates.values(), strict=True)]
+        figures |= {"clips_a_second": rates, "two_cores_by_one": statistics.median(ratios), "of_each_pass": ratios}
     print(json.dumps({**figures, "load_after": os.getloadavg()}, indent=1))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import time
 from collections.abc import Iterator, Sequence
@@ -35,18 +36,33 @@ def build_flow(folder: RunFolder, jobs: Sequence[Footage], config: PipelineConfi
     # Many small blocks, so that all cores get work and none a long last one.
     flow = data.from_items(rows, override_num_blocks=max(1, min(len(rows), 4 * int(cluster.get("CPU", 1)))))
     flow = flow.flat_map(work.read, **_given(config.resources.clips, config, cluster))
-    for name in STAGES:
-        resources: Resources = getattr(config.resources, name)
-        given = _given(resources, config, cluster)
-        options = {"batch_size": resources.batch, "batch_format": "pyarrow", "zero_copy_batch": True, **given}
-        if resources.actors:
-            pool = data.ActorPoolStrategy(size=resources.actors)
-            flow = flow.map_batches(_StageActor, fn_constructor_args=(work, name), compute=pool, **options)
+    for names in joined_stages(config):
+        shares: list[Resources] = [getattr(config.resources, name) for name in names]
+        given = _given(shares[0], config, cluster)
+        options = {
+            "batch_size": max(own.batch for own in shares),
+            "batch_format": "pyarrow",
+            "zero_copy_batch": True,
+            **given,
+        }
+        if shares[0].actors:
+            pool = data.ActorPoolStrategy(size=shares[0].actors)
+            flow = flow.map_batches(_StageActor, fn_constructor_args=(work, names[0]), compute=pool, **options)
         else:
-            flow = flow.map_batches(_StageTask(work, name), **options)
+            flow = flow.map_batches(_StageTasks(work, names), **options)
     return flow.map_batches(
         work.write, batch_size=1, batch_format="pyarrow", **_given(config.resources.choose, config, cluster)
     )
+
+
+def joined_stages(config: PipelineConfig) -> list[tuple[str, ...]]:
+    """The stages in order; tasks that follow each other with equal resources are one step, for clips are packed between steps."""
+
+    def share(name: str) -> tuple[object, ...]:
+        resources: Resources = getattr(config.resources, name)
+        return (name,) if resources.actors else (resources.cpus, resources.gpus)
+
+    return [tuple(names) for _, names in itertools.groupby(STAGES, share)]
 
 
 def _given(resources: Resources, config: PipelineConfig, cluster: dict[str, float]) -> dict[str, float]:
@@ -87,12 +103,12 @@ class _Work:
             yield {_ROW: _packed(clip)}
             begun = time.monotonic()
 
-    def run(self, name: str, stage: Any, table: Any) -> Any:
+    def run(self, name: str, stage: Any, clips: Sequence[Clip]) -> list[Clip]:
         """One stage over a batch."""
         begun = time.monotonic()
-        clips, failed = run_batch(name, stage, _unpacked(table))
-        self.count(name, clips, begun, failed)
-        return _table(clips)
+        done, failed = run_batch(name, stage, clips)
+        self.count(name, done, begun, failed)
+        return done
 
     def write(self, table: Any) -> Any:
         """Write the parts of a batch."""
@@ -112,17 +128,20 @@ class _StageActor:
         self.stage = build_stage(name, work.config)
 
     def __call__(self, table: Any) -> Any:
-        return self.work.run(self.name, self.stage, table)
+        return _table(self.work.run(self.name, self.stage, _unpacked(table)))
 
 
-class _StageTask:
-    """A stage that any process can do; each process builds it once."""
+class _StageTasks:
+    """Stages that any process can do, one after another; each process builds them once."""
 
-    def __init__(self, work: _Work, name: str) -> None:
-        self.work, self.name = work, name
+    def __init__(self, work: _Work, names: Sequence[str]) -> None:
+        self.work, self.names = work, names
 
     def __call__(self, table: Any) -> Any:
-        return self.work.run(self.name, _built(self.name, self.work.config_json), table)
+        clips = _unpacked(table)
+        for name in self.names:
+            clips = self.work.run(name, _built(name, self.work.config_json), clips)
+        return _table(clips)
 
 
 @lru_cache(maxsize=1)

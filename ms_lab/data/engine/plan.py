@@ -133,5 +133,8 @@ def _hours(path: Path) -> float:
 
 def given_to(resources: Resources, has_gpu: bool) -> str:
     """What a stage is given, in words; as in a run, GPUs only where there is one."""
+    if not resources.actors:
+        # Tasks reserve parts of cores, so that reading and the other stages share all of them.
+        return "all cores"
     what = f"{resources.gpus:g} GPU" if resources.gpus and has_gpu else f"{resources.cpus:g} core"
-    return f"{resources.actors} x {what}, {resources.batch} clips at once" if resources.actors else f"every {what}"
+    return f"{resources.actors} x {what}, {resources.batch} clips at once"

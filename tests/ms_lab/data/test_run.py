@@ -199,9 +199,31 @@ def test_the_plan_measures_and_keeps_nothing(footage: Path, tmp_path: Path) -> N
 
 
 def test_the_plan_names_gpus_only_where_there_is_one() -> None:
-    resources = load_config(None, {}).resources.grounding
-    assert given_to(resources, has_gpu=True) == "1 x 1 GPU, 4 clips at once"
-    assert given_to(resources, has_gpu=False) == "1 x 1 core, 4 clips at once"
+    resources = load_config(None, {}).resources
+    assert given_to(resources.grounding, has_gpu=True) == "1 x 1 GPU, 4 clips at once"
+    assert given_to(resources.grounding, has_gpu=False) == "1 x 1 core, 4 clips at once"
+    assert given_to(resources.filter, has_gpu=True) == "all cores"
+
+
+def test_tasks_that_follow_each_other_are_one_step_and_actors_are_not() -> None:
+    from ms_lab.data.engine.flow import joined_stages
+
+    assert joined_stages(load_config(None, {})) == [
+        ("caption",),
+        ("entities",),
+        ("grounding",),
+        ("masks",),
+        ("match",),
+        ("filter", "choose"),
+    ]
+    apart = load_config(None, {"resources": {"choose": {"cpus": 0.5}}})
+    assert joined_stages(apart)[-2:] == [("filter",), ("choose",)]
+
+
+def test_a_reading_and_another_task_fit_on_one_core() -> None:
+    """Else one core would idle while a reading task waits for room behind it."""
+    resources = load_config(None, {}).resources
+    assert all(resources.clips.cpus + own.cpus <= 1 for own in (resources.entities, resources.filter, resources.choose))
 
 
 def test_the_page_shows_samples_and_drops(undisturbed: Path) -> None:
