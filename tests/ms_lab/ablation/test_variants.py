@@ -131,6 +131,13 @@ def test_without_zeroing_the_background_sees_the_dummy_tokens(present: bool, whe
     assert (difference > 1e-6).tolist() == where
 
 
+def test_the_dummy_tokens_are_trained_without_zeroing_and_with_it_they_are_not() -> None:
+    def trained(name: str) -> bool:
+        return any(key == "dummy_tokens" for key, _ in built(name).adapter.named_parameters())
+
+    assert (trained(NO_ZEROING), trained(FULL)) == (True, False)
+
+
 def test_without_zeroing_what_stands_in_the_boxes_is_that_of_the_full_method() -> None:
     full, other = (attended(name, subjects(some_tokens())) for name in (FULL, NO_ZEROING))
     torch.testing.assert_close(full[:, [FIRST, SECOND]], other[:, [FIRST, SECOND]])

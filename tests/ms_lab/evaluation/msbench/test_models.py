@@ -54,6 +54,10 @@ def test_they_agree_with_the_library(judges: Judges) -> None:
     answer = model(pixel_values=normalised([picture], CLIP_MEAN, CLIP_STD), **tokens)
     assert np.allclose(judges.clip.pictures([picture]), answer.image_embeds.detach().numpy(), atol=1e-5)
     assert np.allclose(judges.clip.texts(["a red square"]), answer.text_embeds.detach().numpy(), atol=1e-5)
+    # What DINOv2 pools is its class token.
+    square = np.random.default_rng(2).integers(0, 256, (224, 224, 3), np.uint8)
+    pooled = judges.dino.model(pixel_values=normalised([square], *judges.dino.levels)).pooler_output[0].detach().numpy()
+    assert np.allclose(judges.dino.pictures([square])[0], pooled / np.linalg.norm(pooled), atol=1e-5)
 
 
 def test_random_judges_give_every_measure(judges: Judges, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_a_service_that_always_fails_is_not_asked_for_all(
 def test_pictures_in_flight_are_given_up_when_one_cannot_be_asked_for(
     benchmark_of_24: Benchmark, names: JudgeNames, tmp_path: Path
 ) -> None:
-    both = Barrier(2, timeout=20)
+    both, told = Barrier(2, timeout=20), list[bool]()
 
     class Refusing(PaintedPictures):
         def paint(self, sample: Sample, attempt: int, stop: Event) -> bytes:
@@ -213,11 +213,12 @@ def test_pictures_in_flight_are_given_up_when_one_cannot_be_asked_for(
             both.wait()
             if first:
                 raise InvalidInputError("refused")
-            assert stop.wait(20)
+            told.append(stop.wait(20))
             raise RuntimeError
 
     with pytest.raises(InvalidInputError, match="refused"):
         run(benchmark_of_24, tmp_path, names, Refusing().connect, in_flight=2)
+    assert told == [True]
 
 
 def test_another_run_in_the_folder_is_refused(benchmark_of_24: Benchmark, names: JudgeNames, tmp_path: Path) -> None:
