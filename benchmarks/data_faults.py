@@ -65,7 +65,7 @@ def measure(generator: str, fault: str, scenes: int, seed: int) -> dict[str, Any
         folder = Path(scratch)
         write_footage(folder, planted_films(generator, fault, scenes, seed, pack), pack)
         config, truth = configuration(folder / TRUTH), Truth.load(folder / TRUTH)
-        clips = run_stages(folder, config)
+        clips = list(run_stages(folder, config))
     counts = [count_scene(own, truth, fault, config) for own in by_scene(clips, truth)]
     counts = [(planted, caught) for planted, caught in counts if planted]
     planted, caught = (sum(numbers) for numbers in zip(*counts, strict=True))

@@ -124,7 +124,7 @@ class SubjectAttentionProcessor:
         self,
         data: AttentionData,
         query: Float[Tensor, "rows heads cells head_dim"],
-        text_key: Float[Tensor, "rows heads text_tokens head_dim"],
+        text_key: Float[Tensor, "rows heads text head_dim"],
     ) -> SubjectMask:
         """Which subjects each cell of the conditional rows sees in this layer; errors as ``AttentionData.mask``."""
         return data.mask(self.layer, query, text_key)

@@ -86,8 +86,8 @@ class EverywhereProcessor(SceneAttentionProcessor):
     def mask(
         self,
         data: AttentionData,
-        query: Float[Tensor, "rows heads cells head_dim"],
-        text_key: Float[Tensor, "rows heads text_tokens head_dim"],
+        query: Tensor,
+        text_key: Tensor,
     ) -> SubjectMask:
         """All cells see all subjects that are there; boxes are not read."""
         present = data.subjects.present[..., None, None].float()
@@ -113,8 +113,8 @@ class DummyTokensProcessor(SceneAttentionProcessor):
     def mask(
         self,
         data: AttentionData,
-        query: Float[Tensor, "rows heads cells head_dim"],
-        text_key: Float[Tensor, "rows heads text_tokens head_dim"],
+        query: Tensor,
+        text_key: Tensor,
     ) -> SubjectMask:
         """The dummies' columns first; nothing is zeroed afterwards."""
         attn_mask, coverage = super().mask(data, query, text_key)

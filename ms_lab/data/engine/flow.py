@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import pickle
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ import ray
 from ms_lab.data.config import STAGES, PipelineConfig, Resources
 from ms_lab.data.engine.batches import FailedClip, run_batch
 from ms_lab.data.engine.footage_jobs import read_job
+from ms_lab.data.engine.steps import joined_stages
 from ms_lab.data.engine.tally import READ, WRITE, facts_of
 from ms_lab.data.items import Clip
 from ms_lab.data.sources import Footage
@@ -53,16 +53,6 @@ def build_flow(folder: RunFolder, jobs: Sequence[Footage], config: PipelineConfi
     return flow.map_batches(
         work.write, batch_size=1, batch_format="pyarrow", **_given(config.resources.choose, config, cluster)
     )
-
-
-def joined_stages(config: PipelineConfig) -> list[tuple[str, ...]]:
-    """The stages in order; tasks that follow each other with equal resources are one step, for clips are packed between steps."""
-
-    def share(name: str) -> tuple[object, ...]:
-        resources: Resources = getattr(config.resources, name)
-        return (name,) if resources.actors else (resources.cpus, resources.gpus)
-
-    return [tuple(names) for _, names in itertools.groupby(STAGES, share)]
 
 
 def _given(resources: Resources, config: PipelineConfig, cluster: dict[str, float]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from ms_lab.data.config import load_config
 from ms_lab.data.engine.plan import given_to, make_plan
+from ms_lab.data.engine.steps import joined_stages
 from ms_lab.footage.films import TRUTH, VIDEOS
 from tests.ms_lab.data.small_footage import (
     run_directly,
@@ -206,8 +207,6 @@ def test_the_plan_names_gpus_only_where_there_is_one() -> None:
 
 
 def test_tasks_that_follow_each_other_are_one_step_and_actors_are_not() -> None:
-    from ms_lab.data.engine.flow import joined_stages
-
     assert joined_stages(load_config(None, {})) == [
         ("caption",),
         ("entities",),
