@@ -62,7 +62,7 @@ class SceneAttentionProcessor(SubjectAttentionProcessor):
         )
 
     def project_subjects(self, heads: int, data: AttentionData) -> KeyValue:
-        """Keys and values of the subjects, each projected once."""
+        """Keys and values of the subjects, each projected once; in training their scales are all 1."""
         if not isinstance(data, SceneAttentionData):
             return super().project_subjects(heads, data)
         shared = data.shared_subjects
