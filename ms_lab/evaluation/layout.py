@@ -13,19 +13,19 @@ the subject in the composed picture.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
-from PIL import Image
 from rich.table import Table
 
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import GenerationSpec
 from ms_lab.evaluation.bench import Begin
-from ms_lab.evaluation.judge.judge import JUDGE_VERSION, Verdict, judge_pictures
+from ms_lab.evaluation.judge.judge import JUDGE_VERSION, Verdict
 from ms_lab.evaluation.judge.outcome import Outcome
 from ms_lab.evaluation.msbench.measures import THRESHOLDS, average_precision
 from ms_lab.evaluation.questions.columns import (
@@ -44,6 +44,7 @@ from ms_lab.evaluation.report.collapse import RIGHT, collapse
 from ms_lab.evaluation.report.intervals import Estimate, Weights, bootstrap, interval
 from ms_lab.evaluation.report.metrics import AnswerKey, design_of
 from ms_lab.evaluation.report.tables import format_row
+from ms_lab.evaluation.run.columns import Ask, Pictures, judge_columns, make_columns
 from ms_lab.evaluation.run.making import Maker
 from ms_lab.mini.halves import TEST
 
@@ -96,55 +97,28 @@ def measure_layout(  # noqa: PLR0913 - what, with what, and how much of it
     pack = BenchPack.read(assets, TEST)
     scenes = draw_group(pack, HEADLINE, count, BENCH_SEED)
     requests, maker = Requests(scenes, True, pipeline.card, Settings()), Maker.of_pipeline(pipeline, batch_size)
-    pictures = make_columns(requests, maker, begin("Pictures", (1 + len(GENERATED)) * count))
-    outcomes = judge_columns(pictures, scenes, pack, begin("Judging", count))
-    columns = {column: summarise(found) for column, found in outcomes.items()}
+    pictures = make_columns(requests, maker, asked_of(requests), begin("Pictures", (1 + len(GENERATED)) * count))
+    verdicts = judge_columns(pictures | composites(scenes), scenes, pack, begin("Judging", count))
+    columns = {column: summarise(scenes, verdicts[column]) for column in COLUMNS}
     results = LayoutResults(pipeline.card.name, BENCH_VERSION, JUDGE_VERSION, BENCH_SEED, TEST, count, columns)
     out.mkdir(parents=True, exist_ok=True)
     (out / RESULTS_FILE).write_text(json.dumps(asdict(results), indent=2) + "\n", encoding="utf-8")
     return results
 
 
-def make_columns(requests: Requests, maker: Maker, advance: Callable[[int], None]) -> dict[str, list[Image.Image]]:
-    """The pictures of every column, in the order of the scenes.
-
-    Args:
-        requests: for square scenes of two subjects.
-        maker: of the pictures.
-        advance: called with the number of pictures that have just been made.
-    """
-    height, width = requests.square_size
-    composites = [scene.original.image for scene in requests.scenes]
-    made: dict[str, list[Image.Image]] = {column: [] for column in COLUMNS} | {COMPOSITES: composites}
-    for start in range(0, len(requests.scenes), maker.batch_size):
-        batch = requests.scenes[start : start + maker.batch_size]
-        for column in GENERATED:
-            made[column] += maker.generate([_spec(requests, column, scene) for scene in batch])
-            advance(len(batch))
-        made[THROUGH_VAE] += maker.reconstruct([scene.original.image.resize((width, height)) for scene in batch])
-        advance(len(batch))
-    return made
+def asked_of(requests: Requests) -> dict[str, Ask]:
+    """What each column asks of the model."""
+    return {column: partial(_spec, requests, column) for column in GENERATED}
 
 
-def judge_columns(
-    pictures: dict[str, list[Image.Image]],
-    scenes: Sequence[BenchScene],
-    pack: BenchPack,
-    advance: Callable[[int], None],
-) -> dict[str, list[Outcome]]:
-    """What is found in the pictures of every column; arguments as in ``make_columns``."""
-    outcomes: dict[str, list[Outcome]] = {column: [] for column in pictures}
-    for number, scene in enumerate(scenes):
-        shown = [pictures[column][number] for column in outcomes]
-        for column, verdict in zip(outcomes, judge_pictures(shown, scene, pack), strict=True):
-            outcomes[column].append(_outcome(scene, verdict))
-        advance(1)
-    return outcomes
+def composites(scenes: Sequence[BenchScene]) -> Pictures:
+    """The column of the composed pictures."""
+    return {COMPOSITES: [scene.original.image for scene in scenes]}
 
 
-def summarise(outcomes: Sequence[Outcome]) -> dict[str, Estimate]:
+def summarise(scenes: Sequence[BenchScene], verdicts: Sequence[Verdict]) -> dict[str, Estimate]:
     """The numbers of one column, each with its 95 % interval over scenes and things."""
-    slots = [slot for outcome in outcomes for slot in _slots(outcome)]
+    slots = [slot for pair in zip(scenes, verdicts, strict=True) for slot in _slots(_outcome(*pair))]
     design = design_of(slot.key for slot in slots)
     found = np.asarray([float(slot.is_found) for slot in slots])
     ious = np.asarray([slot.iou for slot in slots]) * found

@@ -7,7 +7,7 @@ the bench are, the judge is the bench's, and each box is asked which of ten rand
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_lab.data.records import TrainingSample
 from ms_lab.data.run_lengths import from_run_lengths
 from ms_lab.evaluation.bench import Begin
-from ms_lab.evaluation.judge.judge import JUDGE_VERSION, Verdict, judge_pictures
+from ms_lab.evaluation.judge.judge import JUDGE_VERSION, Verdict
 from ms_lab.evaluation.judge.outcome import Outcome
 from ms_lab.evaluation.questions.arrangements import Arrangement, Extent, draw_places
 from ms_lab.evaluation.questions.candidates import NUM_CANDIDATES, Candidate, Question
@@ -44,6 +44,7 @@ from ms_lab.evaluation.report.equivalent import equivalent_mosaic
 from ms_lab.evaluation.report.intervals import Design, Estimate, bootstrap
 from ms_lab.evaluation.report.summary import EQUIVALENT
 from ms_lab.evaluation.report.tables import format_row
+from ms_lab.evaluation.run.columns import Ask, Pictures, judge_columns, make_columns
 from ms_lab.evaluation.run.making import Maker
 from ms_lab.mini.backgrounds import BACKGROUNDS
 from ms_lab.mini.painting import PLAIN, box_around, paint_backdrop
@@ -101,8 +102,8 @@ def measure_photos(directory: Path, assets: Path, out: Path, batch_size: int, be
     pipeline = MSDiffusionPipeline.from_pretrained(directory)
     scenes = draw_photo_scenes(pack)
     requests, maker = Requests(scenes, True, pipeline.card, Settings()), Maker.of_pipeline(pipeline, batch_size)
-    pictures = make_columns(requests, maker, begin("Pictures", len(MADE) * len(scenes)))
-    verdicts = judge_columns(pictures, scenes, pack, begin("Judging", len(scenes)))
+    pictures = make_columns(requests, maker, asked_of(requests), begin("Pictures", len(MADE) * len(scenes)))
+    verdicts = judge_columns(pictures | spoilt(scenes), scenes, pack, begin("Judging", len(scenes)))
     columns = summarise_columns(verdicts)
     results = PhotoResults(pipeline.card.name, JUDGE_VERSION, len(pack), columns)
     out.mkdir(parents=True, exist_ok=True)
@@ -135,48 +136,21 @@ def draw_photo_scenes(pack: SpritePack) -> list[BenchScene]:
     return [_draw_scene(pack, forms, number, pair) for number, pair in enumerate(pairs)]
 
 
-def make_columns(requests: Requests, maker: Maker, advance: Callable[[int], None]) -> dict[str, list[Image.Image]]:
-    """The pictures of every column, in the order of the scenes.
+def asked_of(requests: Requests) -> dict[str, Ask]:
+    """What each column asks of the model."""
 
-    Args:
-        requests: for square scenes.
-        maker: of the pictures.
-        advance: called with the number of pictures that have just been made.
-    """
-    height, width = requests.square_size
-    made: dict[str, list[Image.Image]] = {column: [] for column in MADE}
-    for start in range(0, len(requests.scenes), maker.batch_size):
-        batch = requests.scenes[start : start + maker.batch_size]
-        for column in (MODEL, SCALE_ZERO):
-            specs = [requests.spec(PictureKey(column, scene.group, scene.number), scene) for scene in batch]
-            made[column] += maker.generate(specs)
-            advance(len(batch))
-        made[THROUGH_VAE] += maker.reconstruct([scene.original.image.resize((width, height)) for scene in batch])
-        advance(len(batch))
-    return made
+    def ask(column: str) -> Ask:
+        return lambda scene: requests.spec(PictureKey(column, scene.group, scene.number), scene)
+
+    return {column: ask(column) for column in (MODEL, SCALE_ZERO)}
 
 
-def judge_columns(
-    pictures: dict[str, list[Image.Image]],
-    scenes: Sequence[BenchScene],
-    pack: SpritePack,
-    advance: Callable[[int], None],
-) -> dict[str, list[Verdict]]:
-    """The verdicts of every column, in the order of the scenes.
-
-    Args:
-        pictures: of the columns that were made; mosaics and blur come on top.
-        scenes, pack: of the photographs.
-        advance: called with the number of scenes that have just been judged.
-    """
-    verdicts: dict[str, list[Verdict]] = {column: [] for column in COLUMNS}
-    for number, scene in enumerate(scenes):
-        keys = [PictureKey(column, scene.group, scene.number) for column in COLUMNS[len(MADE) :]]
-        shown = [pictures[column][number] for column in MADE] + [composed_picture(key, scene) for key in keys]
-        for column, verdict in zip(COLUMNS, judge_pictures(shown, scene, pack), strict=True):
-            verdicts[column].append(verdict)
-        advance(1)
-    return verdicts
+def spoilt(scenes: Sequence[BenchScene]) -> Pictures:
+    """The columns of mosaics and blur."""
+    return {
+        column: [composed_picture(PictureKey(column, scene.group, scene.number), scene) for scene in scenes]
+        for column in COLUMNS[len(MADE) :]
+    }
 
 
 def summarise_columns(verdicts: dict[str, list[Verdict]]) -> dict[str, dict[str, Estimate]]:

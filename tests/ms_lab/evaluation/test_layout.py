@@ -17,14 +17,15 @@ from ms_lab.evaluation.layout import (
     MIOU,
     ROWS,
     LayoutResults,
+    asked_of,
     build_table,
-    judge_columns,
-    make_columns,
+    composites,
     summarise,
 )
 from ms_lab.evaluation.questions.columns import COMPOSITES, MODEL, SCALE_ZERO, Requests, Settings
 from ms_lab.evaluation.questions.packs import BenchPack
 from ms_lab.evaluation.report.intervals import Estimate
+from ms_lab.evaluation.run.columns import judge_columns, make_columns
 from ms_lab.evaluation.run.making import Maker
 from ms_lab.mini.halves import TEST
 from tests.ms_lab.evaluation.small_bench import Painter, draw_few
@@ -38,11 +39,11 @@ def test_a_perfect_model_is_told_from_its_controls() -> None:
     requests = Requests(scenes, True, ModelCard.load(MINI), Settings())
     maker = Maker(painter.paint, lambda pictures: [picture.copy() for picture in pictures], batch_size=3)
     steps: list[int] = []
-    pictures = make_columns(requests, maker, steps.append)
+    pictures = make_columns(requests, maker, asked_of(requests), steps.append) | composites(scenes)
     assert sum(steps) == 4 * len(scenes)
     assert {column: len(shown) for column, shown in pictures.items()} == dict.fromkeys(COLUMNS, len(scenes))
     columns = {
-        column: {row: estimate.value for row, estimate in summarise(found).items()}
+        column: {row: estimate.value for row, estimate in summarise(scenes, found).items()}
         for column, found in judge_columns(pictures, scenes, pack, lambda _: None).items()
     }
     assert columns[MODEL][FOUND] >= 0.75
@@ -62,7 +63,8 @@ def test_boxes_are_exchanged_and_nothing_else() -> None:
         asked.extend(specs)
         return [Image.new("RGB", (64, 64)) for _ in specs]
 
-    make_columns(Requests(scenes, True, ModelCard.load(MINI), Settings()), Maker(paint, list, 1), lambda _: None)
+    requests = Requests(scenes, True, ModelCard.load(MINI), Settings())
+    make_columns(requests, Maker(paint, list, 1), asked_of(requests), lambda _: None)
     own, exchanged, without = asked
     assert [subject.box for subject in exchanged.subjects] == [subject.box for subject in reversed(own.subjects)]
     back = tuple(replace(s, box=o.box) for s, o in zip(exchanged.subjects, own.subjects, strict=True))

@@ -15,14 +15,15 @@ from ms_lab.evaluation.judge.judge import judge_picture
 from ms_lab.evaluation.photos import (
     NEGLECT,
     PHOTO_PACK,
+    asked_of,
     draw_photo_scenes,
     draw_sheet,
-    make_columns,
     summarise,
 )
 from ms_lab.evaluation.questions.candidates import NUM_CANDIDATES
 from ms_lab.evaluation.questions.columns import MODEL, SCALE_ZERO, THROUGH_VAE, Requests, Settings
 from ms_lab.evaluation.questions.scenes import BenchScene
+from ms_lab.evaluation.run.columns import make_columns
 from ms_lab.evaluation.run.making import Maker
 from ms_lab.mini.painting import paint_backdrop
 from ms_lab.mini.sprites import SpritePack
@@ -81,7 +82,7 @@ def test_columns_are_in_the_order_of_the_scenes(pack: SpritePack, scenes: list[B
     few = scenes[:3]
     made: list[int] = []
     requests = Requests(few, True, CARD, Settings())
-    pictures = make_columns(requests, Maker(paint, _shrink, batch_size=2), made.append)
+    pictures = make_columns(requests, Maker(paint, _shrink, batch_size=2), asked_of(requests), made.append)
     assert pictures[MODEL] == [scene.original.image for scene in few]
     assert pictures[SCALE_ZERO] == [grey] * 3
     assert pictures[THROUGH_VAE] == _shrink(pictures[MODEL])
