@@ -13,21 +13,36 @@ from ms_core.errors import StartupError
 _LOCK = ".lock"
 
 
+class TakenError(StartupError):
+    """Another process works in the folder."""
+
+
 @contextmanager
 def sole_writer(folder: Path) -> Generator[None]:
     """Keep every other process out of a folder, which is made if need be, for the time of the block.
 
     Raises:
-        StartupError: another one works in it.
+        TakenError: another one works in it.
+        StartupError: it cannot be written or locked.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StartupError(f"Another run works in {folder}; wait for it, or give another folder.") from error
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise StartupError(f"{folder} cannot be written: {error.strerror}. Give another folder.") from error
+    try:
+        _lock(descriptor, folder)
         yield
     finally:
         # The lock ends with the descriptor, so a killed run leaves none.
         os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise TakenError(f"Another run works in {folder}; wait for it, or give another folder.") from error
+    except OSError as error:
+        # Some network drives know no locks.
+        raise StartupError(f"{folder} cannot be locked: {error.strerror}. Give a folder on another disk.") from error

@@ -10,14 +10,13 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from ms_core.errors import StartupError
 from ms_lab.ablation.pictures import Bench, Draw
 from ms_lab.evaluation.judge.judge import judge_picture
 from ms_lab.evaluation.judge.outcome import Outcome
 from ms_lab.evaluation.questions.columns import PictureKey
 from ms_lab.evaluation.questions.scenes import BenchScene
 from ms_lab.evaluation.run.folder import RunFolder
-from ms_lab.folder_lock import sole_writer
+from ms_lab.folder_lock import TakenError, sole_writer
 from ms_lab.mini.painting import PLAIN
 
 VERDICTS, CLAIMS = "verdicts", "claims"
@@ -55,7 +54,7 @@ class Measures:
             free = True
             try:
                 stack.enter_context(sole_writer(self.directory / CLAIMS / column))
-            except StartupError:
+            except TakenError:
                 free = False
             yield free
 

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,10 +24,10 @@ def new_file(path: Path) -> Generator[BinaryIO]:
         StorageFullError: there is no room; what stood under this name stays.
         StorageError: the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Two actors may write the same part, with the same bytes.
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             yield file
             file.flush()
@@ -40,7 +40,8 @@ def new_file(path: Path) -> Generator[BinaryIO]:
             ) from error
         raise StorageError(f"{path.name} cannot be written: {error.strerror or error}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: bytes) -> None:
