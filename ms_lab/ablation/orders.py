@@ -70,10 +70,10 @@ def estimate(outcomes: Sequence[Outcome]) -> Estimates:
 
 
 def differences(first: Sequence[Outcome], second: Sequence[Outcome]) -> Estimates:
-    """First column minus second, scene by scene, in every metric that both have."""
+    """First column minus second, answer by answer, in every metric that both have; counted as ``estimate`` does."""
     found: Estimates = {}
     for name, metric in MEASURED.items():
-        pairs = paired_values(metric.answers(first), metric.answers(second))
+        pairs = paired_values(metric.answers(first), metric.answers(second), metric.is_rate)
         if pairs is not None:
             found[name] = paired_difference(*pairs)
     return found

@@ -272,10 +272,19 @@ def number(names: Sequence[Hashable]) -> tuple[int, ...]:
 
 
 def paired_values(
-    first: dict[AnswerKey, float], second: dict[AnswerKey, float]
+    first: dict[AnswerKey, float], second: dict[AnswerKey, float], is_rate: bool = False
 ) -> tuple[Values, Values, Design] | None:
-    """The values of the answers that are in both, in one order, and their design; ``None`` without any."""
+    """The values of the answers that are in both, in one order, and their design; ``None`` without any.
+
+    Args:
+        first, second: answers.
+        is_rate: whether they count over subjects; else over scenes.
+    """
     common = [key for key in first if key in second]
     if not common:
         return None
-    return np.asarray([first[key] for key in common]), np.asarray([second[key] for key in common]), design_of(common)
+    return (
+        np.asarray([first[key] for key in common]),
+        np.asarray([second[key] for key in common]),
+        design_of(common, is_rate),
+    )

@@ -17,6 +17,7 @@ from ms_lab.ablation.orders import (
     TOO_SMALL,
     Estimates,
     differences,
+    estimate,
     is_enough,
     judge_orders,
     side_of,
@@ -82,6 +83,17 @@ def test_text_is_the_background_and_the_treatment_where_one_is_named() -> None:
     untreated, treated = outcome(), outcome(number=1, treated=True, treatment=False)
     answers = MEASURED[TEXT].answers([untreated, treated])
     assert sorted(answers.values()) == [0.5, 0.5, 1.0, 1.0]
+
+
+def test_the_difference_of_a_rate_is_that_of_its_two_values() -> None:
+    """Rates count over subjects: four in one scene weigh twice as much as two in another."""
+    right, wrong = found(), found(intruded=True)
+    full = [outcome([right] * 2, number=0), outcome([right] * 4, number=1)]
+    variant = [outcome([wrong] * 2, number=0), outcome([right] * 4, number=1)]
+    values = [estimate(each)[CONFLICT].value for each in (full, variant)]
+    assert values == [0, pytest.approx(1 / 3)]
+    assert differences(full, variant)[CONFLICT].value == pytest.approx(values[0] - values[1])
+    assert differences(full, variant)[IDENTITY].value == 0
 
 
 def test_differences_are_taken_scene_by_scene() -> None:
