@@ -16,6 +16,7 @@ from ms_core.errors import InvalidInputError
 from ms_lab.ablation.measuring import Measures
 from ms_lab.ablation.orders import Estimates, Order, differences, estimate, is_enough, judge_orders
 from ms_lab.ablation.variants import FULL, VARIANTS
+from ms_lab.data.writing.files import write_whole
 from ms_lab.evaluation.judge.outcome import Outcome
 from ms_lab.evaluation.report.results import code_commit, rounded
 
@@ -89,7 +90,7 @@ def require_same(directory: Path, asked: Asked) -> None:
     """
     path = directory / ASKED
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = _read_object(path)
         wanted = TypeAdapter(Asked).dump_python(asked, mode="json")
         names = [name for name in wanted if found.get(name) != wanted[name]]
         if names:
@@ -98,8 +99,16 @@ def require_same(directory: Path, asked: Asked) -> None:
                 "folder with --out."
             )
         return
-    directory.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(TypeAdapter(Asked).dump_json(asked, indent=2) + b"\n")
+    write_whole(path, TypeAdapter(Asked).dump_json(asked, indent=2) + b"\n")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        return TypeAdapter(dict[str, Any]).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise InvalidInputError(
+            f"{path} is damaged, so nobody knows what its folder holds. Delete the folder."
+        ) from error
 
 
 def summarise(
@@ -124,14 +133,20 @@ def summarise(
         columns={name: estimate(each) for name, each in outcomes.items()},
         differences=found,
         enough=enough,
-        orders=judge_orders(found, enough),
+        orders=judge_orders(_with_budget(found), enough),
     )
+
+
+def _with_budget(found: Mapping[str, dict[int, Estimates]]) -> dict[str, dict[int, Estimates]]:
+    """The differences of the seeds whose budget is known to be enough or not."""
+    known = found.get(SCALE_ZERO, {})
+    return {name: {seed: each for seed, each in by_seed.items() if seed in known} for name, by_seed in found.items()}
 
 
 def write_ablation(directory: Path, ablation: Ablation) -> None:
     """Write ``ablation.json``, numbers to four digits."""
     document = rounded(TypeAdapter(Ablation).dump_python(ablation, mode="json"))
-    (directory / RESULTS).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write_whole(directory / RESULTS, (json.dumps(document, indent=2) + "\n").encode())
 
 
 def read_ablation(path: Path) -> Ablation:

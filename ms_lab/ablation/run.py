@@ -15,7 +15,7 @@ made again. A run computes with one thread; several commands can work in one fol
 from __future__ import annotations
 
 import hashlib
-import shutil
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from ms_lab.ablation.measuring import Measures
 from ms_lab.ablation.pictures import Bench, Draw, composed, drawn_by, mosaics_of, through_vae
 from ms_lab.ablation.plot import draw_plot
 from ms_lab.ablation.results import (
+    ASKED,
     SCALE_ZERO,
     Ablation,
     Asked,
@@ -49,6 +50,7 @@ from ms_lab.ablation.training import (
     training_facts,
 )
 from ms_lab.ablation.variants import FULL, VARIANTS
+from ms_lab.data.writing.files import write_whole
 from ms_lab.evaluation.judge.judge import JUDGE_VERSION
 from ms_lab.evaluation.questions.scenes import BENCH_VERSION, fingerprint
 from ms_lab.evaluation.run.folder import digest_model
@@ -63,6 +65,7 @@ TABLE, PLOT = "ablation.md", "ablation.svg"
 SEEDS = (1, 2)
 
 Tell = Callable[[str], None]
+_RUN_NAME = rf"(?:{'|'.join(VARIANTS)})-(\d+)"
 
 
 def mosaic_column(cells: int) -> str:
@@ -194,13 +197,19 @@ def open_setting(  # noqa: PLR0913 - what an ablation is made of
 
 
 def load_pack(assets: Path, out: Path, artwork: Sequence[Path]) -> SpritePack:
-    """The drawings to train on, kept in ``out`` unless they are the bundled ones."""
+    """The drawings to train on, kept in ``out`` unless they are the bundled ones.
+
+    Raises:
+        InvalidInputError: ``out`` was begun with the bundled ones, and ``artwork`` names others.
+        ModelNotFoundError: they cannot be used.
+    """
     kept = out / TRAINING_PACK
+    if artwork and not kept.is_file() and (out / ASKED).is_file():
+        raise InvalidInputError(f"{out} holds an ablation on the bundled drawings. Give another folder with --out.")
     if not artwork and not kept.is_file():
         return SpritePack.load(assets / SMOKE_PACK)
     if len(artwork) == 1 and (artwork[0] / TRAINING_PACK).is_file() and not kept.is_file():
-        out.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(artwork[0] / TRAINING_PACK, kept)
+        write_whole(kept, (artwork[0] / TRAINING_PACK).read_bytes())
     return load_artwork(out, artwork, assets, smoke=False)[0]
 
 
@@ -211,8 +220,8 @@ def write_results(setting: Setting, asked: Asked) -> Ablation:
     training = {name: training_facts(setting.folder(name)) for name in names if setting.folder(name).is_dir()}
     ablation = summarise(asked, measures, names, training)
     write_ablation(setting.out, ablation)
-    (setting.out / TABLE).write_text(markdown(ablation), encoding="utf-8")
-    (setting.out / PLOT).write_text(draw_plot(ablation), encoding="utf-8")
+    write_whole(setting.out / TABLE, markdown(ablation).encode())
+    write_whole(setting.out / PLOT, draw_plot(ablation).encode())
     for seed in seeds_of(ablation):
         rows = {column_of(name, seed): name for name in (*VARIANTS, SCALE_ZERO)}
         shown = {title: name for name, title in rows.items() if name in names}
@@ -222,7 +231,8 @@ def write_results(setting: Setting, asked: Asked) -> Ablation:
 
 def _trained_columns(setting: Setting) -> list[str]:
     """Columns of all variants and seeds that were begun, in order."""
-    seeds = sorted({int(path.name.rpartition("-")[2]) for path in (setting.out / "runs").glob("*-*")})
+    runs = (re.fullmatch(_RUN_NAME, path.name) for path in (setting.out / "runs").glob("*-*"))
+    seeds = sorted({int(run[1]) for run in runs if run})
     return [column_of(name, seed) for seed in seeds for name in (*VARIANTS, SCALE_ZERO)]
 
 

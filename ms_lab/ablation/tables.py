@@ -19,11 +19,11 @@ def markdown(ablation: Ablation) -> str:
 
 
 def _verdicts(ablation: Ablation) -> str:
-    budget = (
-        "The full method beats a scale of 0 in identity on every seed."
-        if ablation.enough
-        else "The budget is too small: the full method does not beat a scale of 0 in identity on every seed."
-    )
+    budget = "The budget is too small: the full method does not beat a scale of 0 in identity on every seed."
+    if ablation.enough:
+        budget = "The full method beats a scale of 0 in identity on every seed."
+    elif not ablation.differences.get(SCALE_ZERO):
+        budget = "Whether the budget is enough is not known: the full method is not measured yet."
     rows = [(f"{TITLES[order.variant]} costs {order.metric}", order.verdict) for order in ablation.orders]
     return f"{budget}\n\n{_table(('the paper says', 'here'), rows)}"
 

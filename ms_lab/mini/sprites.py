@@ -16,6 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from ms_core.errors import ModelNotFoundError
+from ms_lab.data.writing.files import new_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,8 @@ class SpritePack:
         return SpritePack([self.sprites[index] for index in keep], [self.pictures[index] for index in keep])
 
     def save(self, path: Path) -> None:
-        """Write the pack as one zip file."""
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        """Write the pack as one zip file, whole or not at all."""
+        with new_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             rows = [asdict(sprite) for sprite in self.sprites]
             archive.writestr(_stamp("index.json"), json.dumps(rows, indent=0))
             for index, picture in enumerate(self.pictures):

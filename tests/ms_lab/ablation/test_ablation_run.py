@@ -6,17 +6,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from ms_core.errors import InvalidInputError
+from ms_core.errors import InvalidInputError, StorageError
 from ms_lab.ablation.measuring import Measures
+from ms_lab.ablation.orders import NOT_MEASURED, ONE_SEED
 from ms_lab.ablation.pictures import Bench, composed
-from ms_lab.ablation.results import ASKED, Asked, require_same
-from ms_lab.ablation.run import SMOKE, load_pack
+from ms_lab.ablation.results import ASKED, Asked, require_same, summarise
+from ms_lab.ablation.run import SMOKE, TABLE, Setting, load_pack, write_results
 from ms_lab.ablation.training import build_variant, config_of, stage_of, train_variant, training_facts
 from ms_lab.ablation.variants import NO_MASKS
 from ms_lab.evaluation.questions.scenes import BenchScene
@@ -24,6 +26,8 @@ from ms_lab.mini.sprites import SpritePack
 from ms_lab.training.checkpoints import AVERAGE
 from ms_lab.training.mini import SMOKE_PACK, TRAINING_PACK
 from tests.support.paths import ASSETS, MINI
+
+ASKED_FOR = Asked(2, 3, {"headline": 2}, "a", 64, 8, 4, 20, 319, "b", "c")
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +87,56 @@ def test_pictures_that_are_there_are_not_drawn_again(bench: Bench, tmp_path: Pat
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
-    asked = Asked(2, 3, {"headline": 2}, "a", 64, 8, 4, 20, 319, "b", "c")
-    require_same(tmp_path, asked)
-    require_same(tmp_path, asked)
+    require_same(tmp_path, ASKED_FOR)
+    require_same(tmp_path, ASKED_FOR)
     with pytest.raises(InvalidInputError, match="differs in pictures, artwork digest"):
-        require_same(tmp_path, replace(asked, pictures=16, artwork_digest="d"))
+        require_same(tmp_path, replace(ASKED_FOR, pictures=16, artwork_digest="d"))
     assert json.loads((tmp_path / ASKED).read_text())["pictures"] == 8
+
+
+@pytest.mark.parametrize("content", ["", '{"pictures": ', "3"])
+def test_a_damaged_note_of_what_was_asked_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / ASKED).write_text(content)
+    with pytest.raises(InvalidInputError, match=r"asked\.json is damaged"):
+        require_same(tmp_path, ASKED_FOR)
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be written"):
+        require_same(tmp_path / "file" / "out", ASKED_FOR)
+
+
+def test_other_drawings_leave_an_ablation_on_the_bundled_ones_as_it_is(pack: SpritePack, tmp_path: Path) -> None:
+    run, out = tmp_path / "mini", tmp_path / "out"
+    run.mkdir()
+    pack.save(run / TRAINING_PACK)
+    require_same(out, ASKED_FOR)
+    with pytest.raises(InvalidInputError, match="on the bundled drawings"):
+        load_pack(ASSETS, out, [run])
+    assert not (out / TRAINING_PACK).exists()
+
+
+def test_a_folder_beside_the_runs_is_no_run(bench: Bench, pack: SpritePack, tmp_path: Path) -> None:
+    setting = Setting(MINI, tmp_path, SMOKE, pack, pack, bench, lambda _: None)
+    for name in ("full-old", "full-1-copy", "notes-3"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    setting.measures.measure("no-masks-1", bench, composed)
+    written = write_results(setting, ASKED_FOR)
+    assert written.columns == {}
+    assert {order.verdict for order in written.orders} == {NOT_MEASURED}
+    assert "the full method is not measured yet" in (tmp_path / TABLE).read_text()
+
+
+def test_an_order_waits_for_the_budget_of_its_seed(bench: Bench, tmp_path: Path) -> None:
+    measures = Measures(tmp_path)
+    names = ["full-1", "no-masks-1", "full-2", "no-masks-2", "scale-0-1"]
+    for name in names:
+        measures.measure(name, bench, composed)
+    # Of one of the two seeds nobody knows whether the full method learnt anything.
+    with patch("ms_lab.ablation.results.is_enough", return_value=True):
+        judged = summarise(ASKED_FOR, measures, names, {}).orders
+    assert {order.verdict for order in judged if order.variant == NO_MASKS} == {ONE_SEED}
 
 
 def test_the_drawings_of_a_run_of_msd_train_mini_are_taken_and_kept(pack: SpritePack, tmp_path: Path) -> None:
