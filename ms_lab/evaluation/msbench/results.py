@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from ms_core.errors import InvalidInputError, LayoutError
 from ms_lab.evaluation.msbench.measures import (
     THRESHOLDS,
     average_precision,
@@ -121,9 +122,16 @@ class TypeResult:
 
 
 def read_scores(rows: Mapping[str, Mapping[str, Any]]) -> list[SampleScore]:
-    """Scores as they were kept, in the order of their names."""
+    """Scores as they were kept, in the order of their names.
+
+    Raises:
+        InvalidInputError: one is not whole.
+    """
     adapter = TypeAdapter(SampleScore)
-    return [adapter.validate_python(rows[name]) for name in sorted(rows)]
+    try:
+        return [adapter.validate_python(rows[name]) for name in sorted(rows)]
+    except (ValidationError, LayoutError) as error:
+        raise InvalidInputError("A score is damaged; delete the folder scores to score the pictures anew.") from error
 
 
 def summarise(scores: Sequence[SampleScore]) -> dict[str, TypeResult]:

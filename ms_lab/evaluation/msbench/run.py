@@ -16,8 +16,10 @@ from ms_lab.evaluation.msbench.models import JudgeNames, Judges
 from ms_lab.evaluation.msbench.results import build_results, read_scores
 from ms_lab.evaluation.msbench.samples import NUM_COMBINATIONS, NUM_SAMPLES, Benchmark, Sample
 from ms_lab.evaluation.msbench.scoring import RULES, score_samples
+from ms_lab.folder_lock import sole_writer
 
 VERSION = 1
+CLAIMS = "claims"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +112,28 @@ def run_msbench(  # noqa: PLR0913 - what is asked, where, by whom
     Raises:
         InvalidInputError: pictures of the benchmark are missing, or ``out`` is of another run.
         ModelNotFoundError: a judge is not on this machine.
+        StartupError: another command works on this shard in ``out``.
     """
     _require_whole(benchmark, options)
     chosen = benchmark if options.few is None else benchmark.few(options.few)
     folder = BenchmarkFolder(out)
     folder.begin(RUN, _describe(benchmark, chosen, options))
     # Before hours of making pictures.
-    harness = folder.begin(HARNESS, _harness(options)) if options.scores else ""
-    rows = folder.rows(harness) if options.scores else {}
+    if options.scores:
+        folder.begin(HARNESS, _harness(options))
+    with sole_writer(out / CLAIMS / options.shard.name):
+        return _work(chosen, folder, options, connect, load, begin)
+
+
+def _work(  # noqa: PLR0913 - what is asked, where, by whom
+    chosen: Benchmark,
+    folder: BenchmarkFolder,
+    options: BenchmarkOptions,
+    connect: Callable[[str], Service],
+    load: Callable[[], Judges],
+    begin: Begin,
+) -> dict[str, Any] | None:
+    rows = folder.rows() if options.scores else {}
     own = options.shard.part(chosen.samples)
     missing = [sample for sample in own if sample.name not in rows and not folder.has_picture(sample)]
     if missing:
@@ -129,17 +145,17 @@ def run_msbench(  # noqa: PLR0913 - what is asked, where, by whom
     unscored = [sample for sample in own if sample.name not in rows]
     if unscored:
         advance = begin("Scores", len(unscored))
-        score_samples(unscored, folder, load(), harness, options.shard.name, advance)
-    return _put_together(chosen, folder, harness)
+        score_samples(unscored, folder, load(), folder.origin(), options.shard.name, advance)
+    return _put_together(chosen, folder)
 
 
-def _put_together(chosen: Benchmark, folder: BenchmarkFolder, harness: str) -> dict[str, Any] | None:
-    rows = folder.rows(harness)
+def _put_together(chosen: Benchmark, folder: BenchmarkFolder) -> dict[str, Any] | None:
+    rows = folder.rows()
     names = [sample.name for sample in chosen.samples]
     if any(name not in rows for name in names):
         return None
     scores = read_scores({name: rows[name] for name in names})
-    results = build_results(scores, folder.read(RUN), folder.read(SERVICE) or {}, folder.read(HARNESS))
+    results = build_results(scores, *(folder.read(name) or {} for name in (RUN, SERVICE, HARNESS)))
     folder.write_results(results)
     return results
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ms_core.errors import InvalidInputError
 from ms_core.spec import Box
+from ms_core.spec.plain_pictures import decoding, plain
 from ms_lab.data.items import Detection, Frame, Pixels
 from ms_lab.evaluation.msbench.folder import BenchmarkFolder
 from ms_lab.evaluation.msbench.measures import Found
@@ -27,7 +29,7 @@ SAME_THING_IOU = 0.5
 RULES = {
     "crops": "the pixels of the subject's box, edges rounded",
     "resizing": "whole pictures, crops and references are squashed to the model's square (CLIP's own side; DINO 224)",
-    "references": "as they are, transparent parts on white",
+    "references": "upright, in sRGB, transparent parts on white",
     "clip_t_crops": "a crop and its subject's phrase",
     "detections": f"boxes of one phrase that overlap by more than {SAME_THING_IOU} are one",
     "precision": "float16 on a GPU, float32 on the CPU",
@@ -70,7 +72,7 @@ def score_samples(  # noqa: PLR0913 - what, whose, by whom, and where to
     samples: Sequence[Sample],
     folder: BenchmarkFolder,
     judges: Judges,
-    harness: str,
+    origin: Mapping[str, str],
     part: str,
     advance: Callable[[int], None],
 ) -> None:
@@ -80,7 +82,7 @@ def score_samples(  # noqa: PLR0913 - what, whose, by whom, and where to
         samples: whose pictures are scored.
         folder: of pictures and scores.
         judges: look at them.
-        harness: digest of how they do.
+        origin: what pictures and scores come from; see ``BenchmarkFolder.rows``.
         part: the scores' file.
         advance: called with the number of pictures that have just been scored.
 
@@ -92,7 +94,7 @@ def score_samples(  # noqa: PLR0913 - what, whose, by whom, and where to
         batch = samples[start : start + BATCH]
         pictures = [_read_made(folder.picture_path(sample)) for sample in batch]
         scores = score_batch(batch, pictures, references, judges)
-        folder.add_rows(part, [{"harness": harness, **asdict(score)} for score in scores])
+        folder.add_rows(part, [{**origin, **asdict(score)} for score in scores])
         advance(len(batch))
 
 
@@ -131,16 +133,19 @@ def score_batch(
 
 
 def read_pixels(path: Path) -> Pixels:
-    """A picture, upright, RGB, transparent parts on white.
+    """A picture as the service sees it: upright, RGB, in sRGB; transparent parts on white.
 
     Raises:
         InvalidInputError: it cannot be read.
     """
     try:
-        with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGBA")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidInputError(f"The picture {path} cannot be read: {error}.") from error
+        content = path.read_bytes()
+        with decoding(), Image.open(io.BytesIO(content)) as opened:
+            picture = plain(opened).convert("RGBA")
+    except OSError as error:
+        raise InvalidInputError(f"The picture {path} cannot be read: {error.strerror}.") from error
+    except InvalidInputError as error:
+        raise InvalidInputError(f"The picture {path} cannot be read. {error.detail}") from error
     ground = Image.new("RGBA", picture.size, "white")
     return np.asarray(Image.alpha_composite(ground, picture).convert("RGB"))
 

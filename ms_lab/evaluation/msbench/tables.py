@@ -10,7 +10,7 @@ import ast
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -95,7 +95,7 @@ def _evaluate(path: Path) -> dict[str, Any]:
         raise InvalidInputError(
             f"{path}, line {error.line}: {error.detail} The file of prompts may hold nothing but tables of literals."
         ) from error
-    except RecursionError as error:
+    except (RecursionError, MemoryError) as error:
         raise InvalidInputError(f"{path} is nested too deeply to be a file of prompts.") from error
     return tables
 
@@ -147,8 +147,8 @@ def _value(node: ast.expr, tables: dict[str, Any]) -> Any:
     """What an expression comes to."""
     if isinstance(node, ast.Constant):
         return node.value
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
-        return -node.operand.value if isinstance(node.operand.value, (int, float)) else None
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and _is_number(node.operand):
+        return -node.operand.value
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(item, tables) for item in node.elts]
     if isinstance(node, ast.Dict):
@@ -158,6 +158,10 @@ def _value(node: ast.expr, tables: dict[str, Any]) -> Any:
     if isinstance(node, ast.Name):
         raise _RefusedError(node.lineno, f"no table above is called {node.id}.")
     raise _RefusedError(node.lineno, f"{type(node).__name__} is not read.")
+
+
+def _is_number(node: ast.expr) -> TypeGuard[ast.Constant]:
+    return isinstance(node, ast.Constant) and type(node.value) in (int, float)
 
 
 def _entry(key: ast.expr | None, value: ast.expr, tables: dict[str, Any]) -> tuple[Any, Any]:

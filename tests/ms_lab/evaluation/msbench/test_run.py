@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ms_core.errors import InvalidInputError, ModelNotFoundError
+from ms_core.errors import InvalidInputError, ModelNotFoundError, StartupError
+from ms_lab.evaluation.msbench.folder import BenchmarkFolder
 from ms_lab.evaluation.msbench.making import MOST_FAILURES, NoPictureError
 from ms_lab.evaluation.msbench.models import JudgeNames
 from ms_lab.evaluation.msbench.run import BenchmarkOptions, Shard, run_msbench
@@ -164,6 +166,68 @@ def test_parts_of_several_machines_make_the_same_results(
             copy.write_bytes(path.read_bytes())
     assert Counter(asked) == {sample.name: 1 for sample in benchmark_of_24.samples}
     assert run(benchmark_of_24, tmp_path / "together", names, no_service, no_judges) == whole
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "says"),
+    [
+        ("run.json", {"seed": 9}, r"is of other pictures than run\.json says"),
+        ("service.json", {"model": "another"}, r"is of pictures by another service than service\.json says"),
+    ],
+)
+def test_parts_of_other_pictures_are_not_put_together(
+    benchmark_of_24: Benchmark, names: JudgeNames, tmp_path: Path, name: str, facts: dict[str, Any], says: str
+) -> None:
+    for number, out in ((1, tmp_path), (2, tmp_path / "second")):
+        run(benchmark_of_24, out, names, PaintedPictures().connect, shard=Shard(number, 2))
+    # What a machine with another seed, or before another service, would have written.
+    path = tmp_path / "second" / "scores" / "2-of-2.jsonl"
+    other = tmp_path / "second" / name
+    other.write_text(json.dumps(json.loads(other.read_text()) | facts))
+    stamp = BenchmarkFolder(tmp_path / "second").origin()
+    rows = [json.loads(line) | stamp for line in path.read_text().splitlines()]
+    (tmp_path / "scores" / path.name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InvalidInputError, match=rf"2-of-2\.jsonl {says}"):
+        run(benchmark_of_24, tmp_path, names, no_service, no_judges)
+
+
+@pytest.mark.parametrize("line", ["3", "[]", "null"])
+def test_a_score_that_is_none_is_told(benchmark_of_24: Benchmark, names: JudgeNames, tmp_path: Path, line: str) -> None:
+    run(benchmark_of_24, tmp_path, names, PaintedPictures().connect, few=1)
+    path = tmp_path / "scores" / "1-of-1.jsonl"
+    path.write_text(f"{line}\n{path.read_text()}")
+    with pytest.raises(InvalidInputError, match=r"line 1, is no JSON\. Delete the file"):
+        run(benchmark_of_24, tmp_path, names, no_service, few=1)
+    rows = [json.loads(each) for each in path.read_text().splitlines()[1:]]
+    path.write_text("".join(json.dumps(row | {"dino": "much"}) + "\n" for row in rows))
+    with pytest.raises(InvalidInputError, match="A score is damaged"):
+        run(benchmark_of_24, tmp_path, names, no_service, few=1)
+
+
+def test_two_commands_do_not_work_on_one_part(benchmark_of_24: Benchmark, names: JudgeNames, tmp_path: Path) -> None:
+    class Twice(PaintedPictures):
+        def describe(self) -> dict[str, Any]:
+            with pytest.raises(StartupError, match="Another run works"):
+                run(benchmark_of_24, tmp_path, names, no_service, few=1, shard=Shard(1, 2))
+            assert run(benchmark_of_24, tmp_path, names, PaintedPictures().connect, few=1, shard=Shard(2, 2)) is None
+            return super().describe()
+
+    run(benchmark_of_24, tmp_path, names, Twice().connect, few=1, shard=Shard(1, 2))
+    assert run(benchmark_of_24, tmp_path, names, no_service, no_judges, few=1) is not None
+
+
+def test_pictures_can_be_scored_in_another_way(benchmark_of_24: Benchmark, names: JudgeNames, tmp_path: Path) -> None:
+    run(benchmark_of_24, tmp_path, names, PaintedPictures().connect, few=1)
+    others = JudgeNames(names.clip, names.dino, names.detector, 0.3)
+    with pytest.raises(
+        InvalidInputError, match=r"delete harness\.json and scores in this one to score its pictures anew"
+    ):
+        run(benchmark_of_24, tmp_path, others, no_service, few=1)
+    (tmp_path / "harness.json").unlink()
+    shutil.rmtree(tmp_path / "scores")
+    results = run(benchmark_of_24, tmp_path, others, no_service, few=1)
+    assert results is not None
+    assert results["harness"]["detector_threshold"] == 0.3
 
 
 def test_pictures_may_be_scored_later(benchmark_of_24: Benchmark, names: JudgeNames, tmp_path: Path) -> None:

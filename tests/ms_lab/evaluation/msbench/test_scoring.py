@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 
 from ms_core.errors import InvalidInputError
+from ms_core.spec.plain_pictures import plain
 from ms_lab.evaluation.msbench.results import ALL, COLUMNS, build_results, build_tables, summarise
 from ms_lab.evaluation.msbench.samples import Sample, read_benchmark
 from ms_lab.evaluation.msbench.scoring import References, SampleScore, read_pixels, score_batch
 from tests.ms_lab.evaluation.msbench.colour_judges import colour_judges, painted
+from tests.support.sent_pictures import DATA
 from tests.support.small_msbench import write_checkout
 
 JUDGES = colour_judges()
@@ -139,3 +141,15 @@ def test_transparent_parts_are_white_and_what_is_no_picture_is_named(tmp_path: P
     (tmp_path / "b.png").write_bytes(b"no picture")
     with pytest.raises(InvalidInputError, match=r"b\.png cannot be read"):
         read_pixels(tmp_path / "b.png")
+
+
+def test_a_picture_is_seen_as_the_service_sees_it(tmp_path: Path) -> None:
+    # Pillow alone would clip it to white.
+    Image.fromarray(np.full((4, 4), 100 * 257, np.uint16)).save(tmp_path / "grey.png")
+    assert (read_pixels(tmp_path / "grey.png") == 100).all()
+    with Image.open(DATA / "photo-p3.jpg") as photo:
+        profile = photo.info["icc_profile"]
+    colour = Image.new("RGB", (4, 4), (234, 99, 77))
+    colour.save(tmp_path / "wide.png", icc_profile=profile)
+    (seen,) = {tuple(map(int, pixel)) for row in read_pixels(tmp_path / "wide.png") for pixel in row}
+    assert seen == plain(Image.open(tmp_path / "wide.png")).getpixel((0, 0)) != (234, 99, 77)

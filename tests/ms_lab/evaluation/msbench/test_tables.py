@@ -49,6 +49,8 @@ def test_the_tables_are_read_with_the_names_above_them(tmp_path: Path) -> None:
         ("more = {pairs: 1}", "a key must be a literal"),
         ("more = f'{pairs}'", "JoinedStr"),
         ("more = -pairs", "UnaryOp"),
+        ("more = -'text'", "UnaryOp"),
+        ("more = -1j", "UnaryOp"),
         ("one = two = 3", "Assign"),
         ("pairs[0] = 3", "Assign"),
         ("def more(): pass", "FunctionDef"),
@@ -99,3 +101,4 @@ def test_what_is_no_file_of_prompts_is_refused(tmp_path: Path) -> None:
     assert "no Python" in refusal(tmp_path / "binary.py")
     assert "too large" in refusal(written(tmp_path, "#" * 1_000_001))
     refusal(written(tmp_path, "a = " + "[" * 5000 + "]" * 5000))
+    assert "nested too deeply" in refusal(written(tmp_path, "a = " + "-" * 20_000 + "1"))
