@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
+from cli import msbench
 from cli.eval import evaluate
 from cli.msbench import QueuedPictures, benchmark_client
 from ms_core.errors import InvalidInputError, ModelNotFoundError, StartupError
+from ms_jobs.result_files import encode
 from ms_lab.evaluation.msbench.making import NoPictureError
 from ms_lab.evaluation.msbench.samples import Sample, read_benchmark
 from tests.support.scripted_service import Script, answer, job, problem, scripted_service
@@ -145,6 +148,64 @@ def test_a_limit_is_waited_for_and_a_refusal_is_not(service: Script, sample: Sam
     service.plays["generate"] = [problem(422)]
     with pytest.raises(StartupError, match=f"{sample.name.replace('+', '.')}: No.* run the same command again"):
         paint(service, sample)
+
+
+def test_nobody_waits_for_a_service_that_is_away_after_the_end(
+    service: Script, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(msbench, "PATIENCE_S", 6.0)
+    monkeypatch.setattr(msbench, "ROUND_S", 0.2, raising=False)
+    stop = Event()
+
+    def away(handler: Any) -> None:
+        stop.set()
+        problem(503)(handler)
+
+    service.plays["job"] = [away]
+    with pytest.raises(Exception, match="^$"):
+        paint(service, sample, stop=stop)
+
+
+def test_a_service_that_comes_back_is_waited_for(
+    service: Script, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(msbench, "PATIENCE_S", 30.0)
+    monkeypatch.setattr(msbench, "ROUND_S", 0.1)
+    service.plays["job"] = [*[problem(503)] * 3, *service.plays["job"]]
+    assert paint(service, sample) == b"the picture"
+    monkeypatch.setattr(msbench, "PATIENCE_S", 0.1)
+    service.plays["job"] = [problem(503)]
+    with pytest.raises(StartupError, match="run the same command again"):
+        paint(service, sample)
+
+
+def test_a_picture_by_another_model_is_not_taken(service: Script, sample: Sample) -> None:
+    abilities = {"defaults": {}, "presets": []}
+    service.plays["models"] = [answer({"models": [{"name": "tiny", "ready": True, "abilities": abilities}]})]
+
+    def made_by(name: str) -> bytes:
+        content = encode(Image.new("RGB", (8, 8)), {"model": {"name": name, "card": name}})
+        service.plays["images"] = [answer(content, content_type="image/png")]
+        return content
+
+    with benchmark_client(service.url) as client:
+        pictures = QueuedPictures(client, {}, 7, "key")
+        pictures.describe()
+        own = made_by("tiny")
+        assert pictures.paint(sample, 0, Event()) == own
+        made_by("another")
+        with pytest.raises(NoPictureError, match="with the model another, and began with tiny"):
+            pictures.paint(sample, 0, Event())
+
+
+def test_a_key_that_is_needed_is_told(service: Script, sample: Sample) -> None:
+    service.plays["models"] = service.plays["generate"] = [problem(401)]
+    with benchmark_client(service.url) as client:
+        pictures = QueuedPictures(client, {}, 0, "key")
+        with pytest.raises(StartupError, match="MSD_API_KEY"):
+            pictures.describe()
+        with pytest.raises(StartupError, match="MSD_API_KEY"):
+            pictures.paint(sample, 0, Event())
 
 
 def test_nobody_waits_for_a_picture_after_the_end(service: Script, sample: Sample) -> None:
