@@ -32,6 +32,8 @@ from ms_lab.evaluation.questions.scenes import BenchScene
 _RUN, _TIMING, _PICTURES, _REFERENCES = "run.json", "timing.json", "pictures", "references"
 # What lies beside a model and changes none of its pictures.
 _RECORDS = ("training_", INVENTORY_FILE)
+# The hub's notes on a download, with its time.
+_CACHE = ".cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +176,12 @@ class RunFolder:
 
 
 def digest_model(directory: Path) -> str:
-    """SHA-256 of all files of a model directory, names included, but for the records of training and files."""
+    """SHA-256 of all files of a model directory, names included, but for records of training, files and download."""
     digest = hashlib.sha256()
     for path in sorted(directory.rglob("*")):
-        if path.is_file() and not path.name.startswith(_RECORDS):
-            digest.update(str(path.relative_to(directory).as_posix()).encode())
+        name = path.relative_to(directory)
+        if path.is_file() and not path.name.startswith(_RECORDS) and name.parts[0] != _CACHE:
+            digest.update(name.as_posix().encode())
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
