@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import DEFAULT_URL, Force, require_new_file
+from cli.options import DEFAULT_URL, Force, make_writable, require_new_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -95,7 +95,9 @@ def ablation(  # noqa: PLR0913 - one for each option
     pictures: Annotated[
         int | None, typer.Option(min=16, help="That each variant is trained on; 20,000 by default.")
     ] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Only this seed, of 1 and 2; may be repeated.")] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, help="Only this seed; 1 and 2 if left out. May be repeated.")
+    ] = None,
     variant: Annotated[
         list[str] | None,
         typer.Option(help="Only this one of full, no-grounding, no-masks, no-zeroing and ip-adapter; may be repeated."),
@@ -171,7 +173,7 @@ def photos(
     from ms_lab.evaluation.photos import build_table, measure_photos
     from worker.models import find_model
 
-    out.mkdir(parents=True, exist_ok=True)
+    make_writable(out, "--out")
     for name in ("photos.json", "photos.png"):
         require_new_file(out / name, force)
     console = Console()
@@ -268,7 +270,7 @@ def layout(
     from worker.models import find_model
 
     directory = find_model(model).directory
-    out.mkdir(parents=True, exist_ok=True)
+    make_writable(out, "--out")
     require_new_file(out / RESULTS_FILE, force)
     console = Console()
     with _bars(console) as begin:

@@ -84,8 +84,8 @@ def require_free_port(host: str, port: int) -> None:
             ) from error
 
 
-def make_writable(directory: Path) -> None:
-    """Make a directory below --data.
+def make_writable(directory: Path, option: str = "--data") -> None:
+    """Make a directory below that of an option.
 
     Raises:
         StartupError: it cannot be made or written.
@@ -95,7 +95,9 @@ def make_writable(directory: Path) -> None:
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
-        raise StartupError(f"{directory} cannot be written ({error.strerror}); choose another with --data.") from error
+        raise StartupError(
+            f"{directory} cannot be written ({error.strerror}); choose another with {option}."
+        ) from error
 
 
 def again_command() -> str:

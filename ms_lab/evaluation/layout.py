@@ -24,6 +24,7 @@ from rich.table import Table
 
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.spec import GenerationSpec
+from ms_lab.data.writing.files import write_whole
 from ms_lab.evaluation.bench import Begin
 from ms_lab.evaluation.judge.judge import JUDGE_VERSION, Verdict
 from ms_lab.evaluation.judge.outcome import Outcome
@@ -92,6 +93,7 @@ def measure_layout(  # noqa: PLR0913 - what, with what, and how much of it
 
     Raises:
         ModelNotFoundError, CheckpointError: the model is missing or cannot be loaded.
+        StorageError: ``out`` cannot be written.
     """
     pipeline = MSDiffusionPipeline.from_pretrained(directory)
     pack = BenchPack.read(assets, TEST)
@@ -101,8 +103,7 @@ def measure_layout(  # noqa: PLR0913 - what, with what, and how much of it
     verdicts = judge_columns(pictures | composites(scenes), scenes, pack, begin("Judging", count))
     columns = {column: summarise(scenes, verdicts[column]) for column in COLUMNS}
     results = LayoutResults(pipeline.card.name, BENCH_VERSION, JUDGE_VERSION, BENCH_SEED, TEST, count, columns)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / RESULTS_FILE).write_text(json.dumps(asdict(results), indent=2) + "\n", encoding="utf-8")
+    write_whole(out / RESULTS_FILE, (json.dumps(asdict(results), indent=2) + "\n").encode())
     return results
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from cli.eval import ASSETS, evaluate
 from ms_core.config import ModelCard
-from ms_core.errors import InvalidInputError
+from ms_core.errors import InvalidInputError, StartupError
 from ms_lab.evaluation import photos
 from ms_lab.evaluation.photos import PHOTO_PACK, draw_photo_scenes
 from ms_lab.evaluation.questions import scenes
@@ -97,6 +97,14 @@ def test_a_missing_model_is_told(tmp_path: Path) -> None:
     result = msd("mini", "--model", tmp_path / "nothing")
     assert result.exit_code == 1
     assert "There is no model" in str(result.exception)
+
+
+@pytest.mark.parametrize("command", ["layout", "photos"])
+def test_a_folder_that_cannot_be_made_is_told_before_any_work(tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_text("")
+    result = msd(command, "--out", tmp_path / "file" / "out")
+    assert isinstance(result.exception, StartupError)
+    assert "choose another with --out" in result.exception.detail
 
 
 def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:
