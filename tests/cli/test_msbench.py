@@ -154,7 +154,7 @@ def test_nobody_waits_for_a_service_that_is_away_after_the_end(
     service: Script, sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(msbench, "PATIENCE_S", 6.0)
-    monkeypatch.setattr(msbench, "ROUND_S", 0.2, raising=False)
+    monkeypatch.setattr(msbench, "ROUND_S", 0.2)
     stop = Event()
 
     def away(handler: Any) -> None:

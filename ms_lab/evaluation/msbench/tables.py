@@ -10,7 +10,7 @@ import ast
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -147,8 +147,10 @@ def _value(node: ast.expr, tables: dict[str, Any]) -> Any:
     """What an expression comes to."""
     if isinstance(node, ast.Constant):
         return node.value
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and _is_number(node.operand):
-        return -node.operand.value
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        number = _number(node.operand)
+        if number is not None:
+            return -number
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(item, tables) for item in node.elts]
     if isinstance(node, ast.Dict):
@@ -160,8 +162,9 @@ def _value(node: ast.expr, tables: dict[str, Any]) -> Any:
     raise _RefusedError(node.lineno, f"{type(node).__name__} is not read.")
 
 
-def _is_number(node: ast.expr) -> TypeGuard[ast.Constant]:
-    return isinstance(node, ast.Constant) and type(node.value) in (int, float)
+def _number(node: ast.expr) -> int | float | None:
+    """The literal number that an expression is, if it is one."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) else None
 
 
 def _entry(key: ast.expr | None, value: ast.expr, tables: dict[str, Any]) -> tuple[Any, Any]:
