@@ -32,7 +32,7 @@ import av
 from benchmarks.data_pairs import ROOT, STAND_INS
 from ms_lab.data.clips.reading import read_clips
 from ms_lab.data.clips.video import kept_pixels
-from ms_lab.data.config import PipelineConfig, load_config
+from ms_lab.data.config import STAGES, PipelineConfig, load_config
 from ms_lab.data.items import Clip
 from ms_lab.data.sources import find_footage
 from ms_lab.data.stages.base import build_stages
@@ -48,12 +48,12 @@ _FEW = 8
 
 
 def settings(truth: Path, clip_s: float) -> dict[str, Any]:
-    """Stand-ins in tasks, so that cores are all that decides, and clips of this length."""
+    """Stand-ins and all else in tasks of one core, which are then a single step, and clips of this length."""
     options = {"truth": str(truth.absolute())}
     parts: dict[str, Any] = {
         name: {"use": f"ms_lab.footage.stand_ins:StandIn{kind}", "options": options} for name, kind in STAND_INS.items()
     }
-    tasks = {name: {"cpus": 0.75, "actors": 0, "gpus": 0.0, "batch": 4} for name in STAND_INS}
+    tasks = {name: {"cpus": 1.0, "actors": 0, "gpus": 0.0, "batch": 4} for name in ("clips", *STAGES)}
     return {**parts, "resources": tasks, "clips": {"max_clip_s": clip_s, "min_clip_s": 0.4 * clip_s}}
 
 

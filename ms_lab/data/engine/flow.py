@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ import ray
 from ms_lab.data.config import STAGES, PipelineConfig, Resources
 from ms_lab.data.engine.batches import FailedClip, run_batch
 from ms_lab.data.engine.footage_jobs import read_job
-from ms_lab.data.engine.steps import joined_stages
+from ms_lab.data.engine.steps import Step, joined_steps
 from ms_lab.data.engine.tally import READ, WRITE, facts_of
 from ms_lab.data.items import Clip
 from ms_lab.data.sources import Footage
@@ -34,25 +35,22 @@ def build_flow(folder: RunFolder, jobs: Sequence[Footage], config: PipelineConfi
     cluster: dict[str, float] = package.cluster_resources()
     rows = [{"footage": pickle.dumps(job)} for job in jobs]
     # Many small blocks, so that all cores get work and none a long last one.
-    flow = data.from_items(rows, override_num_blocks=max(1, min(len(rows), 4 * int(cluster.get("CPU", 1)))))
-    flow = flow.flat_map(work.read, **_given(config.resources.clips, config, cluster))
-    for names in joined_stages(config):
-        shares: list[Resources] = [getattr(config.resources, name) for name in names]
-        given = _given(shares[0], config, cluster)
-        options = {
-            "batch_size": max(own.batch for own in shares),
-            "batch_format": "pyarrow",
-            "zero_copy_batch": True,
-            **given,
-        }
-        if shares[0].actors:
-            pool = data.ActorPoolStrategy(size=shares[0].actors)
-            flow = flow.map_batches(_StageActor, fn_constructor_args=(work, names[0]), compute=pool, **options)
+    flow = data.from_items(rows, override_num_blocks=max(1, min(len(rows), 8 * int(cluster.get("CPU", 1)))))
+    steps = joined_steps(config)
+    # Shares for steps that wait for each other; with a single one Ray then mostly runs one task at a time.
+    data.DataContext.get_current().op_resource_reservation_enabled = len(steps) > 1
+    for step in steps:
+        given = {"batch_format": "pyarrow", "zero_copy_batch": True, **_given(step.resources, config, cluster)}
+        if step.names[0] == READ:
+            flow = flow.map_batches(_ReadingTasks(work, step), batch_size=1, **given)
+        elif step.resources.actors:
+            pool = data.ActorPoolStrategy(size=step.resources.actors)
+            flow = flow.map_batches(
+                _StageActor, fn_constructor_args=(work, step), compute=pool, batch_size=step.batch, **given
+            )
         else:
-            flow = flow.map_batches(_StageTasks(work, names), **options)
-    return flow.map_batches(
-        work.write, batch_size=1, batch_format="pyarrow", **_given(config.resources.choose, config, cluster)
-    )
+            flow = flow.map_batches(_StageTasks(work, step), batch_size=step.batch, **given)
+    return flow
 
 
 def _given(resources: Resources, config: PipelineConfig, cluster: dict[str, float]) -> dict[str, float]:
@@ -84,54 +82,61 @@ class _Work:
             write_json(self.folder.faults / f"{one.clip}.json", {**content, "detail": one.detail})
         self.tally.add.remote(name, len(clips), time.monotonic() - begun, len(failed), facts_of(name, clips))
 
-    def read(self, row: dict[str, Any]) -> Iterator[dict[str, bytes]]:
-        """The rows of a piece of footage."""
-        footage: Footage = pickle.loads(row["footage"])  # noqa: S301 - of this very run
+    def read(self, footage: Footage) -> Iterator[Clip]:
+        """The clips of a piece of footage."""
         begun = time.monotonic()
         for clip in read_job(self.folder, footage, self.config):
             self.count(READ, [clip], begun)
-            yield {_ROW: _packed(clip)}
+            yield clip
             begun = time.monotonic()
 
-    def run(self, name: str, stage: Any, clips: Sequence[Clip]) -> list[Clip]:
-        """One stage over a batch."""
-        begun = time.monotonic()
-        done, failed = run_batch(name, stage, clips)
-        self.count(name, done, begun, failed)
-        return done
+    def run(self, names: Sequence[str], clips: list[Clip]) -> Any:
+        """These stages over a batch; returns the rows that the next step gets."""
+        for name in names:
+            begun, failed = time.monotonic(), list[FailedClip]()
+            if name == WRITE:
+                self._write(clips)
+            else:
+                clips, failed = run_batch(name, _built(name, self.config_json), clips)
+            self.count(name, clips, begun, failed)
+        return pyarrow.table({"id": [clip.id for clip in clips]}) if WRITE in names else _table(clips)
 
-    def write(self, table: Any) -> Any:
-        """Write the parts of a batch."""
-        begun, clips = time.monotonic(), _unpacked(table)
+    def _write(self, clips: Sequence[Clip]) -> None:
         for clip in clips:
             write_part(self.folder.parts, clip, self.config.write)
             (self.folder.faults / f"{clip.id}.json").unlink(missing_ok=True)
-        self.count(WRITE, clips, begun)
-        return pyarrow.table({"id": [clip.id for clip in clips]})
 
 
-class _StageActor:
-    """A stage that keeps its model."""
+class _ReadingTasks:
+    """Reading, and the stages that any process can do after it."""
 
-    def __init__(self, work: _Work, name: str) -> None:
-        self.work, self.name = work, name
-        self.stage = build_stage(name, work.config)
+    def __init__(self, work: _Work, step: Step) -> None:
+        self.work, self.step = work, step
 
-    def __call__(self, table: Any) -> Any:
-        return _table(self.work.run(self.name, self.stage, _unpacked(table)))
+    def __call__(self, table: Any) -> Iterator[Any]:
+        footage: Footage = pickle.loads(table.column("footage").to_pylist()[0])  # noqa: S301 - of this very run
+        clips = self.work.read(footage)
+        while batch := list(itertools.islice(clips, self.step.batch)):
+            yield self.work.run(self.step.names[1:], batch)
 
 
 class _StageTasks:
     """Stages that any process can do, one after another; each process builds them once."""
 
-    def __init__(self, work: _Work, names: Sequence[str]) -> None:
-        self.work, self.names = work, names
+    def __init__(self, work: _Work, step: Step) -> None:
+        self.work, self.step = work, step
 
     def __call__(self, table: Any) -> Any:
-        clips = _unpacked(table)
-        for name in self.names:
-            clips = self.work.run(name, _built(name, self.work.config_json), clips)
-        return _table(clips)
+        return self.work.run(self.step.names, _unpacked(table))
+
+
+class _StageActor(_StageTasks):
+    """A stage that keeps its model."""
+
+    def __init__(self, work: _Work, step: Step) -> None:
+        super().__init__(work, step)
+        # Now, so that a model that cannot be loaded ends the run at its start.
+        _built(step.names[0], work.config_json)
 
 
 @lru_cache(maxsize=1)

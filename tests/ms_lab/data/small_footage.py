@@ -35,13 +35,13 @@ def small_footage(folder: Path, films: int = 3, seed: int = 5) -> Path:
 
 
 def stand_in_changes(footage: Path, **changes: Any) -> dict[str, Any]:
-    """What a configuration says to use stand-ins, in as few processes as possible."""
+    """What a configuration says to use stand-ins: tasks of several steps, the first of which reads and captions."""
     truth = str(footage / TRUTH)
     parts = {
         name: {"use": f"ms_lab.footage.stand_ins:StandIn{kind}", "options": {"truth": truth}}
         for name, kind in STAND_INS.items()
     }
-    tasks = {name: {"actors": 0, "gpus": 0.0} for name in ("caption", "grounding", "masks", "match")}
+    tasks = {name: {"cpus": 1.0, "actors": 0, "gpus": 0.0} for name in ("clips", *STAND_INS)}
     return {**parts, "resources": tasks, "write": {"samples_per_shard": 2, "heldout_share": 0.3}, **changes}
 
 

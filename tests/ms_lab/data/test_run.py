@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from ms_lab.data.config import load_config
+from ms_lab.data.config import STAGES, PipelineConfig, load_config
 from ms_lab.data.engine.plan import given_to, make_plan
-from ms_lab.data.engine.steps import joined_stages
+from ms_lab.data.engine.steps import joined_steps
 from ms_lab.footage.films import TRUTH, VIDEOS
 from tests.ms_lab.data.small_footage import (
     run_directly,
@@ -45,9 +45,11 @@ def undisturbed(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return out
 
 
-def start(footage: Path, out: Path) -> subprocess.Popen[str]:
-    settings = footage / "own.toml"
-    write_toml(settings, stand_in_changes(footage))
+def start(footage: Path, out: Path, single_step: bool = False) -> subprocess.Popen[str]:
+    settings, changes = footage / "own.toml", stand_in_changes(footage)
+    if single_step:
+        changes["resources"] |= dict.fromkeys(("clips", *STAGES), changes["resources"]["caption"])
+    write_toml(settings, changes)
     command = [sys.executable, "-m", "cli.main", "data", "run", str(footage / VIDEOS), "--out", str(out)]
     # Else Ray's workers come after everything else on the machine, other tests too.
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
@@ -115,16 +117,19 @@ def test_a_run_writes_what_the_stages_alone_write(footage: Path, undisturbed: Pa
 
 
 @pytest.mark.faults
-def test_killed_and_started_again_the_shards_are_the_same(footage: Path, undisturbed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("single_step", [False, True])
+def test_killed_and_started_again_the_shards_are_the_same(
+    footage: Path, undisturbed: Path, tmp_path: Path, single_step: bool
+) -> None:
     out = tmp_path / "out"
-    with start(footage, out) as first:
+    with start(footage, out, single_step) as first:
         # Ray does the work of a lost process again.
         os.kill(wait_for_worker(first), signal.SIGKILL)
         wait_for_parts(out, 1, first)
         os.killpg(first.pid, signal.SIGKILL)
     assert not (out / "manifest.json").exists()
     for done_before in ("", "3 of 3 pieces of footage were done before"):
-        running = start(footage, out)
+        running = start(footage, out, single_step)
         said, _ = running.communicate(timeout=PATIENCE_S)
         assert running.returncode == 0, said
         assert done_before in said
@@ -207,16 +212,26 @@ def test_the_plan_names_gpus_only_where_there_is_one() -> None:
 
 
 def test_tasks_that_follow_each_other_are_one_step_and_actors_are_not() -> None:
-    assert joined_stages(load_config(None, {})) == [
+    assert names_of(load_config(None, {})) == [
+        ("clips",),
         ("caption",),
         ("entities",),
         ("grounding",),
         ("masks",),
         ("match",),
-        ("filter", "choose"),
+        ("filter", "choose", "write"),
     ]
     apart = load_config(None, {"resources": {"choose": {"cpus": 0.5}}})
-    assert joined_stages(apart)[-2:] == [("filter",), ("choose",)]
+    assert names_of(apart)[-2:] == [("filter",), ("choose", "write")]
+    alike = {"cpus": 1.0, "actors": 0, "gpus": 0.0}
+    assert names_of(load_config(None, {"resources": dict.fromkeys(("clips", *STAGES), alike)})) == [
+        ("clips", *STAGES, "write")
+    ]
+
+
+def names_of(config: PipelineConfig) -> list[tuple[str, ...]]:
+    """The stages of each step."""
+    return [step.names for step in joined_steps(config)]
 
 
 def test_a_reading_and_another_task_fit_on_one_core() -> None:
