@@ -42,7 +42,7 @@ from ms_lab.footage.generator import FilmDrawer, FilmOdds
 from ms_lab.mini.sprites import SpritePack
 
 PASSES, WITHOUT_MODELS = 5, ("entities", "filter", "choose")
-_POLL_S = 1.0
+_POLL_S = 5.0
 # Few films are this part of all.
 _FEW = 8
 
@@ -136,14 +136,22 @@ def run_pinned(films: Sequence[Path], truth: Path, cores: str, clip_s: float, wa
             env={**os.environ, "RAY_worker_niceness": "0"},
         )
         held: list[tuple[int, float]] = []
-        while running.poll() is None:
-            time.sleep(_POLL_S)
+        while not ended(running, _POLL_S):
             if watch:
                 held.append((count_clips(out), tree_megabytes(running.pid)))
         seconds = time.monotonic() - begun
         if running.returncode:
             raise SystemExit(f"msd data run ended with {running.returncode} after {count_clips(out)} clips.")
         return Run(seconds, count_clips(out), tuple(held))
+
+
+def ended(running: subprocess.Popen[bytes], patience_s: float) -> bool:
+    """Whether a process ends within so many seconds."""
+    try:
+        running.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def count_clips(out: Path) -> int:
