@@ -15,10 +15,14 @@ from ms_core.errors import InvalidInputError
 from ms_lab.data.records import TrainingSample
 from ms_lab.data.writing.reading import read_samples, shards_of
 from ms_lab.mini.batches import TRAINING_REFERENCE, SceneBatch, Share, collate
+from ms_lab.mini.windows import cut_to_window, draw_window
+
+# Windows that are cut from each target; all are held in memory.
+_WINDOWS = 4
 
 
 class ShardStream(IterableDataset[SceneBatch]):
-    """Endless, reproducible batches of a set's training samples, all at one size."""
+    """Endless, reproducible batches of a set's training samples: windows of the targets, all at one size."""
 
     def __init__(
         self,
@@ -43,9 +47,10 @@ class ShardStream(IterableDataset[SceneBatch]):
         super().__init__()
         self.share = share
         self.by_subjects: dict[int, list[TrainingSample]] = defaultdict(list)
+        rng = np.random.default_rng(share.seed)
         for path in shards_of(folder, "train"):
             for sample in read_samples(path):
-                self.by_subjects[len(sample.subjects)].append(_small(change(sample), side))
+                self.by_subjects[len(sample.subjects)] += _windows(rng, change(sample), side)
         counts = np.asarray([len(samples) for samples in self.by_subjects.values()], np.float64)
         if not counts.size:
             raise InvalidInputError(f"The shards in {folder} hold no sample to train on.")
@@ -62,11 +67,18 @@ class ShardStream(IterableDataset[SceneBatch]):
         return collate([groups[group][int(rng.integers(len(groups[group])))] for group in chosen])
 
 
+def _windows(rng: np.random.Generator, sample: TrainingSample, side: int) -> list[TrainingSample]:
+    """The sample through some windows, at the size that it is trained at; references are shared."""
+    subjects = tuple(replace(subject, reference=_small_reference(subject.reference)) for subject in sample.subjects)
+    sample, boxes = replace(sample, subjects=subjects), [subject.box for subject in subjects]
+    drawn = (draw_window(rng, sample.width, sample.height, boxes, side) for _ in range(_WINDOWS))
+    return [_small(sample if window is None else cut_to_window(sample, window), side) for window in drawn]
+
+
 def _small(sample: TrainingSample, side: int) -> TrainingSample:
     """The sample at the size that it is trained at; boxes are shares and stay."""
     image = sample.image.resize((side, side), Image.Resampling.BOX)
-    subjects = tuple(replace(subject, reference=_small_reference(subject.reference)) for subject in sample.subjects)
-    return replace(sample, image=image, height=side, width=side, subjects=subjects)
+    return replace(sample, image=image, height=side, width=side)
 
 
 def _small_reference(reference: Image.Image) -> Image.Image:
