@@ -8,10 +8,12 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-# Read when Ray is imported, and by the processes that it starts: each may wait five minutes for another.
+# Read when Ray is imported, and by the processes that it starts: each may wait five minutes for another. Events of tasks, which
+# nobody looks at, would be kept in memory by the thousand.
 os.environ.update(
     {
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_task_events_report_interval_ms": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_gcs_server_port_wait_time_s": "300",
         "RAY_raylet_start_wait_time_s": "300",

@@ -16,7 +16,7 @@ from ms_lab.data.config import STAGES, PipelineConfig, Resources
 from ms_lab.data.engine.batches import FailedClip, run_batch
 from ms_lab.data.engine.footage_jobs import read_job
 from ms_lab.data.engine.steps import Step, joined_steps
-from ms_lab.data.engine.tally import READ, WRITE, facts_of
+from ms_lab.data.engine.tally import READ, WRITE, Counted, facts_of
 from ms_lab.data.items import Clip
 from ms_lab.data.sources import Footage
 from ms_lab.data.stages.base import build_stage
@@ -75,30 +75,25 @@ class _Work:
         """The run's configuration."""
         return _parsed(self.config_json)
 
-    def count(self, name: str, clips: list[Clip], begun: float, failed: Sequence[FailedClip] = ()) -> None:
-        """Report a batch, and remember the clips that failed."""
+    def counted(self, name: str, clips: list[Clip], begun: float, failed: Sequence[FailedClip] = ()) -> Counted:
+        """What a stage did since then; clips that failed are remembered."""
         for one in failed:
             content = {"clip": one.clip, "source": one.source, "stage": one.stage, "reason": one.reason}
             write_json(self.folder.faults / f"{one.clip}.json", {**content, "detail": one.detail})
-        self.tally.add.remote(name, len(clips), time.monotonic() - begun, len(failed), facts_of(name, clips))
+        return Counted(name, len(clips), time.monotonic() - begun, len(failed), facts_of(name, clips))
 
-    def read(self, footage: Footage) -> Iterator[Clip]:
-        """The clips of a piece of footage."""
-        begun = time.monotonic()
-        for clip in read_job(self.folder, footage, self.config):
-            self.count(READ, [clip], begun)
-            yield clip
-            begun = time.monotonic()
-
-    def run(self, names: Sequence[str], clips: list[Clip]) -> Any:
-        """These stages over a batch; returns the rows that the next step gets."""
+    def run(self, names: Sequence[str], clips: list[Clip], before: Sequence[Counted] = ()) -> Any:
+        """These stages over a batch, counted with what was done ``before``; returns the rows that the next step gets."""
+        counts = list(before)
         for name in names:
             begun, failed = time.monotonic(), list[FailedClip]()
             if name == WRITE:
                 self._write(clips)
             else:
                 clips, failed = run_batch(name, _built(name, self.config_json), clips)
-            self.count(name, clips, begun, failed)
+            counts.append(self.counted(name, clips, begun, failed))
+        # Once for all stages: Ray keeps a record of every call.
+        self.tally.add.remote(counts)
         return pyarrow.table({"id": [clip.id for clip in clips]}) if WRITE in names else _table(clips)
 
     def _write(self, clips: Sequence[Clip]) -> None:
@@ -115,9 +110,11 @@ class _ReadingTasks:
 
     def __call__(self, table: Any) -> Iterator[Any]:
         footage: Footage = pickle.loads(table.column("footage").to_pylist()[0])  # noqa: S301 - of this very run
-        clips = self.work.read(footage)
+        clips, begun = read_job(self.work.folder, footage, self.work.config), time.monotonic()
         while batch := list(itertools.islice(clips, self.step.batch)):
-            yield self.work.run(self.step.names[1:], batch)
+            read = self.work.counted(READ, batch, begun)
+            yield self.work.run(self.step.names[1:], batch, (read,))
+            begun = time.monotonic()
 
 
 class _StageTasks:

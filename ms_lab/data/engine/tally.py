@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ms_lab.data.config import STAGES
@@ -21,20 +22,32 @@ class StageCount:
     facts: dict[str, int] = field(default_factory=dict[str, int])
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What one stage did with a batch; attributes as of ``StageCount``."""
+
+    name: str
+    clips: int
+    seconds: float
+    failed: int
+    facts: dict[str, int]
+
+
 class Tally:
     """Counts of all stages; in a cluster it is an actor."""
 
     def __init__(self) -> None:
         self.stages = {name: StageCount() for name in ALL_STAGES}
 
-    def add(self, name: str, clips: int, seconds: float, failed: int, facts: dict[str, int]) -> None:
-        """Count a batch."""
-        count = self.stages[name]
-        count.clips += clips
-        count.seconds += seconds
-        count.failed += failed
-        for fact, number in facts.items():
-            count.facts[fact] = count.facts.get(fact, 0) + number
+    def add(self, batches: Sequence[Counted]) -> None:
+        """Count what a step did."""
+        for own in batches:
+            count = self.stages[own.name]
+            count.clips += own.clips
+            count.seconds += own.seconds
+            count.failed += own.failed
+            for fact, number in own.facts.items():
+                count.facts[fact] = count.facts.get(fact, 0) + number
 
     def read(self) -> dict[str, StageCount]:
         """The counts so far."""
