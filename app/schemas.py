@@ -38,7 +38,9 @@ class ScoreResource(BaseModel):
     """Score of one picture."""
 
     draws: int = Field(description="Number of draws; the one whose weakest subject is best was kept.")
-    subjects: list[SubjectScoreResource] = Field(description="One for each subject; scenes have none.")
+    subjects: list[SubjectScoreResource] = Field(
+        description="One for each subject; scenes and subjects without a picture have none."
+    )
 
 
 class ImageResource(BaseModel):

@@ -92,9 +92,9 @@ def demo(
 def _make_demo(prompt: str, subjects: Sequence[SubjectOption], seed: int, model: str, out: Path) -> None:
     from cli.client import service_client
 
-    if not all(subject.box for subject in subjects):
+    if not all(subject.box and subject.paths for subject in subjects):
         raise CommandError(
-            "The demo draws the boxes, so give each subject one, such as cat=cat.png@0.05,0.35,0.47,0.8."
+            "The demo draws pictures and boxes, so give each subject both, such as cat=cat.png@0.05,0.35,0.47,0.8."
         )
     request = {"prompt": prompt, "subjects": [subject.to_json() for subject in subjects], "seed": seed}
     laps = Laps()

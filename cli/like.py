@@ -77,6 +77,6 @@ def _pictures(request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _pictures_of_subject(index: int, subject: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    names = [subject["image"]] if "image" in subject else subject["images"]
+    names = [subject["image"]] if "image" in subject else subject.get("images", ())
     for number, name in enumerate(names):
         yield f"picture {number} of subject {index}" if len(names) > 1 else f"the picture of subject {index}", name

@@ -16,10 +16,15 @@ _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 # Only behind a picture's ending do "+" and "@" part it from the next one: other names may hold them.
 _PICTURE_ENDS = r"(?:(?<=\.png)|(?<=\.jpg)|(?<=\.jpeg)|(?<=\.webp))"
 _FLAGS = r"(?P<flags>(?:;\s*[a-z_]+\s*(?:=[^;]*)?)*)"
+_BOX = rf"(?:@(?P<box>{_NUMBER}(?:,{_NUMBER}){{3}})(?P<pixels>px)?)?"
 _SUBJECT = re.compile(
     rf"(?P<phrase>[^=]+)=(?P<paths>.+?)(?:{_PICTURE_ENDS}@(?P<mask>.+?){_PICTURE_ENDS})?"
-    rf"(?:@(?P<box>{_NUMBER}(?:,{_NUMBER}){{3}})(?P<pixels>px)?)?(?:\*(?P<scale>{_NUMBER}))?{_FLAGS}",
+    rf"{_BOX}(?:\*(?P<scale>{_NUMBER}))?{_FLAGS}",
     re.IGNORECASE,
+)
+# A subject of words alone has no picture before its box.
+_WORDS_ALONE = re.compile(
+    rf"(?=.*;\s*prompt\s*=)(?P<phrase>[^=@;]+)(?:@(?P<mask>[^=@;]+{_PICTURE_ENDS}))?{_BOX}{_FLAGS}", re.IGNORECASE
 )
 _CONTROL = re.compile(rf"(?P<name>[^=]+)=(?P<path>.+?)(?:\*(?P<scale>{_NUMBER}))?{_FLAGS}", re.IGNORECASE)
 _LORA = re.compile(rf"(?P<name>[^:]+)(?::(?P<weight>{_NUMBER}))?")
@@ -30,7 +35,8 @@ SUBJECT_FORM = (
 )
 SUBJECT_MORE = (
     "Several pictures: a.png+b.png. A painted mask: @mask.png, instead of the box or before it. At the end, each "
-    "after a semicolon: cutout, scene, z=1 (in front), feather=0.05 (soft edge), start=0.2 and end=0.8 (when it acts)"
+    "after a semicolon: cutout, scene, z=1 (in front), feather=0.05 (soft edge), start=0.2 and end=0.8 (when it acts), "
+    "prompt=a cat in the rain (its own words, in place of the prompt where it stands; then =picture.png may be left out)"
 )
 CONTROL_FORM = "name=picture.png (add a strength with, for example, *0.7, and when it acts with ;start=0.1;end=0.8)"
 LORA_FORM = "name or name:weight, such as paper:0.8"
@@ -76,11 +82,11 @@ class SubjectOption:
 
     Attributes:
         phrase: the words that name it.
-        paths: its pictures: files, or https addresses, which the service fetches if it may.
+        paths: its pictures: files, or https addresses, which the service fetches if it may; none if it has words alone.
         box: normalised xyxy, or with ``in_pixels`` in pixels of the result.
         scale: its strength.
         mask: a picture of its place.
-        feather, z_index, scene, cutout, start, end: as in ``ms_core.spec.Subject``; ``None`` where not given.
+        feather, z_index, scene, cutout, start, end, prompt: as in ``ms_core.spec.Subject``; ``None`` where not given.
     """
 
     phrase: str
@@ -94,6 +100,7 @@ class SubjectOption:
     cutout: bool | None = None
     start: float | None = None
     end: float | None = None
+    prompt: str | None = None
     in_pixels: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -114,8 +121,9 @@ class SubjectOption:
             "cutout": self.cutout,
             "start": self.start,
             "end": self.end,
+            "prompt": self.prompt,
         }
-        look = {"image": pictures[0]} if len(pictures) == 1 else {"images": pictures}
+        look = {"image": pictures[0]} if len(pictures) == 1 else {"images": pictures} if pictures else {}
         return {"phrase": self.phrase, **look, **_given(values)}
 
     def normalised_box(self, size: tuple[int, int]) -> tuple[float, ...]:
@@ -161,20 +169,28 @@ def parse_subject(option: str) -> SubjectOption:
     Raises:
         CommandError: it does not have the right form.
     """
-    match = _SUBJECT.fullmatch(option)
-    paths = [] if match is None else re.split(rf"{_PICTURE_ENDS}\+", match["paths"], flags=re.IGNORECASE)
+    match = _WORDS_ALONE.fullmatch(option) or _SUBJECT.fullmatch(option)
+    paths = [] if match is None else _paths(match.groupdict().get("paths"))
     if match is None or not all(paths):
         raise CommandError(f"Cannot read the subject {option!r}; write it as {SUBJECT_FORM}. {SUBJECT_MORE}.")
     box = None if match["box"] is None else tuple(map(float, match["box"].split(",")))
     if box is not None and match["pixels"] is None and max(box) >= _CERTAINLY_PIXELS:
         raise CommandError(f"The box in {option!r} is not from 0 to 1; if it is in pixels, end it with px.")
-    known = {"cutout": None, "scene": None, "z": int, "feather": float, "start": float, "end": float}
+    known = {
+        "cutout": None,
+        "scene": None,
+        "z": int,
+        "feather": float,
+        "start": float,
+        "end": float,
+        "prompt": str,
+    }
     flags = _read_flags(match["flags"], known, option)
     return SubjectOption(
         phrase=match["phrase"].strip(),
         paths=tuple(map(picture_at, paths)),
         box=box,
-        scale=_number(match["scale"]),
+        scale=_number(match.groupdict().get("scale")),
         mask=None if match["mask"] is None else picture_at(match["mask"]),
         feather=flags.get("feather"),
         z_index=flags.get("z"),
@@ -182,6 +198,7 @@ def parse_subject(option: str) -> SubjectOption:
         cutout=flags.get("cutout"),
         start=flags.get("start"),
         end=flags.get("end"),
+        prompt=flags.get("prompt"),
         in_pixels=match["pixels"] is not None,
     )
 
@@ -283,7 +300,8 @@ def _read_flags(text: str, known: Mapping[str, Callable[[str], Any] | None], opt
     """What stands behind semicolons; ``known`` has the type of each, ``None`` for those without a value."""
     flags: dict[str, Any] = {}
     for part in text.split(";")[1:]:
-        name, equals, value = (piece.strip() for piece in part.lower().partition("="))
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        name = name.lower()
         if name not in known:
             raise CommandError(f"Unknown {name!r} in {option!r}; after a semicolon, use {', '.join(known)}.")
         read = known[name]
@@ -291,12 +309,19 @@ def _read_flags(text: str, known: Mapping[str, Callable[[str], Any] | None], opt
             if equals:
                 raise CommandError(f"{name!r} in {option!r} takes no value; write ;{name} alone.")
             flags[name] = True
+        elif read is str:
+            flags[name] = value
         elif re.fullmatch(_WHOLE_NUMBER if read is int else _NUMBER, value):
             flags[name] = read(value)
         else:
             kind = "a whole number" if read is int else "a number"
             raise CommandError(f"{name!r} in {option!r} needs {kind}, such as ;{name}=1.")
     return flags
+
+
+def _paths(text: str | None) -> list[str]:
+    """The pictures of a subject; none for one of words alone."""
+    return [] if text is None else re.split(rf"{_PICTURE_ENDS}\+", text, flags=re.IGNORECASE)
 
 
 def _number(text: str | None) -> float | None:

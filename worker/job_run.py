@@ -281,8 +281,8 @@ class JobRun:
         raise RuntimeError("The pipeline ended without pictures.")
 
     def _keep_references(self, subjects: Sequence[Subject]) -> None:
-        """Store what the model sees of the subjects with ``cutout``, available once they are encoded."""
-        wanted = tuple(index for index, subject in enumerate(subjects) if subject.cutout)
+        """Store what the model sees of the pictures with ``cutout``, available once they are encoded."""
+        wanted = tuple(index for index, subject in enumerate(subjects) if subject.cutout and subject.images)
         for index in wanted if self._references != wanted else ():
             png = png_of(self._context.runtime.preview(subjects[index]))
             self._artifacts.save_reference(self._record.folder, self._record.attempt, index, png)

@@ -49,6 +49,9 @@ class TokensResource(BaseModel):
     prompt: TextTokensResource
     negative_prompt: TextTokensResource
     phrases: list[TextTokensResource] = Field(description="One for each subject.")
+    subject_prompts: list[TextTokensResource | None] = Field(
+        description="One for each subject; null for those without a prompt of their own."
+    )
 
 
 class ValidationResource(BaseModel):
@@ -129,4 +132,5 @@ def _tokens(spec: GenerateRequest, tokenizer: TextTokenizer) -> TokensResource:
         prompt=tokens_of(spec.prompt),
         negative_prompt=tokens_of(spec.negative_prompt or ""),
         phrases=[tokens_of(subject.phrase) for subject in spec.subjects],
+        subject_prompts=[None if subject.prompt is None else tokens_of(subject.prompt) for subject in spec.subjects],
     )

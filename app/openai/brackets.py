@@ -85,7 +85,7 @@ def _subject(values: Sequence[_Value]) -> dict[str, Any]:
             inner = inner.setdefault(name, {})
             if not isinstance(inner, dict):
                 raise _doubt()
-        given = value.text if last == "phrase" else value_of(value.text)
+        given = value.text if last in ("phrase", "prompt") else value_of(value.text)
         if value.is_item:
             items = inner.setdefault(last, [])
             if not isinstance(items, list):

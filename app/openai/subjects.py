@@ -18,7 +18,8 @@ NO_PHRASES = (
 # Of the picture, around each subject of those that stand side by side.
 _SIDE_MARGIN, _TOP, _BOTTOM = 0.1, 0.2, 0.8
 _NUMBERS = re.compile(r"[\s,]+")
-_OWN_PICTURES = ("image", "images", "cast")
+# What has one of these takes no picture unless it names it.
+_COMPLETE = ("image", "images", "cast", "prompt")
 
 
 @dataclass(slots=True)
@@ -71,13 +72,16 @@ def _list_of(value: Any) -> list[Any]:
 
 
 def _with_pictures(items: list[Any], pictures: Sequence[str], used: set[str]) -> list[Any]:
-    """Subjects with their pictures: those that they name by number, the others in order, without the ``used`` ones."""
+    """Subjects with their pictures: those that they name by number, the others in order, without the ``used`` ones.
+
+    A subject with words of its own may need no picture, so it takes none that it does not name.
+    """
     named = [_with_named(item, pictures, f"/subjects/{index}") for index, item in enumerate(items)]
     used = used | set(_texts(named))
     left = iter([picture for picture in pictures if picture not in used])
     result: list[Any] = []
     for index, item in enumerate(named):
-        if isinstance(item, dict) and not any(item.get(name) is not None for name in _OWN_PICTURES):
+        if isinstance(item, dict) and not any(item.get(name) is not None for name in _COMPLETE):
             picture = next(left, None)
             if picture is None:
                 raise PictureError(_too_few(len(items), len(pictures)), f"/subjects/{index}/image")
@@ -86,7 +90,9 @@ def _with_pictures(items: list[Any], pictures: Sequence[str], used: set[str]) ->
             result.append(item)
     if (unused := next(left, None)) is not None:
         detail = f"{_counted(len(pictures), 'picture')} for {_counted(len(items), 'subject')}: picture"
-        detail += f" {list(pictures).index(unused)}, counted from 0, belongs to none; send as many as subjects need."
+        number = list(pictures).index(unused)
+        detail += f" {number}, counted from 0, belongs to none; send as many as subjects need, and in a subject with a "
+        detail += f'prompt name its own, such as "image": {number}.'
         raise PictureError(detail, "/image")
     return result
 

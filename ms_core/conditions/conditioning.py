@@ -16,7 +16,7 @@ from ms_core.conditions.vision import ReferenceReader
 from ms_core.device.residency import Residency
 from ms_core.errors import PhraseNotFoundError
 from ms_core.method.adapter import MSAdapter
-from ms_core.method.attention_data import AttentionData, AutoLayoutMaps, SubjectBatch
+from ms_core.method.attention_data import AttentionData, AutoLayoutMaps, RegionWords, SubjectBatch
 from ms_core.method.boxes import fit_boxes
 from ms_core.method.masks import Placement, place_warnings
 from ms_core.spec import GenerationSpec, GenerationWarning, Subject
@@ -98,6 +98,7 @@ class Conditioner:
             phrase_embeds = encode_phrases(
                 self.components, [subject.phrase for row in batch for subject in row.spec.subjects]
             ).to(self.adapter.dtype)
+            words = self._encode_words(batch)
         height, width = batch[0].height, batch[0].width
         time_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=prompt_embeds.dtype, device=self.device)
         scale_factor = self.components.vae_scale_factor
@@ -105,6 +106,7 @@ class Conditioner:
             subjects=self._encode_subjects(batch, phrase_embeds),
             latents_size=(height // scale_factor, width // scale_factor),
             auto_layout=self._auto_layout(batch),
+            words=words,
         )
         return Conditioning(
             prompt_embeds, pooled_prompt_embeds, time_ids.expand(len(prompt_embeds), -1), attention_data, guided
@@ -121,6 +123,22 @@ class Conditioner:
             return embeds, pooled
         return torch.cat([negative_embeds[guided], embeds]), torch.cat([negative_pooled[guided], pooled])
 
+    def _encode_words(self, batch: Sequence[ResolvedSpec]) -> RegionWords | None:
+        """The words that subjects bring for their own cells; what is pooled of them has no place in SDXL and is left."""
+        found = [
+            (row, position, subject.prompt)
+            for row, resolved in enumerate(batch)
+            for position, subject in enumerate(resolved.spec.subjects)
+            if subject.prompt is not None
+        ]
+        if not found:
+            return None
+        rows, positions, words = zip(*found, strict=True)
+        embeds = self.components.encode_prompt(
+            prompt=list(words), do_classifier_free_guidance=False, device=self.device
+        )[0]
+        return RegionWords(embeds, rows, positions)
+
     def _encode_subjects(
         self, batch: Sequence[ResolvedSpec], phrase_embeds: Float[Tensor, "subjects phrase_dim"]
     ) -> SubjectBatch:
@@ -131,8 +149,13 @@ class Conditioner:
         tokens = self._subject_tokens(subjects, phrase_embeds, boxes, grounded, batch[0].width / batch[0].height)
         scales = [torch.tensor(row.subject_scales, device=self.device) for row in batch]
         placement = Placement.from_rows([row.spec.subjects for row in batch], self.device)
+        pictured = torch.tensor([bool(subject.images) for subject in subjects], device=self.device)
         return SubjectBatch.from_rows(
-            tokens.split_with_sizes(counts), boxes.split_with_sizes(counts), scales, placement
+            tokens.split_with_sizes(counts),
+            boxes.split_with_sizes(counts),
+            scales,
+            placement,
+            None if all(subject.images for subject in subjects) else pictured.split_with_sizes(counts),
         )
 
     def _subject_tokens(  # noqa: PLR0913 - what tokens are made of
@@ -144,10 +167,13 @@ class Conditioner:
         picture_aspect: float,
     ) -> Float[Tensor, "subjects queries dim"]:
         """The mean of each subject's tokens over its pictures, each with the subject's phrase and its place in the "
-        "box."""
+        "box; zeros for one without a picture."""
         seen = [picture for subject in subjects for picture in self.reader.see(subject)]
-        features = self.reader.features(seen).to(self.adapter.dtype)
         counts = [len(subject.images) for subject in subjects]
+        if not seen:
+            config = self.adapter.resampler.config
+            return phrase_embeds.new_zeros(len(subjects), config.num_queries, config.output_dim)
+        features = self.reader.features(seen).to(self.adapter.dtype)
         owners = torch.tensor([row for row, count in enumerate(counts) for _ in range(count)], device=self.device)
         own_boxes = boxes[owners]
         if self.reader.keeps_proportions:
@@ -155,7 +181,10 @@ class Conditioner:
             own_boxes = fit_boxes(own_boxes, aspects, picture_aspect)
         with self.residency.use("resampler"):
             tokens = self.adapter.resampler(features, phrase_embeds[owners], own_boxes, grounded[owners])
-        return torch.stack([of_pictures.mean(dim=0) for of_pictures in tokens.split_with_sizes(counts)])
+        none = tokens.new_zeros(tokens.shape[1:])
+        return torch.stack(
+            [of_pictures.mean(dim=0) if len(of_pictures) else none for of_pictures in tokens.split_with_sizes(counts)]
+        )
 
     def _auto_layout(self, batch: Sequence[ResolvedSpec]) -> AutoLayoutMaps | None:
         layouts = [row.spec.layout for row in batch]

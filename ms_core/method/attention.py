@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ms_core.errors import UnknownAttentionDataError
-from ms_core.method.attention_data import ATTENTION_DATA, AttentionData, KeyValue
+from ms_core.method.attention_data import ATTENTION_DATA, AttentionData, KeyValue, RegionWords
 from ms_core.method.masks import SubjectMask
 
 # attend(query, key, value, attn_mask): softmax attention; the mask is added to the scores.
@@ -32,12 +32,57 @@ def explicit_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Ten
     return scores.softmax(dim=-1) @ value
 
 
-def masked_subject_attention(
+class RegionText(NamedTuple):
+    """What one layer reads of the words that subjects bring for their own cells.
+
+    Attributes:
+        text: keys and values of the words, one entry a region.
+        shares: the part of each cell in which they stand for the prompt; those of one row sum to at most 1.
+        rows: conditional row of each region.
+    """
+
+    text: KeyValue
+    shares: Float[Tensor, "regions 1 cells 1"]
+    rows: tuple[int, ...]
+
+
+def read_in_regions(
+    prompt_part: Float[Tensor, "rows heads cells head_dim"],
+    query: Float[Tensor, "rows heads cells head_dim"],
+    regions: RegionText,
+    attend: Attend = fused_attention,
+) -> Float[Tensor, "rows heads cells head_dim"]:
+    """Put attention to the words of regions in place of that to the prompt, each in its own cells::
+
+        out = (1 - sum_k r_k) prompt_part  +  sum_k r_k softmax(Q K_k^T / sqrt(d)) V_k
+
+    ``r_k[q]`` is the share of region k in cell q. Where it is 1 only its words are read; where all are 0, only the prompt.
+
+    Args:
+        prompt_part: attention to the prompt, of the conditional rows.
+        query: of the same rows.
+        regions: words, shares and rows of the regions.
+        attend: the softmax attention itself.
+    """
+    rows, shares = regions.rows, regions.shares
+    words_part = shares * attend(torch.stack([query[row] for row in rows]), *regions.text, None)
+    kept = shares.new_ones(len(query), *shares.shape[1:])
+    # One after the other: sums whose order a device chooses give another picture each time.
+    for row, share in zip(rows, shares, strict=True):
+        kept[row] -= share
+    mixed = prompt_part * kept
+    for row, part in zip(rows, words_part, strict=True):
+        mixed[row] += part
+    return mixed
+
+
+def masked_subject_attention(  # noqa: PLR0913 - what the formula is made of
     query: Float[Tensor, "batch heads cells head_dim"],
     text: KeyValue,
     subjects: KeyValue,
     mask: SubjectMask,
     attend: Attend = fused_attention,
+    regions: RegionText | None = None,
 ) -> Float[Tensor, "batch heads cells head_dim"]:
     """Attend to the text in all rows, and add attention to the subjects in the conditional rows::
 
@@ -57,11 +102,15 @@ def masked_subject_attention(
         subjects: keys and values of the subjects' tokens, conditional rows only; the scales ``s`` are in the values.
         mask: ``M`` and ``c`` of the conditional rows.
         attend: the softmax attention itself.
+        regions: words that stand for the prompt in some cells of the conditional rows, see ``read_in_regions``.
     """
-    text_part = attend(query, text.key, text.value, None)
     num_unconditional = query.shape[0] - subjects.key.shape[0]
-    subject_part = attend(query[num_unconditional:], subjects.key, subjects.value, mask.attn_mask) * mask.coverage
-    return torch.cat([text_part[:num_unconditional], text_part[num_unconditional:] + subject_part])
+    unconditional, conditional = attend(query, text.key, text.value, None).tensor_split([num_unconditional])
+    query = query[num_unconditional:]
+    subject_part = attend(query, subjects.key, subjects.value, mask.attn_mask) * mask.coverage
+    if regions is not None:
+        conditional = read_in_regions(conditional, query, regions, attend)
+    return torch.cat([unconditional, conditional + subject_part])
 
 
 class SubjectProjection(nn.Module):
@@ -116,7 +165,8 @@ class SubjectAttentionProcessor:
         else:
             subjects = self._subjects(attn, attention_data)
             mask = self.mask(attention_data, query[-num_conditional:], text.key[-num_conditional:])
-            attended = masked_subject_attention(query, text, subjects, mask, self.attend)
+            regions = self._regions(attn, query[-num_conditional:], attention_data)
+            attended = masked_subject_attention(query, text, subjects, mask, self.attend, regions)
         out = attn.to_out[0](attended.transpose(1, 2).flatten(2))
         return attn.to_out[1](out)
 
@@ -142,6 +192,8 @@ class SubjectAttentionProcessor:
         self._text(attn, encoder_hidden_states, data)
         if data.num_conditional > 0:
             self._subjects(attn, data)
+        if data.words is not None:
+            self._words(attn, data.words, data)
 
     def _text(self, attn: Any, encoder_hidden_states: Tensor, data: AttentionData) -> KeyValue:
         compute = partial(self.project_text, attn, encoder_hidden_states, data)
@@ -151,12 +203,23 @@ class SubjectAttentionProcessor:
         compute = partial(self.project_subjects, attn.heads, data)
         return data.cached(f"{self.layer}.subjects", data.subjects.tokens, compute)
 
+    def _regions(
+        self, attn: Any, query: Float[Tensor, "rows heads cells head_dim"], data: AttentionData
+    ) -> RegionText | None:
+        words = data.words
+        if words is None:
+            return None
+        return RegionText(self._words(attn, words, data), data.word_shares(words, self.layer, query), words.rows)
+
+    def _words(self, attn: Any, words: RegionWords, data: AttentionData) -> KeyValue:
+        compute = partial(project_embeds, attn, words.embeds)
+        return data.cached(f"{self.layer}.words", words.embeds, compute)
+
     def project_text(
         self, attn: Any, encoder_hidden_states: Float[Tensor, "batch text_tokens cross_dim"], data: AttentionData
     ) -> KeyValue:
         """Keys and values of the prompts of all rows."""
-        key, value = attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states)
-        return KeyValue(split_heads(key, attn.heads), split_heads(value, attn.heads))
+        return project_embeds(attn, encoder_hidden_states)
 
     def project_subjects(self, heads: int, data: AttentionData) -> KeyValue:
         """Keys and values of the subjects of the conditional rows; the scales are in the values."""
@@ -185,6 +248,11 @@ class SelfAttentionProcessor:
         return self.original(
             attn, hidden_states, encoder_hidden_states=encoder_hidden_states, attention_mask=attention_mask
         )
+
+
+def project_embeds(attn: Any, embeds: Float[Tensor, "rows text_tokens cross_dim"]) -> KeyValue:
+    """Keys and values of text in an attention layer."""
+    return KeyValue(split_heads(attn.to_k(embeds), attn.heads), split_heads(attn.to_v(embeds), attn.heads))
 
 
 def split_heads(

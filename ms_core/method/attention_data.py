@@ -50,6 +50,7 @@ class SubjectBatch:
         scales: strength of each subject.
         present: False for padding, and for subjects whose picture is dropped in training.
         placement: what they ask for beyond their boxes.
+        pictured: False for those that have words and no picture, whose tokens no one reads; ``None`` if all have one.
     """
 
     tokens: Float[Tensor, "rows subjects queries dim"]
@@ -57,6 +58,7 @@ class SubjectBatch:
     scales: Float[Tensor, "rows subjects"]
     present: Bool[Tensor, "rows subjects"]
     placement: Placement = BOXES_ALONE
+    pictured: Bool[Tensor, "rows subjects"] | None = None
 
     @classmethod
     def from_rows(
@@ -65,11 +67,28 @@ class SubjectBatch:
         boxes: Sequence[Float[Tensor, "_ 4"]],
         scales: Sequence[Float[Tensor, " _"]],
         placement: Placement = BOXES_ALONE,
+        pictured: Sequence[Bool[Tensor, " _"]] | None = None,
     ) -> SubjectBatch:
         """Pad rows of different numbers of subjects; at least one row."""
         present = [torch.ones(len(row), dtype=torch.bool, device=row.device) for row in tokens]
         padded = (pad_sequence(list(rows), batch_first=True) for rows in (tokens, boxes, scales, present))
-        return cls(*padded, placement=placement)
+        own = None if pictured is None else pad_sequence(list(pictured), batch_first=True)
+        return cls(*padded, placement=placement, pictured=own)
+
+
+@dataclass(frozen=True, slots=True)
+class RegionWords:
+    """Words that subjects bring for their own cells, one entry for each subject that has any.
+
+    Attributes:
+        embeds: of the words, encoded as a prompt is, each alone.
+        rows: conditional row of each.
+        positions: of its subject in that row.
+    """
+
+    embeds: Float[Tensor, "regions text_tokens cross_dim"]
+    rows: tuple[int, ...]
+    positions: tuple[int, ...]
 
 
 class AutoLayoutMaps:
@@ -134,15 +153,18 @@ class AttentionData:
         subjects: of the conditional rows, one row each; none at all runs plain SDXL.
         latents_size: (height, width) of the latents, in cells.
         auto_layout: running maps of the rows with auto layout.
+        words: of the subjects that bring their own; ``None`` if none does.
     """
 
     subjects: SubjectBatch
     latents_size: tuple[int, int]
     auto_layout: AutoLayoutMaps | None = None
+    words: RegionWords | None = None
     _acting: tuple[tuple[bool, ...], ...] | None = field(default=None, init=False, repr=False)
     _present: Bool[Tensor, "rows subjects"] = field(init=False, repr=False)
     _weights: dict[int, SubjectWeights] = field(default_factory=dict[int, SubjectWeights], init=False, repr=False)
     _masks: dict[int, SubjectMask] = field(default_factory=dict[int, SubjectMask], init=False, repr=False)
+    _found: dict[str, SubjectWeights] = field(default_factory=dict[str, SubjectWeights], init=False, repr=False)
     _key_values: dict[str, tuple[Tensor, KeyValue]] = field(
         default_factory=dict[str, tuple[Tensor, KeyValue]], init=False, repr=False
     )
@@ -181,11 +203,20 @@ class AttentionData:
         num_cells = query.shape[2]
         if self.auto_layout is not None:
             painted = self.auto_layout.update(layer, query, text_key, self._given(num_cells).painted)
-            weights = layer_weights(painted, self.subjects.placement, self._present)
-            return self._to_mask(weights, query.dtype)
+            self._found[layer] = layer_weights(painted, self.subjects.placement, self._present)
+            return self._to_mask(self._found[layer], query.dtype)
         if num_cells not in self._masks:
             self._masks[num_cells] = self._to_mask(self._given(num_cells), query.dtype)
         return self._masks[num_cells]
+
+    def word_shares(
+        self, words: RegionWords, layer: str, query: Float[Tensor, "rows heads cells head_dim"]
+    ) -> Float[Tensor, "regions 1 cells 1"]:
+        """The part of each cell in which each region's words stand for the prompt, 0 to 1, as of the layer's last ``mask``."""
+        weights = self._given(query.shape[2]) if self.auto_layout is None else self._found[layer]
+        shares = weights.shares.flatten(2).to(query.dtype)
+        own = [shares[row, position] for row, position in zip(words.rows, words.positions, strict=True)]
+        return torch.stack(own)[:, None, :, None]
 
     def cached(self, name: str, source: Tensor, compute: Callable[[], KeyValue]) -> KeyValue:
         """``compute()``, or its earlier result for the same ``source``; nothing is cached while gradients flow."""
@@ -205,7 +236,7 @@ class AttentionData:
         return self._weights[num_cells]
 
     def _to_mask(self, weights: SubjectWeights, dtype: torch.dtype) -> SubjectMask:
-        return SubjectMask.from_weights(weights, self.subjects.tokens.shape[2], dtype)
+        return SubjectMask.from_weights(weights, self.subjects.tokens.shape[2], dtype, self.subjects.pictured)
 
     def _grid(self, num_cells: int) -> tuple[int, int]:
         grid = attention_grids(*self.latents_size).get(num_cells)

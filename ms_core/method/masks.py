@@ -110,6 +110,13 @@ class SubjectWeights(NamedTuple):
         "it."""
         return union(self.softened)
 
+    @property
+    def shares(self) -> Float[Tensor, "rows subjects height width"]:
+        """The part of each cell that is each subject's: its visible weight, and where these exceed 1 together, in
+        proportion.
+        """
+        return self.visible / self.visible.sum(1, keepdim=True).clamp(min=1.0)
+
 
 class SubjectMask(NamedTuple):
     """What one attention layer reads of the subjects: which tokens, and how much of each cell they cover.
@@ -125,10 +132,26 @@ class SubjectMask(NamedTuple):
     coverage: Float[Tensor, "rows 1 cells 1"]
 
     @classmethod
-    def from_weights(cls, weights: SubjectWeights, tokens_per_subject: int, dtype: torch.dtype) -> SubjectMask:
-        """Mask in ``dtype``, that of the queries, from weights in float32."""
-        coverage = weights.coverage.unsqueeze(1)
-        scores = weights.visible.log().masked_fill(coverage == 0, 0.0).to(dtype)
+    def from_weights(
+        cls,
+        weights: SubjectWeights,
+        tokens_per_subject: int,
+        dtype: torch.dtype,
+        pictured: Bool[Tensor, "rows subjects"] | None = None,
+    ) -> SubjectMask:
+        """Mask in ``dtype``, that of the queries, from weights in float32.
+
+        Args:
+            pictured: False for subjects without a picture: they hide others and take their part of a cell, and no one
+                attends to them; ``None`` if all have pictures.
+        """
+        visible, coverage = weights.visible, weights.coverage
+        if pictured is not None:
+            visible = visible.masked_fill(~pictured[..., None, None], 0.0)
+            everyone = weights.visible.sum(1)
+            coverage = coverage * (visible.sum(1) / everyone.masked_fill(everyone == 0, 1.0))
+        coverage = coverage.unsqueeze(1)
+        scores = visible.log().masked_fill(coverage == 0, 0.0).to(dtype)
         attn_mask = scores.flatten(2).mT.repeat_interleave(tokens_per_subject, dim=-1)
         return cls(attn_mask.unsqueeze(1), coverage.to(dtype).flatten(2).unsqueeze(-1))
 
@@ -225,7 +248,7 @@ def place_warnings(
             max(float(phase[0, index].max()) for phase in phases) for phases in zip(*weights, strict=True)
         )
         if rest == 0.0 < middle:
-            detail = "Subjects in front cover this one completely, so its reference has no effect."
+            detail = "Subjects in front cover this one completely, so it has no effect."
             warnings.append(GenerationWarning("subject_hidden", detail, f"/subjects/{index}/z_index"))
         elif middle < WEAK * peak:
             part = round(100 * middle / peak)

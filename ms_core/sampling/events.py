@@ -46,7 +46,7 @@ class Generation:
         latents: final latents ``[1, channels, height / 8, width / 8]``, float32 on the CPU, scaled as the UNet sees them.
         seed: of its generator; of the draw that was kept, if there were several.
         warnings: of its spec.
-        scores: of its subjects, in order, ``None`` for a scene; empty unless asked for.
+        scores: of its subjects, in order, ``None`` for a scene or one without a picture; empty unless asked for.
         draws: how often the picture was drawn.
     """
 

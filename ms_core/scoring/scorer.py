@@ -59,7 +59,8 @@ class Scorer:
         save_file(weights, directory / SCORER_FILE)
 
     def score_spec(self, picture: Image.Image, spec: GenerationSpec, see: See) -> tuple[SubjectScore | None, ...]:
-        """One score for each subject of the spec that the RGB picture was made for; ``None`` for scenes.
+        """One score for each subject of the spec that the RGB picture was made for; ``None`` for scenes
+        and for subjects without a picture.
 
         Args:
             see: gives nothing for a subject whose references show nothing; its score is ``UNKNOWN_SCORE``.
@@ -75,7 +76,7 @@ class Scorer:
             index: next(told) if question.references else UNKNOWN_SCORE
             for index, question in zip(boxes, questions, strict=True)
         }
-        return tuple(scores.get(index) for index in range(len(spec.subjects)))
+        return tuple(scores.get(index) if subject.images else None for index, subject in enumerate(spec.subjects))
 
     def score(self, picture: Image.Image, questions: Sequence[Question]) -> tuple[SubjectScore, ...]:
         """One score for each question about an RGB picture."""

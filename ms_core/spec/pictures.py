@@ -178,21 +178,27 @@ class _Misfit(NamedTuple):
     detail: str
 
 
-_MISSING = _Misfit("missing_field", "Give the reference picture as image, or several as images.")
+_NO_PICTURE = "Give the reference picture as image, or several as images."
 _TWICE = _Misfit("invalid_input", "Give the reference picture as image or as images, not both.")
 _NO_LIST = _Misfit("list_type", "Input should be a valid array.")
 
 
-def one_name_for_pictures(data: Any) -> Any:
+def one_name_for_pictures(data: Any, missing: str | None = _NO_PICTURE) -> Any:
     """A subject's JSON with either ``image`` or ``images``; a tuple stands for several, for a JSON list is no "
-    "picture."""
+    "picture.
+
+    Args:
+        missing: what to say where there is no picture; ``None``: it may be left out.
+    """
     if not isinstance(data, dict):
         return data
     data = cast("dict[str, Any]", data)
     given = {name: data[name] for name in ("image", "images") if data.get(name) is not None}
     others = {name: value for name, value in data.items() if name not in ("image", "images")}
-    if len(given) != 1:
-        return others | {"image": _TWICE if given else _MISSING}
+    if not given:
+        return others if missing is None else others | {"image": _Misfit("missing_field", missing)}
+    if len(given) > 1:
+        return others | {"image": _TWICE}
     if "images" in given:
         images = given["images"]
         given["images"] = tuple(cast("list[Any]", images)) if isinstance(images, list) else _NO_LIST

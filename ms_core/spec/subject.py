@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from PIL import Image
 from pydantic import Field, ValidationInfo, model_validator
@@ -10,30 +10,33 @@ from pydantic import Field, ValidationInfo, model_validator
 from ms_core.errors import InvalidInputError, LayoutError
 from ms_core.spec.appearance import (
     SCENE_SCALE,
+    OptionalImages,
     SubjectCutout,
-    SubjectImages,
     SubjectPhrase,
     SubjectScale,
     given,
     image_or_images,
+    is_none,
 )
 from ms_core.spec.cast import with_cast
-from ms_core.spec.declared import Declared, collected, declared
-from ms_core.spec.fields import Integer, Part, in_range
+from ms_core.spec.declared import Declared, FieldError, collected, declared
+from ms_core.spec.fields import Integer, Part, in_range, text
 from ms_core.spec.layout import Box, BoxField
 from ms_core.spec.limits import (
     CAST_NAME_PATTERN,
     MAX_FEATHER,
+    MAX_PROMPT_CHARACTERS,
     MAX_Z_INDEX,
     check_times,
 )
 from ms_core.spec.pictures import Mask, mask_bounds, one_name_for_pictures
 
 WHOLE_PICTURE = Box(0.0, 0.0, 1.0, 1.0)
+_NEITHER = "Give the reference picture as image, several as images, or words alone as prompt."
 
 
-def _with_cast(schema: dict[str, Any]) -> None:
-    """A subject of the cast has phrase and pictures already, and may have others."""
+def _ways_to_say_it(schema: dict[str, Any]) -> None:
+    """A subject has pictures or words, or both; one of the cast has phrase and pictures already, and may have others."""
     image_or_images(schema)
     name = {"type": "string", "pattern": f"^{CAST_NAME_PATTERN}$"}
     description = (
@@ -43,7 +46,8 @@ def _with_cast(schema: dict[str, Any]) -> None:
     schema["properties"]["cast"] = {"anyOf": [name, {"type": "null"}], "default": None, "description": description}
     one_of = schema.pop("oneOf")
     schema["required"].remove("phrase")
-    schema["anyOf"] = [given("cast", "string"), {**given("phrase", "string"), "oneOf": one_of}]
+    looks = [*one_of, given("prompt", "string")]
+    schema["anyOf"] = [given("cast", "string"), {**given("phrase", "string"), "anyOf": looks}]
     schema["not"] = {"allOf": one_of}
 
 
@@ -56,12 +60,12 @@ def _is_one(value: float) -> bool:
     return value == 1.0
 
 
-@declared(json_schema_extra=_with_cast)
+@declared(json_schema_extra=_ways_to_say_it)
 class Subject(Declared):
     """One subject: how it looks, what it is called, and where it stands."""
 
     phrase: SubjectPhrase
-    image: SubjectImages
+    image: OptionalImages = None
     box: Annotated[
         BoxField,
         Field(
@@ -113,15 +117,28 @@ class Subject(Declared):
         Part,
         Field(description="When it stops acting; must be above `start`.", exclude_if=_is_one),
     ] = 1.0
+    prompt: Annotated[
+        Annotated[str, text(MAX_PROMPT_CHARACTERS, "The prompt is empty: say what this part of the picture shows.")]
+        | None,
+        Field(
+            description="What the picture shows where this subject stands: there, these words take the place of the "
+            "request's `prompt`. With them a subject needs no picture, and then acts by its words alone.",
+            exclude_if=is_none,
+        ),
+    ] = None
 
     @model_validator(mode="before")
     @classmethod
     def _read_pictures(cls, data: Any, info: ValidationInfo) -> Any:
-        return one_name_for_pictures(with_cast(data, info.context))
+        sent = with_cast(data, info.context)
+        has_words = isinstance(sent, dict) and cast("dict[str, Any]", sent).get("prompt") is not None
+        return one_name_for_pictures(sent, None if has_words else _NEITHER)
 
     @property
     def images(self) -> tuple[Image.Image, ...]:
-        """All reference pictures."""
+        """All reference pictures; none if it acts by its words alone."""
+        if self.image is None:
+            return ()
         return self.image if isinstance(self.image, tuple) else (self.image,)
 
     @property
@@ -155,8 +172,10 @@ class Subject(Declared):
         return self.start <= step_index / num_steps < self.end
 
     def conflicts(self) -> list[InvalidInputError]:
-        """An end that is not above the start; a scene with its own box or mask."""
+        """Neither picture nor words; an end that is not above the start; a scene with its own box or mask."""
         errors: list[InvalidInputError] = []
+        if self.image is None and self.prompt is None:
+            errors.append(FieldError(_NEITHER, "/image", "missing_field"))
         with collected(errors):
             check_times(self.start, self.end)
         return errors + (self._scene_conflicts() if self.scene else [])

@@ -79,6 +79,7 @@ def truncation_warnings(spec: GenerationSpec, tokenizer: TextTokenizer) -> list[
     """Texts of a request whose values are filled in that the model does not read to their end."""
     texts = {"/prompt": spec.prompt, "/negative_prompt": spec.negative_prompt or ""}
     texts |= {f"/subjects/{index}/phrase": subject.phrase for index, subject in enumerate(spec.subjects)}
+    texts |= _words_of_subjects(spec)
     cuts = {pointer: tokenizer.cut_text(text) for pointer, text in texts.items()}
     sentence = "The model does not read the end of this text: {}"
     return [
@@ -86,6 +87,15 @@ def truncation_warnings(spec: GenerationSpec, tokenizer: TextTokenizer) -> list[
         for pointer, cut in cuts.items()
         if cut
     ]
+
+
+def _words_of_subjects(spec: GenerationSpec) -> dict[str, str]:
+    """The words that subjects bring for their own cells, by their pointers."""
+    return {
+        f"/subjects/{index}/prompt": subject.prompt
+        for index, subject in enumerate(spec.subjects)
+        if subject.prompt is not None
+    }
 
 
 def _phrase_warnings(spec: GenerationSpec) -> list[GenerationWarning]:
@@ -101,7 +111,12 @@ def _phrase_warnings(spec: GenerationSpec) -> list[GenerationWarning]:
     else:
         code = "phrase_not_found"
         sentence = "The prompt does not contain {}; the picture follows the words better if it does."
-        concerned = [index for index, span in enumerate(spans) if span is None]
+        # Where a subject brings its own words, the prompt is not read.
+        concerned = [
+            index
+            for index, (span, subject) in enumerate(zip(spans, spec.subjects, strict=True))
+            if span is None and subject.prompt is None
+        ]
     return [
         GenerationWarning(code, sentence.format(quote(spec.subjects[index].phrase)), f"/subjects/{index}/phrase")
         for index in concerned
@@ -109,8 +124,8 @@ def _phrase_warnings(spec: GenerationSpec) -> list[GenerationWarning]:
 
 
 def _syntax_warnings(spec: GenerationSpec) -> list[GenerationWarning]:
-    """Syntax of other programs in prompt and negative prompt; one warning of each kind."""
-    texts = {"/prompt": spec.prompt, "/negative_prompt": spec.negative_prompt or ""}
+    """Syntax of other programs in each text; one warning of each kind."""
+    texts = {"/prompt": spec.prompt, "/negative_prompt": spec.negative_prompt or ""} | _words_of_subjects(spec)
     return [
         GenerationWarning(code, sentence.format(quote(match[0])), pointer)
         for pointer, text in texts.items()
@@ -181,8 +196,8 @@ def _num_calls(spec: GenerationSpec) -> int | None:
 
 
 def _count_warnings(spec: GenerationSpec, card: ModelCard) -> list[GenerationWarning]:
-    """More subjects than the model was trained with."""
-    count = len(spec.subjects)
+    """More subjects with pictures than the model was trained with."""
+    count = sum(1 for subject in spec.subjects if subject.images)
     if count <= card.max_subjects:
         return []
     detail = (

@@ -47,7 +47,7 @@ def test_any_request_is_refused_or_can_be_run(changes: dict[str, Any]) -> None:
 
 
 @on_a_busy_machine
-@given(value=field_values, field=st.sampled_from(["phrase", "box", "scale", "image"]))
+@given(value=field_values, field=st.sampled_from(["phrase", "box", "scale", "image", "prompt"]))
 def test_any_subject_is_refused_or_can_be_run(value: Any, field: str) -> None:
     try:
         _, specs = complete(good_request(subjects=[good_subject(**{field: value})]))

@@ -23,6 +23,7 @@ from tests.app.completed_requests import (
     spec_of,
     stored_of,
     subject_without,
+    warnings,
 )
 from tests.support.sample_requests import good_request, good_subject, picture_uri
 
@@ -62,6 +63,11 @@ def first_box(box: Any, card: ModelCard | None = CARD, **changes: Any) -> tuple[
         ({"image": None, "images": [PICTURE, None]}, "images/1", "string_type"),
         ({"image": None, "images": PICTURE}, "images", "list_type"),
         ({"image": None}, "image", "missing_field"),
+        ({"image": None, "prompt": None}, "image", "missing_field"),
+        ({"prompt": " "}, "prompt", "invalid_input"),
+        ({"prompt": "a" * 20_001}, "prompt", "invalid_input"),
+        ({"prompt": 1}, "prompt", "string_type"),
+        ({"image": None, "images": [], "prompt": "a cat"}, "images", "invalid_input"),
         ({"mask": "mask.png"}, "mask", "invalid_picture"),
         ({"mask": 1}, "mask", "string_type"),
         *(({"mask": mask}, "mask", "invalid_box") for mask in EMPTY_MASKS.values()),
@@ -188,3 +194,22 @@ def test_a_scene_fills_the_picture() -> None:
 @pytest.mark.parametrize("box", [[0, 0, 1, 1], {"pixels": [0, 0, 256, 128]}])
 def test_a_scene_may_say_that_it_fills_the_picture(box: Any) -> None:
     assert spec_of(subjects=[CAT | {"scene": True, "box": box}]).subjects[0].scene
+
+
+def test_a_subject_with_words_needs_no_picture_and_is_stored_as_it_was_sent() -> None:
+    words = {"phrase": "tree", "prompt": "a tree in the rain", "box": [0, 0, 1, 1]}
+    stored = stored_of(good_request(subjects=[CAT | {"prompt": "a wet cat"}, words, CAT]))
+    assert [subject.prompt for subject in stored.subjects] == ["a wet cat", "a tree in the rain", None]
+    assert [len(subject.images) for subject in stored.subjects] == [1, 0, 1]
+
+
+def test_words_of_a_subject_replace_the_prompt_so_no_phrase_is_missed() -> None:
+    words = {"phrase": "tree", "prompt": "(a tree:1.3)", "box": [0, 0, 1, 1]}
+    warned = warnings(good_request(subjects=[good_subject(), words]))
+    assert warned == {"/subjects/1/prompt": "prompt_weights_ignored"}
+
+
+def test_auto_layout_needs_the_phrase_of_a_subject_of_words_too() -> None:
+    words = {"phrase": "tree", "prompt": "a tree in the rain"}
+    request = good_request(subjects=[good_subject(box=None), words], layout={"mode": "auto"})
+    assert problems(request) == {"/subjects/1/phrase": "phrase_not_found"}

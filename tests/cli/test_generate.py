@@ -59,6 +59,14 @@ def cat(*paths: str, **values: Any) -> SubjectOption:
         ("cat=cat.png@0,0,1,1;cutout;z=-1;feather=.05", cat(box=BOX, cutout=True, z_index=-1, feather=0.05)),
         ("cat=cat.png ; Z = 2 ; cutout", cat("cat.png ", z_index=2, cutout=True)),
         ("cat=cat.png;start=0.2;end=.8", cat(start=0.2, end=0.8)),
+        ("cat=cat.png@0,0,1,1;prompt=A cat, in RAIN;z=1", cat(box=BOX, z_index=1, prompt="A cat, in RAIN")),
+        ("tree@0,0,1,1;prompt=a tall tree", SubjectOption("tree", (), BOX, prompt="a tall tree")),
+        (
+            "a tree@0,0,8,8px; z=2; Prompt = a=b",
+            SubjectOption("a tree", (), (0.0, 0.0, 8.0, 8.0), z_index=2, prompt="a=b", in_pixels=True),
+        ),
+        ("tree@m.png;prompt=a tree", SubjectOption("tree", (), mask=Path("m.png"), prompt="a tree")),
+        ("sky;scene;prompt=clouds", SubjectOption("sky", (), scene=True, prompt="clouds")),
     ],
 )
 def test_subjects_are_read(option: str, expected: SubjectOption) -> None:

@@ -69,6 +69,15 @@ def test_a_spec_says_what_the_request_says() -> None:
     assert (spec.prompt, spec.subjects) == ("a cat", (CAT,))
 
 
+def test_words_of_a_subject_are_stored_and_what_has_none_is_stored_as_before() -> None:
+    tree = Subject("tree", box=Box(0.0, 0.0, 1.0, 1.0), prompt="a tree in the rain")
+    request = make_request(subjects=(CAT, tree))
+    cat, words = job_document(request, PICTURES)["subjects"]
+    assert "prompt" not in cat
+    assert (words["prompt"], "images" in words) == ("a tree in the rain", False)
+    assert read(stored(request)) == request
+
+
 def full_request() -> JobRequest:
     cat = Subject("cat", (PICTURE, PICTURE), Box(0.0, 0.0, 0.5, 1.0), mask=WHITE, feather=0.1, z_index=-2, cutout=True)
     beach = Subject("beach", (PICTURE,), scene=True, start=0.25, end=0.5)

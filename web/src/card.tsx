@@ -22,11 +22,12 @@ for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => (p
 const SCENE_SCALE = 0.4;
 
 export function Card({ subject, index, count }: { subject: Subject; index: number; count: number }) {
-  const { key, phrase, colour } = subject;
+  const { key, phrase, colour, prompt } = subject;
   const isChosen = chosen.value === key;
   const at = `/subjects/${index}`;
   const name = phrase || "unnamed";
-  const unnamed = phrase !== "" && spanOf(index) === null;
+  // Where it has words of its own, the prompt is not read.
+  const unnamed = phrase !== "" && !prompt && spanOf(index) === null;
   return (
     <article
       class="card"
@@ -93,10 +94,22 @@ function Tools({ subject, index, count }: { subject: Subject; index: number; cou
 }
 
 function Details({ subject, at }: { subject: Subject; at: string }) {
-  const { key, phrase, pictures, scale, cutout, scene } = subject;
+  const { key, phrase, pictures, prompt, scale, cutout, scene } = subject;
   return (
     <div class="details">
       {!scene && <Place subject={subject} />}
+      <label class="field" title="In its place they stand for what the picture shows as a whole; with them it needs no picture">
+        <span>Words for its place alone</span>
+        <textarea
+          rows={2}
+          data-edits
+          data-at={`${at}/prompt`}
+          aria-invalid={problemsAt(problems.value, `${at}/prompt`).length > 0}
+          placeholder="Such as: a cat in the rain"
+          value={prompt ?? ""}
+          onInput={({ currentTarget: { value } }) => setSubject(key, { prompt: value || undefined }, "prompt")}
+        />
+      </label>
       <div class="row">
         <div data-at={`${at}/scale`}>
           <NumberField

@@ -3,7 +3,7 @@ import { useRef } from "preact/hooks";
 import { addCards } from "./arrive.ts";
 import { Card } from "./card.tsx";
 import { CastPicker } from "./cast-panel.tsx";
-import { doc, isFull, MAX_SUBJECTS } from "./document.ts";
+import { addSubject, doc, isFull, MAX_SUBJECTS } from "./document.ts";
 import { FileInput } from "./fields.tsx";
 import { Icon } from "./icons.tsx";
 import { warnings } from "./run.ts";
@@ -39,6 +39,9 @@ function AddCard({ empty }: { empty: boolean }) {
         </span>
       </button>
       <FileInput input={input} label="Pictures of new subjects" onFiles={addCards} />
+      <button type="button" class="link" disabled={isFull.value} title="A place that words alone fill: write them on its card" onClick={() => addSubject()}>
+        Without a picture
+      </button>
       <CastPicker />
     </div>
   );

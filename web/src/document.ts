@@ -38,6 +38,8 @@ export interface Subject {
   box: Box | null;
   /** Key of the picture of its painted shape, which acts in place of the box around it. */
   mask?: string | undefined;
+  /** What the picture shows there, in place of the document's prompt; with it, it needs no picture. */
+  prompt?: string | undefined;
   scale?: number;
   cutout?: boolean;
   /** Its picture is the place; it has no box. */
@@ -174,9 +176,9 @@ export function removeSubject(key: string): void {
 }
 
 /** Remove a box; a subject that is nothing but its box goes too. */
-export function removeBox({ key, phrase, pictures, locked }: Subject): void {
+export function removeBox({ key, phrase, pictures, prompt, locked }: Subject): void {
   if (locked) return;
-  if (phrase === "" && pictures.length === 0) removeSubject(key);
+  if (phrase === "" && pictures.length === 0 && !prompt) removeSubject(key);
   else setSubject(key, { box: null, mask: undefined });
 }
 

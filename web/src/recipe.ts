@@ -15,7 +15,7 @@ export function documentOf(recipe: Fields, size?: Size): Sound {
 
 /** Its values may still be anything. */
 function subjectOf(fields: Fields, index: number, size: Size): { [Name in keyof Subject]: unknown } {
-  const { phrase, image, images, box, mask, scale, cutout, scene, z_index: _, ...rest } = given(fields);
+  const { phrase, image, images, box, mask, prompt, scale, cutout, scene, z_index: _, ...rest } = given(fields);
   const others = rest as Fields;
   return {
     key: `recipe-${index}`,
@@ -24,6 +24,7 @@ function subjectOf(fields: Fields, index: number, size: Size): { [Name in keyof 
     box: boxOf(box, size),
     colour: index,
     mask,
+    prompt,
     scale,
     cutout,
     scene,

@@ -18,7 +18,7 @@ export async function requestOf({ prompt, subjects, options }: Document): Promis
   };
 }
 
-async function subjectOf({ phrase, pictures, box, mask, scale, cutout, scene, rest }: Subject, index: number, ordered: boolean) {
+async function subjectOf({ phrase, pictures, box, mask, prompt, scale, cutout, scene, rest }: Subject, index: number, ordered: boolean) {
   const several = pictures.length > 1;
   const pointer = `/subjects/${index}/image`;
   const sent = await Promise.all(pictures.map((picture, position) => namedAt(picture, several ? `${pointer}s/${position}` : pointer)));
@@ -28,6 +28,7 @@ async function subjectOf({ phrase, pictures, box, mask, scale, cutout, scene, re
     ...((phrase !== "" || rest?.cast === undefined) && { phrase }),
     ...(several ? { images: sent } : sent.length === 1 ? { image: sent[0]! } : {}),
     ...(scene ? { scene: true } : mask ? { mask: await namedAt(mask, `/subjects/${index}/mask`) } : box && { box }),
+    ...(prompt?.trim() && { prompt }),
     ...(scale !== undefined && { scale }),
     ...(cutout && { cutout: true }),
     ...(ordered && { z_index: scene ? 0 : index + 1 }),

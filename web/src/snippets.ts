@@ -55,7 +55,8 @@ function python(request: Request, service: string): string {
   const { prompt, subjects, loras, ...rest } = request;
   const made = subjects.map(({ phrase, image, images, ...others }) => {
     const words = Object.entries(others).map(([key, value]) => `, ${key}=${literal(value)}`);
-    return `            Subject(${literal(phrase)}, ${literal(image ?? images)}${words.join("")}),`;
+    const shown = image ?? images;
+    return `            Subject(${literal(phrase)}${shown === undefined ? "" : `, ${literal(shown)}`}${words.join("")}),`;
   });
   const weights = (loras as { name: string; weight?: number }[] | undefined)?.map(({ name, weight }) => `Lora(${literal(name)}${weight === undefined ? "" : `, ${weight}`})`);
   const lines = [

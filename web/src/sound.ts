@@ -25,6 +25,7 @@ const SUBJECT_FITS: { [name: string]: (value: unknown) => boolean } = {
   pictures: (value) => isListOf(value, isText),
   box: (value) => soundBox(value) !== null,
   mask: isText,
+  prompt: isText,
   scale: isNumber,
   cutout: isFlag,
   scene: isFlag,
@@ -66,7 +67,7 @@ function leftOutOf(subject: unknown, index: number): string[] {
 }
 
 function soundSubject(fields: Fields, index: number, keys: Set<string>): Subject {
-  const { phrase, pictures, box, mask, scale, cutout, scene, locked, rest, colour } = fields;
+  const { phrase, pictures, box, mask, prompt, scale, cutout, scene, locked, rest, colour } = fields;
   const key = isText(fields.key) && !keys.has(fields.key) ? fields.key : `subject-${index}`;
   keys.add(key);
   return {
@@ -76,6 +77,7 @@ function soundSubject(fields: Fields, index: number, keys: Set<string>): Subject
     box: soundBox(box),
     colour: isNumber(colour) && colour >= 0 ? Math.floor(colour) : index,
     ...(isText(mask) && mask !== "" && { mask }),
+    ...(isText(prompt) && prompt !== "" && { prompt }),
     ...(isNumber(scale) && { scale }),
     ...(cutout === true && { cutout }),
     ...(scene === true && { scene }),

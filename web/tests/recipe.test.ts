@@ -33,6 +33,13 @@ test("a painted shape is one of its pictures", () => {
   assert.equal(subjects[0]?.rest, undefined);
 });
 
+test("a subject keeps the words for its place, and needs no picture then", () => {
+  const tree = { phrase: "tree", prompt: "a tree in the rain", box: [0.1, 0.2, 0.5, 0.6] };
+  const { document, leftOut } = documentOf({ prompt: "a cat", subjects: [tree] });
+  assert.deepEqual(document.subjects, [{ key: "recipe-0", colour: 0, pictures: [], ...tree }]);
+  assert.deepEqual(leftOut, []);
+});
+
 test("what no field shows is kept for the request", () => {
   const { subjects, options } = documentOf(RECIPE).document;
   assert.deepEqual(subjects[1]?.rest, { feather: 0.1 });

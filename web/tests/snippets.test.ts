@@ -37,6 +37,11 @@ test("Python has its own words for values, and the client's classes", () => {
   assert.ok(text.includes("seed=7"));
 });
 
+test("Python names no picture of a subject that has words alone", () => {
+  const subjects = [{ phrase: "tree", prompt: "a tree", box: [0, 0, 1, 1] }];
+  assert.ok(snippet("Python", { prompt: "x", subjects }, SERVICE, "mini").includes(`Subject("tree", prompt="a tree", box=[0, 0, 1, 1])`));
+});
+
 test("OpenAI's client has its own names, and ours beside them", () => {
   const text = snippet("OpenAI", REQUEST, SERVICE, "mini");
   assert.ok(text.includes("n=2"));

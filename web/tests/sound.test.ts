@@ -8,7 +8,7 @@ import { soundDocument } from "../src/sound.ts";
 const WHOLE = {
   prompt: "a cat on the beach",
   subjects: [
-    { key: "a1", phrase: "cat", pictures: ["asset:1"], box: [0.1, 0.2, 0.5, 0.6], colour: 3, mask: "asset:2", scale: 0.5, cutout: true, locked: true, rest: { feather: 0.1 } },
+    { key: "a1", phrase: "cat", pictures: ["asset:1"], box: [0.1, 0.2, 0.5, 0.6], colour: 3, mask: "asset:2", prompt: "a cat in the rain", scale: 0.5, cutout: true, locked: true, rest: { feather: 0.1 } },
     { key: "b2", phrase: "the beach", pictures: [], box: null, colour: 0, scene: true },
   ],
   options: { width: 128, seed: 7, negative_prompt: "", loras: [{ name: "x", weight: 0.5 }], start: { image: "asset:3", redraw: [0] }, layout: { mode: "auto" } },

@@ -29,6 +29,7 @@ class Subject:
         scene: the picture shows a whole scene and fills the result.
         cutout: cut the subject out of its pictures first.
         start, end: when it acts, as fractions of the denoising.
+        prompt: what the picture shows where it stands, in place of the request's prompt; with it, a picture may be left out.
     """
 
     phrase: str | None = None
@@ -44,6 +45,7 @@ class Subject:
     cutout: bool | None = None
     start: float | None = None
     end: float | None = None
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

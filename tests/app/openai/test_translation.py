@@ -76,6 +76,23 @@ def test_subjects_name_pictures_by_their_numbers_and_the_others_take_what_is_lef
     assert (subject["images"], subject["mask"]) == (UPLOADS[::-1], UPLOADS[0])
 
 
+def test_a_subject_with_words_takes_only_a_picture_that_it_names() -> None:
+    words = {"phrase": "tree", "prompt": "a tree", "box": BOXES[0]}
+    subjects = sent(("subjects", json.dumps([words, *SUBJECTS]))).request["subjects"]
+    assert subjects == [words, *TRANSLATED]
+    subjects = sent(("subjects", json.dumps([words | {"image": 1}, SUBJECTS[0]]))).request["subjects"]
+    assert [item["image"] for item in subjects] == UPLOADS[::-1]
+    status, pointer, sentence = refusal(("subjects", json.dumps([words, SUBJECTS[0]])))
+    assert (status, pointer) == (422, "/image")
+    assert '"image": 1' in sentence
+
+
+def test_words_in_brackets_stay_words() -> None:
+    fields = [("subjects[0][phrase]", "cat"), ("subjects[0][prompt]", "7"), ("subjects[1][phrase]", "teapot")]
+    first, _ = sent(*fields, pictures=PICTURES[:1]).request["subjects"]
+    assert first["prompt"] == "7"
+
+
 def test_pictures_of_other_parts_of_the_request_by_their_numbers() -> None:
     start = json.dumps({"image": 1, "strength": 0.5})
     translation = sent(

@@ -202,6 +202,20 @@ def test_a_subject_whose_references_have_one_colour_has_no_score(
     assert plain.scores[0] != UNKNOWN_SCORE
 
 
+def test_a_subject_without_a_picture_has_no_score_and_its_box_counts_for_the_others(
+    pipeline: MSDiffusionPipeline, spec: GenerationSpec
+) -> None:
+    dog, beach, cat = spec.subjects
+    words = replace(dog, image=None, prompt="a dog")
+    (generation,) = pipeline.run(replace(spec, subjects=(words, beach, cat)))
+    assert generation.scores[:2] == (None, None)
+    assert pipeline.scorer is not None
+    views = tuple(view.image for view in pipeline.conditioner.reader.see(cat))
+    assert generation.scores[2:] == pipeline.scorer.score(generation.image, [Question(views, RIGHT, (LEFT,))])
+    (alone,) = pipeline.run(replace(spec, subjects=(words,), retries=2))
+    assert (alone.scores, alone.draws) == ((None,), 1)
+
+
 def test_the_kept_draw_can_be_made_again_by_its_seed(pipeline: MSDiffusionPipeline, spec: GenerationSpec) -> None:
     (best,) = pipeline.run(replace(spec, retries=2))
     draws = [pipeline.run(replace(spec, seed=derived_seed(3, draw)))[0] for draw in range(3)]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ms_core.errors import LayoutError
+from ms_core.errors import InvalidInputError, LayoutError
 from ms_core.spec import SCENE_SCALE, WHOLE_PICTURE, Box, Subject, grey_mask, mask_bounds
 
 PICTURE = Image.new("RGB", (4, 4))
@@ -112,3 +112,19 @@ def test_a_scene_has_no_other_place(fields: dict[str, Any], pointer: str) -> Non
     with pytest.raises(LayoutError, match="whole picture") as caught:
         Subject("beach", PICTURE, scene=True, **fields)
     assert caught.value.pointer == pointer
+
+
+def test_a_subject_needs_a_picture_or_words() -> None:
+    with pytest.raises(InvalidInputError, match="or words alone as prompt") as caught:
+        Subject("tree", box=HALF)
+    assert caught.value.pointer == "/image"
+    words = Subject("tree", box=HALF, prompt="a tree in the rain")
+    assert (words.images, words.image_fields, words.place) == ((), (), HALF)
+    assert Subject("tree", PICTURE, HALF, prompt="a tree").images == (PICTURE,)
+
+
+@pytest.mark.parametrize("prompt", ["", " ", "a\0tree", "a" * 20_001])
+def test_words_of_a_subject_are_checked_as_a_prompt(prompt: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        Subject("tree", PICTURE, HALF, prompt=prompt)
+    assert caught.value.pointer == "/prompt"

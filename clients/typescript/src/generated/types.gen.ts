@@ -842,7 +842,7 @@ export type ScoreResource = {
      */
     draws: number;
     /**
-     * One for each subject; scenes have none.
+     * One for each subject; scenes and subjects without a picture have none.
      */
     subjects: Array<SubjectScoreResource>;
 };
@@ -967,6 +967,10 @@ export type TokensResource = {
      * One for each subject.
      */
     phrases: Array<TextTokensResource>;
+    /**
+     * One for each subject; null for those without a prompt of their own.
+     */
+    subject_prompts: Array<TextTokensResource | null>;
 };
 
 /**
@@ -1238,6 +1242,8 @@ export type Subject = ({
     image: string;
 } | {
     images: Array<unknown>;
+} | {
+    prompt: string;
 }) & {
     phrase: string;
 })) & {
@@ -1285,6 +1291,10 @@ export type Subject = ({
      * When it stops acting; must be above `start`. Default: 1.0.
      */
     end?: number | null;
+    /**
+     * What the picture shows where this subject stands: there, these words take the place of the request's `prompt`. With them a subject needs no picture, and then acts by its words alone.
+     */
+    prompt?: string | null;
     /**
      * Several pictures of the same subject, instead of `image`.
      */
