@@ -117,6 +117,12 @@ def test_without_a_cutout_nothing_is_kept(desk: Desk, run: Run, runtime: FlatRun
     assert runtime.previews == 0
 
 
+def test_a_subject_of_words_alone_has_nothing_to_be_seen(desk: Desk, run: Run, runtime: FlatRuntime) -> None:
+    words = Subject("tree", box=WHOLE_PICTURE, cutout=True, prompt="a tree in the rain")
+    assert run(desk.record(subjects=(words,))).references == ()
+    assert runtime.previews == 0
+
+
 def test_a_warning_of_every_picture_is_told_once(desk: Desk, run: Run) -> None:
     assert run(desk.record(num_images=3)).warnings == (CUT,)
 
