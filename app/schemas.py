@@ -34,6 +34,15 @@ class SubjectScoreResource(BaseModel):
     )
 
 
+class RedrawResource(BaseModel):
+    """One draw of a picture after its first."""
+
+    subject: int | None = Field(
+        description="Position of the subject at whose place alone the picture was drawn again; null: all of it was."
+    )
+    kept: bool = Field(description="Whether this draw was better than the best before it, and took its place.")
+
+
 class ScoreResource(BaseModel):
     """Score of one picture."""
 
@@ -41,6 +50,7 @@ class ScoreResource(BaseModel):
     subjects: list[SubjectScoreResource] = Field(
         description="One for each subject; scenes and subjects without a picture have none."
     )
+    redraws: list[RedrawResource] = Field(description="The draws after the first, in order.")
 
 
 class ImageResource(BaseModel):
@@ -50,7 +60,10 @@ class ImageResource(BaseModel):
     url: str = Field(description="URL of its file, relative to the service's address.")
     width: int = Field(description="In pixels.")
     height: int = Field(description="In pixels.")
-    seed: int = Field(description="The seed that gives this picture in its first draw.")
+    seed: int = Field(
+        description="The seed that gives this picture in its first draw. If the last kept of `score.redraws` drew one "
+        "subject's place: the seed that gives it with the same `score` and `retries`."
+    )
     sha256: str = Field(
         description="SHA-256 of the file's bytes.", json_schema_extra={"pattern": f"^{SHA256_PATTERN}$"}
     )

@@ -240,6 +240,9 @@ def _print_score(score: Score, phrases: Sequence[str]) -> None:
         values = (subject.present, subject.identity, subject.box_iou)
         table.add_row(phrases[subject.subject], *("-" if value is None else f"{value:.2f}" for value in values))
     Console().print(table)
+    for number, redraw in enumerate(score.redraws, 2):
+        what = "all" if redraw.subject is None else phrases[redraw.subject]
+        typer.echo(f"draw {number}: {what} again, {'kept' if redraw.kept else 'not kept'}")
 
 
 def give_up(sentence: str) -> NoReturn:

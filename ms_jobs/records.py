@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ms_core.errors import UnreadableJobError
 from ms_core.spec import GenerationWarning, SubjectScore
+from ms_core.spec.score import Redraw
 from ms_jobs.keys import JobKey
 
 GENERATE_JOB = "worker.jobs.generate"
@@ -112,26 +113,29 @@ class JobError(FrozenModel):
 
 
 class PictureScore(NamedTuple):
-    """Score of a picture; in Redis a list of two, with a list of three numbers or nulls for each subject.
+    """Score of a picture; in Redis a list of three, with a list of three numbers or nulls for each subject.
 
     Attributes:
         draws: number of draws; the best was kept.
         subjects: in the order of the request; ``None`` for scenes.
+        redraws: the draws after the first; older versions of the service stored none.
     """
 
     draws: int
     subjects: tuple[SubjectScore | None, ...]
+    redraws: tuple[Redraw, ...] = ()
 
 
 def _known_parts(value: Any) -> Any:
     """A stored score without the items that a newer version added to its lists."""
-    if not isinstance(value, list) or len(value) < len(PictureScore._fields):
+    if not isinstance(value, list):
         return value
-    draws, subjects, *_ = value
-    if isinstance(subjects, list):
-        size = len(SubjectScore._fields)
-        subjects = [subject[:size] if isinstance(subject, list) else subject for subject in subjects]
-    return [draws, subjects]
+    parts = value[: len(PictureScore._fields)]
+    sizes = (0, len(SubjectScore._fields), len(Redraw._fields))
+    return [
+        [item[:size] if isinstance(item, list) else item for item in part] if isinstance(part, list) else part
+        for part, size in zip(parts, sizes, strict=False)
+    ]
 
 
 class StoredImage(FrozenModel):

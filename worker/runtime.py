@@ -158,4 +158,4 @@ def _picture_score(generation: Generation) -> PictureScore:
         None if score is None else SubjectScore(*(None if value is None else round(value, 2) for value in score))
         for score in generation.scores
     )
-    return PictureScore(generation.draws, tuple(subjects))
+    return PictureScore(generation.draws, tuple(subjects), generation.redraws)

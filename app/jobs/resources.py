@@ -19,6 +19,7 @@ from app.schemas import (
     JobResource,
     JobUrls,
     ProgressResource,
+    RedrawResource,
     ReferenceResource,
     RequestResource,
     ScoreResource,
@@ -134,7 +135,8 @@ def _score(score: PictureScore) -> ScoreResource:
         for index, subject in enumerate(score.subjects)
         if subject is not None
     ]
-    return ScoreResource(draws=score.draws, subjects=subjects)
+    redraws = [RedrawResource(**redraw._asdict()) for redraw in score.redraws]
+    return ScoreResource(draws=score.draws, subjects=subjects, redraws=redraws)
 
 
 def _reference(subject: int, job_address: str) -> ReferenceResource:

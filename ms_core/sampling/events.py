@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ms_core.spec import GenerationWarning, SubjectScore
+from ms_core.spec.score import Redraw
 
 Phase = Literal["encode", "denoise", "decode", "score"]
 
@@ -44,10 +45,11 @@ class Generation:
     Attributes:
         image: RGB.
         latents: final latents ``[1, channels, height / 8, width / 8]``, float32 on the CPU, scaled as the UNet sees them.
-        seed: of its generator; of the draw that was kept, if there were several.
+        seed: of its generator; of the draw that was kept, if there were several. If that drew one subject's place only, the
+            spec's: no single draw makes this picture.
         warnings: of its spec.
         scores: of its subjects, in order, ``None`` for a scene or one without a picture; empty unless asked for.
-        draws: how often the picture was drawn.
+        redraws: its draws after the first.
     """
 
     image: Image.Image
@@ -55,7 +57,12 @@ class Generation:
     seed: int
     warnings: tuple[GenerationWarning, ...]
     scores: tuple[SubjectScore | None, ...] = ()
-    draws: int = 1
+    redraws: tuple[Redraw, ...] = ()
+
+    @property
+    def draws(self) -> int:
+        """How often the picture was drawn, in whole or in part."""
+        return 1 + len(self.redraws)
 
     @property
     def weakest(self) -> float:

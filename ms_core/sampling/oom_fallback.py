@@ -10,17 +10,17 @@ from ms_core.device.devices import release_memory
 from ms_core.device.modes import smaller_mode
 from ms_core.device.residency import Residency
 from ms_core.errors import DeviceOutOfMemoryError
+from ms_core.sampling.draws import Draw
 from ms_core.sampling.events import Event, Finished, Generation, Progress
 from ms_core.spec import GenerationWarning
-from ms_core.spec.resolve import ResolvedSpec
 
 log = logging.getLogger(__name__)
 
 # Makes the pictures of one batch: its progress, and the pictures last.
-MakeBatch = Callable[[Sequence[ResolvedSpec]], Generator[Event]]
+MakeBatch = Callable[[Sequence[Draw]], Generator[Event]]
 
 
-def make_with_retry(make: MakeBatch, batch: Sequence[ResolvedSpec], residency: Residency) -> Generator[Event]:
+def make_with_retry(make: MakeBatch, batch: Sequence[Draw], residency: Residency) -> Generator[Event]:
     """The events of a batch; when memory runs out, those of one more try, which begin at the first step again.
 
     The pictures are the same: size, steps and seeds stay. Each carries a warning ``memory_retry``. The mode is the former
@@ -60,12 +60,12 @@ def _try(events: Generator[Event]) -> Generator[Event, None, str | None]:
     return None
 
 
-def _make_one_by_one(make: MakeBatch, batch: Sequence[ResolvedSpec], warning: GenerationWarning) -> Generator[Event]:
+def _make_one_by_one(make: MakeBatch, batch: Sequence[Draw], warning: GenerationWarning) -> Generator[Event]:
     """The events of a batch whose pictures are made one after the other; steps count on from picture to picture."""
     warnings: list[tuple[GenerationWarning, ...]] = [(warning,)] * len(batch)
     generations: list[Generation] = []
-    for index, row in enumerate(batch):
-        for event in make([row]):
+    for index, draw in enumerate(batch):
+        for event in make([draw]):
             if isinstance(event, Finished):
                 [generation] = event.generations
                 generations.append(replace(generation, warnings=(*generation.warnings, warning)))

@@ -37,6 +37,7 @@ from ms_core.method.attention_data import ATTENTION_DATA
 from ms_core.method.checkpoint import check_encoders, load_adapter
 from ms_core.model_dir.loading import IMAGE_ENCODER, load_image_encoder, load_sdxl
 from ms_core.sampling.controls import ControlNets, Controls, prepare_controls
+from ms_core.sampling.draws import Draw
 from ms_core.sampling.events import Event, Finished, Generation, Progress
 from ms_core.sampling.latents import decode_latents
 from ms_core.sampling.loras import LoraLibrary, Loras
@@ -46,7 +47,7 @@ from ms_core.sampling.previews import Previews
 from ms_core.sampling.progress_bar import with_bar
 from ms_core.sampling.redraws import make_with_draws
 from ms_core.sampling.schedulers import Schedule, make_scheduler, usable_schedulers
-from ms_core.sampling.starts import Starts, encode_pictures, find_starts
+from ms_core.sampling.starts import Starts, encode_pictures, find_starts, starts_of_places
 from ms_core.scoring import Scorer
 from ms_core.spec import GenerationSpec, GenerationWarning, Subject
 from ms_core.spec.picture_notes import is_one_coloured
@@ -258,7 +259,8 @@ class MSDiffusionPipeline:
         scheduler = make_scheduler(first.scheduler, self.components.scheduler.config, first.timestep_spacing)
         return Schedule(scheduler, first.num_inference_steps, first.num_kept_steps, device)
 
-    def _events(self, batch: Sequence[ResolvedSpec]) -> Generator[Event]:
+    def _events(self, draws: Sequence[Draw]) -> Generator[Event]:
+        batch = [draw.row for draw in draws]
         with device_errors(), self.loras.cleared():
             schedule = self._schedule(batch, self.device)
             steps = len(schedule)
@@ -268,7 +270,7 @@ class MSDiffusionPipeline:
                 self.conditioner.reader.see(subject)
                 yield Progress("encode", 0, steps)
             warnings = tuple(self._find_warnings(row) for row in batch)
-            run = self._prepare(batch, schedule)
+            run = self._prepare(draws, schedule)
             yield Progress("denoise", 0, steps, warnings)
             with self.residency.use("unet", *run.controls.nets):
                 for step in range(steps):
@@ -312,7 +314,8 @@ class MSDiffusionPipeline:
         )
 
     @torch.no_grad()
-    def _prepare(self, batch: Sequence[ResolvedSpec], schedule: Schedule) -> _Run:
+    def _prepare(self, draws: Sequence[Draw], schedule: Schedule) -> _Run:
+        batch = [draw.row for draw in draws]
         loras = self.loras.find(batch[0])
         self.loras.activate(loras)
         conditioning = self.conditioner.encode(batch)
@@ -325,7 +328,7 @@ class MSDiffusionPipeline:
         pictures = None if batch[0].spec.start is None else self._encode_starts(batch, generators)
         shape = (1, self.unet.config.in_channels, *conditioning.attention_data.latents_size)
         noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators]).to(self.device)
-        starts = None if pictures is None else find_starts(batch, pictures, noise)
+        starts = starts_of_places(draws, noise) if pictures is None else find_starts(batch, pictures, noise)
         scales = [row.guidance_scale for row in batch if row.do_classifier_free_guidance]
         return _Run(
             schedule=schedule,

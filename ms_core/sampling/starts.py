@@ -1,7 +1,8 @@
 """Start pictures: image to image, and redrawing the places of some subjects while the rest stays.
 
 As diffusers' image to image and inpainting pipelines do with a UNet of four channels. Only latents are mixed, never
-pixels, and only those of the user's start picture: see ``docs/decisions/start-pictures.md``.
+pixels, and only those of the user's start picture, or of the picture itself when a place in it is drawn again: see
+``docs/decisions/start-pictures.md``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from ms_core.conditions.references import opaque
 from ms_core.method.masks import picture_weights, union
+from ms_core.sampling.draws import Draw
 from ms_core.sampling.latents import encode_picture
 from ms_core.sampling.schedulers import Schedule
 from ms_core.spec import Subject
@@ -27,7 +29,7 @@ WHITE = (255, 255, 255)
 
 @dataclass(frozen=True, slots=True)
 class Starts:
-    """The start pictures of one batch.
+    """The start pictures of one batch, or the pictures in which places are drawn again.
 
     Attributes:
         latents: of the pictures, clean.
@@ -88,6 +90,29 @@ def find_starts(
         for row, start in zip(batch, starts, strict=True)
     ]
     return Starts(latents, noise, torch.cat(changing).unsqueeze(1).to(latents.device), blank)
+
+
+def starts_of_places(draws: Sequence[Draw], noise: Float[Tensor, "specs c h w"]) -> Starts | None:
+    """The finished pictures in which some draws draw a place again, as ``start.redraw`` does with strength 1.
+
+    Draws of whole pictures, in the same batch, change everywhere.
+
+    Args:
+        draws: without start pictures.
+        noise: what the batch begins with, before any scale.
+
+    Returns:
+        ``None`` if all draws are of whole pictures.
+    """
+    if all(draw.place is None for draw in draws):
+        return None
+    nothing = torch.zeros_like(noise[:1])
+    latents = [nothing if draw.place is None else draw.place.latents.to(noise.device) for draw in draws]
+    changing = [
+        redraw_weights(draw.row.spec.subjects, () if draw.place is None else (draw.place.subject,), *noise.shape[-2:])
+        for draw in draws
+    ]
+    return Starts(torch.cat(latents), noise, torch.cat(changing).unsqueeze(1).to(noise.device), (True,) * len(draws))
 
 
 def redraw_weights(

@@ -146,7 +146,8 @@ class GenerationSpec(Declared):
         in_range(0, MAX_RETRIES),
         Field(
             description="How often a picture may be drawn again, with another seed, while the score of one of its "
-            "subjects is too low. The best draw is kept. Needs `score`."
+            "subjects is too low: only at the place of the weakest if at most half of them fail. The best is kept. Needs "
+            "`score`."
         ),
     ] = 0
 

@@ -27,3 +27,15 @@ class SubjectScore(NamedTuple):
 
 
 UNKNOWN_SCORE = SubjectScore(None, None, None)
+
+
+class Redraw(NamedTuple):
+    """One draw of a picture after its first.
+
+    Attributes:
+        subject: position of the subject at whose place alone it drew; ``None``: it drew the whole picture.
+        kept: whether its picture was better than the best one before it, and took its place.
+    """
+
+    subject: int | None
+    kept: bool

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from app.config import Settings
 from app.main import create_app
 from ms_core.config import ModelCard
-from ms_core.spec.score import UNKNOWN_SCORE
+from ms_core.spec.score import UNKNOWN_SCORE, Redraw
 from ms_jobs.keys import queue_name
 from ms_jobs.records import GENERATE_JOB, JobError, JobState, PictureScore, SubjectScore
 from ms_jobs.result_files import OutputFormat
@@ -194,7 +194,8 @@ def test_a_picture_tells_how_it_turned_out_if_that_was_asked_for(client: TestCli
     worker.begin(job["id"])
     manifest = worker.store(job["id"])
     (plain,) = manifest.images
-    score = PictureScore(3, (None, SubjectScore(0.99, 0.8, 0.75), UNKNOWN_SCORE))
+    subjects = (None, SubjectScore(0.99, 0.8, 0.75), UNKNOWN_SCORE)
+    score = PictureScore(3, subjects, (Redraw(1, True), Redraw(None, False)))
     images = (plain, plain.model_copy(update={"index": 1, "score": score}))
     worker.finish(job["id"], JobState.SUCCEEDED, images=images, result_attempt=manifest.attempt)
     unasked, asked = client.get(job["urls"]["self"]).json()["images"]
@@ -205,6 +206,7 @@ def test_a_picture_tells_how_it_turned_out_if_that_was_asked_for(client: TestCli
             {"subject": 1, "present": 0.99, "identity": 0.8, "box_iou": 0.75},
             {"subject": 2, "present": None, "identity": None, "box_iou": None},
         ],
+        "redraws": [{"subject": 1, "kept": True}, {"subject": None, "kept": False}],
     }
 
 

@@ -293,8 +293,11 @@ def test_numbers_that_json_does_not_know_are_told() -> None:
 def test_a_score_that_is_not_known_is_shown_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     known = {"subject": 0, "present": 1.0, "identity": 0.5, "box_iou": 0.25}
     unknown = {"subject": 1, "present": None, "identity": None, "box_iou": None}
-    _print_score(Score.from_json({"draws": 1, "subjects": [known, unknown]}), ["cat", "teapot"])
-    rows = [line.split()[1::2] for line in capsys.readouterr().out.splitlines() if "cat" in line or "teapot" in line]
+    redraws = [{"subject": 1, "kept": True}, {"subject": None, "kept": False}]
+    _print_score(Score.from_json({"draws": 3, "subjects": [known, unknown], "redraws": redraws}), ["cat", "teapot"])
+    *table, second, third = capsys.readouterr().out.splitlines()
+    assert (second, third) == ("draw 2: teapot again, kept", "draw 3: all again, not kept")
+    rows = [line.split()[1::2] for line in table if "cat" in line or "teapot" in line]
     assert rows == [["cat", "1.00", "0.50", "0.25"], ["teapot", "-", "-", "-"]]
 
 

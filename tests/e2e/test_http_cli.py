@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -136,6 +137,8 @@ def test_scores_are_shown_below_each_picture(service: HttpService, folder: Path)
     name, title, *table = result.stdout.splitlines()
     assert name.startswith("o.png (seed ")
     assert title.strip() == "draws: 2"
+    # The tests' scorer passes nothing, so all of it is drawn again.
+    assert re.fullmatch(r"draw 2: all again, (not )?kept", table[-1])
     rows = {row.split()[1]: row.split()[3::2] for row in table if "cat" in row or "teapot" in row}
     assert list(rows) == ["cat", "teapot"]
     assert all(0 <= float(value) <= 1 for row in rows.values() for value in row)

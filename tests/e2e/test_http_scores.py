@@ -37,6 +37,8 @@ def test_failing_pictures_are_drawn_again_and_their_seed_makes_them_once_more(li
     job = live.make(good_request(**QUICK, seed=7, score=True, retries=2))
     (image,) = job["images"]
     assert image["score"]["draws"] == 3
+    # The scorer of the tests passes nothing, so all subjects fail, and the whole picture is drawn again.
+    assert [redraw["subject"] for redraw in image["score"]["redraws"]] == [None, None]
     assert image["seed"] in [derived_seed(7, draw) for draw in range(3)]
     assert pixels(live, live.make(good_request(**QUICK, seed=image["seed"]))) == pixels(live, job)
 

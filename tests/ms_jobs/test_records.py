@@ -6,7 +6,7 @@ import pytest
 
 from ms_core.errors import UnreadableJobError
 from ms_core.spec import GenerationWarning
-from ms_core.spec.score import UNKNOWN_SCORE
+from ms_core.spec.score import UNKNOWN_SCORE, Redraw
 from ms_jobs.keys import JobKey
 from ms_jobs.records import (
     ErasedJob,
@@ -53,13 +53,14 @@ def test_what_a_newer_version_knows_of_a_job_is_passed_over() -> None:
 
 
 def test_scores_take_little_room_and_come_back() -> None:
-    score = PictureScore(2, (SubjectScore(0.99, 0.8, 0.7), None, UNKNOWN_SCORE))
+    subjects = (SubjectScore(0.99, 0.8, 0.7), None, UNKNOWN_SCORE)
+    score = PictureScore(3, subjects, (Redraw(0, True), Redraw(None, False)))
     image = StoredImage(index=0, sha256=SHA, width=16, height=8, seed=7, score=score)
     plain = image.model_copy(update={"score": None})
     record = JobRecord(id=new_job_id(), model="mini", folder="f", seed=7, images=(image, plain))
     fields = record.to_hash()
     assert fields["images"].count("score") == 1
-    assert '"score":[2,[[0.99,0.8,0.7],null,[null,null,null]]]' in fields["images"]
+    assert '"score":[3,[[0.99,0.8,0.7],null,[null,null,null]],[[0,true],[null,false]]]' in fields["images"]
     assert JobRecord.from_hash(fields) == record
 
 
@@ -88,8 +89,15 @@ def test_a_heartbeat_that_cannot_be_read_costs_no_other() -> None:
 
 
 def test_more_numbers_in_a_stored_score_are_passed_over() -> None:
-    score = [2, [[0.9, 0.8, 0.7, 0.6], None], "new"]
+    score = [2, [[0.9, 0.8, 0.7, 0.6], None], [[0, True, "new"]], "new"]
     image = StoredImage.model_validate({"index": 0, "sha256": SHA, "width": 16, "height": 8, "seed": 7, "score": score})
+    assert image.score == PictureScore(2, (SubjectScore(0.9, 0.8, 0.7), None), (Redraw(0, True),))
+
+
+def test_a_score_without_redraws_of_an_older_version_can_be_read() -> None:
+    image = StoredImage.model_validate(
+        {"index": 0, "sha256": SHA, "width": 16, "height": 8, "seed": 7, "score": [2, [[0.9, 0.8, 0.7], None]]}
+    )
     assert image.score == PictureScore(2, (SubjectScore(0.9, 0.8, 0.7), None))
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ms_core.sampling.pipeline import Generation, MSDiffusionPipeline
 from ms_core.spec import SubjectScore, derived_seed
-from ms_core.spec.score import UNKNOWN_SCORE
+from ms_core.spec.score import UNKNOWN_SCORE, Redraw
 from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import Requeue
 from ms_jobs.pace import Shape
@@ -84,7 +84,14 @@ def test_scores_draws_and_the_seed_that_was_kept_are_told(desk: Desk, run: Run) 
         recipe = read_recipe(desk.image(job_id, index))
         assert recipe is not None
         assert recipe["seed"] == image.seed
-        assert recipe["score"] == {"draws": 2, "subjects": [list(subject or ()) for subject in image.score.subjects]}
+        (redraw,) = image.score.redraws
+        # Its only subject fails, so all of it is drawn again.
+        assert redraw == Redraw(None, image.seed != 7 + index)
+        assert recipe["score"] == {
+            "draws": 2,
+            "subjects": [list(subject or ()) for subject in image.score.subjects],
+            "redraws": [list(redraw)],
+        }
 
 
 def test_a_subject_without_a_score_is_told_so() -> None:

@@ -6,7 +6,7 @@ import { copyText } from "./copy.ts";
 import { addSubject, type Document, edit, isFull } from "./document.ts";
 import { Icon, IconButton, type IconName } from "./icons.tsx";
 import type { Kept } from "./kept.ts";
-import { Identity, remove, weakestOf } from "./results.tsx";
+import { Identity, Redraws, remove, weakestOf } from "./results.tsx";
 import { redraw, run } from "./run.ts";
 import { shown, urlOf, view, withBoxes } from "./view.ts";
 
@@ -40,6 +40,7 @@ export function ResultBar() {
         <IconButton icon="trash" label="Remove this picture from the history" onClick={() => remove(result)} />
       </div>
       <Subjects result={result} />
+      <Redraws result={result} />
     </>
   );
 }

@@ -4,6 +4,7 @@ import { placed } from "./box-view.tsx";
 import type { Document } from "./document.ts";
 import { afterwards } from "./focus.ts";
 import { forget, forgetAll, keep, type Kept } from "./kept.ts";
+import { redrawsOf } from "./redraws.ts";
 import { reach } from "./session.ts";
 import { note, results, show, shown, urlOf, view, withBoxes } from "./view.ts";
 
@@ -58,6 +59,7 @@ export function Gallery() {
           </button>
           <span class="tile-words">Seed {result.seed}</span>
           <Scores result={result} />
+          <Redraws result={result} />
         </li>
       ))}
     </ol>
@@ -147,6 +149,12 @@ export function Scores({ result: { score, document } }: { result: Kept }) {
       ))}
     </ul>
   );
+}
+
+/** What was drawn again because of its score. */
+export function Redraws({ result }: { result: Kept }) {
+  const told = redrawsOf(result);
+  return told === undefined ? null : <span class="tile-words redraws">{told}</span>;
 }
 
 /** Index of the subject that is least like its reference; undefined if there is only one, or nothing is known. */

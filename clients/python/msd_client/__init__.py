@@ -37,6 +37,7 @@ from msd_client.jobs import (
     JobWarning,
     Model,
     Readiness,
+    Redraw,
     Score,
     SubjectScore,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "Readiness",
     "Result",
     "Retries",
+    "Redraw",
     "Score",
     "ServiceError",
     "Start",

@@ -34,11 +34,25 @@ class SubjectScore:
 
 
 @dataclass(frozen=True, slots=True)
+class Redraw:
+    """One draw of a picture after its first.
+
+    Attributes:
+        subject: position of the subject at whose place alone it was drawn again; ``None``: all of it was.
+        kept: whether it was better than the best before it, and took its place.
+    """
+
+    subject: int | None
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
-    """How often a picture was drawn, and how well its subjects turned out in the draw that was kept."""
+    """How often a picture was drawn, how well its subjects turned out in what was kept, and its draws after the first."""
 
     draws: int
     subjects: tuple[SubjectScore, ...]
+    redraws: tuple[Redraw, ...] = ()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -47,7 +61,8 @@ class Score:
             SubjectScore(subject["subject"], subject["present"], subject["identity"], subject["box_iou"])
             for subject in data["subjects"]
         )
-        return cls(data["draws"], tuple(subjects))
+        redraws = (Redraw(redraw["subject"], redraw["kept"]) for redraw in data.get("redraws", ()))
+        return cls(data["draws"], tuple(subjects), tuple(redraws))
 
 
 @dataclass(frozen=True, slots=True)

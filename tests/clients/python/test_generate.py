@@ -24,6 +24,7 @@ from msd_client import (
     JobFailedError,
     MsdError,
     PreviewEvent,
+    Redraw,
     Score,
     Subject,
     SubjectScore,
@@ -34,7 +35,11 @@ from tests.support.scripted_service import JOB_ID, Play, Script, answer, event, 
 
 CAT = encoded(Image.new("RGB", (8, 8), "orange"))
 POT = encoded(Image.new("RGB", (8, 8), "teal"))
-SCORE = {"draws": 2, "subjects": [{"subject": 0, "present": 1.0, "identity": 0.5, "box_iou": 0.25}]}
+SCORE = {
+    "draws": 2,
+    "subjects": [{"subject": 0, "present": 1.0, "identity": 0.5, "box_iou": 0.25}],
+    "redraws": [{"subject": 0, "kept": True}],
+}
 
 
 def subjects(*pictures: Any) -> list[Subject]:
@@ -87,7 +92,7 @@ def test_a_result_holds_pictures_with_seed_score_and_recipe(client: Any, plays: 
     plays["images"] = [answer(with_recipe, 200, "image/png"), answer(POT, 200, "image/png")]
     result = client.generate("a cat", subjects(CAT), seed=5, num_images=2)
     first, second = result.pictures
-    assert (first.seed, first.score) == (5, Score(2, (SubjectScore(0, 1.0, 0.5, 0.25),)))
+    assert (first.seed, first.score) == (5, Score(2, (SubjectScore(0, 1.0, 0.5, 0.25),), (Redraw(0, True),)))
     assert first.recipe == {"request": {"prompt": "a cat"}}
     assert (first.content, first.image.getpixel((0, 0))) == (with_recipe, (255, 0, 0))
     assert (second.seed, second.score, second.recipe) == (6, None, None)

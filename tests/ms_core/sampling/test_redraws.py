@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -13,43 +13,56 @@ from PIL import Image
 
 from ms_core.config import ModelCard, ScorerConfig
 from ms_core.errors import NoScorerError
+from ms_core.sampling.draws import Draw
 from ms_core.sampling.events import Event, Finished, Generation, Progress
-from ms_core.sampling.redraws import PASSING, make_with_draws
-from ms_core.spec import MAX_RETRIES, Box, GenerationSpec, GenerationWarning, Subject, derived_seed
+from ms_core.sampling.redraws import PASSING, make_with_draws, subject_to_redraw
+from ms_core.spec import MAX_RETRIES, Box, GenerationSpec, GenerationWarning, StartPicture, Subject, derived_seed
 from ms_core.spec.resolve import ResolvedSpec
-from ms_core.spec.score import UNKNOWN_SCORE, SubjectScore
+from ms_core.spec.score import UNKNOWN_SCORE, Redraw, SubjectScore
 
 STEPS = 3
 PICTURE = Image.new("RGB", (4, 4))
 CARD = ModelCard(scorer=ScorerConfig())
 SPEC = GenerationSpec("a cat", (Subject("cat", PICTURE, Box(0.0, 0.0, 1.0, 1.0)),), seed=7, score=True)
+LEFT, RIGHT = Box(0.0, 0.0, 0.5, 1.0), Box(0.5, 0.0, 1.0, 1.0)
+PAIR = replace(SPEC, subjects=(Subject("cat", PICTURE, LEFT), Subject("pot", PICTURE, RIGHT)), retries=3)
 CUT = GenerationWarning("prompt_cut", "Cut.")
 
 
 @dataclass
 class Studio:
-    """Makes empty pictures, and scores each by its seed.
+    """Makes pictures whose latents are their seed, and scores each by its seed.
 
     Attributes:
-        qualities: by seed, of the weakest subject.
+        qualities: by seed, of the weakest subject, or of each.
         batches: the seeds of every batch that was made.
+        places: which subject's place of which picture each draw drew, whole ones left out: subject and the picture's seed.
     """
 
-    qualities: dict[int, float]
+    qualities: Mapping[int, float | Sequence[float]]
     batches: list[list[int]] = field(default_factory=list)
     scored: list[int] = field(default_factory=list)
+    places: list[tuple[int, int]] = field(default_factory=list)
 
-    def make(self, rows: Sequence[ResolvedSpec]) -> Generator[Event]:
+    def make(self, draws: Sequence[Draw]) -> Generator[Event]:
+        rows = [draw.row for draw in draws]
         self.batches.append([row.spec.seed for row in rows])
+        places = [draw.place for draw in draws if draw.place is not None]
+        self.places += [(place.subject, int(place.latents[0, 0, 0, 0])) for place in places]
         yield Progress("encode", 0, STEPS)
         for step in range(STEPS + 1):
             yield Progress("denoise", step, STEPS, ((CUT,),) * len(rows), lambda: PICTURE)
         yield Progress("decode", STEPS, STEPS, ((CUT,),) * len(rows))
-        yield Finished(tuple(Generation(PICTURE, torch.zeros(1, 1, 1, 1), row.spec.seed, (CUT,)) for row in rows))
+        seeds_of = [row.spec.seed for row in rows]
+        latents = [torch.full((1, 1, 4, 4), seed, dtype=torch.float64) for seed in seeds_of]
+        yield Finished(tuple(Generation(PICTURE, *made, (CUT,)) for made in zip(latents, seeds_of, strict=True)))
 
     def score(self, row: ResolvedSpec, generation: Generation) -> tuple[SubjectScore | None, ...]:
         self.scored.append(generation.seed)
-        return (SubjectScore(0.99, self.qualities[generation.seed], 0.5), None)
+        quality = self.qualities[generation.seed]
+        if isinstance(quality, float):
+            return (SubjectScore(0.99, quality, 0.5), None)
+        return tuple(SubjectScore(0.99, value, 0.5) for value in quality)
 
     def run(self, *specs: GenerationSpec) -> tuple[list[Progress], tuple[Generation, ...]]:
         *progress, last = make_with_draws(self.make, [ResolvedSpec.of(spec, CARD) for spec in specs], self.score)
@@ -120,6 +133,79 @@ def test_a_subject_without_a_score_is_not_drawn_again(known: tuple[SubjectScore,
     _, (generation,) = studio.run(replace(SPEC, retries=3))
     assert generation.draws == draws
     assert generation.weakest == (0.1 if known else 1.0)
+
+
+def test_where_one_of_two_fails_only_its_place_is_drawn_again_in_the_best_picture() -> None:
+    first, second, third, fourth = seeds(7)
+    studio = Studio({first: (0.9, 0.2), second: (0.9, 0.1), third: (0.6, 0.9), fourth: (0.9, 0.8)})
+    _, (generation,) = studio.run(PAIR)
+    assert studio.places == [(1, first), (1, first), (0, third)]
+    assert generation.redraws == (Redraw(1, False), Redraw(1, True), Redraw(0, True))
+    assert (generation.draws, generation.weakest, int(generation.latents[0, 0, 0, 0])) == (4, 0.8, fourth)
+    # No draw of its own makes this picture: the spec's seed and its retries do.
+    assert generation.seed == 7
+
+
+def test_where_all_fail_the_whole_picture_is_drawn_again() -> None:
+    first, second, third, _ = seeds(7)
+    studio = Studio({first: (0.2, 0.3), second: (0.8, 0.4), third: (0.8, 0.3)})
+    _, (generation,) = studio.run(replace(PAIR, retries=2))
+    assert studio.places == [(1, second)]
+    assert generation.redraws == (Redraw(None, True), Redraw(1, False))
+    assert (generation.seed, int(generation.latents[0, 0, 0, 0])) == (second, second)
+
+
+def test_whole_and_partial_redraws_share_a_batch() -> None:
+    studio = Studio({7: (0.9, 0.2), 8: (0.1, 0.2), derived_seed(7, 1): (0.9, 0.9), derived_seed(8, 1): (0.9, 0.9)})
+    _, generations = studio.run(PAIR, replace(PAIR, seed=8))
+    assert studio.batches == [[7, 8], [derived_seed(7, 1), derived_seed(8, 1)]]
+    assert [generation.redraws for generation in generations] == [(Redraw(1, True),), (Redraw(None, True),)]
+    assert [generation.seed for generation in generations] == [7, derived_seed(8, 1)]
+
+
+def scored(spec: GenerationSpec, *chances: float | None) -> int | None:
+    scores = tuple(UNKNOWN_SCORE if chance is None else SubjectScore(0.99, chance, 0.5) for chance in chances)
+    kept = Generation(PICTURE, torch.zeros(1, 1, 4, 4), 7, (), scores)
+    return subject_to_redraw(ResolvedSpec.of(spec, CARD), kept)
+
+
+def in_columns(count: int) -> GenerationSpec:
+    boxes = [Box(index / count, 0.0, (index + 1) / count, 1.0) for index in range(count)]
+    return replace(PAIR, subjects=tuple(Subject("cat", PICTURE, box) for box in boxes))
+
+
+@pytest.mark.parametrize(
+    ("chances", "subject"),
+    [
+        ((0.1,), None),
+        ((0.1, 0.9), 0),
+        ((0.1, 0.2), None),
+        ((0.9, 0.3, 0.9), 1),
+        ((0.9, 0.3, 0.2), None),
+        ((0.3, 0.2, 0.9, 0.9), 1),
+        ((0.2, 0.2, 0.9, 0.9), 0),
+        ((0.2, 0.3, 0.4, 0.9), None),
+        # Those without a score count neither way.
+        ((0.2, 0.9, None, None), 0),
+        ((0.2, None, None, None), None),
+        ((0.9, PASSING), None),
+    ],
+)
+def test_the_weakest_is_drawn_again_alone_if_at_most_half_fail(
+    chances: tuple[float | None, ...], subject: int | None
+) -> None:
+    assert scored(in_columns(len(chances)), *chances) == subject
+
+
+def test_who_stands_wholly_behind_another_has_no_place_of_its_own() -> None:
+    behind, front = Subject("cat", PICTURE, LEFT), Subject("pot", PICTURE, LEFT)
+    hidden = replace(PAIR, subjects=(behind, replace(front, z_index=1)))
+    assert scored(hidden, 0.1, 0.9) is None
+    assert scored(hidden, 0.9, 0.1) == 1
+
+
+def test_a_start_picture_begins_every_draw() -> None:
+    assert scored(replace(PAIR, start=StartPicture(PICTURE, 1.0)), 0.1, 0.9) is None
 
 
 def test_steps_count_on_from_draw_to_draw() -> None:

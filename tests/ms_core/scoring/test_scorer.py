@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +14,16 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from ms_core.config import SCORER_FILE, Calibration, ModelCard
-from ms_core.errors import CheckpointError, ModelNotFoundError
-from ms_core.sampling.pipeline import ModelParts, MSDiffusionPipeline
+from ms_core.errors import CheckpointError, DeviceOutOfMemoryError, ModelNotFoundError
+from ms_core.sampling.latents import decode_latents
+from ms_core.sampling.pipeline import Generation, ModelParts, MSDiffusionPipeline
 from ms_core.sampling.redraws import PASSING
+from ms_core.sampling.starts import redraw_weights
 from ms_core.scoring import Question, Scorer
 from ms_core.scoring.views import REACH, Window, picture_view, reference_view, to_planes
 from ms_core.spec import Box, GenerationSpec, Subject, derived_seed
-from ms_core.spec.score import UNKNOWN_SCORE
+from ms_core.spec.resolve import ResolvedSpec
+from ms_core.spec.score import UNKNOWN_SCORE, Redraw, SubjectScore
 from tests.support.random_scorer import SIZES, add_scorer, random_scorer, scored_copy
 
 SIDE = 48
@@ -223,6 +227,78 @@ def test_the_kept_draw_can_be_made_again_by_its_seed(pipeline: MSDiffusionPipeli
     assert best.weakest == max(draw.weakest for draw in draws) < PASSING
     (again,) = (draw for draw in draws if draw.seed == best.seed)
     assert again.image.tobytes() == best.image.tobytes()
+
+
+GOOD, BAD = SubjectScore(0.99, 0.9, 0.5), SubjectScore(0.99, 0.1, 0.5)
+
+
+def plays(monkeypatch: pytest.MonkeyPatch, pipeline: MSDiffusionPipeline, cats: Mapping[int, SubjectScore]) -> None:
+    """Have the cat, the last subject, score by the seed of its picture; the rest is always good."""
+
+    def score(row: ResolvedSpec, generation: Generation) -> tuple[SubjectScore | None, ...]:
+        return (GOOD, None, cats.get(generation.seed, BAD))
+
+    monkeypatch.setattr(pipeline, "_score", score)
+
+
+def test_a_redrawn_place_leaves_the_rest_to_the_last_bit(
+    pipeline: MSDiffusionPipeline, spec: GenerationSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first,) = pipeline.run(spec)
+    plays(monkeypatch, pipeline, {derived_seed(3, 1): GOOD})
+    (best,) = pipeline.run(replace(spec, retries=2))
+    assert (best.redraws, best.seed) == ((Redraw(2, True),), 3)
+    inside = redraw_weights(spec.subjects, (2,), *first.latents.shape[-2:])[0] > 0
+    assert torch.equal(best.latents[..., ~inside], first.latents[..., ~inside])
+    assert (best.latents - first.latents)[..., inside].abs().amax(1).min() > 1e-3
+    # From its own latents, so the picture is the VAE's word on them and no more.
+    assert decode_latents(pipeline.components, best.latents).tobytes() == best.image.tobytes()
+    (again,) = pipeline.run(replace(spec, retries=2))
+    assert again.image.tobytes() == best.image.tobytes()
+
+
+@pytest.mark.parametrize("scheduler", ["euler", "euler_ancestral"])
+def test_a_batch_of_whole_and_partial_redraws_gives_each_the_picture_it_gets_alone(
+    pipeline: MSDiffusionPipeline, spec: GenerationSpec, monkeypatch: pytest.MonkeyPatch, scheduler: str
+) -> None:
+    dog, beach, cat = spec.subjects
+    spec = replace(spec, scheduler=scheduler, retries=1, num_inference_steps=3)
+    # Alone, the cat's failure is that of all.
+    specs = [spec, replace(spec, seed=5, subjects=(cat, beach))]
+    score = {3: (GOOD, None, BAD), 5: (BAD, None)}
+    monkeypatch.setattr(
+        pipeline, "_score", lambda row, made: score.get(made.seed, (GOOD, None, GOOD)[: len(row.spec.subjects)])
+    )
+    together = pipeline.run(specs)
+    assert [made.redraws for made in together] == [(Redraw(2, True),), (Redraw(None, True),)]
+    for made, single in zip(together, specs, strict=True):
+        (alone,) = pipeline.run(single)
+        torch.testing.assert_close(made.latents, alone.latents, atol=1e-3, rtol=1e-3)
+
+
+def test_a_redrawn_place_survives_a_device_without_memory(
+    pipeline: MSDiffusionPipeline, spec: GenerationSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plays(monkeypatch, pipeline, {derived_seed(3, 1): GOOD, derived_seed(4, 1): GOOD})
+    specs = [replace(spec, retries=1), replace(spec, seed=4, retries=1)]
+    whole = pipeline.run(specs)
+    calls = 0
+
+    def full(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise DeviceOutOfMemoryError("Full.")
+
+    handle = pipeline.unet.register_forward_pre_hook(full)
+    try:
+        retried = pipeline.run(specs)
+    finally:
+        handle.remove()
+    for one, other in zip(whole, retried, strict=True):
+        assert other.redraws == (Redraw(2, True),)
+        assert [warning.code for warning in other.warnings][-1] == "memory_retry"
+        torch.testing.assert_close(one.latents, other.latents, atol=1e-3, rtol=1e-3)
 
 
 def test_scoring_changes_no_picture(pipeline: MSDiffusionPipeline, spec: GenerationSpec) -> None:

@@ -287,7 +287,7 @@ export type ImageResource = {
      */
     height: number;
     /**
-     * The seed that gives this picture in its first draw.
+     * The seed that gives this picture in its first draw. If the last kept of `score.redraws` drew one subject's place: the seed that gives it with the same `score` and `retries`.
      */
     seed: number;
     /**
@@ -791,6 +791,20 @@ export type ReadinessResource = {
 };
 
 /**
+ * One draw of a picture after its first.
+ */
+export type RedrawResource = {
+    /**
+     * Position of the subject at whose place alone the picture was drawn again; null: all of it was.
+     */
+    subject: number | null;
+    /**
+     * Whether this draw was better than the best before it, and took its place.
+     */
+    kept: boolean;
+};
+
+/**
  * What the model sees of one subject.
  */
 export type ReferenceResource = {
@@ -845,6 +859,10 @@ export type ScoreResource = {
      * One for each subject; scenes and subjects without a picture have none.
      */
     subjects: Array<SubjectScoreResource>;
+    /**
+     * The draws after the first, in order.
+     */
+    redraws: Array<RedrawResource>;
 };
 
 /**
@@ -1142,7 +1160,7 @@ export type GenerateRequest = {
      */
     score?: boolean | null;
     /**
-     * How often a picture may be drawn again, with another seed, while the score of one of its subjects is too low. The best draw is kept. Needs `score`. Default: 0.
+     * How often a picture may be drawn again, with another seed, while the score of one of its subjects is too low: only at the place of the weakest if at most half of them fail. The best is kept. Needs `score`. Default: 0.
      */
     retries?: number | null;
     /**
