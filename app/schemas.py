@@ -21,7 +21,7 @@ from ms_jobs.records import (
 class SubjectScoreResource(BaseModel):
     """Score of one subject in a picture, estimated by the model's own scorer.
 
-    The numbers are null if the subject's references have only one colour.
+    The numbers are null if each of the subject's references has only one colour or is unlike what the scorer knows.
     """
 
     subject: int = Field(description="Position of the subject in the request, counted from 0.")

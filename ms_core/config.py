@@ -173,6 +173,8 @@ class ScorerConfig:
         heads: of the attention between both views.
         present, identity: give probabilities.
         box_iou: gives an estimate.
+        most_uneven: references that are less even than this are none that the scorer knows, see
+            ``ms_core.scoring.views.unevenness``; ``None``: it is not known which it knows.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -183,6 +185,7 @@ class ScorerConfig:
     present: Calibration = field(default_factory=Calibration)
     identity: Calibration = field(default_factory=Calibration)
     box_iou: Calibration = field(default_factory=Calibration)
+    most_uneven: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

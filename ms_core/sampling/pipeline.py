@@ -55,6 +55,11 @@ from ms_core.spec.resolve import ResolvedSpec, resolve_batch
 from ms_core.spec.score import SubjectScore
 from ms_core.spec.tokens import TextTokenizer
 
+_UNFAMILIAR = (
+    "This model's scorer does not know pictures like this one, such as photographs where it was trained on drawings; the "
+    "score leaves it out."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelParts:
@@ -295,10 +300,15 @@ class MSDiffusionPipeline:
         return () if self.scorer is None else self.scorer.score_spec(generation.image, row.spec, self._see)
 
     def _see(self, subject: Subject) -> tuple[Image.Image, ...]:
-        """The references that show something, as the image encoder sees them."""
-        background = self.card.reference.background
-        pairs = zip(subject.images, self.conditioner.reader.see(subject), strict=True)
-        return tuple(seen.image for image, seen in pairs if not is_one_coloured(image, background))
+        """The references that the scorer can compare with, as the image encoder sees them."""
+        return tuple(image for _, image in self._shown(subject) if self.scorer is None or self.scorer.knows(image))
+
+    def _shown(self, subject: Subject) -> Iterator[tuple[str, Image.Image]]:
+        """The references that show something: fields of the request, and what the image encoder sees."""
+        pictures = zip(subject.image_fields, subject.images, self.conditioner.reader.see(subject), strict=True)
+        for name, image, seen in pictures:
+            if not is_one_coloured(image, self.card.reference.background):
+                yield name, seen.image
 
     @torch.no_grad()
     def _preview(self, estimate: _Estimate) -> Image.Image:
@@ -311,7 +321,17 @@ class MSDiffusionPipeline:
             *self.conditioner.find_warnings(row),
             *self.conditioner.reader.cutout_warnings(row.spec),
             *self.loras.find_warnings(row),
+            *self._unfamiliar_references(row.spec),
         )
+
+    def _unfamiliar_references(self, spec: GenerationSpec) -> Iterator[GenerationWarning]:
+        """A warning for each reference that is left out of a score."""
+        if self.scorer is None or not spec.score:
+            return
+        for index, subject in enumerate(spec.subjects):
+            for name, image in () if subject.scene else self._shown(subject):
+                if not self.scorer.knows(image):
+                    yield GenerationWarning("unfamiliar_reference", _UNFAMILIAR, f"/subjects/{index}/{name}")
 
     @torch.no_grad()
     def _prepare(self, draws: Sequence[Draw], schedule: Schedule) -> _Run:

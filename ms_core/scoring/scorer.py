@@ -19,7 +19,7 @@ from torch import Tensor
 from ms_core.config import SCORER_FILE, ScorerConfig
 from ms_core.errors import CheckpointError, ModelNotFoundError
 from ms_core.scoring.network import ScorerNetwork
-from ms_core.scoring.views import Question, question_views, questions_of, to_planes
+from ms_core.scoring.views import Question, question_views, questions_of, reference_view, to_planes, unevenness
 from ms_core.spec import GenerationSpec, Subject, SubjectScore
 from ms_core.spec.score import UNKNOWN_SCORE
 
@@ -58,12 +58,17 @@ class Scorer:
         weights = {name: value.to(torch.float16).contiguous() for name, value in self.network.state_dict().items()}
         save_file(weights, directory / SCORER_FILE)
 
+    def knows(self, reference: Image.Image) -> bool:
+        """Whether a reference, RGB as the image encoder sees it, is like those that the scorer was calibrated with."""
+        most = self.config.most_uneven
+        return most is None or unevenness(reference_view(to_planes(reference), self.config.side)) <= most
+
     def score_spec(self, picture: Image.Image, spec: GenerationSpec, see: See) -> tuple[SubjectScore | None, ...]:
         """One score for each subject of the spec that the RGB picture was made for; ``None`` for scenes
         and for subjects without a picture.
 
         Args:
-            see: gives nothing for a subject whose references show nothing; its score is ``UNKNOWN_SCORE``.
+            see: gives nothing for a subject whose references show nothing that is known; its score is ``UNKNOWN_SCORE``.
         """
         boxes = {
             index: subject.place

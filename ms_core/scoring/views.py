@@ -21,6 +21,8 @@ from ms_core.spec import Box
 REACH = 1.3
 # Of a reference's even ground, where values run from -1 to 1; less is noise.
 LEAST_DIFFERENCE = 0.15
+# One and a quarter levels of 255: neighbours that differ by less have the same colour.
+_SAME_COLOUR = 0.01
 # Planes of a picture's view: red, green, blue, own box, other boxes, inside the picture.
 PICTURE_PLANES, REFERENCE_PLANES = 6, 3
 
@@ -107,11 +109,28 @@ def reference_view(reference: Float[Tensor, "3 height width"], side: int) -> Flo
     The subject is what differs from the even colour at the border; where there is none, it is the whole picture.
     """
     height, width = reference.shape[1:]
-    border = torch.cat([reference[:, 0], reference[:, -1], reference[:, :, 0], reference[:, :, -1]], 1)
-    ground = border.median(1).values[:, None, None]
-    subject = (reference - ground).abs().amax(0) > LEAST_DIFFERENCE
+    ground, subject = _ground_and_subject(reference)
     window = Window.around(_extent(subject), height, width)
     return _resample(reference - ground, window, side) + ground
+
+
+def unevenness(view: Float[Tensor, "3 side side"]) -> float:
+    """How much of a subject is not of even colour, as photographs are and flat drawings are not.
+
+    Args:
+        view: of a reference, as ``reference_view`` makes it.
+
+    Returns:
+        the share of neighbouring cells, both in the subject, whose colours differ; 0 without a subject.
+    """
+    _, subject = _ground_and_subject(view)
+    differing, all_pairs = 0, 0
+    for dimension, length in ((1, view.shape[1] - 1), (2, view.shape[2] - 1)):
+        inside = subject.narrow(dimension - 1, 0, length) & subject.narrow(dimension - 1, 1, length)
+        differs = view.diff(dim=dimension).abs().amax(0) > _SAME_COLOUR
+        differing += int((inside & differs).sum())
+        all_pairs += int(inside.sum())
+    return differing / max(all_pairs, 1)
 
 
 def to_planes(image: Image.Image) -> Float[Tensor, "3 height width"]:
@@ -123,6 +142,15 @@ def to_planes(image: Image.Image) -> Float[Tensor, "3 height width"]:
 def signed(values: UInt8[Tensor, "3 height width"]) -> Float[Tensor, "3 height width"]:
     """Bytes as values from -1 to 1."""
     return values.float() / 127.5 - 1.0
+
+
+def _ground_and_subject(
+    reference: Float[Tensor, "3 height width"],
+) -> tuple[Float[Tensor, "3 1 1"], Bool[Tensor, "height width"]]:
+    """The even colour at the border, and what differs from it."""
+    border = torch.cat([reference[:, 0], reference[:, -1], reference[:, :, 0], reference[:, :, -1]], 1)
+    ground = border.median(1).values[:, None, None]
+    return ground, (reference - ground).abs().amax(0) > LEAST_DIFFERENCE
 
 
 def _extent(mask: Bool[Tensor, "height width"]) -> Box:

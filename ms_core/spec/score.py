@@ -8,7 +8,7 @@ from typing import NamedTuple
 class SubjectScore(NamedTuple):
     """How well one subject of a picture turned out, as the model's scorer sees it.
 
-    All values are ``None`` where the references show no subject to compare with.
+    All values are ``None`` where the references show no subject to compare with, or are all unlike what the scorer knows.
 
     Attributes:
         present: probability that the subject stands in its box at all.

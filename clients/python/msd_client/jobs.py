@@ -24,7 +24,7 @@ class JobWarning:
 class SubjectScore:
     """How well a subject turned out: two probabilities and an estimated overlap with its box, each from 0 to 1.
 
-    All are ``None`` if its references show only one colour.
+    All are ``None`` if each of its references shows only one colour, or is unlike what the scorer knows.
     """
 
     subject: int

@@ -20,7 +20,7 @@ from ms_core.sampling.pipeline import Generation, ModelParts, MSDiffusionPipelin
 from ms_core.sampling.redraws import PASSING
 from ms_core.sampling.starts import redraw_weights
 from ms_core.scoring import Question, Scorer
-from ms_core.scoring.views import REACH, Window, picture_view, reference_view, to_planes
+from ms_core.scoring.views import REACH, Window, picture_view, reference_view, to_planes, unevenness
 from ms_core.spec import Box, GenerationSpec, Subject, derived_seed
 from ms_core.spec.resolve import ResolvedSpec
 from ms_core.spec.score import UNKNOWN_SCORE, Redraw, SubjectScore
@@ -100,6 +100,46 @@ def test_an_even_reference_is_even() -> None:
     )
 
 
+def drawn(colours: Image.Image) -> Image.Image:
+    """A reference whose subject, a square on white, has these colours."""
+    reference = Image.new("RGB", (64, 64), "white")
+    reference.paste(colours.resize((40, 40)), (12, 12))
+    return reference
+
+
+FLAT, PHOTOGRAPH = drawn(Image.new("RGB", (8, 8), "teal")), drawn(noise(5))
+
+
+def test_a_flat_subject_is_even_and_a_photograph_is_not() -> None:
+    flat, photograph, nothing = (
+        unevenness(reference_view(to_planes(image), SIDE)) for image in (FLAT, PHOTOGRAPH, Image.new("RGB", (64, 64)))
+    )
+    assert nothing == 0.0
+    # At its edge a resampled subject has other colours.
+    assert flat < 0.2
+    assert photograph > 0.9
+
+
+def test_half_of_a_subject_that_is_uneven_counts_half() -> None:
+    view = torch.full((3, 20, 20), 1.0)
+    view[:, 4:16, 4:16] = -0.5
+    assert unevenness(view) == 0.0
+    # Columns of two colours: neighbours in a row differ, those in a column do not.
+    view[:, 4:16, 4:16:2] = 0.0
+    assert unevenness(view) == pytest.approx(0.5)
+    # The ground does not count.
+    view[:, 0, 0:3] = 0.9
+    assert unevenness(view) == pytest.approx(0.5)
+
+
+def test_a_scorer_knows_what_is_as_even_as_its_limit(scorer: Scorer) -> None:
+    assert all(scorer.knows(image) for image in (FLAT, PHOTOGRAPH))
+    limited = Scorer(scorer.network, replace(scorer.config, most_uneven=0.5))
+    assert [limited.knows(image) for image in (FLAT, PHOTOGRAPH)] == [True, False]
+    least = unevenness(reference_view(to_planes(FLAT), scorer.config.side))
+    assert Scorer(scorer.network, replace(scorer.config, most_uneven=least)).knows(FLAT)
+
+
 @pytest.fixture
 def scorer() -> Scorer:
     return random_scorer(Calibration())
@@ -158,7 +198,9 @@ def test_a_model_directory_keeps_its_scorer(golden_model_directory: Path, tmp_pa
     ModelCard.load(golden_model_directory).save(tmp_path)
     card = add_scorer(tmp_path)
     assert card.scorer == random_scorer().config
-    assert ModelCard.from_dict(card.to_dict()) == card
+    for most_uneven in (None, 0.5):
+        kept = replace(card, scorer=replace(card.scorer, most_uneven=most_uneven))
+        assert ModelCard.from_dict(kept.to_dict()) == kept
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +260,28 @@ def test_a_subject_without_a_picture_has_no_score_and_its_box_counts_for_the_oth
     assert generation.scores[2:] == pipeline.scorer.score(generation.image, [Question(views, RIGHT, (LEFT,))])
     (alone,) = pipeline.run(replace(spec, subjects=(words,), retries=2))
     assert (alone.scores, alone.draws) == ((None,), 1)
+
+
+def test_references_unlike_what_the_scorer_knows_are_left_out_with_a_warning(
+    pipeline: MSDiffusionPipeline, spec: GenerationSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dog, beach, cat = spec.subjects
+    shown = replace(
+        spec, subjects=(replace(dog, image=PHOTOGRAPH), beach, replace(cat, image=(PHOTOGRAPH, FLAT))), retries=1
+    )
+    (older,) = pipeline.run(replace(shown, retries=0))
+    assert pipeline.scorer is not None
+    monkeypatch.setattr(pipeline.scorer, "config", replace(pipeline.scorer.config, most_uneven=0.5))
+    (generation,) = pipeline.run(shown)
+    (unasked,) = pipeline.run(replace(shown, score=False, retries=0))
+    assert generation.scores[:2] == (UNKNOWN_SCORE, None)
+    views = (pipeline.conditioner.reader.see(replace(cat, image=FLAT))[0].image,)
+    assert generation.scores[2:] == pipeline.scorer.score(generation.image, [Question(views, RIGHT, (LEFT,))])
+    pointers = ["/subjects/0/image", "/subjects/2/images/0"]
+    assert [warning.pointer for warning in generation.warnings if warning.code == "unfamiliar_reference"] == pointers
+    assert UNKNOWN_SCORE not in older.scores
+    for plain in (older, unasked):
+        assert "unfamiliar_reference" not in [warning.code for warning in plain.warnings]
 
 
 def test_the_kept_draw_can_be_made_again_by_its_seed(pipeline: MSDiffusionPipeline, spec: GenerationSpec) -> None:

@@ -922,7 +922,7 @@ export type SizeResource = {
 /**
  * Score of one subject in a picture, estimated by the model's own scorer.
  *
- * The numbers are null if the subject's references have only one colour.
+ * The numbers are null if each of the subject's references has only one colour or is unlike what the scorer knows.
  */
 export type SubjectScoreResource = {
     /**
