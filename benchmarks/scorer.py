@@ -7,8 +7,8 @@ All groups but ``neither`` are of artwork that neither model nor scorer was trai
 - calibration: the scorer's estimates for the pictures of the column ``model`` of a run of ``msd eval mini``, against what the
   judge finds in them. The error is the expected calibration error over ten equal bins, with a 95 % bootstrap over scenes.
 - share of time: of scoring a picture of two subjects, in that of making it alone at the model's defaults.
-- retries: pictures of two, three and four subjects, some of them tiny, huge or overlapping, drawn again by the rule of
-  ``ms_core.sampling.redraws`` with 0, 1 and 2 retries, each time judged.
+- retries: pictures of two, three and four subjects, some of them tiny, huge or overlapping, with 0, 1 and 2 retries, each time
+  judged. ``benchmarks/redraws.py`` compares what is drawn again.
 
 With ``--run`` about a quarter of an hour on two free cores; every picture that a run does not hold takes a second more.
 
@@ -37,8 +37,7 @@ from PIL import Image
 
 from ms_core.sampling.events import Generation, SubjectScore
 from ms_core.sampling.pipeline import MSDiffusionPipeline
-from ms_core.sampling.redraws import PASSING
-from ms_core.spec import GenerationSpec, Subject, derived_seed
+from ms_core.spec import GenerationSpec, Subject
 from ms_lab.evaluation.judge.judge import JUDGE_VERSION, Verdict, judge_picture
 from ms_lab.evaluation.questions.columns import MODEL, PictureKey, Requests, Settings
 from ms_lab.evaluation.questions.packs import BenchPack
@@ -90,10 +89,9 @@ class Laboratory:
         known = tuple(score for score in scores if score is not None)
         return Scored(scene, known, judge_picture(picture, scene, self.pack))
 
-    def draw(self, scenes: Sequence[BenchScene], draw: int) -> list[Generation]:
-        """One draw of every scene's picture."""
-        specs = [self.spec(scene) for scene in scenes]
-        specs = [replace(spec, seed=derived_seed(spec.seed, draw)) for spec in specs]
+    def draw(self, scenes: Sequence[BenchScene], retries: int) -> list[Generation]:
+        """Every scene's picture, drawn again as often as it may be and need be."""
+        specs = [replace(self.spec(scene), retries=retries) for scene in scenes]
         batches = (specs[start : start + BATCH_SIZE] for start in range(0, len(specs), BATCH_SIZE))
         return [generation for batch in batches for generation in self.pipeline.run(batch)]
 
@@ -133,18 +131,8 @@ def calibration(scored: Sequence[Scored]) -> dict[str, Any]:
 
 
 def retries(laboratory: Laboratory, scenes: Sequence[BenchScene], most: int) -> dict[str, Any]:
-    """What the judge finds with each number of retries, by the rule of ``ms_core.sampling.redraws``."""
-    kept = laboratory.draw(scenes, 0)
-    drawn = len(kept)
-    figures = {"0": _outcome(laboratory, scenes, kept, drawn)}
-    for draw in range(1, most + 1):
-        failing = [index for index, generation in enumerate(kept) if generation.weakest < PASSING]
-        for index, new in zip(failing, laboratory.draw([scenes[index] for index in failing], draw), strict=True):
-            if new.weakest > kept[index].weakest:
-                kept[index] = new
-        drawn += len(failing)
-        figures[str(draw)] = _outcome(laboratory, scenes, kept, drawn)
-    return figures
+    """What the judge finds with each number of retries."""
+    return {str(number): _outcome(laboratory, scenes, laboratory.draw(scenes, number)) for number in range(most + 1)}
 
 
 def share_of_time(laboratory: Laboratory, scene: BenchScene) -> dict[str, float]:
@@ -157,16 +145,14 @@ def share_of_time(laboratory: Laboratory, scene: BenchScene) -> dict[str, float]
     return {"making_s": _round(making), "scoring_s": _round(scoring), "share": _round(scoring / making)}
 
 
-def _outcome(
-    laboratory: Laboratory, scenes: Sequence[BenchScene], kept: Sequence[Generation], drawn: int
-) -> dict[str, Any]:
+def _outcome(laboratory: Laboratory, scenes: Sequence[BenchScene], kept: Sequence[Generation]) -> dict[str, Any]:
     verdicts = [judge_picture(item.image, scene, laboratory.pack) for scene, item in zip(scenes, kept, strict=True)]
     subjects = [subject for verdict in verdicts for subject in verdict.subjects]
     missing = wilson(statistics.fmean(not subject.present for subject in subjects), len(subjects))
     return {
         "pictures": len(scenes),
         "subjects": len(subjects),
-        "draws_per_picture": _round(drawn / len(scenes)),
+        "draws_per_picture": _round(statistics.fmean(item.draws for item in kept)),
         "missing": _round(missing.value),
         "missing_interval": [_round(missing.low), _round(missing.high)],
         "identity": _round(statistics.fmean(subject.identity for subject in subjects)),
