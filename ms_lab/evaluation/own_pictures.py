@@ -5,7 +5,7 @@ The judge answers at training time only, about training artwork; what is held ou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ms_core.config import ModelCard
 from ms_core.errors import InvalidInputError
 from ms_core.sampling.pipeline import MSDiffusionPipeline
 from ms_core.scoring.views import question_views, questions_of, to_planes
-from ms_core.spec import GenerationSpec
+from ms_core.spec import Box, GenerationSpec
 from ms_lab.data.records import TrainingSample
 from ms_lab.data.run_lengths import from_run_lengths
 from ms_lab.evaluation.judge.judge import Verdict, judge_picture
@@ -28,9 +28,9 @@ from ms_lab.evaluation.questions.groups import GROUPS, Group
 from ms_lab.evaluation.questions.packs import NEITHER, BenchPack
 from ms_lab.evaluation.questions.scenes import BenchScene, BenchSubject
 from ms_lab.mini.painting import box_around
-from ms_lab.mini.scenes import Scene
+from ms_lab.mini.scenes import Scene, caption_of
 from ms_lab.mini.sprites import SpritePack
-from ms_lab.training.scorer.examples import ScorerExamples
+from ms_lab.training.scorer.examples import ABSENT, EXCHANGED, HALF_DRAWN, KINDS, USUAL, ScorerExamples
 from ms_lab.training.team import ALONE, Team
 
 # The bench's groups that training artwork can fill, the usual ones more often; a batch is of one group.
@@ -38,6 +38,8 @@ MIX = ("headline", "one", "headline", "three", "treatment", "headline", "four", 
 # So many things are drawn from: as many as the bench has, so that look-alikes are as near.
 NUM_CONCEPTS = 120
 BATCH_SIZE = 8
+# Of each batch, how the last pictures are spoiled: the first subject, and the second where two are exchanged.
+SPOILED = (ABSENT, EXCHANGED, HALF_DRAWN)
 # A usual pack gives one scene of two or three that are tried.
 TRIES = 300
 
@@ -92,17 +94,74 @@ class _Drawer:
             draw_own_scene(np.random.default_rng((self._seed, number, row)), self._chooser, group, number)
             for row in range(size)
         ]
-        made = self._pipeline.run([spec_of(scene, self._pipeline.card, preset) for scene in scenes])
+        kinds = [kind_of(row, scene) for row, scene in enumerate(scenes)]
+        pictures = self._draw(scenes, kinds, preset)
         return ScorerExamples.joined(
             [
-                self._judge(scene, generation.image, number * BATCH_SIZE + row)
-                for row, (scene, generation) in enumerate(zip(scenes, made, strict=True))
+                self._judge(scene, picture, number * BATCH_SIZE + row, kind)
+                for row, (scene, picture, kind) in enumerate(zip(scenes, pictures, kinds, strict=True))
             ]
         )
 
-    def _judge(self, scene: BenchScene, picture: Image.Image, number: int) -> ScorerExamples:
+    def _draw(self, scenes: Sequence[BenchScene], kinds: Sequence[str], preset: str | None) -> list[Image.Image]:
+        """The scenes' pictures, each spoiled as its kind says."""
+        specs = [
+            spoiled_spec(spec_of(scene, self._pipeline.card, preset), scene, kind)
+            for scene, kind in zip(scenes, kinds, strict=True)
+        ]
+        halves = [row for row, kind in enumerate(kinds) if kind == HALF_DRAWN]
+        without = [spoiled_spec(specs[row], scenes[row], ABSENT) for row in halves]
+        made = [generation.image for generation in self._pipeline.run([*specs, *without])]
+        for row, absent in zip(halves, made[len(specs) :], strict=True):
+            made[row] = half_drawn(made[row], absent, scenes[row].original.subjects[0].box, specs[row].seed % 4)
+        return made[: len(specs)]
+
+    def _judge(self, scene: BenchScene, picture: Image.Image, number: int, kind: str) -> ScorerExamples:
         verdict = judge_picture(picture, scene, self._chooser.pack)
-        return judged_examples(self._pipeline, scene, picture, verdict, number, self._side)
+        return judged_examples(self._pipeline, scene, picture, verdict, number, self._side, kind)
+
+
+def kind_of(row: int, scene: BenchScene) -> str:
+    """How the picture of this row of a batch is spoiled; one subject alone is exchanged with nobody."""
+    kind = (*(USUAL,) * (BATCH_SIZE - len(SPOILED)), *SPOILED)[row]
+    return USUAL if kind == EXCHANGED and len(scene.subjects) < 2 else kind
+
+
+def spoiled_spec(spec: GenerationSpec, scene: BenchScene, kind: str) -> GenerationSpec:
+    """The request for a picture in which the first subject is absent, or exchanged with the second; else the request itself.
+
+    Words name what is asked for, so an absent subject is not named, and exchanged ones keep their phrases.
+    """
+    first, *others = spec.subjects
+    if kind == ABSENT:
+        prompt, _ = caption_of([subject.phrase for subject in others], scene.scene.background, scene.scene.treatment)
+        # A request has at least one subject.
+        return replace(spec, prompt=prompt.strip(), subjects=tuple(others) or (replace(first, scale=0.0),))
+    if kind == EXCHANGED:
+        second, *rest = others
+        exchanged = (replace(first, image=second.image), replace(second, image=first.image))
+        return replace(spec, subjects=(*exchanged, *rest))
+    return spec
+
+
+def half_drawn(picture: Image.Image, absent: Image.Image, box: Box, side: int) -> Image.Image:
+    """A picture in which one half of a box is as in another one, which lacks its subject.
+
+    Args:
+        side: which half is lacking: 0 left, 1 right, 2 upper, 3 lower.
+    """
+    left, right = round(box.x_min * picture.width), round(box.x_max * picture.width)
+    top, bottom = round(box.y_min * picture.height), round(box.y_max * picture.height)
+    middle_x, middle_y = (left + right) // 2, (top + bottom) // 2
+    part = [
+        (left, top, middle_x, bottom),
+        (middle_x, top, right, bottom),
+        (left, top, right, middle_y),
+        (left, middle_y, right, bottom),
+    ][side]
+    spoiled = picture.copy()
+    spoiled.paste(absent.crop(part), part[:2])
+    return spoiled
 
 
 def some_concepts(pack: SpritePack, seed: int) -> SpritePack:
@@ -167,9 +226,15 @@ def spec_of(scene: BenchScene, card: ModelCard, preset: str | None = None) -> Ge
 
 
 def judged_examples(  # noqa: PLR0913 - what an example is made of
-    pipeline: MSDiffusionPipeline, scene: BenchScene, picture: Image.Image, verdict: Verdict, number: int, side: int
+    pipeline: MSDiffusionPipeline,
+    scene: BenchScene,
+    picture: Image.Image,
+    verdict: Verdict,
+    number: int,
+    side: int,
+    kind: str = USUAL,
 ) -> ScorerExamples:
-    """A picture's examples, its references seen as the pipeline sees them."""
+    """A picture's examples, its references seen as the pipeline sees them; all but the spoiled subjects are usual."""
     subjects = scene.original.subjects[: len(verdict.subjects)]
     references = [
         tuple(seen.image for seen in pipeline.conditioner.reader.see(subject))
@@ -182,4 +247,11 @@ def judged_examples(  # noqa: PLR0913 - what an example is made of
         torch.tensor(answers),
         torch.ones(len(answers), 3),
         torch.full((len(answers),), number),
+        torch.tensor(_kinds(kind, len(answers))),
     )
+
+
+def _kinds(kind: str, count: int) -> list[int]:
+    """The kind of each subject of a picture."""
+    spoiled = {USUAL: 0, EXCHANGED: 2}.get(kind, 1)
+    return [KINDS.index(kind if index < spoiled else USUAL) for index in range(count)]

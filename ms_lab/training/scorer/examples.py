@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from safetensors.torch import (
     load_file,  # pyright: ignore[reportUnknownVariableType] - safetensors leaves PathLike's parameter open
     save_file,  # pyright: ignore[reportUnknownVariableType] - the same
 )
 from torch import Tensor
+
+from ms_core.errors import CheckpointError
+
+# How a model came to draw a subject: as it was asked, or spoiled on purpose, so that there are enough failures to learn from.
+KINDS = USUAL, ABSENT, EXCHANGED, HALF_DRAWN = ("usual", "absent", "exchanged", "half_drawn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,7 @@ class ScorerExamples:
         answers: present, identity, box_iou; 0 to 1.
         weights: of each answer; 0 where it is not known.
         numbers: of the picture that a question is about; questions of one picture have the same.
+        kinds: positions in ``KINDS``; of composed scenes, always ``USUAL``.
     """
 
     pictures: Float[Tensor, "n 6 side side"]
@@ -32,6 +38,7 @@ class ScorerExamples:
     answers: Float[Tensor, "n 3"]
     weights: Float[Tensor, "n 3"]
     numbers: Int[Tensor, " n"]
+    kinds: Int[Tensor, " n"]
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -46,7 +53,11 @@ class ScorerExamples:
 
     def mirrored(self) -> ScorerExamples:
         """The same examples, both views seen in a mirror."""
-        return type(self)(self.pictures.flip(-1), self.references.flip(-1), self.answers, self.weights, self.numbers)
+        return replace(self, pictures=self.pictures.flip(-1), references=self.references.flip(-1))
+
+    def is_kind(self, kind: str) -> Bool[Tensor, " n"]:
+        """Which examples are of this kind."""
+        return self.kinds == KINDS.index(kind)
 
     @classmethod
     def joined(cls, parts: Sequence[ScorerExamples]) -> ScorerExamples:
@@ -65,11 +76,20 @@ class ScorerExamples:
 
     @classmethod
     def load(cls, path: Path) -> ScorerExamples:
-        """Read examples; ``rows`` gives them in float32."""
-        return cls(**load_file(path))
+        """Read examples; ``rows`` gives them in float32.
+
+        Raises:
+            CheckpointError: an older version wrote them, without kinds.
+        """
+        tensors = load_file(path)
+        if "kinds" not in tensors:
+            raise CheckpointError(
+                f"{path.parent} holds pictures of an older version; remove the folder to draw them anew."
+            )
+        return cls(**tensors)
 
     def _tensors(self) -> tuple[Tensor, ...]:
-        return self.pictures, self.references, self.answers, self.weights, self.numbers
+        return self.pictures, self.references, self.answers, self.weights, self.numbers, self.kinds
 
 
 def _full(tensor: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from ms_lab.mini.random_scenes import SceneDrawer, SceneOdds
 from ms_lab.mini.scenes import Placement, Scene, SceneComposer
 from ms_lab.mini.sprites import SpritePack
 from ms_lab.mini.variation import vary
-from ms_lab.training.scorer.examples import ScorerExamples
+from ms_lab.training.scorer.examples import KINDS, USUAL, ScorerExamples
 
 # Of a subject's silhouette, the share that must be covered for something to stand there.
 LEAST_COVERED = 0.25
@@ -185,6 +185,7 @@ def examples_of(scene: SpoiledScene, planes: Float[Tensor, "3 height width"], nu
         torch.tensor(scene.answers),
         torch.tensor(scene.weights),
         torch.full((len(subjects),), number),
+        torch.full((len(subjects),), KINDS.index(USUAL)),
     )
 
 

@@ -15,10 +15,9 @@ from torch.utils.data import IterableDataset
 
 from ms_core.device.devices import multiplies_bfloat16
 from ms_core.scoring import ScorerNetwork
-from ms_core.scoring.network import OUTPUTS
 from ms_lab.mini.batches import Share
 from ms_lab.training.sample_sheets import grid, to_picture
-from ms_lab.training.scorer.calibration import ranking
+from ms_lab.training.scorer.calibration import identity_auc, ranking
 from ms_lab.training.scorer.examples import ScorerExamples
 from ms_lab.training.scorer.spoiled_scenes import SpoiledScenes
 
@@ -42,8 +41,8 @@ class ScorerStage:
     def telemetry(self) -> dict[str, float]:
         logits = all_logits(self.trained, self.held_out)
         values = {"held_out_loss": float(weighted_loss(logits, self.held_out))}
-        for column, name in enumerate(OUTPUTS[:2]):
-            values[f"{name}_auc"] = ranking(logits[:, column], self.held_out.answers[:, column])
+        values["present_auc"] = ranking(logits[:, 0], self.held_out.answers[:, 0])
+        values |= {f"identity_auc_{kind}": value for kind, value in identity_auc(logits[:, 1], self.held_out).items()}
         error = (torch.sigmoid(logits[:, 2]) - self.held_out.answers[:, 2]).abs().mean()
         return values | {"box_iou_error": float(error)}
 

@@ -13,10 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from safetensors.torch import (
     load_file,  # pyright: ignore[reportUnknownVariableType] - safetensors leaves PathLike's parameter open
     save_file,  # pyright: ignore[reportUnknownVariableType] - the same
 )
+from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from ms_core.config import WEIGHTS_FILE, ModelCard, ScorerConfig
@@ -24,12 +26,19 @@ from ms_core.errors import CheckpointError, InvalidInputError, ModelNotFoundErro
 from ms_core.model_dir.inventory import renew_inventory
 from ms_core.model_dir.loading import load_vae
 from ms_core.scoring import Scorer, ScorerNetwork
+from ms_core.scoring.views import unevenness
 from ms_lab.mini.batches import Share
 from ms_lab.mini.random_scenes import USUAL, SceneOdds
 from ms_lab.mini.sprites import SpritePack
 from ms_lab.training.checkpoints import AVERAGE, WEIGHTS
 from ms_lab.training.loop import DONE, LOG, StageConfig, Trainer, seed_everything
-from ms_lab.training.scorer.calibration import calibrate, expected_calibration_error, ranking
+from ms_lab.training.scorer.calibration import (
+    calibrate,
+    calibration_weights,
+    expected_calibration_error,
+    identity_auc,
+    ranking,
+)
 from ms_lab.training.scorer.examples import ScorerExamples
 from ms_lab.training.scorer.spoiled_scenes import SpoiledScenes
 from ms_lab.training.scorer.stage import MixedExamples, ScorerStage, VaeWear, all_logits
@@ -38,6 +47,8 @@ from ms_lab.training.team import ALONE, Team, run_team
 # Of all things, those whose drawings the network never sees: on them its logits are calibrated.
 CALIBRATION_SHARE = 0.15
 SPLIT_SEED, LEARNING_SEED, CALIBRATION_SEED = 5, 51, 52
+# Of the calibration's references, the share that the scorer counts as known: most photographs are beyond it.
+KNOWN_SHARE = 0.95
 LEARNING, CALIBRATION = "learning", "calibration"
 # One drawing is asked about among nine others: fewer things than this have not enough look-alikes.
 LEAST_APART = 10
@@ -51,7 +62,7 @@ class ScorerRecipe:
 
     Attributes:
         stage: how long and how fast; counts pictures of spoiled scenes.
-        learning, calibration: pictures that the model draws for each.
+        learning, calibration: pictures that the model draws for each; three of eight are spoiled.
         own_rows: questions about its own pictures in each batch.
         sizes: of the network.
         odds: of the spoiled scenes.
@@ -65,9 +76,9 @@ class ScorerRecipe:
     odds: SceneOdds = field(default_factory=lambda: SceneOdds(kinds=USUAL, treatment=0.15))
 
 
-FULL = ScorerRecipe(StageConfig(pictures=7_200, batch_size=24, learning_rate=1e-3, decay=0.5, seed=5), 128, 128)
+FULL = ScorerRecipe(StageConfig(pictures=7_200, batch_size=24, learning_rate=1e-3, decay=0.5, seed=5), 192, 192)
 # For a scorer that goes on from another one's weights.
-AGAIN = ScorerRecipe(StageConfig(pictures=2_400, batch_size=24, learning_rate=5e-4, decay=0.8, seed=6), 96, 128)
+AGAIN = ScorerRecipe(StageConfig(pictures=2_400, batch_size=24, learning_rate=5e-4, decay=0.8, seed=6), 144, 192)
 SMOKE = ScorerRecipe(
     StageConfig(pictures=8, batch_size=4, warmup=2), 1, 1, own_rows=2, sizes=ScorerConfig(16, (8, 8, 16), 2)
 )
@@ -146,9 +157,13 @@ class ScorerTraining:
         held_out = self._own(CALIBRATION)
         logits = all_logits(self.network, held_out)
         present, identity, box_iou = (
-            calibrate(column, answers) for column, answers in zip(logits.T, held_out.answers.T, strict=True)
+            calibrate(column, answers, calibration_weights(held_out))
+            for column, answers in zip(logits.T, held_out.answers.T, strict=True)
         )
-        config = replace(self.recipe.sizes, present=present, identity=identity, box_iou=box_iou)
+        most_uneven = find_most_uneven(held_out.references.float())
+        config = replace(
+            self.recipe.sizes, present=present, identity=identity, box_iou=box_iou, most_uneven=most_uneven
+        )
         scorer = Scorer(self.network, config)
         scorer.save(self.directory)
         card = ModelCard.load(self.directory)
@@ -197,15 +212,23 @@ class ScorerTraining:
     def _facts(self, scorer: Scorer, logits: torch.Tensor, held_out: ScorerExamples) -> dict[str, Any]:
         """The card's facts about the training, measured on the calibration's artwork, which the network never saw."""
         estimates = scorer.estimates(logits)
-        answers = held_out.answers.float()
+        answers, weights = held_out.answers.float(), calibration_weights(held_out)
+        identity = {kind: round(value, 4) for kind, value in identity_auc(logits[:, 1], held_out).items()}
         return {
             "pictures": self.recipe.stage.pictures,
             "own_pictures": self.recipe.learning + self.recipe.calibration,
-            "present_calibration_error": round(expected_calibration_error(estimates[:, 0], answers[:, 0]), 4),
-            "identity_calibration_error": round(expected_calibration_error(estimates[:, 1], answers[:, 1]), 4),
-            "identity_auc": round(ranking(logits[:, 1], answers[:, 1]), 4),
+            "present_calibration_error": round(expected_calibration_error(estimates[:, 0], answers[:, 0], weights), 4),
+            "identity_calibration_error": round(expected_calibration_error(estimates[:, 1], answers[:, 1], weights), 4),
+            "not_present": int((answers[:, 0] <= 0.5).sum()),
+            "present_auc": round(ranking(logits[:, 0], answers[:, 0]), 4),
+            "identity_auc": identity,
             "box_iou_error": round(float((estimates[:, 2] - answers[:, 2]).abs().mean()), 4),
         }
+
+
+def find_most_uneven(references: Float[Tensor, "n 3 side side"]) -> float:
+    """The unevenness that ``KNOWN_SHARE`` of these views of references do not exceed."""
+    return round(float(np.quantile([unevenness(view) for view in references], KNOWN_SHARE)), 4)
 
 
 def train_scorer(  # noqa: PLR0913 - what a scorer is made of

@@ -14,23 +14,44 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from ms_core.config import CARD_FILE, SCORER_FILE, WEIGHTS_FILE, Calibration, ModelCard, ScorerConfig
 from ms_core.errors import CheckpointError, InvalidInputError, ModelNotFoundError
 from ms_core.model_dir.inventory import check_inventory
+from ms_core.sampling.events import Generation
 from ms_core.scoring import Scorer, ScorerNetwork
-from ms_core.spec import Box
-from ms_lab.evaluation.own_pictures import draw_own_scene, judge_own_pictures, require_scenes
+from ms_core.scoring.views import unevenness
+from ms_core.spec import Box, GenerationSpec
+from ms_lab.evaluation.own_pictures import (
+    BATCH_SIZE,
+    _Drawer,
+    draw_own_scene,
+    half_drawn,
+    judge_own_pictures,
+    kind_of,
+    require_scenes,
+    spec_of,
+    spoiled_spec,
+)
 from ms_lab.evaluation.questions.candidates import CandidateChooser
 from ms_lab.evaluation.questions.groups import GROUPS
 from ms_lab.evaluation.questions.packs import BenchPack
+from ms_lab.evaluation.questions.scenes import BenchScene
 from ms_lab.mini.batches import Share
 from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneDrawer
 from ms_lab.mini.scenes import Scene
 from ms_lab.mini.sprites import SpritePack
 from ms_lab.training.loop import DONE, LOG, StageConfig
-from ms_lab.training.scorer.calibration import calibrate, expected_calibration_error, ranking
-from ms_lab.training.scorer.examples import ScorerExamples
+from ms_lab.training.scorer.calibration import (
+    calibrate,
+    calibration_weights,
+    expected_calibration_error,
+    identity_auc,
+    ranking,
+)
+from ms_lab.training.scorer.examples import ABSENT, EXCHANGED, HALF_DRAWN, KINDS, USUAL, ScorerExamples
 from ms_lab.training.scorer.spoiled_scenes import SpoiledScenes, Spoiler, Spoiling, box_overlap
 from ms_lab.training.scorer.stage import ScorerStage, all_logits, weighted_loss
 from ms_lab.training.scorer.trainer import (
@@ -39,6 +60,7 @@ from ms_lab.training.scorer.trainer import (
     SMOKE,
     ScorerTraining,
     begin_scorer_from,
+    find_most_uneven,
     split_pack,
 )
 from ms_lab.training.team import Team
@@ -140,6 +162,15 @@ def test_examples_that_are_saved_are_loaded(pack: SpritePack, tmp_path: Path) ->
     assert torch.equal(chosen.answers, made.answers[[2, 0]])
     assert [path.name for path in tmp_path.iterdir()] == ["0.safetensors"]
     assert torch.equal(made.mirrored().mirrored().pictures, made.pictures)
+    assert torch.equal(chosen.kinds, torch.zeros(2, dtype=torch.int64))
+
+
+def test_examples_of_an_older_version_are_refused(pack: SpritePack, tmp_path: Path) -> None:
+    made, path = examples(pack), tmp_path / "0.safetensors"
+    made.save(path)
+    save_file({name: value for name, value in load_file(path).items() if name != "kinds"}, path)
+    with pytest.raises(CheckpointError, match="older version; remove the folder"):
+        ScorerExamples.load(path)
 
 
 @settings(max_examples=25)
@@ -169,6 +200,39 @@ def test_the_calibration_error_is_what_is_told_minus_what_is_so() -> None:
     right = torch.tensor([1.0] * 9 + [0.0] + [1.0] * 2 + [0.0] * 8)
     assert expected_calibration_error(estimates, right) == pytest.approx(0.0, abs=1e-6)
     assert expected_calibration_error(estimates, torch.zeros(20)) == pytest.approx(0.55)
+
+
+def test_an_answer_counts_as_often_as_its_weight_says() -> None:
+    logits, answers = torch.randn(40, generator=torch.Generator().manual_seed(2)), torch.tensor([1.0, 0.0] * 20)
+    counts = torch.tensor([1.0, 3.0] * 20)
+    repeated = torch.cat([logits, logits[1::2], logits[1::2]]), torch.cat([answers, torch.zeros(40)])
+    assert calibrate(logits, answers, counts) == calibrate(*repeated) != calibrate(logits, answers)
+    estimates = torch.sigmoid(logits)
+    error = expected_calibration_error(estimates, answers, counts)
+    assert error == pytest.approx(expected_calibration_error(torch.sigmoid(repeated[0]), repeated[1]), abs=1e-6)
+    assert error != pytest.approx(expected_calibration_error(estimates, answers), abs=1e-3)
+
+
+def of_kinds(pack: SpritePack, kinds: list[str], identity: list[float]) -> ScorerExamples:
+    """Examples of these kinds, which are the subject or not."""
+    made = examples(pack, 24).rows(torch.arange(len(kinds)))
+    answers = torch.tensor([[1.0, value, 1.0] for value in identity])
+    return replace(made, answers=answers, kinds=torch.tensor([KINDS.index(kind) for kind in kinds]))
+
+
+def test_what_is_spoiled_on_purpose_counts_a_tenth(pack: SpritePack) -> None:
+    kinds = [USUAL] * 4 + [ABSENT, EXCHANGED, HALF_DRAWN, ABSENT]
+    weights = calibration_weights(of_kinds(pack, kinds, [1.0] * 8))
+    assert float(weights.mean()) == pytest.approx(1.0)
+    assert float(weights[4:].sum() / weights.sum()) == pytest.approx(0.1)
+    assert torch.equal(calibration_weights(of_kinds(pack, [USUAL] * 3, [1.0] * 3)), torch.ones(3))
+
+
+def test_each_kind_of_failure_is_told_from_usual_subjects_that_are_right(pack: SpritePack) -> None:
+    kinds = [USUAL, USUAL, USUAL, ABSENT, EXCHANGED, EXCHANGED]
+    made = of_kinds(pack, kinds, [1.0, 1.0, 0.0, 0.0, 0.0, 1.0])
+    logits = torch.tensor([2.0, 1.0, 1.5, 0.0, 3.0, -9.0])
+    assert identity_auc(logits, made) == {USUAL: 0.5, ABSENT: 1.0, EXCHANGED: 0.0}
 
 
 def test_a_ranking_counts_pairs() -> None:
@@ -221,6 +285,16 @@ def test_a_little_training_tells_what_is_there_from_what_is_not(pack: SpritePack
     assert stage.sheet().width > 0
 
 
+def test_nearly_all_references_of_the_calibration_are_known() -> None:
+    # Each has one more striped row than the one before.
+    references = torch.ones(12, 3, 20, 20)
+    references[:, :, 4:16, 4:16] = -0.5
+    for striped in range(12):
+        references[striped, :, 4 : 4 + striped, 4:16:2] = 0.0
+    limit = find_most_uneven(references)
+    assert [unevenness(view) > limit for view in references] == [False] * 11 + [True]
+
+
 def test_the_artwork_is_split_by_things(pack: SpritePack) -> None:
     learning, calibration = split_pack(pack)
     assert len(learning) + len(calibration) == len(pack)
@@ -253,6 +327,81 @@ def test_too_few_drawings_are_told(pack: SpritePack, count: int) -> None:
         draw_own_scene(np.random.default_rng(0), CandidateChooser(few), GROUPS["headline"], 0)
 
 
+CARD = ModelCard(max_height=128, max_width=128)
+
+
+@pytest.fixture(scope="module")
+def chooser(pack: SpritePack) -> CandidateChooser:
+    return CandidateChooser(BenchPack(SpritePack([], []), pack))
+
+
+def own_scene(chooser: CandidateChooser, group: str) -> BenchScene:
+    return draw_own_scene(np.random.default_rng(0), chooser, GROUPS[group], 0)
+
+
+def test_an_absent_subject_is_asked_for_by_nothing(chooser: CandidateChooser) -> None:
+    scene = own_scene(chooser, "three")
+    spec = spec_of(scene, CARD)
+    absent = spoiled_spec(spec, scene, ABSENT)
+    assert absent.subjects == spec.subjects[1:]
+    assert spec.subjects[0].phrase in spec.prompt
+    assert spec.subjects[0].phrase not in absent.prompt
+    assert all(subject.phrase in absent.prompt for subject in absent.subjects)
+    assert (absent.seed, absent.height) == (spec.seed, spec.height)
+    one = own_scene(chooser, "one")
+    alone = spoiled_spec(spec_of(one, CARD), one, ABSENT)
+    assert alone.subjects[0].scale == 0.0
+    assert alone.prompt == one.scene.background
+
+
+def test_exchanged_subjects_have_each_others_pictures(chooser: CandidateChooser) -> None:
+    scene = own_scene(chooser, "three")
+    spec = spec_of(scene, CARD)
+    first, second, third = spec.subjects
+    exchanged = spoiled_spec(spec, scene, EXCHANGED)
+    assert [subject.image for subject in exchanged.subjects] == [second.image, first.image, third.image]
+    assert [subject.box for subject in exchanged.subjects] == [subject.box for subject in spec.subjects]
+    assert spoiled_spec(spec, scene, USUAL) == spoiled_spec(spec, scene, HALF_DRAWN) == spec
+
+
+def test_of_eight_pictures_three_are_spoiled(chooser: CandidateChooser) -> None:
+    three, one = own_scene(chooser, "three"), own_scene(chooser, "one")
+    assert [kind_of(row, three) for row in range(BATCH_SIZE)] == [USUAL] * 5 + [ABSENT, EXCHANGED, HALF_DRAWN]
+    assert [kind_of(row, one) for row in range(5, BATCH_SIZE)] == [ABSENT, USUAL, HALF_DRAWN]
+
+
+def test_half_a_box_is_as_in_the_picture_without_the_subject() -> None:
+    picture, absent = (Image.new("RGB", (16, 8), colour) for colour in ("red", "blue"))
+    for side in range(4):
+        blue = np.asarray(half_drawn(picture, absent, Box(0.25, 0.0, 0.75, 1.0), side))[..., 2] > 0
+        rows, columns = np.nonzero(blue)
+        assert int(blue.sum()) == 4 * 8
+        expected = [(0, 7, 4, 7), (0, 7, 8, 11), (0, 3, 4, 11), (4, 7, 4, 11)][side]
+        assert (rows.min(), rows.max(), columns.min(), columns.max()) == expected
+    assert np.asarray(picture)[..., 2].max() == 0
+
+
+class BlueWhereAbsent:
+    """Draws red pictures, and blue ones of requests that lack a subject."""
+
+    card = CARD
+
+    def run(self, specs: list[GenerationSpec]) -> list[Generation]:
+        colours = ["blue" if len(spec.subjects) < 3 else "red" for spec in specs]
+        return [Generation(Image.new("RGB", (128, 128), colour), torch.zeros(1, 1, 1, 1), 0, ()) for colour in colours]
+
+
+def test_a_half_drawn_picture_is_made_of_two(pack: SpritePack, chooser: CandidateChooser) -> None:
+    scene = own_scene(chooser, "three")
+    drawer = _Drawer(BlueWhereAbsent(), pack, 0, SIDE)  # type: ignore[arg-type]
+    kinds = [HALF_DRAWN, USUAL, ABSENT, EXCHANGED]
+    half, usual, absent, exchanged = drawer._draw([scene] * 4, kinds, None)
+    blue = [float((np.asarray(image)[..., 2] > 0).mean()) for image in (half, usual, absent, exchanged)]
+    box = scene.original.subjects[0].box
+    area = (box.x_max - box.x_min) * (box.y_max - box.y_min)
+    assert blue == [pytest.approx(area / 2, abs=0.02), 0.0, 1.0, 0.0]
+
+
 @pytest.mark.faults
 def test_drawings_that_look_alike_are_told(pack: SpritePack) -> None:
     alike = SpritePack(pack.sprites, [pack.pictures[0]] * len(pack))
@@ -276,7 +425,9 @@ def judge(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "0000.safetensors"
     if not path.is_file():
-        examples(pack, 8, seed).save(path)
+        made = examples(pack, 8, seed)
+        kinds = torch.where(made.answers[:, 0] > 0.5, KINDS.index(USUAL), KINDS.index(ABSENT))
+        replace(made, kinds=kinds).save(path)
     yield path
 
 
@@ -285,9 +436,18 @@ def test_a_trained_scorer_is_put_into_its_model(pack: SpritePack, model: Path, t
     assert training.run()
     card = training.save()
     assert (tmp_path / "scorer" / DONE).is_file()
-    assert card.scorer is not None
     assert card.scorer.side == SIDE
-    assert set(card.training["scorer"]) >= {"identity_calibration_error", "identity_auc", "box_iou_error"}
+    assert card.scorer is not None
+    facts = card.training["scorer"]
+    assert set(facts) >= {"identity_calibration_error", "present_auc", "box_iou_error"}
+    held_out = ScorerExamples.load(tmp_path / "scorer" / "calibration" / "0000.safetensors")
+    assert card.scorer.most_uneven == find_most_uneven(held_out.references.float())
+    logits, weights = all_logits(training.network, held_out), calibration_weights(held_out)
+    assert 0 < facts["not_present"] == int(held_out.is_kind(ABSENT).sum())
+    assert set(facts["identity_auc"]) <= set(KINDS)
+    assert ABSENT in facts["identity_auc"]
+    assert card.scorer.present == calibrate(logits[:, 0], held_out.answers[:, 0], weights)
+    assert card.scorer.present != calibrate(logits[:, 0], held_out.answers[:, 0])
     assert card.training["vae"] == ModelCard.load(ROOT / "models" / "mini").training["vae"]
     Scorer.load(model, card.scorer)
     assert check_inventory(model, hashes=True) == []
@@ -345,6 +505,7 @@ def test_the_bundled_model_draws_and_the_judge_says_what_is_true(pack: SpritePac
     files = list(judge_own_pictures(model, some, 2, 0, SIDE, tmp_path / "own"))
     (made,) = [ScorerExamples.load(path) for path in files]
     assert len(set(made.numbers.tolist())) == 2
+    assert made.is_kind(USUAL).all()
     assert made.pictures.shape == (4, 6, SIDE, SIDE)
     assert bool(((made.answers >= 0) & (made.answers <= 1)).all())
     kept = files[0].stat().st_mtime_ns
