@@ -81,6 +81,7 @@ class ChooseConfig(Section):
 
     max_subjects: int = Field(ge=1, le=4)
     samples_per_clip: int = Field(ge=1)
+    reference: Literal["largest", "nearest"]
     min_gap_s: float = Field(ge=0)
     single_frame_samples: bool
 

@@ -58,7 +58,7 @@ def test_boxes_stand_where_they_are_in_the_result() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--subject", f"tomato={REFERENCES / 'tomato.png'}"), "give each subject one, such as"),
+        (("--subject", f"tomato={REFERENCES / 'tomato.png'}"), "give each subject both, such as"),
         (("--subject", f"fox=nothing.png{BOX}"), "Cannot read the picture nothing.png: No such file or directory."),
         (("--subject", "fox"), "Cannot read the subject 'fox'"),
         (("--out", "no/such/folder/demo.png"), "there is no folder no/such/folder"),

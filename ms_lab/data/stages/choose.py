@@ -42,12 +42,18 @@ class ChooseStage:
         return found
 
     def _sample(self, clip: Clip, frame: int, found: dict[int, list[tuple[Place, Pair]]]) -> ChosenSample:
-        """The largest subjects of a frame, each with its largest reference, in the order of the caption."""
+        """The largest subjects of a frame, each with its best reference, in the order of the caption."""
         chosen: list[tuple[Place, Place, float]] = []
         for detection, others in found.items():
-            reference, pair = max(others, key=lambda other: (area(clip.at(other[0])[1].box), clip.at(other[0])[0].id))
+            reference, pair = max(others, key=lambda other: self._preference(clip, frame, other[0]))
             chosen.append((Place(frame, detection), reference, pair.similarity))
         return self._made(clip, frame, chosen, single_frame=False)
+
+    def _preference(self, clip: Clip, frame: int, reference: Place) -> tuple[float, str]:
+        """The higher, the better a reference for a subject of this frame; the id decides between equals."""
+        own, seen = clip.at(reference)
+        nearness = -abs(own.time_s - clip.frames[frame].time_s)
+        return area(seen.box) if self.config.reference == "largest" else nearness, own.id
 
     def _single(self, clip: Clip) -> tuple[ChosenSample, ...]:
         places = [place for place in clip.places() if not clip.reasons.get(place)]
