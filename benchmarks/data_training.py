@@ -43,6 +43,7 @@ SIDE = 64
 ODDS = SceneOdds(kinds=(SceneKind(1.0, SIDE, SIDE),))
 COMPOSED, SHARDS, SAME_FRAME = "composed scenes", "shards", "shards with same-frame references"
 MATCHER = "ms_lab.data.models.colour_shape:ColourShapeMatcher"
+CHOSEN = {"samples_per_clip": 6, "reference": "nearest"}
 
 
 def make_set(footage: Path, out: Path) -> dict[str, int]:
@@ -51,7 +52,7 @@ def make_set(footage: Path, out: Path) -> dict[str, int]:
     parts: dict[str, Any] = {
         name: {"use": f"ms_lab.footage.stand_ins:StandIn{kind}", "options": options} for name, kind in STAND_INS.items()
     }
-    config = load_config(None, {**parts, "match": {"use": MATCHER, "options": {}}, "choose": {"samples_per_clip": 6}})
+    config = load_config(None, {**parts, "match": {"use": MATCHER, "options": {}}, "choose": CHOSEN})
     folder = RunFolder(out)
     for clip in run_stages(footage, config):
         write_part(folder.parts, clip, config.write)
