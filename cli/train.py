@@ -155,8 +155,8 @@ def _train_scorer(  # noqa: PLR0913 - what a scorer is made of
     processes: int | None,
     smoke: bool,
 ) -> None:
-    """The last stage, of a model that is in ``directory`` already; it goes on from ``origin``'s scorer, if that has "
-    "one.
+    """The last stage, of a model that is in ``directory`` already; it goes on from ``origin``'s scorer, if that has
+    one.
 
     Raises:
         InvalidInputError: the artwork is too small or too uniform for it.

@@ -166,8 +166,8 @@ class Conditioner:
         grounded: Bool[Tensor, " subjects"],
         picture_aspect: float,
     ) -> Float[Tensor, "subjects queries dim"]:
-        """The mean of each subject's tokens over its pictures, each with the subject's phrase and its place in the "
-        "box; zeros for one without a picture."""
+        """The mean of each subject's tokens over its pictures, each with the subject's phrase and its place in the
+        box; zeros for one without a picture."""
         seen = [picture for subject in subjects for picture in self.reader.see(subject)]
         counts = [len(subject.images) for subject in subjects]
         if not seen:

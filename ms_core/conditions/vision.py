@@ -1,5 +1,5 @@
-"""What the image encoder makes of the subjects' reference pictures; pictures that were read lately are not read "
-"again."""
+"""What the image encoder makes of the subjects' reference pictures; pictures that were read lately are not read
+again."""
 
 from __future__ import annotations
 

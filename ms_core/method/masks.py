@@ -106,8 +106,8 @@ class SubjectWeights(NamedTuple):
 
     @property
     def coverage(self) -> Float[Tensor, "rows height width"]:
-        """How much of each cell the subjects cover together; hidden ones change nothing, for those in front cover "
-        "it."""
+        """How much of each cell the subjects cover together; hidden ones change nothing, for those in front cover
+        it."""
         return union(self.softened)
 
     @property

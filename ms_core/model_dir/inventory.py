@@ -160,8 +160,8 @@ def _find_renamed(directory: Path, record: FileRecord, unlisted: list[str]) -> s
 
 
 def _paths(directory: Path) -> list[str]:
-    """All files below a model directory, sorted; hidden ones, such as a download's records, do not belong to the "
-    "model."""
+    """All files below a model directory, sorted; hidden ones, such as a download's records, do not belong to the
+    model."""
     found = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
     return sorted(
         path.as_posix()

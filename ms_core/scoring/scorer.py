@@ -1,5 +1,5 @@
-"""The scorer of a model: small, on the CPU, and apart from the models that make pictures and from the benchmark's "
-"judge."""
+"""The scorer of a model: small, on the CPU, and apart from the models that make pictures and from the benchmark's
+judge."""
 
 from __future__ import annotations
 

@@ -93,8 +93,8 @@ def check_name(name: str, pointer: str) -> None:
 
 
 def check_file_name(name: str, pointer: str) -> None:
-    """Raise ``InvalidInputError`` unless ``name`` can name a file of the model directory; a path or an address "
-    "cannot."""
+    """Raise ``InvalidInputError`` unless ``name`` can name a file of the model directory; a path or an address
+    cannot."""
     check_name(name, pointer)
     if re.fullmatch(FILE_NAME_PATTERN, name) is None or name.lower().endswith(".safetensors"):
         detail = f"{name!r} is not a name; give the name alone, without folders, address or .safetensors."

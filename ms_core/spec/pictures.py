@@ -184,8 +184,8 @@ _NO_LIST = _Misfit("list_type", "Input should be a valid array.")
 
 
 def one_name_for_pictures(data: Any, missing: str | None = _NO_PICTURE) -> Any:
-    """A subject's JSON with either ``image`` or ``images``; a tuple stands for several, for a JSON list is no "
-    "picture.
+    """A subject's JSON with either ``image`` or ``images``; a tuple stands for several, for a JSON list is no
+    picture.
 
     Args:
         missing: what to say where there is no picture; ``None``: it may be left out.

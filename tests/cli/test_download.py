@@ -1,5 +1,5 @@
-"""``msd download`` and ``msd convert`` against a hub on this machine, with the tiny golden model under the real "
-"names."""
+"""``msd download`` and ``msd convert`` against a hub on this machine, with the tiny golden model under the real
+names."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 def choose_mode(
     directory: Path, device: torch.device, dtype: torch.dtype, wanted: MemorySetting = "auto"
 ) -> MemoryMode:
-    """The mode for a model directory on a device: the one that is wanted, or the largest that fits into its free "
-    "memory.
+    """The mode for a model directory on a device: the one that is wanted, or the largest that fits into its free
+    memory.
 
     A picture of the card's default size is reckoned with; larger ones and batches may still run out of memory.
 

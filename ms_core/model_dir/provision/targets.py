@@ -1,5 +1,5 @@
-"""Where a model directory is made: beside its place, so that a half-made one is never found, and only if there is "
-"room."""
+"""Where a model directory is made: beside its place, so that a half-made one is never found, and only if there is
+room."""
 
 from __future__ import annotations
 

@@ -56,8 +56,8 @@ class WeightFiles:
         return {name: info for file in self.files for name, info in read_tensor_headers(file).items()}
 
     def load(self) -> dict[str, Tensor]:
-        """All tensors by name, on the CPU, mapped from the files where that is possible; errors as "
-        "``read_tensor_headers``."""
+        """All tensors by name, on the CPU, mapped from the files where that is possible; errors as
+        ``read_tensor_headers``."""
         return {name: tensor for file in self.files for name, tensor in load_tensors(file).items()}
 
 
@@ -106,8 +106,8 @@ def read_tensor_headers(path: Path) -> dict[str, TensorHeader]:
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file by name, on the CPU, mapped from it where that is possible; errors as "
-    "``read_tensor_headers``."""
+    """All tensors of a file by name, on the CPU, mapped from it where that is possible; errors as
+    ``read_tensor_headers``."""
     if path.suffix in _PICKLES:
         return _unpickle(path)
     read_tensor_headers(path)

@@ -1,5 +1,5 @@
-"""What is found in model directories: nothing in healthy ones, one plain error with its remedy for each kind of "
-"damage."""
+"""What is found in model directories: nothing in healthy ones, one plain error with its remedy for each kind of
+damage."""
 
 from __future__ import annotations
 
