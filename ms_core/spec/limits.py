@@ -32,7 +32,7 @@ MAX_SIDE = 16_384
 # Of a subject that is kept under a name.
 CAST_NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 # Of a file or folder, without its ending: no path, no address, nothing hidden.
-FILE_NAME_PATTERN = rf"[^\s./\\:][^\x00-\x1f\x7f/\\:]{{0,{MAX_NAME_CHARACTERS - 1}}}"
+FILE_NAME_PATTERN = rf"[^\s\x00-\x1f\x7f./\\:][^\x00-\x1f\x7f/\\:]{{0,{MAX_NAME_CHARACTERS - 1}}}"
 
 
 def check_range(value: float, low: float, high: float, pointer: str) -> None:

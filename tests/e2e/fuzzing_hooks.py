@@ -61,8 +61,8 @@ ALLOWED = (
     Allowed(422, "There is no '.*' in the cast", "Who is in the cast is in GET /cast."),
     Allowed(422, "pixels, but the result has", "The size of a picture is within its bytes."),
 )
-# Told without sentences in the table's form: 503 is the answer of /readyz while no worker beats, and none does here.
-UNREADY = ("/readyz", 503)
+# What is told while no worker beats, and none does here.
+UNREADY = {("/readyz", 503), ("/assets/{asset_id}/cutout", 503)}
 
 
 def with_pictures(value: Any) -> Any:
@@ -85,7 +85,8 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         case.body = with_pictures(case.body)
     key = (case.headers or {}).get(KEY)
     if isinstance(key, str) and re.fullmatch("[!-~]{1,200}", key):
-        case.headers[KEY] = f"{key}{next(NUMBERS)}"
+        # The number first and ended: a case is sent again with the key it has by then, and 0 + 14 + 15 was once 0 + 1415.
+        case.headers[KEY] = f"{next(NUMBERS)}-{key}"[:200]
     if case.method == "PUT" and re.fullmatch(JOB_ID_PATTERN, str(case.path_parameters.get("job_id"))):
         case.path_parameters["job_id"] = new_job_id()
 
@@ -94,7 +95,7 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
 def filter_failure(context: Any, failure: Failure, case: Any, response: Response) -> bool:
     """Leave out what is allowed."""
     if isinstance(failure, ServerError):
-        return (case.operation.path, response.status_code) != UNREADY
+        return (case.operation.path, response.status_code) not in UNREADY
     if not isinstance(failure, RejectedPositiveData):
         return True
     problem = response.json()

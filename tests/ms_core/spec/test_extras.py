@@ -63,6 +63,7 @@ def test_a_strength_is_above_zero_and_at_most_one(strength: float) -> None:
         "https://example.com/a",
         "a\nb",
         " a",
+        "\x01a",
         "a.safetensors",
         "x" * 201,
     ],
