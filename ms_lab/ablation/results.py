@@ -29,7 +29,7 @@ class Asked:
     """What all columns of one folder have in common.
 
     Attributes:
-        bench_version, judge_version: of questions and judge.
+        bench_version, judge_version, method_version: of questions, judge, and variants with their recipe.
         scenes: how many, by group, of the validation half.
         scenes_fingerprint: digest of all that is asked of them.
         side: of the pictures, in pixels.
@@ -41,6 +41,7 @@ class Asked:
 
     bench_version: int
     judge_version: int
+    method_version: int
     scenes: dict[str, int]
     scenes_fingerprint: str
     side: int

@@ -49,7 +49,7 @@ from ms_lab.ablation.training import (
     train_variant,
     training_facts,
 )
-from ms_lab.ablation.variants import FULL, VARIANTS
+from ms_lab.ablation.variants import FULL, METHOD_VERSION, VARIANTS
 from ms_lab.data.writing.files import write_whole
 from ms_lab.evaluation.judge.judge import JUDGE_VERSION
 from ms_lab.evaluation.questions.scenes import BENCH_VERSION, fingerprint
@@ -137,6 +137,7 @@ class Setting:
         return Asked(
             bench_version=BENCH_VERSION,
             judge_version=JUDGE_VERSION,
+            method_version=METHOD_VERSION,
             scenes=dict(self.size.scenes),
             scenes_fingerprint=fingerprint(self.bench.scenes, self.bench.pack),
             side=SIDE,

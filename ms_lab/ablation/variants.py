@@ -24,6 +24,8 @@ FULL, NO_GROUNDING, NO_MASKS, NO_ZEROING, IP_ADAPTER = (
     "no-zeroing",
     "ip-adapter",
 )
+# To be raised whenever a variant or the recipe changes: runs before and after cannot be compared.
+METHOD_VERSION = 1
 # As many as the IP-Adapter that projects a pooled embedding makes of a picture.
 IP_TOKENS = 4
 

@@ -27,7 +27,7 @@ from ms_lab.training.checkpoints import AVERAGE
 from ms_lab.training.mini import SMOKE_PACK, TRAINING_PACK
 from tests.support.paths import ASSETS, MINI
 
-ASKED_FOR = Asked(2, 3, {"headline": 2}, "a", 64, 8, 4, 20, 319, "b", "c")
+ASKED_FOR = Asked(2, 3, 1, {"headline": 2}, "a", 64, 8, 4, 20, 319, "b", "c")
 
 
 @pytest.fixture(scope="module")
