@@ -1,6 +1,6 @@
 """What training on the data pipeline's shards reaches beside composed scenes, and references of other moments beside same-frame ones.
 
-    python benchmarks/data_training.py --footage runs/footage --set runs/footage-set    # footage of data_pairs.py to shards
+    python benchmarks/data_training.py --footage runs/footage --turns 3 10 --set runs/footage-set    # films to shards
     python benchmarks/data_training.py --set runs/footage-set --out runs/data-training --pictures 20000 --seed 1 --seed 2
 
 The stage ``base`` of ``msd train mini`` is trained from random weights, with the VAE and the image encoder of the bundled model,
@@ -29,21 +29,30 @@ from ms_lab.data.records import SubjectRecord, TrainingSample
 from ms_lab.data.run_lengths import from_run_lengths
 from ms_lab.data.writing.folder import RunFolder
 from ms_lab.data.writing.parts import write_part
-from ms_lab.footage.films import TRUTH
+from ms_lab.footage.films import TRUTH, write_footage
+from ms_lab.footage.generator import FilmDrawer, FilmOdds
 from ms_lab.mini.batches import SceneStream, Share
 from ms_lab.mini.random_scenes import SceneKind, SceneOdds
 from ms_lab.mini.shard_batches import ShardStream
 from ms_lab.mini.sprites import SpritePack
 from ms_lab.training.checkpoints import WEIGHTS
 from ms_lab.training.loop import LOG, StageConfig
-from ms_lab.training.mini import FULL, HELD_OUT_SEED, MiniTraining, load_artwork
+from ms_lab.training.mini import FULL, HELD_OUT_SEED, SMOKE_PACK, MiniTraining, load_artwork
 from ms_lab.training.warm_start import begin_from
 
 SIDE = 64
 ODDS = SceneOdds(kinds=(SceneKind(1.0, SIDE, SIDE),))
+FILMS, FILMS_SEED = 600, 51
 COMPOSED, SHARDS, SAME_FRAME = "composed scenes", "shards", "shards with same-frame references"
 MATCHER = "ms_lab.data.models.colour_shape:ColourShapeMatcher"
 CHOSEN = {"samples_per_clip": 6, "reference": "nearest"}
+
+
+def make_footage(folder: Path, turns: tuple[float, float]) -> None:
+    """Films of the first generator, unless they are there; things turn so many degrees a second, either way."""
+    pack = SpritePack.load(ROOT / "assets" / SMOKE_PACK)
+    if not (folder / TRUTH).is_file():
+        write_footage(folder, FilmDrawer(pack, FilmOdds(turns=turns)).films(FILMS, FILMS_SEED), pack)
 
 
 def make_set(footage: Path, out: Path) -> dict[str, int]:
@@ -108,13 +117,17 @@ def train(out: Path, seen: str, seed: int, pictures: int, shards: Path) -> dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--footage", type=Path, help="make the set from this footage, and do nothing else")
+    parser.add_argument("--footage", type=Path, help="make footage here and the set from it, and do nothing else")
+    parser.add_argument(
+        "--turns", type=float, nargs=2, default=FilmOdds().turns, help="degrees a second, of the footage"
+    )
     parser.add_argument("--set", type=Path, required=True, dest="shards", help="folder of the set")
     parser.add_argument("--out", type=Path, default=Path("runs/data-training"))
     parser.add_argument("--pictures", type=int, default=20_000, help="that each run sees")
     parser.add_argument("--seed", type=int, action="append")
     options = parser.parse_args()
     if options.footage is not None:
+        make_footage(options.footage, tuple(options.turns))
         print(json.dumps(make_set(options.footage, options.shards)))
         return
     for seed in options.seed or (1, 2):

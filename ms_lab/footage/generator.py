@@ -29,6 +29,7 @@ class FilmOdds:
         duration_s: least and most of a shot.
         subjects: weights of one, two, three, ... subjects.
         sides: least and most of a subject, as a share of the frame.
+        turns: least and most that a subject turns, in degrees a second, either way.
         twins: the first two subjects bear one name.
         bar: a post passes in front.
         fault: a shot has a planted fault.
@@ -40,6 +41,7 @@ class FilmOdds:
     duration_s: tuple[float, float] = (2.5, 4.0)
     subjects: tuple[float, ...] = (0.1, 0.45, 0.3, 0.15)
     sides: tuple[float, float] = (0.24, 0.42)
+    turns: tuple[float, float] = (14, 40)
     twins: float = 0.2
     bar: float = 0.2
     fault: float = 0.3
@@ -160,7 +162,7 @@ class FilmDrawer:
         return Motion(
             start=Pose(x, y, side, float(rng.uniform(-30, 30))),
             speed=(float(rng.uniform(-0.12, 0.12)), float(rng.uniform(-0.08, 0.08))),
-            turn=float(rng.uniform(14, 40)) * (1 if rng.random() < 0.5 else -1),
+            turn=float(rng.uniform(*self.odds.turns)) * (1 if rng.random() < 0.5 else -1),
             growth=float(rng.uniform(-0.08, 0.08)),
             swing=float(rng.uniform(0, 0.03)),
             period_s=float(rng.uniform(2, 4)),

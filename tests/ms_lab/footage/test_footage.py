@@ -199,3 +199,10 @@ def test_only_faults_that_a_filter_can_see_count_as_planted() -> None:
     own_area = (x_max - x_min) * (y_max - y_min)
     assert has_fault(small, true, both, own_area * 1.01)
     assert not has_fault(small, true, both, own_area * 0.99)
+
+
+def test_things_turn_as_fast_as_the_odds_say() -> None:
+    films = FilmDrawer(small_pack(), replace(ODDS, turns=(3.0, 10.0))).films(20, 3)
+    turns = [actor.motion.turn for film in films for shot in film.shots for actor in shot.actors]
+    assert all(3 <= abs(turn) <= 10 for turn in turns)
+    assert min(turns) < 0 < max(turns)
