@@ -17,14 +17,18 @@ _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _PICTURE_ENDS = r"(?:(?<=\.png)|(?<=\.jpg)|(?<=\.jpeg)|(?<=\.webp))"
 _FLAGS = r"(?P<flags>(?:;\s*[a-z_]+\s*(?:=[^;]*)?)*)"
 _BOX = rf"(?:@(?P<box>{_NUMBER}(?:,{_NUMBER}){{3}})(?P<pixels>px)?)?"
+_SCALE = rf"(?:\*(?P<scale>{_NUMBER}))?"
+_OWN_WORDS = r";\s*prompt\s*="
+# The "=" of a subject's own words parts no phrase from a picture.
 _SUBJECT = re.compile(
-    rf"(?P<phrase>[^=]+)=(?P<paths>.+?)(?:{_PICTURE_ENDS}@(?P<mask>.+?){_PICTURE_ENDS})?"
-    rf"{_BOX}(?:\*(?P<scale>{_NUMBER}))?{_FLAGS}",
+    rf"(?P<phrase>(?:(?!{_OWN_WORDS})[^=])+)=(?P<paths>(?!;).+?)(?:{_PICTURE_ENDS}@(?P<mask>.+?){_PICTURE_ENDS})?"
+    rf"{_BOX}{_SCALE}{_FLAGS}",
     re.IGNORECASE,
 )
 # A subject of words alone has no picture before its box.
 _WORDS_ALONE = re.compile(
-    rf"(?=.*;\s*prompt\s*=)(?P<phrase>[^=@;]+)(?:@(?P<mask>[^=@;]+{_PICTURE_ENDS}))?{_BOX}{_FLAGS}", re.IGNORECASE
+    rf"(?=.*{_OWN_WORDS})(?P<phrase>[^=@;*]+)(?:@(?P<mask>[^=@;]+{_PICTURE_ENDS}))?{_BOX}{_SCALE}{_FLAGS}",
+    re.IGNORECASE | re.DOTALL,
 )
 _CONTROL = re.compile(rf"(?P<name>[^=]+)=(?P<path>.+?)(?:\*(?P<scale>{_NUMBER}))?{_FLAGS}", re.IGNORECASE)
 _LORA = re.compile(rf"(?P<name>[^:]+)(?::(?P<weight>{_NUMBER}))?")
@@ -190,7 +194,7 @@ def parse_subject(option: str) -> SubjectOption:
         phrase=match["phrase"].strip(),
         paths=tuple(map(picture_at, paths)),
         box=box,
-        scale=_number(match.groupdict().get("scale")),
+        scale=_number(match["scale"]),
         mask=None if match["mask"] is None else picture_at(match["mask"]),
         feather=flags.get("feather"),
         z_index=flags.get("z"),

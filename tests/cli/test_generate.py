@@ -67,6 +67,11 @@ def cat(*paths: str, **values: Any) -> SubjectOption:
         ),
         ("tree@m.png;prompt=a tree", SubjectOption("tree", (), mask=Path("m.png"), prompt="a tree")),
         ("sky;scene;prompt=clouds", SubjectOption("sky", (), scene=True, prompt="clouds")),
+        # A strength does nothing without a picture, and is no part of a name either.
+        ("tree@0,0,1,1*0.8;prompt=a tree", SubjectOption("tree", (), BOX, 0.8, prompt="a tree")),
+        ("sky*0.8;scene;prompt=clouds", SubjectOption("sky", (), scale=0.8, scene=True, prompt="clouds")),
+        ("a\ntree@0,0,1,1;prompt=wood", SubjectOption("a\ntree", (), BOX, prompt="wood")),
+        ("cat=cat.png;prompt=see a.png@0,0,1,1*2", cat(prompt="see a.png@0,0,1,1*2")),
     ],
 )
 def test_subjects_are_read(option: str, expected: SubjectOption) -> None:
@@ -145,10 +150,18 @@ def test_any_text_is_a_subject_or_a_sentence(text: str) -> None:
         option = parse_subject(text)
     except CommandError:
         return
-    assert option.paths
+    assert option.paths or option.prompt is not None
 
 
-@pytest.mark.parametrize("option", ["", "cat", "cat.png", "=cat.png", "cat=", "cat=a.png+"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("", "cat", "cat.png", "=cat.png", "cat=", "cat=a.png+", "cat=;prompt=a cat"),
+        # Words of its own are no picture, whatever stands before them.
+        *("tree@left;prompt=a tree", "tree@0,0,1;prompt=a tree", "tree@a@b.png;prompt=a tree", "tree@0,0,1,1;prompt"),
+        "tree*0.8@0,0,1,1;prompt=a tree",
+    ],
+)
 def test_other_forms_are_refused_with_the_right_one(option: str) -> None:
     with pytest.raises(CommandError, match="phrase=picture.png@x_min,y_min,x_max,y_max"):
         parse_subject(option)
