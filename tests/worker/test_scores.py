@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 
 from ms_core.sampling.pipeline import Generation, MSDiffusionPipeline
-from ms_core.spec import SubjectScore, derived_seed
+from ms_core.spec import Box, Subject, SubjectScore, derived_seed
 from ms_core.spec.score import UNKNOWN_SCORE, Redraw
 from ms_jobs.keys import JobKey
 from ms_jobs.outcomes import Requeue
 from ms_jobs.pace import Shape
 from ms_jobs.records import JobError, JobRecord, JobState
 from ms_jobs.result_files import read_recipe
-from tests.support.job_helpers import Desk
+from tests.support.job_helpers import PICTURE, Desk
 from tests.support.random_scorer import ALWAYS_PASSES, scored_copy
 from worker.job_run import JobRun, WorkerContext
 from worker.runtime import PipelineRuntime, _picture_score
@@ -28,6 +28,9 @@ from worker.runtime import PipelineRuntime, _picture_score
 STEPS = 2
 SMALL = {"width": 64, "height": 64, "num_inference_steps": STEPS, "guidance_scale": 1.0}
 DIED = JobError(code="worker_died", detail="Dead.")
+
+GOOD, BAD = SubjectScore(0.99, 0.9, 0.5), SubjectScore(0.99, 0.1, 0.5)
+PAIR = tuple(Subject(name, PICTURE, Box(left, 0.1, left + 0.4, 0.9)) for name, left in (("cat", 0.05), ("pot", 0.55)))
 
 Run = Callable[[str], JobRecord]
 AtCall = Callable[[int, Callable[[], Any]], None]
@@ -70,6 +73,17 @@ def at_call(failing: PipelineRuntime) -> Iterator[AtCall]:
     yield install
     for handle in handles:
         handle.remove()
+
+
+@pytest.fixture(params=["picture", "place"])
+def redrawn(
+    request: pytest.FixtureRequest, failing: PipelineRuntime, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """Fields of a job that draws its whole picture again, or once the place of its second subject."""
+    if request.param == "picture":
+        return {**SMALL, "score": True}
+    monkeypatch.setattr(failing._pipeline, "_score", lambda row, made: (GOOD, BAD if made.seed == 7 else GOOD))
+    return {**SMALL, "score": True, "subjects": PAIR}
 
 
 def test_scores_draws_and_the_seed_that_was_kept_are_told(desk: Desk, run: Run) -> None:
@@ -119,23 +133,27 @@ def test_progress_goes_on_from_draw_to_draw(desk: Desk, run: Run, at_call: AtCal
     assert (record.step, record.steps) == (3 * STEPS, 3 * STEPS)
 
 
-def test_a_job_is_canceled_within_its_second_draw_and_shows_nothing(desk: Desk, run: Run, at_call: AtCall) -> None:
-    job_id = desk.record(**SMALL, score=True, retries=3)
+def test_a_job_is_canceled_within_its_second_draw_and_shows_nothing(
+    desk: Desk, run: Run, at_call: AtCall, redrawn: dict[str, Any]
+) -> None:
+    job_id = desk.record(**redrawn, retries=3)
     at_call(STEPS + 1, lambda: desk.jobs.request_cancel(job_id))
     record = run(job_id)
     assert (record.state, record.images, record.step) == (JobState.CANCELED, (), STEPS + 1)
 
 
-def test_a_job_taken_away_within_its_second_draw_is_dropped(desk: Desk, run: Run, at_call: AtCall) -> None:
-    job_id = desk.record(**SMALL, score=True, retries=3)
+def test_a_job_taken_away_within_its_second_draw_is_dropped(
+    desk: Desk, run: Run, at_call: AtCall, redrawn: dict[str, Any]
+) -> None:
+    job_id = desk.record(**redrawn, retries=3)
     at_call(STEPS + 1, lambda: desk.jobs.requeue(job_id, 1, Requeue.ABANDONED, DIED))
     record = run(job_id)
     assert (record.state, record.attempt) == (JobState.QUEUED, 1)
     assert desk.artifacts.load_manifest(record.folder, 1) is None
 
 
-def test_the_time_limit_is_one_for_all_draws(desk: Desk, run: Run, at_call: AtCall) -> None:
-    job_id = desk.record(**SMALL, score=True, retries=3)
+def test_the_time_limit_is_one_for_all_draws(desk: Desk, run: Run, at_call: AtCall, redrawn: dict[str, Any]) -> None:
+    job_id = desk.record(**redrawn, retries=3)
     # What the timer does when the time is over.
     at_call(STEPS + 1, lambda: signal.raise_signal(signal.SIGALRM))
     record = run(job_id)
@@ -143,8 +161,10 @@ def test_the_time_limit_is_one_for_all_draws(desk: Desk, run: Run, at_call: AtCa
     assert (record.state, record.error.code) == (JobState.FAILED, "timed_out")
 
 
-def test_a_second_attempt_draws_the_same_again(desk: Desk, run: Run, at_call: AtCall, context: WorkerContext) -> None:
-    job_id, undisturbed = (desk.record(**SMALL, score=True, retries=1) for _ in range(2))
+def test_a_second_attempt_draws_the_same_again(
+    desk: Desk, run: Run, at_call: AtCall, context: WorkerContext, redrawn: dict[str, Any]
+) -> None:
+    job_id, undisturbed = (desk.record(**redrawn, retries=1) for _ in range(2))
 
     def stop() -> None:
         context.stopping = True
@@ -157,6 +177,10 @@ def test_a_second_attempt_draws_the_same_again(desk: Desk, run: Run, at_call: At
     assert record.images[0].model_copy(update={"sha256": ""}) == run(undisturbed).images[0].model_copy(
         update={"sha256": ""}
     )
+    assert _pixels(desk.image(job_id)) == _pixels(desk.image(undisturbed))
+    score = record.images[0].score
+    assert score is not None
+    assert score.redraws[0].subject == (1 if "subjects" in redrawn else None)
 
 
 def test_a_model_without_a_scorer_fails_the_job_and_says_why(

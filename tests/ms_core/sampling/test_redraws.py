@@ -155,6 +155,24 @@ def test_where_all_fail_the_whole_picture_is_drawn_again() -> None:
     assert (generation.seed, int(generation.latents[0, 0, 0, 0])) == (second, second)
 
 
+@pytest.mark.parametrize(
+    ("qualities", "redraws", "seed"),
+    [
+        # The whole picture, then a place in it: no single draw makes that.
+        ([(0.1, 0.2), (0.9, 0.3), (0.9, 0.9)], (Redraw(None, True), Redraw(1, True)), 7),
+        # A place, then all of it: the last draw makes that.
+        ([(0.9, 0.1), (0.2, 0.3), (0.9, 0.9)], (Redraw(1, True), Redraw(None, True)), derived_seed(7, 2)),
+        # A place that was no better changes nothing.
+        ([(0.1, 0.2), (0.9, 0.3), (0.9, 0.2)], (Redraw(None, True), Redraw(1, False)), derived_seed(7, 1)),
+    ],
+)
+def test_the_seed_is_that_of_the_kept_draw_or_the_specs_if_that_drew_a_place(
+    qualities: list[tuple[float, float]], redraws: tuple[Redraw, ...], seed: int
+) -> None:
+    _, (generation,) = Studio(dict(zip(seeds(7), qualities, strict=False))).run(replace(PAIR, retries=2))
+    assert (generation.redraws, generation.seed) == (redraws, seed)
+
+
 def test_whole_and_partial_redraws_share_a_batch() -> None:
     studio = Studio({7: (0.9, 0.2), 8: (0.1, 0.2), derived_seed(7, 1): (0.9, 0.9), derived_seed(8, 1): (0.9, 0.9)})
     _, generations = studio.run(PAIR, replace(PAIR, seed=8))

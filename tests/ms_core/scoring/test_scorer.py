@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from ms_core.config import SCORER_FILE, Calibration, ModelCard
 from ms_core.errors import CheckpointError, DeviceOutOfMemoryError, ModelNotFoundError
 from ms_core.sampling.latents import decode_latents
-from ms_core.sampling.pipeline import Generation, ModelParts, MSDiffusionPipeline
+from ms_core.sampling.pipeline import Generation, ModelParts, MSDiffusionPipeline, Progress
 from ms_core.sampling.redraws import PASSING
 from ms_core.sampling.starts import redraw_weights
 from ms_core.scoring import Question, Scorer
@@ -319,6 +319,21 @@ def test_a_redrawn_place_leaves_the_rest_to_the_last_bit(
     assert decode_latents(pipeline.components, best.latents).tobytes() == best.image.tobytes()
     (again,) = pipeline.run(replace(spec, retries=2))
     assert again.image.tobytes() == best.image.tobytes()
+
+
+def test_who_ends_while_a_place_is_drawn_again_leaves_nothing_behind(
+    pipeline: MSDiffusionPipeline, spec: GenerationSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plays(monkeypatch, pipeline, {derived_seed(3, 1): GOOD})
+    whole = pipeline.run(replace(spec, retries=1))
+    events = pipeline.generate(replace(spec, retries=1))
+    # Two steps of the first draw; the third is within the second.
+    assert any(isinstance(event, Progress) and event.step == 3 for event in events)
+    events.close()
+    (plain,), again = pipeline.run(replace(spec, score=False)), pipeline.run(replace(spec, retries=1))
+    assert again[0].redraws == (Redraw(2, True),)
+    assert torch.equal(again[0].latents, whole[0].latents)
+    assert not torch.equal(plain.latents, whole[0].latents)
 
 
 @pytest.mark.parametrize("scheduler", ["euler", "euler_ancestral"])
