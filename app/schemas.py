@@ -17,6 +17,11 @@ from ms_jobs.records import (
     JobState,
 )
 
+PICTURE_SEED = (
+    "The seed that gives this picture in its first draw. If the last draw that was kept drew one subject's place: the seed that "
+    "gives it with the same `score` and `retries`."
+)
+
 
 class SubjectScoreResource(BaseModel):
     """Score of one subject in a picture, estimated by the model's own scorer.
@@ -60,10 +65,7 @@ class ImageResource(BaseModel):
     url: str = Field(description="URL of its file, relative to the service's address.")
     width: int = Field(description="In pixels.")
     height: int = Field(description="In pixels.")
-    seed: int = Field(
-        description="The seed that gives this picture in its first draw. If the last kept of `score.redraws` drew one "
-        "subject's place: the seed that gives it with the same `score` and `retries`."
-    )
+    seed: int = Field(description=PICTURE_SEED)
     sha256: str = Field(
         description="SHA-256 of the file's bytes.", json_schema_extra={"pattern": f"^{SHA256_PATTERN}$"}
     )
@@ -185,7 +187,7 @@ class MadeResource(BaseModel):
 
     model: str = Field(pattern=rf"^{MODEL_NAME_PATTERN}$", description="Name of the model.")
     image_index: int = Field(ge=0, lt=MAX_IMAGES, description="Position of the picture in its job, counted from 0.")
-    seed: int = Field(ge=0, le=MAX_SEED, description="The seed that gives this picture in its first draw.")
+    seed: int = Field(ge=0, le=MAX_SEED, description=PICTURE_SEED)
     versions: dict[str, str] = Field(description="Versions of the service and of what computed the picture.")
 
 

@@ -142,7 +142,7 @@ class StoredImage(FrozenModel):
     """A finished picture of a job; its bytes are in the artifact store.
 
     Attributes:
-        seed: seed of the kept draw.
+        seed: seed of the kept draw, or the request's if that drew one subject's place only.
         score: only if the request has ``score``.
     """
 

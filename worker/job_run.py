@@ -68,7 +68,7 @@ class Picture:
     """A finished picture.
 
     Attributes:
-        seed: seed of the kept draw, if not the spec's.
+        seed: as ``ms_core.sampling.events.Generation`` has it; ``None``: the spec's.
         score: only if the spec has ``score``.
     """
 

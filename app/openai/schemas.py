@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from app.schemas import PICTURE_SEED
 from ms_core.spec import GenerationWarning
 
 Kind = Literal["image_generation", "image_edit"]
@@ -26,7 +27,7 @@ class OpenAIImage(BaseModel):
     """A finished picture."""
 
     b64_json: str = Field(description="Its bytes, in base64.")
-    seed: int = Field(description="Of this service: the seed that gives this picture in its first draw.")
+    seed: int = Field(description=f"Of this service. {PICTURE_SEED}")
 
 
 class OpenAIImages(BaseModel):
@@ -82,7 +83,7 @@ class OpenAICompletedImage(OpenAIImageEvent):
 
     type: CompletedName = Field(description="Name of the event.")
     usage: OpenAIUsage = Field(default=OpenAIUsage(), description="Always nothing.")
-    seed: int = Field(description="Of this service: the seed that gives this picture in its first draw.")
+    seed: int = Field(description=f"Of this service. {PICTURE_SEED}")
 
 
 class OpenAIModel(BaseModel):

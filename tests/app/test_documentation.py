@@ -223,6 +223,12 @@ def test_every_field_of_a_job_and_of_its_events_is_described(document: dict[str,
     assert undescribed == []
 
 
+@pytest.mark.parametrize("name", ["ImageResource", "MadeResource", "OpenAIImage", "OpenAICompletedImage"])
+def test_the_seed_of_a_picture_with_a_redrawn_place_needs_its_retries(document: dict[str, Any], name: str) -> None:
+    seed = document["components"]["schemas"][name]["properties"]["seed"]
+    assert "drew one subject's place: the seed that gives it with the same `score` and `retries`" in seed["description"]
+
+
 def test_the_data_of_each_event_is_documented(document: dict[str, Any]) -> None:
     content = operation(document, "watch_job")["responses"]["200"]["content"]["text/event-stream"]
     assert content["schema"] == {"$ref": "#/components/schemas/JobEvent"}

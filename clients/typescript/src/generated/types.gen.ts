@@ -287,7 +287,7 @@ export type ImageResource = {
      */
     height: number;
     /**
-     * The seed that gives this picture in its first draw. If the last kept of `score.redraws` drew one subject's place: the seed that gives it with the same `score` and `retries`.
+     * The seed that gives this picture in its first draw. If the last draw that was kept drew one subject's place: the seed that gives it with the same `score` and `retries`.
      */
     seed: number;
     /**
@@ -533,7 +533,7 @@ export type MadeResource = {
      */
     image_index: number;
     /**
-     * The seed that gives this picture in its first draw.
+     * The seed that gives this picture in its first draw. If the last draw that was kept drew one subject's place: the seed that gives it with the same `score` and `retries`.
      */
     seed: number;
     /**
@@ -604,7 +604,7 @@ export type OpenAiImage = {
      */
     b64_json: string;
     /**
-     * Of this service: the seed that gives this picture in its first draw.
+     * Of this service. The seed that gives this picture in its first draw. If the last draw that was kept drew one subject's place: the seed that gives it with the same `score` and `retries`.
      */
     seed: number;
 };
@@ -1619,7 +1619,7 @@ export type OpenAiCompletedImage = {
      */
     usage: OpenAiUsage;
     /**
-     * Of this service: the seed that gives this picture in its first draw.
+     * Of this service. The seed that gives this picture in its first draw. If the last draw that was kept drew one subject's place: the seed that gives it with the same `score` and `retries`.
      */
     seed: number;
 };
