@@ -2,7 +2,7 @@ import { addPictures } from "./arrive.ts";
 import { freePlace } from "./boxes.ts";
 import { KeepInCast } from "./cast-panel.tsx";
 import { spanOf } from "./check.ts";
-import { boxesOf, chosen, doc, duplicate, isFull, removeSubject, setSubject, shiftOrder, type Subject } from "./document.ts";
+import { boxesOf, chosen, doc, duplicate, isFull, ownWords, removeSubject, setSubject, shiftOrder, type Subject } from "./document.ts";
 import { NumberField, Problems } from "./fields.tsx";
 import { keepFocus } from "./focus.ts";
 import { IconButton } from "./icons.tsx";
@@ -22,12 +22,12 @@ for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => (p
 const SCENE_SCALE = 0.4;
 
 export function Card({ subject, index, count }: { subject: Subject; index: number; count: number }) {
-  const { key, phrase, colour, prompt } = subject;
+  const { key, phrase, colour } = subject;
   const isChosen = chosen.value === key;
   const at = `/subjects/${index}`;
   const name = phrase || "unnamed";
   // Where it has words of its own, the prompt is not read.
-  const unnamed = phrase !== "" && !prompt && spanOf(index) === null;
+  const unnamed = phrase !== "" && !ownWords(subject) && spanOf(index) === null;
   return (
     <article
       class="card"

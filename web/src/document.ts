@@ -74,6 +74,9 @@ export const dragged = signal<{ key: string; box: Box } | null>(null);
 /** What a screen reader is told. */
 export const spoken = signal("");
 
+/** The words that a subject brings for its place; undefined where there are none but blanks. */
+export const ownWords = ({ prompt }: Pick<Subject, "prompt">): string | undefined => (prompt?.trim() ? prompt : undefined);
+
 export const boxOf = (subject: Subject): Box | null =>
   dragged.value?.key === subject.key ? dragged.value.box : subject.scene ? null : subject.box;
 
@@ -176,9 +179,10 @@ export function removeSubject(key: string): void {
 }
 
 /** Remove a box; a subject that is nothing but its box goes too. */
-export function removeBox({ key, phrase, pictures, prompt, locked }: Subject): void {
+export function removeBox(subject: Subject): void {
+  const { key, phrase, pictures, locked } = subject;
   if (locked) return;
-  if (phrase === "" && pictures.length === 0 && !prompt) removeSubject(key);
+  if (phrase === "" && pictures.length === 0 && !ownWords(subject)) removeSubject(key);
   else setSubject(key, { box: null, mask: undefined });
 }
 

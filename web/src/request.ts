@@ -1,6 +1,6 @@
 import { type GenerateInput, MsdError } from "msd-client";
 
-import { type Document, overlaps, type Subject } from "./document.ts";
+import { type Document, overlaps, ownWords, type Subject } from "./document.ts";
 import { named } from "./pictures.ts";
 
 /** The request of a document, as the client takes it, with its pictures as assets. A picture that is refused is an error at its pointer. */
@@ -18,7 +18,9 @@ export async function requestOf({ prompt, subjects, options }: Document): Promis
   };
 }
 
-async function subjectOf({ phrase, pictures, box, mask, prompt, scale, cutout, scene, rest }: Subject, index: number, ordered: boolean) {
+async function subjectOf(subject: Subject, index: number, ordered: boolean) {
+  const { phrase, pictures, box, mask, scale, cutout, scene, rest } = subject;
+  const prompt = ownWords(subject);
   const several = pictures.length > 1;
   const pointer = `/subjects/${index}/image`;
   const sent = await Promise.all(pictures.map((picture, position) => namedAt(picture, several ? `${pointer}s/${position}` : pointer)));
@@ -28,7 +30,7 @@ async function subjectOf({ phrase, pictures, box, mask, prompt, scale, cutout, s
     ...((phrase !== "" || rest?.cast === undefined) && { phrase }),
     ...(several ? { images: sent } : sent.length === 1 ? { image: sent[0]! } : {}),
     ...(scene ? { scene: true } : mask ? { mask: await namedAt(mask, `/subjects/${index}/mask`) } : box && { box }),
-    ...(prompt?.trim() && { prompt }),
+    ...(prompt && { prompt }),
     ...(scale !== undefined && { scale }),
     ...(cutout && { cutout: true }),
     ...(ordered && { z_index: scene ? 0 : index + 1 }),

@@ -6,7 +6,8 @@ import { copyText } from "./copy.ts";
 import { addSubject, type Document, edit, isFull } from "./document.ts";
 import { Icon, IconButton, type IconName } from "./icons.tsx";
 import type { Kept } from "./kept.ts";
-import { Identity, Redraws, remove, weakestOf } from "./results.tsx";
+import { chanceOf, weakestOf } from "./redraws.ts";
+import { Chance, Redraws, remove } from "./results.tsx";
 import { redraw, run } from "./run.ts";
 import { shown, urlOf, view, withBoxes } from "./view.ts";
 
@@ -66,7 +67,7 @@ function Subjects({ result }: { result: Kept }) {
         const present = known && known.present !== null ? `In its box: ${Math.round(known.present * 100)} %` : undefined;
         return (
           <li key={key} data-weakest={index === weakest} title={present}>
-            {phrase} {known && <Identity value={known.identity} weakest={index === weakest} />}
+            {phrase} {known && <Chance value={chanceOf(known)} weakest={index === weakest} />}
             {box && !scene && (
               <button type="button" disabled={run.value !== null} aria-label={`Redraw ${phrase}`} title={`Redraw ${phrase} only; the rest of the picture stays`} onClick={() => void redraw(result, index)}>
                 <Icon name="redraw" />

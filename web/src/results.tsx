@@ -4,7 +4,7 @@ import { placed } from "./box-view.tsx";
 import type { Document } from "./document.ts";
 import { afterwards } from "./focus.ts";
 import { forget, forgetAll, keep, type Kept } from "./kept.ts";
-import { redrawsOf } from "./redraws.ts";
+import { chanceOf, redrawsOf, weakestOf } from "./redraws.ts";
 import { reach } from "./session.ts";
 import { note, results, show, shown, urlOf, view, withBoxes } from "./view.ts";
 
@@ -142,9 +142,9 @@ export function Scores({ result: { score, document } }: { result: Kept }) {
   const weakest = weakestOf(score);
   return (
     <ul class="scores" aria-label="Scores">
-      {score.subjects.map(({ subject, identity }) => (
+      {score.subjects.map(({ subject, ...chances }) => (
         <li key={subject} data-weakest={subject === weakest}>
-          {document.subjects[subject]?.phrase ?? subject} <Identity value={identity} weakest={subject === weakest} />
+          {document.subjects[subject]?.phrase ?? subject} <Chance value={chanceOf(chances)} weakest={subject === weakest} />
         </li>
       ))}
     </ul>
@@ -157,15 +157,7 @@ export function Redraws({ result }: { result: Kept }) {
   return told === undefined ? null : <span class="tile-words redraws">{told}</span>;
 }
 
-/** Index of the subject that is least like its reference; undefined if there is only one, or nothing is known. */
-export function weakestOf(score: NonNullable<Kept["score"]>): number | undefined {
-  const known = score.subjects.flatMap(({ subject, identity }) => (identity === null ? [] : [{ subject, identity }]));
-  const least = Math.min(...known.map(({ identity }) => identity));
-  const weakest = known.filter(({ identity }) => identity === least);
-  return known.length > 1 && weakest.length === 1 ? weakest[0]!.subject : undefined;
-}
-
-export function Identity({ value, weakest }: { value: number | null; weakest: boolean }) {
+export function Chance({ value, weakest }: { value: number | null; weakest: boolean }) {
   return (
     <>
       {value === null ? "cannot tell" : `${Math.round(value * 100)} %`}

@@ -38,6 +38,7 @@ test("a subject keeps the words for its place, and needs no picture then", () =>
   const { document, leftOut } = documentOf({ prompt: "a cat", subjects: [tree] });
   assert.deepEqual(document.subjects, [{ key: "recipe-0", colour: 0, pictures: [], ...tree }]);
   assert.deepEqual(leftOut, []);
+  assert.deepEqual(documentOf({ prompt: "a cat", subjects: [{ ...tree, prompt: 5 }] }).leftOut, ["prompt of tree"]);
 });
 
 test("what no field shows is kept for the request", () => {
