@@ -26,8 +26,8 @@ ScorePicture = Callable[[ResolvedSpec, Generation], tuple[SubjectScore | None, .
 def make_with_draws(make: MakeBatch, batch: Sequence[ResolvedSpec], score: ScorePicture) -> Generator[Event]:
     """The events of a batch whose pictures are scored, and drawn again while they fail and retries are left.
 
-    A picture fails if any of its subjects has a probability below ``PASSING``. Only those that fail are drawn again, as one
-    batch with derived seeds, whole or in part as ``subject_to_redraw`` says; a part is drawn into the best picture so far. Of
+    A picture fails if any of its subjects has a probability below ``PASSING``. Only those that fail are drawn again, where that
+    may help (see ``may_be_better``), as one batch with derived seeds, whole or in part as ``subject_to_redraw`` says; a part is drawn into the best picture so far. Of
     all draws of a picture the one with the highest lowest probability is kept, the earlier of two equals. Specs that ask for no
     scores are drawn once and not scored. Steps count on from draw to draw.
     """
@@ -53,14 +53,24 @@ def subject_to_redraw(row: ResolvedSpec, kept: Generation) -> int | None:
     It is the weakest subject, the first of equals. The whole picture is drawn again if more than half of the subjects that have
     a score fail, if the weakest stands wholly behind others, and with a start picture, from which every draw begins.
     """
-    known = {index: score.weaker for index, score in enumerate(kept.scores) if score is not None}
-    chances = {index: chance for index, chance in known.items() if chance is not None}
-    failing = [index for index, chance in chances.items() if chance < PASSING]
+    chances = _chances(kept)
+    failing = _failing(kept)
     if not failing or 2 * len(failing) > len(chances) or row.spec.start is not None:
         return None
     weakest = min(failing, key=lambda index: chances[index])
     visible = redraw_weights(row.spec.subjects, (weakest,), *kept.latents.shape[-2:])
     return weakest if bool(visible.any()) else None
+
+
+def may_be_better(row: ResolvedSpec, kept: Generation) -> bool:
+    """Whether a subject fails, and stands where another draw may change the picture: with ``start.redraw`` not all of it does."""
+    failing = _failing(kept)
+    redraw = () if row.spec.start is None else row.spec.start.redraw
+    if not failing or not redraw:
+        return bool(failing)
+    size = kept.latents.shape[-2:]
+    changing, places = (redraw_weights(row.spec.subjects, chosen, *size) for chosen in (redraw, failing))
+    return bool((changing * places).any())
 
 
 class _Draws:
@@ -128,7 +138,18 @@ class _Draws:
         return Draw(reseeded, None if kept is None or subject is None else Place(subject, kept.latents))
 
     def _may_be_better(self, index: int) -> bool:
-        return self._draw <= self._batch[index].spec.retries and self._kept[index].weakest < PASSING
+        row = self._batch[index]
+        return self._draw <= row.spec.retries and may_be_better(row, self._kept[index])
+
+
+def _chances(kept: Generation) -> dict[int, float]:
+    """The lower probability of each subject that has one, by its position."""
+    weaker = {index: score.weaker for index, score in enumerate(kept.scores) if score is not None}
+    return {index: chance for index, chance in weaker.items() if chance is not None}
+
+
+def _failing(kept: Generation) -> list[int]:
+    return [index for index, chance in _chances(kept).items() if chance < PASSING]
 
 
 def _better(kept: Generation | None, new: Generation, row: ResolvedSpec, place: Place | None) -> Generation:

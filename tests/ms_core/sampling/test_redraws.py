@@ -226,6 +226,28 @@ def test_a_start_picture_begins_every_draw() -> None:
     assert scored(replace(PAIR, start=StartPicture(PICTURE, 1.0)), 0.1, 0.9) is None
 
 
+@pytest.mark.parametrize(
+    ("box", "chances", "draws"),
+    [
+        (LEFT, (0.9, 0.1), 4),
+        (LEFT, (0.1, 0.2), 4),
+        # What stands outside stays as it is, and so does its score.
+        (LEFT, (0.1, 0.9), 1),
+        (Box(0.0, 0.0, 0.75, 1.0), (0.1, 0.9), 4),
+    ],
+)
+def test_where_only_a_place_is_redrawn_those_elsewhere_are_no_reason_to_draw_again(
+    box: Box, chances: tuple[float, float], draws: int
+) -> None:
+    cat, pot = PAIR.subjects
+    start = StartPicture(PICTURE, 1.0, redraw=(1,))
+    _, (generation,) = Studio(dict.fromkeys(seeds(7), chances)).run(
+        replace(PAIR, subjects=(replace(cat, box=box), pot), start=start)
+    )
+    assert (generation.draws, generation.weakest) == (draws, min(chances))
+    assert all(redraw.subject is None for redraw in generation.redraws)
+
+
 def test_steps_count_on_from_draw_to_draw() -> None:
     studio = Studio(dict.fromkeys((*seeds(7), 8), 0.1))
     progress, _ = studio.run(replace(SPEC, seed=8), replace(SPEC, retries=2))
