@@ -163,6 +163,15 @@ def test_with_auto_layout_words_act_where_their_subject_was_found() -> None:
     assert 0 < shares.mean() < 1
 
 
+def test_with_auto_layout_words_wait_for_their_subjects_time_too() -> None:
+    maps = AutoLayoutMaps([AutoLayout(0.4, start_step=1)], [[(2, 4), (6, 7)]], torch.device("cpu"))
+    data = placed([subject(words=False), subject(MIDDLE, z_index=1)], auto_layout=maps)
+    data.let_act([[True, False]])
+    mask, shares = mask_and_shares(data)
+    assert not shares.any()
+    assert mask.attn_mask[0, 0, mask.coverage[0, 0, :, 0] > 0, 3:].isneginf().all()
+
+
 @pytest.mark.parametrize("z_index", [0, 1])
 def test_nobody_attends_to_a_subject_without_a_picture_and_it_takes_its_part(z_index: int) -> None:
     mask, _ = mask_and_shares(placed([subject(words=False), subject(MIDDLE, picture=False, z_index=z_index)]))
