@@ -5,7 +5,9 @@
 
 The stage ``base`` of ``msd train mini`` is trained from random weights, with the VAE and the image encoder of the bundled model,
 at 64 px, on the same sprites. Three ways, equal but for what they see: composed scenes, shards, and shards whose references are
-cut from the target itself. Prints the reference gain of each on scenes of held-out artwork as JSON. A run that was stopped goes on.
+cut from the target itself. Prints the reference gain of each on scenes of held-out artwork as JSON: scenes like those that are
+composed for training, plain ones that show each drawing as its reference does, and ones that turn it as their words say. A run
+that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch.utils.data import IterableDataset
 
@@ -32,20 +35,25 @@ from ms_lab.data.writing.parts import write_part
 from ms_lab.footage.films import TRUTH, write_footage
 from ms_lab.footage.generator import FilmDrawer, FilmOdds
 from ms_lab.mini.batches import SceneStream, Share
-from ms_lab.mini.random_scenes import SceneKind, SceneOdds
+from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneKind, SceneOdds
 from ms_lab.mini.shard_batches import ShardStream
 from ms_lab.mini.sprites import SpritePack
 from ms_lab.training.checkpoints import WEIGHTS
-from ms_lab.training.loop import LOG, StageConfig
+from ms_lab.training.denoising_stage import GAIN_TIMESTEPS, DenoisingStage
+from ms_lab.training.loop import StageConfig
 from ms_lab.training.mini import FULL, HELD_OUT_SEED, SMOKE_PACK, MiniTraining, load_artwork
 from ms_lab.training.warm_start import begin_from
 
 SIDE = 64
 ODDS = SceneOdds(kinds=(SceneKind(1.0, SIDE, SIDE),))
 FILMS, FILMS_SEED = 600, 51
+PLAIN = replace(PLAIN_SCENES, kinds=ODDS.kinds)
+# What the gain is measured on: a model that pastes its references does well where nothing turns.
+HELD_OUT = {"composed": ODDS, "plain": PLAIN, "turned": replace(PLAIN, treatment=1.0, pose=1.0)}
+HELD_OUT_SCENES = 192
 COMPOSED, SHARDS, SAME_FRAME = "composed scenes", "shards", "shards with same-frame references"
 MATCHER = "ms_lab.data.models.colour_shape:ColourShapeMatcher"
-CHOSEN = {"samples_per_clip": 6, "reference": "nearest"}
+CHOSEN = {"samples_per_clip": 6}
 
 
 def make_footage(folder: Path, turns: tuple[float, float]) -> None:
@@ -99,9 +107,19 @@ class Training(MiniTraining):
         change = same_frame if self.seen == SAME_FRAME else lambda sample: sample
         return lambda share: ShardStream(self.shards, SIDE, share, change)
 
+    @torch.no_grad()
+    def gains(self, pack: SpritePack) -> dict[str, list[float]]:
+        """The reference gain of the trained base at each of ``GAIN_TIMESTEPS``, for each kind of held-out scenes."""
+        found: dict[str, list[float]] = {}
+        for kind, odds in HELD_OUT.items():
+            self.held_out = SceneStream(pack, odds, Share(HELD_OUT_SCENES, HELD_OUT_SEED)).batch(0)
+            values = DenoisingStage(self.model, self.model.unet, self.held_out).telemetry()
+            found[kind] = [round(values[f"reference_gain_{timestep}"], 3) for timestep in GAIN_TIMESTEPS]
+        return found
+
 
 def train(out: Path, seen: str, seed: int, pictures: int, shards: Path) -> dict[str, Any]:
-    """Train one way with one seed; returns its last telemetry."""
+    """Train one way with one seed; returns its gains."""
     folder = out / f"{seen.replace(' ', '-')}-{seed}"
     if not folder.is_dir():
         begin_from(ROOT / "models" / "mini", folder)
@@ -109,10 +127,9 @@ def train(out: Path, seen: str, seed: int, pictures: int, shards: Path) -> dict[
         (folder / "base" / WEIGHTS).unlink()
     _, held_out = load_artwork(folder, (), ROOT / "assets", smoke=True)
     config = replace(FULL.base, pictures=pictures, seed=seed, warmup=max(1, min(100, pictures // 64)))
-    done = Training(folder, held_out, config, seen, shards).train("base")
-    rows = [json.loads(line) for line in (folder / "base" / LOG).read_text(encoding="utf-8").splitlines()]
-    last = next(row for row in reversed(rows) if "reference_gain_200" in row)
-    return {"seen": seen, "seed": seed, "done": done, **last}
+    training = Training(folder, held_out, config, seen, shards)
+    training.train("base")
+    return {"seen": seen, "seed": seed, "pictures": pictures, "gains": training.gains(held_out)}
 
 
 def main() -> None:
@@ -132,8 +149,7 @@ def main() -> None:
         return
     for seed in options.seed or (1, 2):
         for seen in (COMPOSED, SHARDS, SAME_FRAME):
-            row = train(options.out, seen, seed, options.pictures, options.shards)
-            print(json.dumps({"pictures": options.pictures, **row}), flush=True)
+            print(json.dumps(train(options.out, seen, seed, options.pictures, options.shards)), flush=True)
 
 
 if __name__ == "__main__":

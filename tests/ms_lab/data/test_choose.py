@@ -27,3 +27,7 @@ def test_the_reference_of_the_nearest_moment_is_taken() -> None:
     found = moments("nearest")
     assert set(found) == set(range(FRAMES))
     assert all(abs(target - frame) == 1 for target, frames in found.items() for frame in frames)
+
+
+def test_references_are_of_the_nearest_moment_unless_asked_otherwise() -> None:
+    assert config_without_models().choose.reference == "nearest"
