@@ -58,8 +58,8 @@ CHOSEN = {"samples_per_clip": 6}
 
 def make_footage(folder: Path, turns: tuple[float, float]) -> None:
     """Films of the first generator, unless they are there; things turn so many degrees a second, either way."""
-    pack = SpritePack.load(ROOT / "assets" / SMOKE_PACK)
     if not (folder / TRUTH).is_file():
+        pack = SpritePack.load(ROOT / "assets" / SMOKE_PACK)
         write_footage(folder, FilmDrawer(pack, FilmOdds(turns=turns)).films(FILMS, FILMS_SEED), pack)
 
 

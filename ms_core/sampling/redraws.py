@@ -27,9 +27,9 @@ def make_with_draws(make: MakeBatch, batch: Sequence[ResolvedSpec], score: Score
     """The events of a batch whose pictures are scored, and drawn again while they fail and retries are left.
 
     A picture fails if any of its subjects has a probability below ``PASSING``. Only those that fail are drawn again, where that
-    may help (see ``may_be_better``), as one batch with derived seeds, whole or in part as ``subject_to_redraw`` says; a part is drawn into the best picture so far. Of
-    all draws of a picture the one with the highest lowest probability is kept, the earlier of two equals. Specs that ask for no
-    scores are drawn once and not scored. Steps count on from draw to draw.
+    may help (see ``may_be_better``), as one batch with derived seeds, whole or in part as ``subject_to_redraw`` says; a part is
+    drawn into the best picture so far. Of all draws of a picture the one with the highest lowest probability is kept, the
+    earlier of two equals. Specs that ask for no scores are drawn once and not scored. Steps count on from draw to draw.
     """
     if not any(row.spec.score for row in batch):
         yield from make([Draw(row) for row in batch])

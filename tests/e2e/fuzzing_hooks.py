@@ -85,7 +85,7 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         case.body = with_pictures(case.body)
     key = (case.headers or {}).get(KEY)
     if isinstance(key, str) and re.fullmatch("[!-~]{1,200}", key):
-        # The number first and ended: a case is sent again with the key it has by then, and 0 + 14 + 15 was once 0 + 1415.
+        # The number first and ended: a case may be sent again with the key it has by then, and 0 + 14 + 15 would be 0 + 1415.
         case.headers[KEY] = f"{next(NUMBERS)}-{key}"[:200]
     if case.method == "PUT" and re.fullmatch(JOB_ID_PATTERN, str(case.path_parameters.get("job_id"))):
         case.path_parameters["job_id"] = new_job_id()
