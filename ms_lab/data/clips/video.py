@@ -50,7 +50,8 @@ def read_frames(path: Path) -> Iterator[VideoFrame]:
             if not container.streams.video:
                 raise SourceError("no_video", "It holds no video stream.")
             stream: Any = container.streams.video[0]
-            stream.thread_type = "SLICE"
+            # Here and below: tasks already take all cores, and FFmpeg's threads, one for each, would wait for one another.
+            stream.codec_context.thread_count = 1
             for frame in container.decode(stream):
                 # Without a time of its own a frame stands where the stream's rate puts it.
                 time_s = float(frame.time) if frame.time is not None else count / float(stream.average_rate or 25)
@@ -73,14 +74,16 @@ def read_frames(path: Path) -> Iterator[VideoFrame]:
 def kept_pixels(decoded: Any, max_side: int) -> Pixels:
     """A frame as RGB, made smaller to ``max_side`` and turned as its metadata says."""
     height, width = _fitting(decoded.height, decoded.width, max_side)
-    pixels = decoded.reformat(width=width, height=height, format="rgb24").to_ndarray()
+    pixels = decoded.reformat(width=width, height=height, format="rgb24", threads=1).to_ndarray()
     turns = round(float(getattr(decoded, "rotation", 0) or 0) / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns))
 
 
 def _look(decoded: Any) -> Pixels:
     height, width = _fitting(decoded.height, decoded.width, LOOK_SIDE)
-    return decoded.reformat(width=width, height=height, format="bgr24", interpolation="FAST_BILINEAR").to_ndarray()
+    return decoded.reformat(
+        width=width, height=height, format="bgr24", interpolation="FAST_BILINEAR", threads=1
+    ).to_ndarray()
 
 
 def _fitting(height: int, width: int, max_side: int) -> tuple[int, int]:

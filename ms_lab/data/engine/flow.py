@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
+import cv2
 import pyarrow as untyped_pyarrow  # pyright: ignore[reportMissingTypeStubs] - it has none
 import ray
 
@@ -143,6 +144,8 @@ def _parsed(config: str) -> PipelineConfig:
 
 @lru_cache(maxsize=16)
 def _built(name: str, config: str) -> Any:
+    # As FFmpeg in ``video.py``: tasks already take all cores.
+    cv2.setNumThreads(1)
     return build_stage(name, _parsed(config))
 
 

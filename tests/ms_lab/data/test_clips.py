@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -59,6 +61,17 @@ def test_frames_are_at_equal_distances() -> None:
     chosen = [times[index] for index in equally_distant(times, 0.0, 10.0, 5)]
     assert chosen == pytest.approx([1.0, 3.0, 5.0, 7.0, 9.0], abs=0.051)
     assert equally_distant([0.0, 0.1], 0.0, 0.2, 6) == [0, 1]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="With one core nothing starts threads.")
+def test_reading_stays_on_the_core_that_its_task_was_given(tmp_path: Path) -> None:
+    write_video(tmp_path / "film.mp4", takes(1, side=256))
+    gc.collect()  # Threads of films that other tests have written.
+    threads = set(os.listdir("/proc/self/task"))
+    for frame in read_frames(tmp_path / "film.mp4"):
+        assert set(os.listdir("/proc/self/task")) <= threads
+        kept_pixels(frame.decoded, 128)
+        assert set(os.listdir("/proc/self/task")) <= threads
 
 
 def test_a_variable_rate_keeps_its_times(tmp_path: Path) -> None:
