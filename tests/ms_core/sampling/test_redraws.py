@@ -74,6 +74,16 @@ def seeds(seed: int, count: int = MAX_RETRIES + 1) -> list[int]:
     return [derived_seed(seed, draw) for draw in range(count)]
 
 
+@pytest.mark.parametrize(
+    ("present", "identity", "weaker"),
+    [(0.2, 0.7, 0.2), (0.7, 0.2, 0.2), (0.3, None, 0.3), (None, 0.4, 0.4), (None, None, None)],
+)
+def test_the_lower_of_both_probabilities_counts(
+    present: float | None, identity: float | None, weaker: float | None
+) -> None:
+    assert SubjectScore(present, identity, 0.1).weaker == weaker
+
+
 def test_who_asks_for_no_scores_gets_the_events_as_they_are() -> None:
     studio = Studio({})
     plain = replace(SPEC, score=False)

@@ -43,6 +43,7 @@ from ms_lab.mini.batches import Share
 from ms_lab.mini.random_scenes import PLAIN_SCENES, SceneDrawer
 from ms_lab.mini.scenes import Scene
 from ms_lab.mini.sprites import SpritePack
+from ms_lab.training.checkpoints import AVERAGE
 from ms_lab.training.loop import DONE, LOG, StageConfig
 from ms_lab.training.scorer.calibration import (
     calibrate,
@@ -393,6 +394,7 @@ class BlueWhereAbsent:
 
 def test_a_half_drawn_picture_is_made_of_two(pack: SpritePack, chooser: CandidateChooser) -> None:
     scene = own_scene(chooser, "three")
+    scene = replace(scene, scene=replace(scene.scene, seed=7))
     drawer = _Drawer(BlueWhereAbsent(), pack, 0, SIDE)  # type: ignore[arg-type]
     kinds = [HALF_DRAWN, USUAL, ABSENT, EXCHANGED]
     half, usual, absent, exchanged = drawer._draw([scene] * 4, kinds, None)
@@ -400,6 +402,7 @@ def test_a_half_drawn_picture_is_made_of_two(pack: SpritePack, chooser: Candidat
     box = scene.original.subjects[0].box
     area = (box.x_max - box.x_min) * (box.y_max - box.y_min)
     assert blue == [pytest.approx(area / 2, abs=0.02), 0.0, 1.0, 0.0]
+    assert half.tobytes() == half_drawn(usual, absent, box, side=7 % 4).tobytes()
 
 
 @pytest.mark.faults
@@ -448,6 +451,14 @@ def test_a_trained_scorer_is_put_into_its_model(pack: SpritePack, model: Path, t
     assert ABSENT in facts["identity_auc"]
     assert card.scorer.present == calibrate(logits[:, 0], held_out.answers[:, 0], weights)
     assert card.scorer.present != calibrate(logits[:, 0], held_out.answers[:, 0])
+    assert card.scorer.identity == calibrate(logits[:, 1], held_out.answers[:, 1], weights)
+    kept = load_file(tmp_path / "scorer" / AVERAGE)
+    assert all(torch.equal(value, kept[name]) for name, value in training.network.state_dict().items())
+    told = Scorer(training.network, card.scorer).estimates(logits)
+    errors = [expected_calibration_error(told[:, n], held_out.answers[:, n].float(), weights) for n in (0, 1)]
+    assert errors == pytest.approx(
+        [facts["present_calibration_error"], facts["identity_calibration_error"]], abs=5.1e-5
+    )
     assert card.training["vae"] == ModelCard.load(ROOT / "models" / "mini").training["vae"]
     Scorer.load(model, card.scorer)
     assert check_inventory(model, hashes=True) == []
