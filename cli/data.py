@@ -69,8 +69,9 @@ def view(
 ) -> None:
     """Write one HTML page: samples, the funnel of what was dropped, histograms."""
     from ms_lab.data.view.page import build_page
+    from ms_lab.data.writing.folder import RunFolder
 
-    path = html if html is not None else folder / "view.html"
+    path = html if html is not None else RunFolder(folder).page
     require_new_file(path, force)
     path.write_text(build_page(folder, samples), encoding="utf-8")
     typer.echo(f"Page: {path}")
@@ -116,13 +117,24 @@ def cache(  # noqa: PLR0913 - one for each option
 @data.command()
 def erase(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="The OUT folder of msd data run.")],
-    source: Annotated[str, typer.Option(help="Id of the source, as manifest.json lists it.")],
+    source: Annotated[
+        str,
+        typer.Option(
+            help="Path of the video or folder of pictures, its name in the notes, or its id in manifest.json."
+        ),
+    ],
 ) -> None:
     """Take a source out of a finished set, for good."""
     from ms_lab.data.writing.erase import erase_source
     from ms_lab.data.writing.folder import RunFolder
 
-    typer.echo(f"{erase_source(RunFolder(folder), source)} samples of the source {source} were removed.")
+    erased = erase_source(RunFolder(folder), source)
+    typer.echo(f"{erased.samples} samples of the source {erased.source} were removed.")
+    if erased.page:
+        typer.echo(f"The page that showed them was removed, too; msd data view {folder} makes it anew.")
+    typer.echo(
+        "Copies of the set, caches of msd data cache, and models trained on it still hold them: make those anew."
+    )
 
 
 def _run(console: Console, footage: list[Path], out: Path, settings: Any, cluster: str) -> RunResult:
@@ -140,8 +152,14 @@ def _run(console: Console, footage: list[Path], out: Path, settings: Any, cluste
             last.update(counts)
             if isinstance(live, Live):
                 live.update(table.draw(counts))
+            elif said := table.line(counts):
+                console.print(said)
 
-        result = run_pipeline(footage, out, settings, cluster, show)
+        try:
+            result = run_pipeline(footage, out, settings, cluster, show)
+        except KeyboardInterrupt:
+            console.print("Stopped. The same command goes on where this one ended.")
+            raise
     if last and not console.is_terminal:
         console.print(table.draw(last))
     return result
@@ -155,8 +173,10 @@ def _show_result(console: Console, out: Path, result: RunResult) -> None:
     for fault in result.faults:
         console.print(f"Not used: {fault.path!r}: {fault.detail} ({fault.reason})", markup=False, highlight=False)
     for remark in manifest["remarks"]:
-        console.print(remark)
-    console.print(f"Samples: {counts}, in {len(manifest['shards'])} shards in {out / 'shards'}")
+        console.print(remark, markup=False, highlight=False)
+    if manifest["erased"]:
+        console.print("What was erased before was left out.")
+    console.print(f"Samples: {counts}; shards: {len(manifest['shards'])}, in {out / 'shards'}")
     if result.faults:
         console.print(f"{len(result.faults)} items could not be used; mend them and run the same command again.")
     console.print(f"Look at them: msd data view {out}")
@@ -174,5 +194,6 @@ def _show_plan(console: Console, plan: Plan) -> None:
         table.add_row(name, plan.runs_on.get(name, ""), f"{1000 * seconds:.1f}")
     console.print(table)
     console.print(
-        f"About {plan.total_s / 3600:.2f} h on this machine, {plan.samples} samples, {plan.output_bytes / 1e9:.3f} GB."
+        f"About {plan.total_s / 60:.1f} min on this machine if it is idle, after Ray's start of half a minute or so; "
+        f"{plan.samples} samples, {plan.output_bytes / 1e9:.3f} GB."
     )

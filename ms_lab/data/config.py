@@ -14,6 +14,20 @@ from ms_lab.data.settings import Section, load_settings
 
 STAGES = ("caption", "entities", "grounding", "masks", "match", "filter", "choose")
 DEFAULT = Path(__file__).with_name("default.toml")
+FilterName = Literal[
+    "not_in_caption",
+    "size",
+    "border",
+    "blur",
+    "overlap",
+    "text",
+    "unsafe",
+    "box_fit",
+    "match_weak",
+    "too_alike",
+    "same_moment",
+    "near_duplicate",
+]
 
 
 class StageClasses(Section):
@@ -90,7 +104,7 @@ class FilterConfig(Section):
     """Thresholds of the filters."""
 
     enabled: bool
-    off: tuple[str, ...]
+    off: tuple[FilterName, ...]
     floor: float = Field(ge=-1, le=1)
     ceiling: float = Field(ge=-1, le=1)
     same_pixels: float = Field(ge=-1, le=1)

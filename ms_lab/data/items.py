@@ -17,6 +17,9 @@ from ms_lab.data.run_lengths import from_run_lengths
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 Mask = Bool[np.ndarray, "height width"]
+SOURCE_ID_LENGTH = 24
+# A clip's note: its caption names nothing, or there is none.
+NO_ENTITIES = "no_entities"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,11 @@ class Source:
     content: str
     licence: str = ""
     provenance: str = ""
+
+    @property
+    def known_as(self) -> frozenset[str]:
+        """Ids that it has with and without a name: who was erased stays so, whatever its notes say later."""
+        return frozenset((self.id, self.content[:SOURCE_ID_LENGTH]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,8 +47,14 @@ def load_settings(
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidInputError(f"The configuration's {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+        raise InvalidInputError(f"The configuration's {first_fault(error)} See {_short(default)}.") from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """Which key is wrong first, and how."""
+    first = error.errors()[0]
+    said = "there is no such key" if first["type"] == "extra_forbidden" else first["msg"]
+    return f"{'.'.join(map(str, first['loc']))}: {said}."
 
 
 def differences(one: Any, other: Any, name: str = "") -> Iterator[str]:

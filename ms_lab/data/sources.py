@@ -12,7 +12,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ms_core.errors import InvalidInputError
-from ms_lab.data.items import Source
+from ms_lab.data.items import SOURCE_ID_LENGTH, Source
+from ms_lab.data.settings import first_fault
 
 _VIDEOS = "mp4 m4v mov mkv webm avi mpg mpeg ts mts m2ts wmv flv ogv 3gp mxf y4m"
 _PICTURES = "png jpg jpeg webp bmp tif tiff heic avif gif"
@@ -89,8 +90,8 @@ class Footage:
         try:
             return Notes.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
-            first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            raise SourceError("bad_notes", f"The notes {path.name!r} cannot be used: {first}.") from error
+            said = first_fault(error) if isinstance(error, ValidationError) else f"{error}."
+            raise SourceError("bad_notes", f"The notes {path.name!r} cannot be used: {said}") from error
 
     def source(self, notes: Notes) -> Source:
         """Its identity.
@@ -99,8 +100,8 @@ class Footage:
             SourceError: it cannot be read, or is empty.
         """
         content = self._content()
-        name = hashlib.sha256(notes.source.encode()).hexdigest() if notes.source else content
-        return Source(name[:24], content, notes.licence, notes.provenance)
+        own = id_of_name(notes.source) if notes.source else content[:SOURCE_ID_LENGTH]
+        return Source(own, content, notes.licence, notes.provenance)
 
     def _content(self) -> str:
         paths = [self.path] if self.kind == "video" else self.pictures()
@@ -113,6 +114,11 @@ class Footage:
             return hashes[0]
         digest.update(json.dumps(hashes).encode())
         return digest.hexdigest()
+
+
+def id_of_name(name: str) -> str:
+    """The id of a source that has this name in its notes."""
+    return hashlib.sha256(name.encode()).hexdigest()[:SOURCE_ID_LENGTH]
 
 
 def find_footage(folders: Sequence[Path]) -> list[Footage]:

@@ -19,6 +19,7 @@ os.environ.update(
         "RAY_raylet_start_wait_time_s": "300",
         "RAY_agent_register_timeout_ms": "300000",
         "RAY_health_check_timeout_ms": "60000",
+        "RAY_BACKEND_LOG_LEVEL": "error",
         **os.environ,
     }
 )

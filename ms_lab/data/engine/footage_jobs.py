@@ -78,7 +78,7 @@ def read_job(folder: RunFolder, footage: Footage, config: PipelineConfig) -> Ite
     for item in read_clips(footage, config.clips, config.match.across_clips):
         if isinstance(item, Fault):
             faults.append(item)
-        elif item.source.id not in erased:
+        elif erased.isdisjoint(item.source.known_as):
             clips.append(item.id)
             written = _mtime(part_path(folder.parts, item.id))
             if written is None or (begun is not None and written >= begun):
@@ -92,11 +92,16 @@ def all_faults(folder: RunFolder, footage: Sequence[Footage]) -> list[Fault]:
     found: list[Fault] = []
     for piece in footage:
         listing = read_listing(folder, key_of(piece))
-        found += listing.faults if listing is not None else ()
-    for path in sorted(folder.faults.glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        found.append(Fault(f"clip {content['clip']}", content["reason"], f"{content['stage']}: {content['detail']}"))
+        if listing is not None:
+            failed = (folder.faults / f"{clip}.json" for clip in listing.clips)
+            found += [*listing.faults, *(_clip_fault(piece, path) for path in failed if path.is_file())]
     return found
+
+
+def _clip_fault(footage: Footage, path: Path) -> Fault:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    detail = f"clip {content['clip']}, {content['stage']}: {content['detail']}"
+    return Fault(str(footage.path), content["reason"], detail)
 
 
 def _mtime(path: Path) -> int | None:

@@ -6,14 +6,24 @@ import time
 
 from rich.table import Table
 
-from ms_lab.data.engine.tally import ALL_STAGES, StageCount
+from ms_lab.data.engine.tally import ALL_STAGES, READ, WRITE, StageCount
+
+LINE_S = 30.0
 
 
 class StageTable:
     """Counts of all stages with their rates, for ``rich.live.Live``."""
 
     def __init__(self) -> None:
-        self.begun = time.monotonic()
+        self.begun = self._last_line = time.monotonic()
+
+    def line(self, counts: dict[str, StageCount]) -> str | None:
+        """Once in ``LINE_S`` seconds how far it is, for a log; else nothing."""
+        if time.monotonic() - self._last_line < LINE_S:
+            return None
+        self._last_line = time.monotonic()
+        read, written = (counts.get(name, StageCount()).clips for name in (READ, WRITE))
+        return f"{self._last_line - self.begun:.0f} s: {read} clips read, {written} written."
 
     def draw(self, counts: dict[str, StageCount]) -> Table:
         """The table of these counts."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 from ms_core.spec import find_phrases
-from ms_lab.data.config import FilterConfig
+from ms_lab.data.config import FilterConfig, FilterName
 from ms_lab.data.filters.colours import colour_fit
 from ms_lab.data.filters.edges import edge_ratios, edge_strength
 from ms_lab.data.filters.measures import border_share, box_fit, covered_share, sharpness
@@ -15,20 +16,10 @@ from ms_lab.data.geometry import area
 from ms_lab.data.items import Clip, Detection, Frame, Mask, Pair, Pixels, Place, Reason
 
 # In the order in which the funnel counts them.
-CAPTION, SIZE, BORDER, BLUR, OVERLAP, TEXT, UNSAFE, BOX_FIT = (
-    "not_in_caption",
-    "size",
-    "border",
-    "blur",
-    "overlap",
-    "text",
-    "unsafe",
-    "box_fit",
-)
-WEAK, ALIKE, SAME_MOMENT, DUPLICATE = "match_weak", "too_alike", "same_moment", "near_duplicate"
+FILTERS: tuple[FilterName, ...] = get_args(FilterName)
+CAPTION, SIZE, BORDER, BLUR, OVERLAP, TEXT, UNSAFE, BOX_FIT, WEAK, ALIKE, SAME_MOMENT, DUPLICATE = FILTERS
 OF_DETECTIONS = (CAPTION, SIZE, BORDER, BLUR, OVERLAP, TEXT, UNSAFE, BOX_FIT)
 OF_PAIRS = (WEAK, ALIKE, SAME_MOMENT)
-FILTERS = (*OF_DETECTIONS, *OF_PAIRS, DUPLICATE)
 
 UnsafeScore = Callable[[Frame], float]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ms_lab.data.config import PipelineConfig
-from ms_lab.data.items import Clip, Entity
+from ms_lab.data.items import NO_ENTITIES, Clip, Entity
 from ms_lab.data.stages.base import all_frames
 
 
@@ -53,7 +53,7 @@ class EntityStage:
         frames = tuple(replace(frame, entities=found[frame.caption][: self.most]) for frame in clip.frames)
         too_many = any(len(found[frame.caption]) > self.most for frame in clip.frames)
         none = not any(frame.entities for frame in frames)
-        notes = (*clip.notes, *(["too_many_entities"] if too_many else []), *(["no_entities"] if none else []))
+        notes = (*clip.notes, *(["too_many_entities"] if too_many else []), *([NO_ENTITIES] if none else []))
         return replace(clip, frames=frames, notes=notes)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ms_core.errors import InvalidInputError
+from ms_lab.data.sources import find_footage, id_of_name
 from ms_lab.data.writing.files import new_file, sha256_of
 from ms_lab.data.writing.folder import RunFolder, write_json
 from ms_lab.data.writing.members import PartError
@@ -15,32 +16,71 @@ from ms_lab.data.writing.parts import read_index
 from ms_lab.data.writing.reading import iterate_shard
 from ms_lab.data.writing.shards import encode_record, shard_writer
 
+OLD_COUNTS = "The funnel still counts what was erased, until msd data run is run again."
 
-def erase_source(folder: RunFolder, source: str) -> int:
+
+class Erased(NamedTuple):
+    """What was taken out.
+
+    Attributes:
+        source: its id.
+        samples: how many there were.
+        page: whether a page was removed that showed them.
+    """
+
+    source: str
+    samples: int
+    page: bool
+
+
+def erase_source(folder: RunFolder, name: str) -> Erased:
     """Remove all samples of a source; later runs leave it out. Shards without it keep their bytes.
 
     Interrupted, it can be called again.
 
-    Returns:
-        How many samples were removed.
+    Args:
+        name: its id, what its notes call it, or the path of its video or of its folder of pictures.
 
     Raises:
-        InvalidInputError: the folder holds no finished set, or nothing of this source.
+        InvalidInputError: the folder holds no finished set, or nothing of this source; or several sources are below the path.
         StartupError: a run works in the folder.
     """
     if not folder.manifest.is_file():
         raise InvalidInputError(f"{folder.path} holds no finished set: it has no {folder.manifest.name}.")
     with folder.locked():
         manifest = json.loads(folder.manifest.read_text(encoding="utf-8"))
-        if source not in manifest["sources"] and source not in folder.erased():
-            raise InvalidInputError(f"There is no source {source!r} in {folder.path}; msd data view lists them.")
+        source = _find_source(folder, manifest, name)
         # First, so that an interrupted removal is not undone by the next run.
-        folder.add_erased(source)
+        folder.add_erased({source, *manifest["sources"].get(source, {}).get("contents", ())})
         _remove_parts(folder, source)
         removed = sum(_rewrite(path, source) for path in sorted(folder.shards.glob("*.tar")))
-        _remove_drops(folder)
+        _remove_drops(folder, source)
         write_json(folder.manifest, _without(folder, manifest, source))
-    return removed
+        shown = folder.page.is_file()
+        folder.page.unlink(missing_ok=True)
+    return Erased(source, removed, shown)
+
+
+def _find_source(folder: RunFolder, manifest: dict[str, Any], name: str) -> str:
+    known = {source: source for source in folder.erased()}
+    for source, facts in manifest["sources"].items():
+        known |= dict.fromkeys([*facts["contents"], source], source)
+    found = next((known[own] for own in _ids(name) if own in known), None)
+    if found is None:
+        raise InvalidInputError(
+            f"There is no source {name!r} in {folder.path}. Give the path of its video, the name in its notes, "
+            f"or its id in {folder.manifest.name}."
+        )
+    return found
+
+
+def _ids(name: str) -> list[str]:
+    """The ids that a source may have that a user calls so."""
+    path = Path(name)
+    footage = find_footage([path]) if path.exists() else []
+    if len(footage) > 1:
+        raise InvalidInputError(f"There are {len(footage)} videos and folders of pictures below {name!r}; name one.")
+    return [name, id_of_name(name), *(own for piece in footage for own in sorted(piece.source(piece.notes()).known_as))]
 
 
 def _remove_parts(folder: RunFolder, source: str) -> None:
@@ -75,12 +115,10 @@ def _rewrite(path: Path, source: str) -> int:
     return removed
 
 
-def _remove_drops(folder: RunFolder) -> None:
-    """Lines of clips that have no part any more."""
-    clips = {path.stem for path in folder.all_parts()}
+def _remove_drops(folder: RunFolder, source: str) -> None:
     if folder.dropped.is_file():
         lines = folder.dropped.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if json.loads(line).get("clip") in clips | {None}]
+        kept = [line for line in lines if json.loads(line)["source"] != source]
         with new_file(folder.dropped) as file:
             file.write("".join(f"{line}\n" for line in kept).encode())
 
@@ -107,4 +145,5 @@ def _without(folder: RunFolder, manifest: dict[str, Any], source: str) -> dict[s
         "shards": sorted(shards, key=lambda shard: [fact["name"] for fact in manifest["shards"]].index(shard["name"])),
         "sources": {name: facts for name, facts in manifest["sources"].items() if name != source},
         "erased": folder.erased(),
+        "remarks": [*(own for own in manifest["remarks"] if own != OLD_COUNTS), OLD_COUNTS],
     }

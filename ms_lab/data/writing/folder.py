@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,11 @@ class RunFolder:
         return self.path / "dropped.jsonl"
 
     @property
+    def page(self) -> Path:
+        """Where ``msd data view`` writes its page."""
+        return self.path / "view.html"
+
+    @property
     def parts(self) -> Path:
         """One file for each finished clip."""
         return self.path / "work" / "clips"
@@ -63,13 +68,13 @@ class RunFolder:
         return iter(sorted(self.parts.glob("*/*.tar")))
 
     def erased(self) -> list[str]:
-        """Ids of the sources that were taken out and stay out."""
+        """Ids of the sources that were taken out and stay out, of their names and of their contents."""
         path = self.path / _ERASED
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 
-    def add_erased(self, source: str) -> None:
-        """Remember that a source was taken out."""
-        write_json(self.path / _ERASED, sorted({*self.erased(), source}))
+    def add_erased(self, sources: Iterable[str]) -> None:
+        """Remember that a source was taken out, by all its ids."""
+        write_json(self.path / _ERASED, sorted({*self.erased(), *sources}))
 
     @contextmanager
     def locked(self) -> Generator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 from ms_lab.data.clips.reading import Fault
 from ms_lab.data.config import PipelineConfig
 from ms_lab.data.filters.verdicts import DUPLICATE, FILTERS, UNSAFE, is_on
+from ms_lab.data.items import NO_ENTITIES, SOURCE_ID_LENGTH
 from ms_lab.data.writing.files import new_file
 from ms_lab.data.writing.folder import RunFolder, write_json
 from ms_lab.data.writing.parts import Part, first_reasons
-from ms_lab.data.writing.shards import SPLITS, PlannedSample, split_of
+from ms_lab.data.writing.shards import SPLITS, TRAIN, PlannedSample, split_of
 
 _PACKAGES = (
     "ray",
@@ -47,7 +48,7 @@ def build_manifest(  # noqa: PLR0913 - what a set is made of
         "shards": [{key: value for key, value in shard.items() if key != "plan"} for shard in shards],
         "funnel": funnel(parts, duplicates),
         "filters": {name: is_on(name, config.filters) for name in FILTERS},
-        "remarks": _remarks(config),
+        "remarks": _remarks(parts, samples, config),
         "notes": dict(sorted(Counter(note for part in parts for note in part.index["notes"]).items())),
         "sources": _sources(parts, samples, config),
         "faults": [{"path": fault.path, "reason": fault.reason, "detail": fault.detail} for fault in faults],
@@ -80,20 +81,31 @@ def write_manifest(folder: RunFolder, manifest: Mapping[str, Any]) -> None:
 
 def write_drops(folder: RunFolder, parts: Sequence[Part], duplicates: Mapping[str, str]) -> None:
     """One JSON line for each detection, pair and sample that was dropped."""
+    sources = {sample["id"]: part.index["source"]["id"] for part in parts for sample in part.index["samples"]}
     with new_file(folder.dropped) as file:
         for part in parts:
             for kind in ("detections", "pairs"):
                 for item in part.index[kind]:
                     if item["reasons"]:
-                        line = {"kind": kind[:-1], "clip": part.index["clip"], **item}
+                        own = {"clip": part.index["clip"], "source": part.index["source"]["id"]}
+                        line = {"kind": kind[:-1], **own, **item}
                         file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
         for sample, original in sorted(duplicates.items()):
-            line = {"kind": "sample", "id": sample, "reasons": [[DUPLICATE, 1.0]], "like": original}
+            own = {"id": sample, "source": sources[sample]}
+            line = {"kind": "sample", **own, "reasons": [[DUPLICATE, 1.0]], "like": original}
             file.write(json.dumps(line).encode() + b"\n")
 
 
-def _remarks(config: PipelineConfig) -> list[str]:
+def _remarks(parts: Sequence[Part], samples: Sequence[PlannedSample], config: PipelineConfig) -> list[str]:
     remarks: list[str] = []
+    silent = [part for part in parts if NO_ENTITIES in part.index["notes"]]
+    if silent:
+        sources = sorted({part.index["source"]["id"] for part in silent})
+        remarks.append(
+            f"{len(silent)} clips have no caption, or one that names no thing; of sources {', '.join(sources[:5])}."
+        )
+    if samples and config.write.heldout_share and all(sample.record["split"] == TRAIN for sample in samples):
+        remarks.append("No sample is held out: sources are, by chance, and these are few; see write.heldout_share.")
     if not config.filters.unsafe_model:
         remarks.append(f"The filter {UNSAFE} is off: no classifier is named in filters.unsafe_model.")
     return remarks
@@ -104,10 +116,17 @@ def _sources(
 ) -> dict[str, dict[str, Any]]:
     counts = Counter(sample.record["source"] for sample in samples)
     found: dict[str, dict[str, Any]] = {}
+    contents: dict[str, set[str]] = defaultdict(set)
     for part in parts:
         source = part.index["source"]
+        contents[source["id"]].add(source["content"][:SOURCE_ID_LENGTH])
         facts = {"licence": source["licence"], "provenance": source["provenance"]}
-        found[source["id"]] = {**facts, "split": split_of(source["id"], config.write), "samples": counts[source["id"]]}
+        found[source["id"]] = {
+            **facts,
+            "split": split_of(source["id"], config.write),
+            "samples": counts[source["id"]],
+            "contents": sorted(contents[source["id"]]),
+        }
     return dict(sorted(found.items()))
 
 

@@ -24,8 +24,13 @@ def test_a_file_says_only_what_differs(tmp_path: Path) -> None:
 def test_an_unknown_key_is_an_error(tmp_path: Path, line: str) -> None:
     path = tmp_path / "own.toml"
     path.write_text(line)
-    with pytest.raises(InvalidInputError, match="Extra inputs"):
+    with pytest.raises(InvalidInputError, match="there is no such key. See ms_lab/data/default.toml"):
         load_config(path)
+
+
+def test_a_filter_that_is_not_there_cannot_be_turned_off() -> None:
+    with pytest.raises(InvalidInputError, match="filters.off.0: Input should be 'not_in_caption', 'size'"):
+        load_config(None, {"filters": {"off": ["txt"]}})
 
 
 def test_another_version_is_refused(tmp_path: Path) -> None:

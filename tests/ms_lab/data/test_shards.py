@@ -14,11 +14,13 @@ from webdataset import tariterators
 
 from ms_core.errors import CheckpointError, InvalidInputError, StartupError, StorageFullError
 from ms_lab.data.config import PipelineConfig
-from ms_lab.data.engine.footage_jobs import open_jobs
+from ms_lab.data.engine.footage_jobs import all_faults, key_of, open_jobs
 from ms_lab.data.engine.run import finish
+from ms_lab.data.sources import Footage
 from ms_lab.data.writing import files
 from ms_lab.data.writing.erase import erase_source
-from ms_lab.data.writing.folder import RunFolder
+from ms_lab.data.writing.folder import RunFolder, write_json
+from ms_lab.data.writing.manifest import build_manifest, write_drops
 from ms_lab.data.writing.members import PartError
 from ms_lab.data.writing.parts import read_index, write_part
 from ms_lab.data.writing.reading import read_samples, shards_of
@@ -141,7 +143,7 @@ def test_an_erased_source_is_gone_from_everything(folder: RunFolder) -> None:
     manifest = json.loads(folder.manifest.read_text())
     gone = next(name for name, facts in manifest["sources"].items() if facts["samples"])
     before = contents(folder)
-    removed = erase_source(folder, gone)
+    _, removed, _ = erase_source(folder, gone)
     assert removed == manifest["sources"][gone]["samples"]
     records = [sample for path in folder.shards.glob("*.tar") for sample in read_samples(path)]
     assert gone not in {sample.source for sample in records}
@@ -154,6 +156,43 @@ def test_an_erased_source_is_gone_from_everything(folder: RunFolder) -> None:
     assert untouched
     with pytest.raises(InvalidInputError, match="There is no source 'x'"):
         erase_source(folder, "x")
+
+
+def test_a_near_duplicate_is_dropped_with_its_source(folder: RunFolder) -> None:
+    parts = [read_index(path) for path in folder.all_parts()]
+    for part in parts:
+        write_drops(folder, parts, {part.index["samples"][0]["id"]: "another"})
+        line = json.loads(folder.dropped.read_text().splitlines()[-1])
+        assert (line["like"], line["source"]) == ("another", part.index["source"]["id"])
+
+
+def test_what_clips_failed_on_is_named_by_their_footage_and_only_by_that_of_this_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "out")
+    films = [Footage(tmp_path / f"{name}.mp4", "video") for name in ("mine", "of another run")]
+    for number, film in enumerate(films):
+        film.path.write_bytes(b"film")
+        clip = f"{number:024x}"
+        write_json(folder.listings / f"{key_of(film)}.json", {"clips": [clip, "e" * 24], "faults": []})
+        write_json(
+            folder.faults / f"{clip}.json", {"clip": clip, "stage": "masks", "reason": "stage_failed", "detail": "x"}
+        )
+    (fault,) = all_faults(folder, films[:1])
+    assert (fault.path, fault.reason) == (str(films[0].path), "stage_failed")
+    assert fault.detail == f"clip {0:024x}, masks: x"
+
+
+def test_the_manifest_says_what_lacks_a_caption_and_that_nothing_is_held_out(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "out")
+    config = config_without_models(write={"heldout_share": 0.01})
+    for seed in range(3):
+        clip = judged_clip(config, seed)
+        write_part(folder.parts, replace(clip, notes=("no_entities",)) if seed else clip, config.write)
+    remarks = "\n".join(finish(folder, (), config)["remarks"])
+    assert f"2 clips have no caption, or one that names no thing; of sources {'s' * 24}." in remarks
+    assert "No sample is held out" in remarks
+    assert not any(
+        "caption" in own or "held out" in own for own in build_manifest([], [], [], {}, (), [], config)["remarks"]
+    )
 
 
 def test_a_second_run_in_one_folder_is_refused(tmp_path: Path) -> None:
