@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact";
-import { useId } from "preact/hooks";
+import { useId, useState } from "preact/hooks";
 
 import { Icon } from "./icons.tsx";
 import { shortened } from "./messages.ts";
@@ -43,6 +43,8 @@ interface NumberFieldProps {
 /** A number with steppers. */
 export function NumberField({ label, value, onInput, min, max, step, own, empty = "", unit, disabled, invalid }: NumberFieldProps) {
   const id = useId();
+  // What is being typed; else a card that is drawn again meanwhile would put the old number back.
+  const [typed, setTyped] = useState<string>();
   const decimals = step < 1 ? 2 : 0;
   const tidy = (number: number) => Number(Math.min(Math.max(number, min), max).toFixed(decimals + 2));
   const by = (change: number) => onInput(tidy((value ?? own ?? min) + change));
@@ -65,10 +67,13 @@ export function NumberField({ label, value, onInput, min, max, step, own, empty 
           step="any"
           disabled={disabled}
           aria-invalid={invalid}
-          value={value ?? ""}
+          value={typed ?? value ?? ""}
           placeholder={own === undefined ? empty : String(own)}
+          onInput={({ currentTarget }) => setTyped(currentTarget.value)}
+          onBlur={() => setTyped(undefined)}
           onChange={({ currentTarget }) => {
             const text = currentTarget.value;
+            setTyped(undefined);
             onInput(text === "" ? undefined : tidy(Number(text)));
           }}
         />

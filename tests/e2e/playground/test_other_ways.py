@@ -103,6 +103,27 @@ class Finger:
         self._tools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
 
+def test_a_number_that_is_being_typed_is_not_lost(playground: Playground) -> None:
+    playground.visit()
+    card = playground.card("tomato")
+    card.get_by_role("textbox").first.click()
+    left, more = card.get_by_role("spinbutton", name="Left"), card.get_by_role("button", name="More: Left")
+    left.fill("10")
+    # Cards are drawn again, and nobody has left the field.
+    playground.prompt.evaluate("prompt => { prompt.value = 'a fox'; prompt.dispatchEvent(new Event('input', {bubbles: true})) }")
+    expect(playground.button("The prompt names tomato")).to_be_hidden()
+    expect(left).to_have_value("10")
+    left.press("Tab")
+    assert playground.sides("tomato").left == 10
+    more.click()
+    expect(left).to_have_value("11")
+    # What is too much is put right in the field, too, also a second time.
+    for _ in range(2):
+        left.fill("250")
+        left.press("Tab")
+        expect(left).not_to_have_value("250")
+
+
 def test_without_dragging(playground: Playground, service: HttpService) -> None:
     playground.visit()
     # Two corners.
