@@ -130,6 +130,8 @@ def erase(
 
     erased = erase_source(RunFolder(folder), source)
     typer.echo(f"{erased.samples} samples of the source {erased.source} were removed.")
+    if erased.files > 1:
+        typer.echo(f"It was made of {erased.files} videos or pictures: all that share its name or lie in its folder.")
     if erased.page:
         typer.echo(f"The page that showed them was removed, too; msd data view {folder} makes it anew.")
     typer.echo(

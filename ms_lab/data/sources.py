@@ -103,6 +103,15 @@ class Footage:
         own = id_of_name(notes.source) if notes.source else content[:SOURCE_ID_LENGTH]
         return Source(own, content, notes.licence, notes.provenance)
 
+    def known_as(self) -> frozenset[str]:
+        """Ids that it, or a picture of it, has in a set.
+
+        Raises:
+            SourceError: it or its notes cannot be read.
+        """
+        pictures = self.pictures() if self.kind == "pictures" else []
+        return self.source(self.notes()).known_as | {_file_hash(path)[:SOURCE_ID_LENGTH] for path in pictures}
+
     def _content(self) -> str:
         paths = [self.path] if self.kind == "video" else self.pictures()
         digest = hashlib.sha256()

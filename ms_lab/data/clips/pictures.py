@@ -86,10 +86,10 @@ def _check_kind(opened: Image.Image, max_pixels: int) -> None:
 
 
 def _alone(path: Path, source: Source, pixels: Pixels, caption: str) -> Clip:
-    """A clip of one frame, whose ids are of the picture's own bytes: a folder may grow."""
+    """A clip of one frame, whose ids and content are of the picture's own bytes: a folder may grow, and what was erased stays out."""
     own = hashlib.sha256(path.read_bytes()).hexdigest()
     alone = Source(source.id, own, source.licence, source.provenance)
     clip = make_clip(alone, 0.0, 0.0, [Look(0.0, pixels)])
     frame = clip.frames[0]
     named = type(frame)(frame.id, frame.clip, frame.time_s, frame.pixels, caption)
-    return Clip(content_id("picture", own), source, 0.0, 0.0, (named,))
+    return Clip(content_id("picture", own), alone, 0.0, 0.0, (named,))

@@ -17,7 +17,7 @@ from ms_lab.data.models.places import find_model
 from ms_lab.data.sources import Footage, find_footage
 from ms_lab.data.writing.folder import RunFolder
 from ms_lab.data.writing.manifest import build_manifest, write_drops, write_manifest
-from ms_lab.data.writing.parts import read_index
+from ms_lab.data.writing.parts import Part, read_index
 from ms_lab.data.writing.shards import plan_samples, write_shards
 
 LOCAL = "local"
@@ -105,7 +105,7 @@ def finish(
     folder: RunFolder, faults: Sequence[Fault], config: PipelineConfig, on_shards: OnShards = lambda _, __: None
 ) -> dict[str, Any]:
     """The ordered last pass over all parts: shards, drops and manifest, which it returns."""
-    parts = [read_index(path) for path in folder.all_parts()]
+    parts = _remaining(folder)
     samples, duplicates = plan_samples(parts, config)
     done = 0
 
@@ -119,6 +119,17 @@ def finish(
     manifest = build_manifest(parts, samples, shards, duplicates, faults, folder.erased(), config)
     write_manifest(folder, manifest)
     return manifest
+
+
+def _remaining(folder: RunFolder) -> list[Part]:
+    """All parts, without those of erased sources, which are removed: what a killed run left behind may have written them since."""
+    erased, kept = set(folder.erased()), list[Part]()
+    for part in map(read_index, folder.all_parts()):
+        if erased.isdisjoint(part.source.known_as):
+            kept.append(part)
+        else:
+            part.path.unlink()
+    return kept
 
 
 def _run_stages(

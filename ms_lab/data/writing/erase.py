@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,11 +26,13 @@ class Erased(NamedTuple):
     Attributes:
         source: its id.
         samples: how many there were.
+        files: how many videos and pictures it was made of.
         page: whether a page was removed that showed them.
     """
 
     source: str
     samples: int
+    files: int
     page: bool
 
 
@@ -42,7 +45,7 @@ def erase_source(folder: RunFolder, name: str) -> Erased:
         name: its id, what its notes call it, or the path of its video or of its folder of pictures.
 
     Raises:
-        InvalidInputError: the folder holds no finished set, or nothing of this source; or several sources are below the path.
+        InvalidInputError: the folder holds no finished set, or nothing of this source; or the name or path is of several.
         StartupError: a run works in the folder.
     """
     if not folder.manifest.is_file():
@@ -51,36 +54,53 @@ def erase_source(folder: RunFolder, name: str) -> Erased:
         manifest = json.loads(folder.manifest.read_text(encoding="utf-8"))
         source = _find_source(folder, manifest, name)
         # First, so that an interrupted removal is not undone by the next run.
-        folder.add_erased({source, *manifest["sources"].get(source, {}).get("contents", ())})
+        contents = _contents(manifest["sources"].get(source, {}))
+        folder.add_erased({source, *contents})
         _remove_parts(folder, source)
         removed = sum(_rewrite(path, source) for path in sorted(folder.shards.glob("*.tar")))
         _remove_drops(folder, source)
         write_json(folder.manifest, _without(folder, manifest, source))
         shown = folder.page.is_file()
         folder.page.unlink(missing_ok=True)
-    return Erased(source, removed, shown)
+    return Erased(source, removed, len(contents), shown)
 
 
 def _find_source(folder: RunFolder, manifest: dict[str, Any], name: str) -> str:
-    known = {source: source for source in folder.erased()}
-    for source, facts in manifest["sources"].items():
-        known |= dict.fromkeys([*facts["contents"], source], source)
-    found = next((known[own] for own in _ids(name) if own in known), None)
-    if found is None:
-        raise InvalidInputError(
-            f"There is no source {name!r} in {folder.path}. Give the path of its video, the name in its notes, "
-            f"or its id in {folder.manifest.name}."
-        )
-    return found
+    sources, erased = manifest["sources"], folder.erased()
+    if name in sources:
+        return name
+    for ids in _ids(name):
+        found = [own for own, facts in sources.items() if not ids.isdisjoint((own, *_contents(facts)))]
+        if len(found) > 1:
+            raise InvalidInputError(
+                f"{name!r} is in {len(found)} sources of {folder.path}: {', '.join(found)}; give the id of one."
+            )
+        if found or not ids.isdisjoint(erased):
+            return found[0] if found else min(ids.intersection(erased))
+    raise InvalidInputError(
+        f"There is no source {name!r} in {folder.path}. Give the path of its video, the name in its notes, "
+        f"or its id in {folder.manifest.name}."
+    )
 
 
-def _ids(name: str) -> list[str]:
-    """The ids that a source may have that a user calls so."""
+def _contents(facts: dict[str, Any]) -> list[str]:
+    """Ids of a source's files; the manifest of an older set does not say them."""
+    return facts.get("contents", [])
+
+
+def _ids(name: str) -> Iterator[frozenset[str]]:
+    """The ids that a source may have that a user calls so, if it is an id, a name, or a path."""
+    yield frozenset((name,))
+    yield frozenset((id_of_name(name),))
     path = Path(name)
-    footage = find_footage([path]) if path.exists() else []
+    # An empty name would be the folder where the command runs.
+    footage = find_footage([path]) if name and path.exists() else []
     if len(footage) > 1:
         raise InvalidInputError(f"There are {len(footage)} videos and folders of pictures below {name!r}; name one.")
-    return [name, id_of_name(name), *(own for piece in footage for own in sorted(piece.source(piece.notes()).known_as))]
+    for piece in footage:
+        if piece.kind == "pictures" and path.is_file():
+            raise InvalidInputError(f"A picture goes with its folder; name {str(piece.path)!r} to erase all in it.")
+        yield piece.known_as()
 
 
 def _remove_parts(folder: RunFolder, source: str) -> None:
@@ -118,7 +138,8 @@ def _rewrite(path: Path, source: str) -> int:
 def _remove_drops(folder: RunFolder, source: str) -> None:
     if folder.dropped.is_file():
         lines = folder.dropped.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if json.loads(line)["source"] != source]
+        # Lines of an older set do not say whose they are; they go, too.
+        kept = [line for line in lines if json.loads(line).get("source", source) != source]
         with new_file(folder.dropped) as file:
             file.write("".join(f"{line}\n" for line in kept).encode())
 

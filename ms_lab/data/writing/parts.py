@@ -20,7 +20,7 @@ from PIL import Image
 from ms_lab.data.config import WriteConfig
 from ms_lab.data.filters.hashes import perceptual_hash
 from ms_lab.data.geometry import area
-from ms_lab.data.items import ChosenSample, ChosenSubject, Clip, Pixels, Place, Reason
+from ms_lab.data.items import ChosenSample, ChosenSubject, Clip, Pixels, Place, Reason, Source
 from ms_lab.data.run_lengths import run_lengths
 from ms_lab.data.writing.files import new_file
 from ms_lab.data.writing.members import PartError, add_member
@@ -40,6 +40,11 @@ class Part:
 
     path: Path
     index: dict[str, Any]
+
+    @property
+    def source(self) -> Source:
+        """Where its clip is from."""
+        return Source(**self.index["source"])
 
 
 def part_path(folder: Path, clip: str) -> Path:

@@ -143,7 +143,7 @@ def test_an_erased_source_is_gone_from_everything(folder: RunFolder) -> None:
     manifest = json.loads(folder.manifest.read_text())
     gone = next(name for name, facts in manifest["sources"].items() if facts["samples"])
     before = contents(folder)
-    _, removed, _ = erase_source(folder, gone)
+    removed = erase_source(folder, gone).samples
     assert removed == manifest["sources"][gone]["samples"]
     records = [sample for path in folder.shards.glob("*.tar") for sample in read_samples(path)]
     assert gone not in {sample.source for sample in records}
