@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,7 +95,7 @@ def _ids(name: str) -> Iterator[frozenset[str]]:
     yield frozenset((id_of_name(name),))
     path = Path(name)
     # An empty name would be the folder where the command runs.
-    footage = find_footage([path]) if name and path.exists() else []
+    footage = find_footage([path]) if name and os.path.exists(name) else []  # noqa: PTH110 - Path raises if a name is too long
     if len(footage) > 1:
         raise InvalidInputError(f"There are {len(footage)} videos and folders of pictures below {name!r}; name one.")
     for piece in footage:

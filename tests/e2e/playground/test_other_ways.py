@@ -110,7 +110,9 @@ def test_a_number_that_is_being_typed_is_not_lost(playground: Playground) -> Non
     left, more = card.get_by_role("spinbutton", name="Left"), card.get_by_role("button", name="More: Left")
     left.fill("10")
     # Cards are drawn again, and nobody has left the field.
-    playground.prompt.evaluate("prompt => { prompt.value = 'a fox'; prompt.dispatchEvent(new Event('input', {bubbles: true})) }")
+    playground.prompt.evaluate(
+        "prompt => { prompt.value = 'a fox'; prompt.dispatchEvent(new Event('input', {bubbles: true})) }"
+    )
     expect(playground.button("The prompt names tomato")).to_be_hidden()
     expect(left).to_have_value("10")
     left.press("Tab")

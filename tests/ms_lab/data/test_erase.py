@@ -168,7 +168,8 @@ def test_one_picture_and_an_empty_name_erase_nothing(
     draw(pictures.path, 1, 2)
     run(folder, pictures)
     monkeypatch.chdir(pictures.path)
-    for name, said in (("1.png", "A picture goes with its folder"), ("", "There is no source ''")):
+    refused = [("1.png", "A picture goes with its folder"), *((name, "There is no source") for name in ("", "x" * 300))]
+    for name, said in refused:
         with pytest.raises(InvalidInputError, match=said):
             erase_source(folder, name)
     assert erase_source(folder, ".").samples == 2
