@@ -119,10 +119,15 @@ def test_a_number_that_is_being_typed_is_not_lost(playground: Playground) -> Non
     assert playground.sides("tomato").left == 10
     more.click()
     expect(left).to_have_value("11")
+    # Typed as it was, it is no change, and the field follows the steppers again.
+    left.fill("11")
+    left.press("Tab")
+    more.click()
+    expect(left).to_have_value("12")
     # What is too much is put right in the field, too, also a second time.
-    for _ in range(2):
+    for key in ("Enter", "Tab"):
         left.fill("250")
-        left.press("Tab")
+        left.press(key)
         expect(left).not_to_have_value("250")
 
 
