@@ -10,11 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
 from ms_lab.data.config import STAGES, PipelineConfig, load_config
+from ms_lab.data.engine.flow import _built as built_in_a_task
 from ms_lab.data.engine.plan import given_to, make_plan
 from ms_lab.data.engine.steps import joined_steps
 from ms_lab.footage.films import TRUTH, VIDEOS
@@ -232,6 +234,16 @@ def test_tasks_that_follow_each_other_are_one_step_and_actors_are_not() -> None:
 def names_of(config: PipelineConfig) -> list[tuple[str, ...]]:
     """The stages of each step."""
     return [step.names for step in joined_steps(config)]
+
+
+def test_a_task_keeps_opencv_on_its_core() -> None:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        built_in_a_task("entities", load_config().model_dump_json())
+        assert cv2.getNumThreads() == 1
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_a_reading_and_another_task_fit_on_one_core() -> None:
