@@ -187,6 +187,8 @@ def _show_result(console: Console, out: Path, result: RunResult) -> None:
 def _show_plan(console: Console, plan: Plan) -> None:
     from rich.table import Table
 
+    from ms_lab.data.engine.plan import in_words
+
     console.print(
         f"{plan.videos} videos ({plan.hours:g} h), {plan.pictures} pictures in {plan.folders} folders: "
         f"about {plan.clips} clips."
@@ -196,6 +198,6 @@ def _show_plan(console: Console, plan: Plan) -> None:
         table.add_row(name, plan.runs_on.get(name, ""), f"{1000 * seconds:.1f}")
     console.print(table)
     console.print(
-        f"About {plan.total_s / 60:.1f} min on this machine if it is idle, after Ray's start of half a minute or so; "
+        f"About {in_words(plan.total_s)} on this machine if it is idle, after Ray's start of half a minute or so; "
         f"{plan.samples} samples, {plan.output_bytes / 1e9:.3f} GB."
     )

@@ -55,6 +55,11 @@ class Plan:
     runs_on: dict[str, str]
 
 
+def in_words(seconds: float) -> str:
+    """A time in hours, or in minutes if it is less than two hours."""
+    return f"{seconds / 3600:.1f} h" if seconds >= 7200 else f"{seconds / 60:.1f} min"
+
+
 def make_plan(inputs: Sequence[Path], config: PipelineConfig, cores: int, most: int = MEASURED_ITEMS) -> Plan:
     """Run the first clips through all stages in this process, and reckon up the rest; nothing is kept.
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from ms_lab.data.config import STAGES, PipelineConfig, load_config
 from ms_lab.data.engine.flow import _built as built_in_a_task
-from ms_lab.data.engine.plan import given_to, make_plan
+from ms_lab.data.engine.plan import given_to, in_words, make_plan
 from ms_lab.data.engine.steps import joined_steps
 from ms_lab.footage.films import TRUTH, VIDEOS
 from tests.ms_lab.data.small_footage import (
@@ -204,6 +204,11 @@ def test_the_plan_measures_and_keeps_nothing(footage: Path, tmp_path: Path) -> N
         "write",
     }
     assert plan.output_bytes > 1000
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(90, "1.5 min"), (7100, "118.3 min"), (86_400, "24.0 h")])
+def test_short_and_long_plans_are_told_in_fitting_units(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
 
 
 def test_the_plan_names_gpus_only_where_there_is_one() -> None:
