@@ -1,4 +1,4 @@
-"""Ray: started on this machine or joined by its address, quiet, and told to report nothing to anybody."""
+"""Ray: started on this machine or joined by its address, quiet, and told to report nothing to anybody. Import it from here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
+
+from ms_core.errors import StartupError
 
 # Read when Ray is imported, and by the processes that it starts: each may wait five minutes for another. Events of tasks, which
 # nobody looks at, would be kept in memory by the thousand.
@@ -24,9 +26,12 @@ os.environ.update(
     }
 )
 
-import ray
+_make_record = logging.getLogRecordFactory()
 
-from ms_core.errors import StartupError
+import ray  # noqa: E402 - it reads the environment
+
+# Ray adds a field of its own to every record of the process, which our log lines would show.
+logging.setLogRecordFactory(_make_record)
 
 _STARTS = 8
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import cv2
 import pyarrow as untyped_pyarrow  # pyright: ignore[reportMissingTypeStubs] - it has none
-import ray
 
 from ms_lab.data.config import STAGES, PipelineConfig, Resources
 from ms_lab.data.engine.batches import FailedClip, run_batch
+from ms_lab.data.engine.cluster import ray
 from ms_lab.data.engine.footage_jobs import read_job
 from ms_lab.data.engine.steps import Step, joined_steps
 from ms_lab.data.engine.tally import READ, WRITE, Counted, facts_of

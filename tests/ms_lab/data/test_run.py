@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -239,6 +240,11 @@ def test_tasks_that_follow_each_other_are_one_step_and_actors_are_not() -> None:
 def names_of(config: PipelineConfig) -> list[tuple[str, ...]]:
     """The stages of each step."""
     return [step.names for step in joined_steps(config)]
+
+
+def test_ray_adds_nothing_to_the_log_of_our_process() -> None:
+    assert "ray" in sys.modules
+    assert set(vars(logging.makeLogRecord({}))) == set(vars(logging.LogRecord("", 0, "", 0, "", (), None)))
 
 
 def test_a_task_keeps_opencv_on_its_core() -> None:
