@@ -97,6 +97,35 @@ def test_own_pictures_one_after_the_other(playground: Playground) -> None:
     assert playground.sides("taxi").width == 27
 
 
+def test_words_for_one_place(playground: Playground, service: HttpService) -> None:
+    """Of a subject with a picture, and of one that has no picture."""
+    playground.visit()
+    words = playground.page.get_by_role("textbox", name="Words for its place alone")
+    playground.card("tomato").get_by_role("textbox").first.click()
+    words.fill("a tomato, upside down")
+    playground.button("Without a picture").click()
+    expect(playground.cards).to_have_count(3)
+    playground.make_button.click()
+    # Neither picture, phrase nor words.
+    unnamed = playground.card("unnamed")
+    expect(unnamed.get_by_role("alert").first).to_be_visible()
+    unnamed.get_by_role("textbox").first.fill("tree")
+    # Which the prompt does not name, and the words need not.
+    expect(playground.button("Add “tree” to the prompt")).to_be_visible()
+    words.fill("a tree in the rain")
+    expect(playground.button("Add “tree” to the prompt")).to_have_count(0)
+    playground.check_accessibility()
+    playground.make()
+    subjects = {subject["phrase"]: subject for subject in made_of(service)["request"]["subjects"]}
+    assert subjects["tomato"]["prompt"] == "a tomato, upside down"
+    assert subjects["tree"]["prompt"] == "a tree in the rain"
+    assert not subjects["tree"].get("image")
+    assert not subjects["leafy green"].get("prompt")
+    playground.page.reload()
+    playground.card("tree").get_by_role("textbox").first.click()
+    expect(words).to_have_value("a tree in the rain")
+
+
 def test_json_that_is_no_layout(playground: Playground) -> None:
     playground.visit(ready=False)
     before = playground.heard()
