@@ -43,7 +43,7 @@ def api(
     model: Model = "mini",
     data: Data = Path("data"),
     allow_remote: AllowRemote = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes behind the port.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes behind the port.")] = 1,
 ) -> None:
     """Run the HTTP API alone. Needs MSD_REDIS_URL, and workers that share --data."""
     if not allow_remote:

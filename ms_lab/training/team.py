@@ -8,6 +8,7 @@ other at the end of every small kernel, and beside other programs they mostly wa
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -23,6 +24,8 @@ import torch.multiprocessing as multiprocessing
 from accelerate import PartialState  # pyright: ignore[reportMissingTypeStubs] - it has none
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from ms_core.errors import InvalidInputError
 
 _dist: Any = torch.distributed
 
@@ -120,8 +123,12 @@ def run_team(size: int, train: Callable[..., None], *arguments: object) -> None:
         arguments: of every call.
 
     Raises:
+        InvalidInputError: they are more than the machine's cores.
         torch.multiprocessing.ProcessRaisedException: one of them failed; the others are stopped.
     """
+    most = max(2, os.cpu_count() or 1)
+    if size > most:
+        raise InvalidInputError(f"{size} processes cannot train together on this machine; give at most {most}.")
     with tempfile.TemporaryDirectory() as folder:
         meeting = (Path(folder) / "meeting").as_uri()
         cast("Any", multiprocessing).spawn(_join, args=(size, meeting, train, arguments), nprocs=size)

@@ -50,6 +50,12 @@ def test_a_host_that_is_no_address(tmp_path: Path) -> None:
     assert "'no.such.host.invalid' is not an address" in told
 
 
+def test_more_processes_of_the_api_than_any_machine_wants(tmp_path: Path) -> None:
+    finished = run_msd("api", "--workers", "20000", "--data", tmp_path, "--host", "no.such.host.invalid")
+    assert finished.returncode == 2
+    assert "1<=x<=64" in finished.stderr
+
+
 def test_an_api_on_a_port_in_use(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.multiprocessing import ProcessRaisedException
 
+from ms_core.errors import InvalidInputError
 from ms_lab.mini.batches import SceneStream
 from ms_lab.mini.random_scenes import PLAIN_SCENES
 from ms_lab.mini.sprites import SpritePack
@@ -51,6 +52,11 @@ def test_alone_one_stops_when_one_wants(layer: nn.Linear) -> None:
     gradients = Gradients(list(layer.parameters()))
     assert not gradients.average(ALONE, stop=False)
     assert gradients.average(ALONE, stop=True)
+
+
+def test_more_processes_than_cores_are_refused_before_any_starts() -> None:
+    with pytest.raises(InvalidInputError, match="20000 processes cannot train together on this machine; give at most"):
+        run_team(20_000, _average_and_stop)
 
 
 def _average_and_stop(team: Team, folder: Path) -> None:
