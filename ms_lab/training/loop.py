@@ -25,6 +25,7 @@ from ms_core.errors import CheckpointError, DeviceLostError, InvalidInputError, 
 from ms_lab.folder_lock import sole_writer
 from ms_lab.mini.batches import Share, load_batches
 from ms_lab.training.checkpoints import Checkpoints, Snapshot, StageFiles
+from ms_lab.training.interrupts import held_interrupts
 from ms_lab.training.log import TrainingLog
 from ms_lab.training.team import ALONE, Gradients, Team
 from ms_lab.training.weight_average import WeightAverage
@@ -280,10 +281,12 @@ class Trainer(Generic[Batch]):
         norm = self.gradients.clip(self.config.clip_norm)
         if not math.isfinite(norm):
             self._give_up(parts, loss)
-        self.optimizer.step()
-        self.step += 1
-        if self.step % self.config.average_every == 0:
-            self.average.update(self.config.average_every)
+        # Weights, their average and the number of steps are saved together.
+        with held_interrupts():
+            self.optimizer.step()
+            self.step += 1
+            if self.step % self.config.average_every == 0:
+                self.average.update(self.config.average_every)
         return loss, stop
 
     def _backward(self, batch: Batch) -> float:
@@ -315,10 +318,10 @@ class Trainer(Generic[Batch]):
         """Write weights, their average and the optimiser."""
         if not self.team.leads:
             return
+        self.average.put_back()
         weights = _on_host(self.stage.trained)
-        self.average.swap()
-        average = _on_host(self.stage.trained)
-        self.average.swap()
+        with self.average.in_place():
+            average = _on_host(self.stage.trained)
         state = {
             "step": self.step,
             "seconds": self.seconds,
@@ -335,15 +338,12 @@ class Trainer(Generic[Batch]):
         """Make a sheet and telemetry with the averaged weights."""
         if not self.team.leads:
             return
-        self.average.swap()
-        try:
+        with self.average.in_place():
             sheet = self.stage.sheet()
             if sheet is not None:
                 sheet.save(self.folder / f"sheet-{self.pictures:07d}.png")
             self.figures = self.stage.telemetry()
             self._log(self.figures)
-        finally:
-            self.average.swap()
 
     def resume(self) -> None:
         """Load the last checkpoint, if there is one; weights without a state start a fresh optimiser."""

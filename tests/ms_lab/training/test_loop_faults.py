@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from torch.utils.data import IterableDataset
 
 from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError, ModelError, StartupError
 from ms_lab.mini.batches import Share
+from ms_lab.training import loop
 from ms_lab.training.checkpoints import STATE
 from ms_lab.training.log import TrainingLog
 from ms_lab.training.loop import LOG, StageConfig, Trainer
+from ms_lab.training.weight_average import WeightAverage
 
 
 class Numbers:
@@ -175,3 +178,52 @@ def test_a_second_run_in_the_same_folder_is_refused_and_the_first_goes_on(tmp_pa
     assert trainer(tmp_path, Twice()).run(NumberStream)
     # The folder is free again.
     assert trainer(tmp_path, Counting()).run(NumberStream)
+
+
+def interrupting(call: Callable[..., object], at: int) -> Callable[..., object]:
+    """The same call, which is met by Ctrl-C as it ends for the ``at``-th time."""
+    calls: list[int] = []
+
+    def wrapped(*arguments: object, **named: object) -> object:
+        found = call(*arguments, **named)
+        calls.append(1)
+        if len(calls) == at:
+            signal.raise_signal(signal.SIGINT)
+        return found
+
+    return wrapped
+
+
+def interrupt_step(own: Trainer[Numbers], patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(own.optimizer, "step", interrupting(own.optimizer.step, 3))
+
+
+def interrupt_average(own: Trainer[Numbers], patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(WeightAverage, "update", interrupting(WeightAverage.update, 3))
+
+
+def interrupt_save(own: Trainer[Numbers], patch: pytest.MonkeyPatch) -> None:
+    # The second copy is of the average, in the place of the weights.
+    patch.setattr(loop, "_on_host", interrupting(loop._on_host, 2))
+
+
+def interrupt_show(own: Trainer[Numbers], patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(own.stage, "telemetry", interrupting(own.stage.telemetry, 1))
+
+
+@pytest.mark.parametrize("interrupt", [interrupt_step, interrupt_average, interrupt_save, interrupt_show])
+def test_ctrl_c_at_any_moment_loses_nothing_and_changes_nothing(
+    tmp_path: Path, interrupt: Callable[[Trainer[Numbers], pytest.MonkeyPatch], None]
+) -> None:
+    whole = trainer(tmp_path / "whole", Counting(), average_every=1)
+    assert whole.run(NumberStream)
+    with pytest.MonkeyPatch.context() as patch:
+        own = trainer(tmp_path / "stopped", Counting(), average_every=1)
+        interrupt(own, patch)
+        with pytest.raises(KeyboardInterrupt):
+            own.run(NumberStream)
+    assert step_on_disk(tmp_path / "stopped") >= 2
+    again = trainer(tmp_path / "stopped", Counting(), average_every=1)
+    assert again.run(NumberStream)
+    assert torch.equal(again.stage.trained.weight, whole.stage.trained.weight)
+    assert torch.equal(again.average.shadow[0], whole.average.shadow[0])
