@@ -175,7 +175,8 @@ class Trainer(Generic[Batch]):
         )
         self.gradients = Gradients(parameters)
         self.average = WeightAverage(stage.trained, config.average_decay)
-        self.step = self.saved_step = 0
+        self.step = 0
+        self.saved_step: int | None = None
         self.seconds = 0.0
         self.figures: dict[str, float] = {}
 
@@ -189,12 +190,18 @@ class Trainer(Generic[Batch]):
         """Seen so far."""
         return self.step * self.config.batch_size
 
-    def run(self, stream_of: Callable[[Share], IterableDataset[Batch]], minutes: float | None = None) -> bool:
+    def run(
+        self,
+        stream_of: Callable[[Share], IterableDataset[Batch]],
+        minutes: float | None = None,
+        begin: Callable[[], None] = lambda: None,
+    ) -> bool:
         """Train until the stage is done, or for ``minutes``; returns whether it is done.
 
         Args:
             stream_of: the batches of this process's share.
             minutes: to train for, at most.
+            begin: called by the process that writes, once no other run can write in the folder.
 
         Raises:
             ModelError: the loss is not a number; the batch is kept in ``post-mortem``, and the steps before are saved.
@@ -203,6 +210,9 @@ class Trainer(Generic[Batch]):
             StartupError: another run trains in the folder.
         """
         with sole_writer(self.folder) if self.team.leads else nullcontext():
+            if self.team.leads:
+                (self.folder / DONE).unlink(missing_ok=True)
+                begin()
             return self._run_alone(stream_of, minutes)
 
     def _run_alone(self, stream_of: Callable[[Share], IterableDataset[Batch]], minutes: float | None) -> bool:
@@ -216,7 +226,7 @@ class Trainer(Generic[Batch]):
                 self._steps(self._batches(stream_of), deadline),
                 lambda loss: bar.update(task, completed=self.step, loss=loss),
             )
-        self.show()
+        self._show_saved()
         self.log.close()
         done = self.step >= self.num_steps
         if done and self.team.leads:
@@ -233,7 +243,7 @@ class Trainer(Generic[Batch]):
         except DeviceLostError as error:
             # Nothing can be read from the device any more.
             raise DeviceLostError(
-                f"{error.detail} The last checkpoint has {self.saved_step} steps; run the same command again to continue."
+                f"{error.detail} The last checkpoint has {self.saved_step or 0} steps; run the same command again to continue."
             ) from error
         except BaseException:
             self.save()
@@ -263,7 +273,7 @@ class Trainer(Generic[Batch]):
                 return
             if time.monotonic() > checkpoint_at or self._is_checkpoint():
                 self.save()
-                self.show()
+                self._show_saved()
                 checkpoint_at = time.monotonic() + 60 * self.config.checkpoint_minutes
 
     def _is_checkpoint(self) -> bool:
@@ -305,7 +315,7 @@ class Trainer(Generic[Batch]):
         torch.save(list(parts), path)
         raise ModelError(
             f"The loss of step {self.step + 1} is {loss} and its gradients are not numbers. The {self.step} steps before are "
-            f"saved, and the batch is kept in {path}. A smaller learning_rate or clip_norm may help."
+            f"saved, and the batch is kept in {path}. A smaller learning_rate or clip_norm may help, in a run of its own."
         )
 
     def learning_rate(self) -> float:
@@ -315,8 +325,8 @@ class Trainer(Generic[Batch]):
         return self.config.learning_rate * max(0.0, min(rise, fall))
 
     def save(self) -> None:
-        """Write weights, their average and the optimiser."""
-        if not self.team.leads:
+        """Write weights, their average and the optimiser, unless they are written."""
+        if not self.team.leads or self.step == self.saved_step:
             return
         self.average.put_back()
         weights = _on_host(self.stage.trained)
@@ -329,9 +339,17 @@ class Trainer(Generic[Batch]):
             "shadow": self.average.shadow,
             "updates": self.average.updates,
         }
-        facts = {"pictures": self.pictures, "minutes": round(self.seconds / 60, 1), **self.figures}
-        self.checkpoints.write(Snapshot(weights, average, state, facts))
+        self.checkpoints.write(Snapshot(weights, average, state, self._facts()))
         self.saved_step = self.step
+
+    def _facts(self) -> dict[str, Any]:
+        return {"pictures": self.pictures, "minutes": round(self.seconds / 60, 1)}
+
+    def _show_saved(self) -> None:
+        """Show the step that has just been saved, and note its figures with it."""
+        self.show()
+        if self.team.leads:
+            self.checkpoints.note({**self._facts(), **self.figures})
 
     @torch.no_grad()
     def show(self) -> None:

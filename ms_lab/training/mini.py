@@ -43,7 +43,7 @@ from ms_lab.training.denoising_stage import DenoisingStage
 from ms_lab.training.loop import DONE, Stage, StageConfig, Trainer, seed_everything
 from ms_lab.training.reference_stage import ReferenceReading, ReferenceStage
 from ms_lab.training.scene_attention import share_scenes
-from ms_lab.training.team import ALONE, Team, run_team
+from ms_lab.training.team import ALONE, Team, require_cpu, run_team
 from ms_lab.training.vae_stage import VAEStage, whiten_latents
 
 STAGES = ("vae", "references", "base")
@@ -246,7 +246,11 @@ def train_model(  # noqa: PLR0913 - what a run is made of
 
     Returns:
         The stage that is not done yet.
+
+    Raises:
+        InvalidInputError: processes are to be started beside a GPU.
     """
+    require_cpu(device, processes)
     prepare_tokenizer(folder, pack)
     if processes > 1:
         run_team(processes, _train_in_team, folder, pack, held_out, recipe, minutes)

@@ -25,7 +25,7 @@ from accelerate import PartialState  # pyright: ignore[reportMissingTypeStubs] -
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ms_core.errors import InvalidInputError
+from ms_core.errors import InvalidInputError, MSDiffusionError
 
 _dist: Any = torch.distributed
 
@@ -34,6 +34,8 @@ PATIENCE_SECONDS = 5.0
 # A computer may sleep, or be busy with other things, between two averages; gloo gives up after half an hour. A process that
 # ended is noticed at once by its closed connection.
 AVERAGING_LIMIT = timedelta(days=30)
+# NCCL gives up after ten minutes; meanwhile the first process may save a checkpoint and draw a sheet.
+GPU_AVERAGING_LIMIT = timedelta(hours=6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,8 @@ def launched_team(device: str) -> Generator[tuple[Team, torch.device]]:
     Args:
         device: cpu or cuda; several processes take one GPU each.
     """
-    state: Any = cast("Any", PartialState)(cpu=device == "cpu")
+    limit = AVERAGING_LIMIT if device == "cpu" else GPU_AVERAGING_LIMIT
+    state: Any = cast("Any", PartialState)(cpu=device == "cpu", timeout=limit)
     try:
         yield Team(state.process_index, state.num_processes), state.device
     finally:
@@ -124,21 +127,46 @@ def run_team(size: int, train: Callable[..., None], *arguments: object) -> None:
 
     Raises:
         InvalidInputError: they are more than the machine's cores.
-        torch.multiprocessing.ProcessRaisedException: one of them failed; the others are stopped.
+        MSDiffusionError: of one of them; the others are stopped.
+        torch.multiprocessing.ProcessRaisedException: one of them failed in another way; the same.
     """
     most = max(2, os.cpu_count() or 1)
     if size > most:
         raise InvalidInputError(f"{size} processes cannot train together on this machine; give at most {most}.")
+    told: Any = cast("Any", multiprocessing).get_context("spawn").SimpleQueue()
     with tempfile.TemporaryDirectory() as folder:
         meeting = (Path(folder) / "meeting").as_uri()
-        cast("Any", multiprocessing).spawn(_join, args=(size, meeting, train, arguments), nprocs=size)
+        try:
+            cast("Any", multiprocessing).spawn(_join, args=(size, meeting, told, train, arguments), nprocs=size)
+        except multiprocessing.ProcessRaisedException as error:
+            if told.empty():
+                raise
+            raise told.get() from error
 
 
-def _join(rank: int, size: int, meeting: str, train: Callable[..., None], arguments: tuple[object, ...]) -> None:
+def require_cpu(device: str, processes: int) -> None:
+    """Refuse to start several processes beside a GPU.
+
+    Raises:
+        InvalidInputError: that is asked for.
+    """
+    if processes > 1 and device != "cpu":
+        raise InvalidInputError(
+            f"--processes starts processes on the CPU, so it cannot be {processes} with --device {device}. Leave it out; "
+            "docs/training.md says how several GPUs train together."
+        )
+
+
+def _join(  # noqa: PLR0913 - what a process is told
+    rank: int, size: int, meeting: str, told: Any, train: Callable[..., None], arguments: tuple[object, ...]
+) -> None:
     torch.set_num_threads(1)
     _dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size, timeout=AVERAGING_LIMIT)
     try:
         train(Team(rank, size), *arguments)
+    except MSDiffusionError as error:
+        told.put(error)
+        raise
     except RuntimeError as error:
         if "gloo" in str(error):
             # It only lost another one, which must report why it failed before this one ends.

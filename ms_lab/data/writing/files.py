@@ -36,7 +36,7 @@ def new_file(path: Path) -> Generator[BinaryIO]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFullError(
-                f"The disk is full: {path.name} could not be written. Whole shards stay; make room and run the same command again."
+                f"The disk is full: {path.name} could not be written. What is whole stays; make room and run the same command again."
             ) from error
         raise StorageError(f"{path.name} cannot be written: {error.strerror or error}.") from error
     finally:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ CHECKPOINTS = "checkpoints"
 TRAINING = "training"
 CONFIG = "config.toml"
 _PREFIX, _PARTIAL = "step-", ".partial"
+_NAME = re.compile(rf"{_PREFIX}\d{{7,}}")
 # Of the base's directory, these are written anew, or are no part of the model.
 _OWN = (CARD_FILE, WEIGHTS_FILE, INVENTORY_FILE, TRAINING)
 _FULL = ("No space left", "StorageFull", "Disk quota")
@@ -59,12 +61,14 @@ class ModelCheckpoints:
             StorageFullError: there is no room; those before stay.
             StorageError: the folder cannot be written.
         """
+        # Only here, for whoever writes is alone.
+        for leftover in self.folder.glob(f".*{_PARTIAL}"):
+            shutil.rmtree(leftover)
         target = self.folder / f"{_PREFIX}{snapshot.state['step']:07d}"
         with _whole_folder(target) as folder:
             link_base(self.base, folder)
             save_file(dict(snapshot.average), folder / WEIGHTS_FILE)
-            facts = {**self.card.training, "adapter": dict(snapshot.facts)}
-            replace(self.card, training=facts).save(folder)
+            self._card(snapshot.facts).save(folder)
             (folder / TRAINING).mkdir()
             (folder / TRAINING / CONFIG).write_text(self.config, encoding="utf-8")
             save_file(dict(snapshot.weights), folder / TRAINING / WEIGHTS)
@@ -73,14 +77,22 @@ class ModelCheckpoints:
         for old in self.all()[: -self.keep]:
             shutil.rmtree(old)
 
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Write the card of the newest anew; errors as ``write``."""
+        newest = self.all()[-1]
+        with _new_folder(newest) as folder:
+            self._card(facts).save(folder)
+            (folder / CARD_FILE).replace(newest / CARD_FILE)
+
+    def _card(self, facts: Mapping[str, Any]) -> ModelCard:
+        return replace(self.card, training={**self.card.training, "adapter": dict(facts)})
+
     def read(self, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any] | None] | None:
         """Weights and state of the newest.
 
         Raises:
             CheckpointError: it cannot be read; removing it lets the run go on from the one before.
         """
-        for leftover in self.folder.glob(f".*{_PARTIAL}"):
-            shutil.rmtree(leftover)
         if not self.all():
             return None
         newest = self.all()[-1]
@@ -98,7 +110,7 @@ class ModelCheckpoints:
 
 def all_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
-    return sorted(path for path in folder.glob(f"{_PREFIX}*") if path.is_dir())
+    return sorted(path for path in folder.glob(f"{_PREFIX}*") if _NAME.fullmatch(path.name) and path.is_dir())
 
 
 def newest_checkpoint(run: Path) -> Path | None:
@@ -122,14 +134,26 @@ def link_base(base: Path, folder: Path) -> None:
 @contextmanager
 def _whole_folder(target: Path) -> Generator[Path]:
     """A folder that gets its name only when the block has written all of it, and then takes the place of its namesake."""
+    with _new_folder(target) as partial:
+        yield partial
+        if target.exists():
+            shutil.rmtree(target)
+        partial.rename(target)
+
+
+@contextmanager
+def _new_folder(target: Path) -> Generator[Path]:
+    """A folder beside a checkpoint for what is to be written of it; it is gone after the block.
+
+    Raises:
+        StorageFullError: the disk is full.
+        StorageError: it cannot be written.
+    """
     partial = target.with_name(f".{target.name}{_PARTIAL}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         yield partial
-        if target.exists():
-            shutil.rmtree(target)
-        partial.rename(target)
     except (OSError, SafetensorError, RuntimeError) as error:
         if _is_full(error):
             raise StorageFullError(

@@ -29,7 +29,7 @@ from ms_lab.training.adapter.sheet import draw_sheet
 from ms_lab.training.adapter.sources import EncodedSamples, PictureSamples
 from ms_lab.training.adapter.stage import AdapterStage, HeldOut
 from ms_lab.training.loop import DONE, Trainer, seed_everything
-from ms_lab.training.team import ALONE, Team, launched_team, run_team
+from ms_lab.training.team import ALONE, Team, launched_team, require_cpu, run_team
 
 TENSORBOARD = "tensorboard"
 START_NEW = "new"
@@ -72,7 +72,7 @@ class AdapterTraining:
         self.config, self.folder, self.team = config, folder, team
         self.device = torch.device(device)
         if team.leads:
-            begin(folder, config)
+            require_same_run(folder, config)
         card = ModelCard.load(directory)
         in_bf16 = self.device.type == "cuda" and config.train.precision == "bf16" and multiplies_bfloat16(self.device)
         dtype = torch.bfloat16 if in_bf16 else torch.float32
@@ -104,7 +104,10 @@ class AdapterTraining:
 
     def run(self, minutes: float | None = None) -> bool:
         """Train until the run is done, or for ``minutes``; returns whether it is done. Errors as ``Trainer.run``."""
-        return self.trainer.run(partial(SampleStream, self.set.train), minutes)
+        return self.trainer.run(partial(SampleStream, self.set.train), minutes, self._keep_config)
+
+    def _keep_config(self) -> None:
+        write_whole(self.folder / CONFIG, self.config.to_toml().encode())
 
     def _held_out(self) -> HeldOut:
         count = min(self.config.log.held_out, len(self.set.held_out))
@@ -117,23 +120,21 @@ class AdapterTraining:
         return HeldOut(batch, draw)
 
 
-def begin(folder: Path, config: AdapterConfig) -> None:
-    """Keep the configuration in the run's folder, or check that the run there began with it.
+def require_same_run(folder: Path, config: AdapterConfig) -> None:
+    """Check that the run in a folder, if there is one, began with this configuration.
 
     Raises:
         InvalidInputError: it began with another one, or for another model.
     """
     path = folder / CONFIG
-    (folder / DONE).unlink(missing_ok=True)
-    if path.is_file():
-        before = load_config(path)
-        differing = sorted(differences(before.deciding(), config.deciding()))
-        if differing:
-            raise InvalidInputError(
-                f"The run in {folder} began with another configuration: {', '.join(differing)}. Use that one, which is in its "
-                f"{CONFIG}, or another folder with --out."
-            )
-    write_whole(path, config.to_toml().encode())
+    if not path.is_file():
+        return
+    differing = sorted(differences(load_config(path).deciding(), config.deciding()))
+    if differing:
+        raise InvalidInputError(
+            f"The run in {folder} began with another configuration: {', '.join(differing)}. Use that one, which is in its "
+            f"{CONFIG}, or another folder with --out."
+        )
 
 
 def begin_anew(adapter: MSAdapter, unet: Any, seed: int) -> None:
@@ -182,7 +183,11 @@ def train_adapter(  # noqa: PLR0913 - what a run is made of
 
     Returns:
         Whether the run is done.
+
+    Raises:
+        InvalidInputError: processes are to be started beside a GPU.
     """
+    require_cpu(device, processes)
     if processes > 1:
         run_team(processes, _train_in_team, config, directory, folder, minutes)
         # What the team has written says whether it is done.

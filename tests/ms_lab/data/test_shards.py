@@ -129,7 +129,7 @@ def test_a_full_disk_leaves_whole_shards(folder: RunFolder, monkeypatch: pytest.
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(StorageFullError, match="Whole shards stay"):
+    with pytest.raises(StorageFullError, match="What is whole stays"):
         finish(folder, (), CONFIG)
     assert called
     assert contents(folder) == {name: data for name, data in before.items() if name != last.name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 from collections.abc import Callable, Iterator
@@ -10,15 +11,24 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
-from ms_core.errors import DeviceLostError, DeviceOutOfMemoryError, ModelError, StartupError
+from ms_core.errors import (
+    CheckpointError,
+    DeviceLostError,
+    DeviceOutOfMemoryError,
+    ModelError,
+    StartupError,
+    StorageFullError,
+)
+from ms_lab.data.writing import files
 from ms_lab.mini.batches import Share
-from ms_lab.training import loop
-from ms_lab.training.checkpoints import STATE
+from ms_lab.training import checkpoints, loop
+from ms_lab.training.checkpoints import AVERAGE, STATE, WEIGHTS, Snapshot, StageFiles
 from ms_lab.training.log import TrainingLog
-from ms_lab.training.loop import LOG, StageConfig, Trainer
+from ms_lab.training.loop import DONE, LOG, StageConfig, Trainer
 from ms_lab.training.weight_average import WeightAverage
 
 
@@ -169,13 +179,16 @@ def test_without_the_package_tensorboard_is_refused(tmp_path: Path, monkeypatch:
 
 
 def test_a_second_run_in_the_same_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    begun: list[str] = []
+
     class Twice(Counting):
         def loss(self, batch: Numbers, progress: float) -> Tensor:
             with pytest.raises(StartupError, match="Another run works"):
-                trainer(tmp_path, Counting()).run(NumberStream)
+                trainer(tmp_path, Counting()).run(NumberStream, begin=lambda: begun.append("second"))
             return super().loss(batch, progress)
 
-    assert trainer(tmp_path, Twice()).run(NumberStream)
+    assert trainer(tmp_path, Twice()).run(NumberStream, begin=lambda: begun.append("first"))
+    assert begun == ["first"]
     # The folder is free again.
     assert trainer(tmp_path, Counting()).run(NumberStream)
 
@@ -227,3 +240,82 @@ def test_ctrl_c_at_any_moment_loses_nothing_and_changes_nothing(
     assert again.run(NumberStream)
     assert torch.equal(again.stage.trained.weight, whole.stage.trained.weight)
     assert torch.equal(again.average.shadow[0], whole.average.shadow[0])
+
+
+def snapshot(step: int) -> Snapshot:
+    weights = {"weight": torch.full((2,), float(step))}
+    return Snapshot(weights, weights, {"step": step}, {})
+
+
+def kept(folder: Path) -> tuple[float, int, float]:
+    """Of a stage's files: the weights, the step and the average."""
+    found = StageFiles(folder).read(torch.device("cpu"))
+    assert found is not None
+    weights, state = found
+    assert state is not None
+    return float(weights["weight"][0]), state["step"], float(load_file(folder / AVERAGE)["weight"][0])
+
+
+@pytest.mark.parametrize("whole", [0, 1, 2])
+def test_a_stage_that_is_killed_while_it_saves_goes_on_from_one_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: int
+) -> None:
+    StageFiles(tmp_path).write(snapshot(1))
+    written: list[Path] = []
+
+    def write(path: Path, content: bytes) -> None:
+        if len(written) == whole:
+            raise KeyboardInterrupt
+        written.append(path)
+        files.write_whole(path, content)
+
+    monkeypatch.setattr(checkpoints, "write_whole", write)
+    with pytest.raises(KeyboardInterrupt):
+        StageFiles(tmp_path).write(snapshot(2))
+    weights, step, average = kept(tmp_path)
+    assert weights == step
+    # What is saved is not saved again, so its average must be there.
+    assert average >= step
+
+
+def test_a_disk_that_is_full_leaves_what_a_stage_had_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    StageFiles(tmp_path).write(snapshot(1))
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(StorageFullError, match=r"average\.safetensors could not be written"):
+        StageFiles(tmp_path).write(snapshot(2))
+    assert kept(tmp_path) == (1.0, 1, 1.0)
+
+
+def test_a_stage_that_an_earlier_version_saved_goes_on(tmp_path: Path) -> None:
+    """Its weights were in their own file alone."""
+    StageFiles(tmp_path).write(snapshot(1))
+    torch.save({"step": 1}, tmp_path / STATE)
+    assert kept(tmp_path) == (1.0, 1, 1.0)
+
+
+@pytest.mark.parametrize("name", [STATE, WEIGHTS])
+def test_a_damaged_file_of_a_stage_is_told(tmp_path: Path, name: str) -> None:
+    StageFiles(tmp_path).write(snapshot(1))
+    if name == WEIGHTS:
+        (tmp_path / STATE).unlink()
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:20])
+    with pytest.raises(CheckpointError, match="cannot be read .* remove the folder to train it anew"):
+        StageFiles(tmp_path).read(torch.device("cpu"))
+
+
+def test_what_is_saved_is_not_written_again(tmp_path: Path) -> None:
+    trainer(tmp_path, Counting()).run(NumberStream)
+    before = {name: (tmp_path / name).stat().st_mtime_ns for name in (WEIGHTS, AVERAGE, STATE)}
+    assert trainer(tmp_path, Counting()).run(NumberStream)
+    assert {name: (tmp_path / name).stat().st_mtime_ns for name in before} == before
+
+
+def test_a_run_that_goes_on_is_not_done(tmp_path: Path) -> None:
+    assert trainer(tmp_path, Counting()).run(NumberStream)
+    assert (tmp_path / DONE).is_file()
+    assert not trainer(tmp_path, Counting(), pictures=64).run(NumberStream, minutes=0.0)
+    assert not (tmp_path / DONE).is_file()

@@ -16,8 +16,9 @@ from ms_core.errors import InvalidInputError
 from ms_lab.mini.batches import SceneStream
 from ms_lab.mini.random_scenes import PLAIN_SCENES
 from ms_lab.mini.sprites import SpritePack
+from ms_lab.training import team as team_room
 from ms_lab.training.loop import DONE, StageConfig, Trainer
-from ms_lab.training.team import ALONE, Gradients, Team, run_team
+from ms_lab.training.team import ALONE, Gradients, Team, require_cpu, run_team
 from tests.ms_lab.training.mean_colour import MeanColour
 from tests.support.paths import ASSETS
 
@@ -80,6 +81,10 @@ def _fail_in_the_second(team: Team) -> None:
     team.wait()
 
 
+def _refuse(team: Team) -> None:
+    raise InvalidInputError("The box is outside.")
+
+
 def _train(team: Team, folder: Path) -> None:
     pack = SpritePack.load(ASSETS / "smoke-sprites.zip")
     stage = MeanColour()
@@ -103,6 +108,39 @@ def test_two_processes_average_gradients_and_stop_together(tmp_path: Path) -> No
 def test_one_that_fails_ends_all(tmp_path: Path) -> None:
     with pytest.raises(ProcessRaisedException, match="out of artwork"):
         run_team(2, _fail_in_the_second)
+
+
+@pytest.mark.faults
+def test_an_error_of_ours_comes_as_it_is() -> None:
+    with pytest.raises(InvalidInputError, match="^The box is outside[.]$"):
+        run_team(2, _refuse)
+
+
+def test_processes_of_a_cpu_are_not_started_beside_a_gpu() -> None:
+    require_cpu("cpu", 2)
+    require_cpu("cuda", 1)
+    with pytest.raises(InvalidInputError, match="cannot be 2 with --device cuda"):
+        require_cpu("cuda", 2)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_launched_processes_wait_while_the_first_one_saves(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    asked: dict[str, Any] = {}
+
+    class State:
+        process_index, num_processes, device = 1, 2, torch.device("cpu")
+
+        def __init__(self, **named: Any) -> None:
+            asked.update(named)
+
+        def destroy_process_group(self) -> None:
+            pass
+
+    monkeypatch.setattr(team_room, "PartialState", State)
+    with team_room.launched_team(device) as (own, _):
+        assert own == Team(1, 2)
+    assert asked["cpu"] == (device == "cpu")
+    assert asked["timeout"] >= timedelta(hours=1)
 
 
 @pytest.mark.faults

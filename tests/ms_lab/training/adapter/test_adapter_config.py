@@ -8,7 +8,7 @@ import pytest
 
 from ms_core.errors import InvalidInputError
 from ms_lab.training.adapter.config import load_config
-from ms_lab.training.adapter.run import begin
+from ms_lab.training.adapter.run import require_same_run
 from tests.ms_lab.training.adapter.small_set import small_config
 
 LEAST = 'model = "sdxl"\n[data]\nfolder = "runs/data"\n'
@@ -59,10 +59,13 @@ def test_the_copy_of_a_configuration_gives_it_again(tmp_path: Path) -> None:
 
 
 def test_a_run_goes_on_with_its_own_configuration_only(tmp_path: Path) -> None:
-    begin(tmp_path / "run", small_config(tmp_path))
-    begin(tmp_path / "run", small_config(tmp_path, train={"steps": 9}, log={"every_steps": 7}))
-    assert load_config(tmp_path / "run" / "config.toml").train.steps == 9
+    run = tmp_path / "run"
+    require_same_run(run, small_config(tmp_path))
+    assert not run.exists()
+    run.mkdir()
+    (run / "config.toml").write_text(small_config(tmp_path).to_toml())
+    require_same_run(run, small_config(tmp_path, train={"steps": 9}, log={"every_steps": 7}))
     with pytest.raises(InvalidInputError, match=r"another configuration: train\.learning_rate, train\.seed"):
-        begin(tmp_path / "run", small_config(tmp_path, train={"learning_rate": 0.1, "seed": 5}))
+        require_same_run(run, small_config(tmp_path, train={"learning_rate": 0.1, "seed": 5}))
     with pytest.raises(InvalidInputError, match="another configuration: model"):
-        begin(tmp_path / "run", small_config(tmp_path, model="other"))
+        require_same_run(run, small_config(tmp_path, model="other"))

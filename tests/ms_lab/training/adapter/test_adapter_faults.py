@@ -111,14 +111,31 @@ def test_what_torch_says_of_a_full_disk_is_understood(
         kept.write(replace(snapshot(2), state={"step": 2, "average": torch.zeros(5000)}))
 
 
-def test_what_a_killed_run_has_not_finished_is_removed(golden_model_directory: Path, tmp_path: Path) -> None:
-    kept = checkpoints(tmp_path, golden_model_directory)
+def test_what_a_killed_run_has_not_finished_is_removed_by_the_one_that_writes(
+    golden_model_directory: Path, tmp_path: Path
+) -> None:
+    kept, unfinished = checkpoints(tmp_path, golden_model_directory), tmp_path / ".step-0000004.partial"
     kept.write(snapshot(2))
-    shutil.copytree(tmp_path / "step-0000002", tmp_path / ".step-0000004.partial")
+    shutil.copytree(tmp_path / "step-0000002", unfinished)
+    # All processes of a team read, and so does a command that is then refused, for another run writes it just now.
     found = kept.read(CPU)
     assert found is not None
     assert found[1] == {"step": 2}
-    assert [path.name for path in tmp_path.iterdir()] == ["step-0000002"]
+    assert unfinished.is_dir()
+    kept.write(snapshot(6))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-0000002", "step-0000006"]
+
+
+def test_a_folder_with_a_name_of_ones_own_is_no_checkpoint(golden_model_directory: Path, tmp_path: Path) -> None:
+    kept = checkpoints(tmp_path, golden_model_directory, keep=1)
+    for name in ("step-0000001-good", "step-best"):
+        (tmp_path / name).mkdir()
+    for step in (2, 4):
+        kept.write(snapshot(step))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-0000001-good", "step-0000004", "step-best"]
+    found = kept.read(CPU)
+    assert found is not None
+    assert found[1] == {"step": 4}
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, STATE])
@@ -143,6 +160,8 @@ def test_fewer_samples_than_a_batch_are_refused(golden_model_directory: Path, sm
     with pytest.raises(InvalidInputError, match="The set has 10 samples to train on and a batch takes 12"):
         AdapterTraining(small_config(small_set, train={"batch_size": 12}), golden_model_directory, tmp_path)
     require_batch(12, 12)
+    # What never began stands in no one's way.
+    AdapterTraining(small_config(small_set, train={"batch_size": 10}), golden_model_directory, tmp_path)
 
 
 def test_a_size_that_the_base_cannot_draw_is_refused(

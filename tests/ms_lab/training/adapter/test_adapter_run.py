@@ -71,6 +71,14 @@ def test_a_run_leaves_checkpoints_log_sheet_and_configuration(whole_run: Adapter
     assert [row["pictures"] for row in rows if "loss" in row] == [4, 8, 12, 16]
     assert {"reference_gain_200", "reference_gain_450", "reference_gain_700"} <= set(rows[-1])
     assert len(list(folder.glob("sheet-*.png"))) == 2
+    # Each checkpoint's card has its own figures.
+    figures = {row["pictures"]: row for row in rows if "reference_gain_200" in row}
+    for path, pictures in zip(all_checkpoints(folder / "checkpoints"), (8, 16), strict=True):
+        facts = ModelCard.load(path).training["adapter"]
+        assert facts["pictures"] == pictures
+        assert facts["reference_gain_200"] == pytest.approx(figures[pictures]["reference_gain_200"], abs=1e-6)
+    assert figures[8]["reference_gain_200"] != figures[16]["reference_gain_200"]
+    assert not list((folder / "checkpoints").glob(".*"))
     assert load_config(newest(folder) / TRAINING / "config.toml") == whole_run.config
     assert load_config(folder / "config.toml") == whole_run.config
 
