@@ -46,6 +46,8 @@ class Unsaved:
 
     def write(self, snapshot: Snapshot) -> None: ...
 
+    def note(self, facts: Mapping[str, Any]) -> None: ...
+
     def read(self, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any] | None] | None: ...
 
 
@@ -108,7 +110,8 @@ def measure(setup: Setup, micro_batch: int, checkpointing: bool) -> dict[str, An
         log_every=1,
         average_every=1,
     )
-    with tempfile.TemporaryDirectory() as folder:
+    # As in training on a cache, the encoders are away.
+    with tempfile.TemporaryDirectory() as folder, pipeline.residency.switched("12gb"):
         trainer = Trainer(stage, config, Path(folder), setup.device, checkpoints=Unsaved(), loaders=0)
         trainer.run(lambda share: SameSamples(sample, share))
         rows = [json.loads(line) for line in (Path(folder) / LOG).read_text().splitlines()]

@@ -18,7 +18,7 @@ ARTWORK_HELP = (
     "repeated. See docs/mini.md."
 )
 MINUTES_HELP = "Stop after this many minutes; run the command again to continue."
-PROCESSES_HELP = "Processes that train together on a CPU; one per core by default."
+PROCESSES_HELP = "Processes that train together on a CPU; one for each core by default, four at most."
 
 train = typer.Typer(help="Train a model.", no_args_is_help=True)
 

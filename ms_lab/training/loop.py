@@ -78,9 +78,14 @@ class StageConfig:
         Raises:
             InvalidInputError: the batch cannot be divided so.
         """
-        size = self.batch_size // processes if self.micro_batch_size is None else self.micro_batch_size
-        if self.micro_batch_size is None:
-            return 1, size
+        size = self.micro_batch_size
+        if size is None:
+            if self.batch_size % processes:
+                raise InvalidInputError(
+                    f"The batch of {self.batch_size} pictures cannot be divided among {processes} processes: give another "
+                    "number of --processes."
+                )
+            return 1, self.batch_size // processes
         if self.batch_size % (processes * size):
             raise InvalidInputError(
                 f"The batch of {self.batch_size} pictures cannot be divided among {processes} processes in micro-batches of "

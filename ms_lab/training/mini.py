@@ -263,8 +263,9 @@ def train_model(  # noqa: PLR0913 - what a run is made of
 
 
 def default_processes(device: str) -> int:
-    """One for each core of a CPU, at most four of which share a batch well; one beside a GPU."""
-    return min(4, os.cpu_count() or 1) if device == "cpu" else 1
+    """One for each core of a CPU, four at most, as long as they share every batch evenly; one beside a GPU."""
+    cores = os.cpu_count() or 1
+    return max(count for count in (1, 2, 4) if count <= cores) if device == "cpu" else 1
 
 
 def _train_in_team(

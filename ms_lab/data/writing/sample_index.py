@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tarfile
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -19,6 +20,8 @@ RECORD = "json"
 # What msd data cache writes in place of pictures.
 ENCODED = "encoded.safetensors"
 _BLOCK = 512
+# Bytes that are kept of a sample's mark.
+_MARK = 8
 
 
 class StoredSample(NamedTuple):
@@ -31,13 +34,17 @@ class StoredSample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a sample stands: in bytes of a shard, or as files of a folder, whose names are then known."""
+    """Where a sample stands: in bytes of a shard, or as files of a folder, whose names are then known.
+
+    ``mark`` is a digest of its record, and of names and sizes of its files.
+    """
 
     path: Path
     key: str
     start: int = 0
     end: int = 0
     names: tuple[str, ...] = ()
+    mark: bytes = b""
 
     def __str__(self) -> str:
         return f"The sample {self.key} in {self.path.name}"
@@ -71,6 +78,13 @@ class SampleIndex:
 
     def __len__(self) -> int:
         return len(self._places)
+
+    def digest(self) -> str:
+        """Of all samples and their order, without a look into their pictures; hexadecimal."""
+        digest = hashlib.sha256()
+        for place in self._places:
+            digest.update(place.key.encode() + b"\n" + place.mark)
+        return digest.hexdigest()
 
     def read(self, number: int) -> StoredSample:
         """The sample of this number, in the order of shards and keys.
@@ -107,6 +121,7 @@ def _places_of_shard(path: Path) -> list[_Place]:
     names: dict[str, set[str]] = defaultdict(set)
     places: dict[str, _Place] = {}
     records: dict[str, dict[str, Any]] = {}
+    marks: dict[str, Any] = defaultdict(hashlib.sha256)
     _require_end(path)
     with tarfile.open(path) as archive:
         for member in archive:
@@ -115,12 +130,15 @@ def _places_of_shard(path: Path) -> list[_Place]:
             start = places[key].start if key in places else member.offset
             places[key] = _Place(path, key, start, end)
             names[key].add(ending)
-            content = archive.extractfile(member) if ending == RECORD else None
-            if content is not None:
-                records[key] = _decode(content.read(), places[key])
+            marks[key].update(f"{ending} {member.size}\n".encode())
+            file = archive.extractfile(member) if ending == RECORD else None
+            if file is not None:
+                content = file.read()
+                marks[key].update(content)
+                records[key] = _decode(content, places[key])
     for key, place in places.items():
         _check(place, records.get(key), names[key])
-    return list(places.values())
+    return [replace(place, mark=marks[key].digest()[:_MARK]) for key, place in places.items()]
 
 
 def _require_end(path: Path) -> None:
@@ -139,13 +157,14 @@ def _places_beside(folder: Path, split: str) -> Iterator[_Place]:
     for key, own in names.items():
         if f"{key}.{RECORD}" not in own:
             continue
-        place = _Place(folder, key, names=tuple(own))
-        record = _decode((folder / f"{key}.{RECORD}").read_bytes(), place)
+        place, content = _Place(folder, key, names=tuple(own)), (folder / f"{key}.{RECORD}").read_bytes()
+        record = _decode(content, place)
         # Other JSON, such as a manifest, may lie there too.
         is_sample = "caption" in record or len(own) > 1
         if is_sample and record.get("split", TRAIN) == split:
             _check(place, record, {name.removeprefix(f"{key}.") for name in own})
-            yield place
+            sizes = [f"{name} {(folder / name).stat().st_size}\n" for name in own]
+            yield replace(place, mark=hashlib.sha256("".join(sizes).encode() + content).digest()[:_MARK])
 
 
 def _decode(content: bytes, place: _Place) -> dict[str, Any]:

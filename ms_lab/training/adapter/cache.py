@@ -20,7 +20,7 @@ from ms_lab.data.writing.folder import write_json
 from ms_lab.data.writing.sample_index import ENCODED, SampleIndex
 from ms_lab.data.writing.shards import HELDOUT, SPLITS, encode_record, shard_writer
 from ms_lab.training.adapter.encoding import Blanks, SampleEncoder
-from ms_lab.training.adapter.samples import Size
+from ms_lab.training.adapter.samples import Size, require_size
 from ms_lab.training.adapter.sources import PictureSamples
 
 NOTES, BLANKS = "cache.json", "blanks.safetensors"
@@ -52,12 +52,17 @@ def write_cache(  # noqa: PLR0913 - what a cache is made of
         samples of each split.
 
     Raises:
-        InvalidInputError: a sample cannot be used, or the folder holds another cache.
+        InvalidInputError: a sample cannot be used, the size does not fit the base, or the folder holds another cache.
         CheckpointError: a shard of the set is damaged.
         StorageFullError: the disk is full; whole shards stay.
     """
+    require_size(size, pipeline.components.vae_scale_factor)
     notes = describe_cache(directory, size) | {"dtype": str(pipeline.unet.dtype).removeprefix("torch.")}
-    notes |= {"samples_per_shard": samples_per_shard}
+    indices = {split: SampleIndex(source, split) for split in SPLITS}
+    notes |= {
+        "samples_per_shard": samples_per_shard,
+        "set": {split: index.digest() for split, index in indices.items()},
+    }
     if (target / NOTES).is_file() and json.loads((target / NOTES).read_text(encoding="utf-8")) != notes:
         raise InvalidInputError(
             f"{target} holds the cache of another model, size or set; choose another folder with --out."
@@ -65,8 +70,7 @@ def write_cache(  # noqa: PLR0913 - what a cache is made of
     write_json(target / NOTES, notes)
     encoder = SampleEncoder(pipeline)
     counts: dict[str, int] = {}
-    for split in SPLITS:
-        index = SampleIndex(source, split)
+    for split, index in indices.items():
         samples = PictureSamples(index, size, pipeline.conditioner.reader.preprocessor)
         counts[split] = len(samples)
         for number, start in enumerate(range(0, len(samples), samples_per_shard)):
@@ -105,13 +109,18 @@ def _write_shard(
             writer.write({"__key__": stored.key, "json": encode_record(stored.record), ENCODED: encoded, **files})
 
 
+def is_cache(folder: Path) -> bool:
+    """Whether a folder holds a cache."""
+    return (folder / NOTES).is_file()
+
+
 def read_cache(folder: Path, directory: Path, size: Size) -> Blanks | None:
     """What stands in for dropped conditions, from a cache's folder; ``None``: it holds no cache but pictures.
 
     Raises:
         InvalidInputError: the cache is not finished, or of another model or size.
     """
-    if not (folder / NOTES).is_file():
+    if not is_cache(folder):
         return None
     if not (folder / BLANKS).is_file():
         raise InvalidInputError(f"The cache in {folder} is not finished; run msd data cache again.")

@@ -33,6 +33,7 @@ _PREFIX, _PARTIAL = "step-", ".partial"
 _NAME = re.compile(rf"{_PREFIX}\d{{7,}}")
 # Of the base's directory, these are written anew, or are no part of the model.
 _OWN = (CARD_FILE, WEIGHTS_FILE, INVENTORY_FILE, TRAINING)
+_WEIGHTS = (".safetensors", ".bin")
 _FULL = ("No space left", "StorageFull", "Disk quota")
 
 
@@ -120,13 +121,18 @@ def newest_checkpoint(run: Path) -> Path | None:
 
 
 def link_base(base: Path, folder: Path) -> None:
-    """Put all files of a model directory but the adapter's into ``folder``: as hard links where that is possible."""
+    """Put all files of a model directory but the adapter's into ``folder``: weights as hard links where that is possible.
+
+    Whatever may be edited or added to is copied, for a change of it would be one of the base as well.
+    """
     for source in sorted(base.rglob("*")):
         place = source.relative_to(base)
         if place.parts[0] in _OWN or any(part.startswith(".") for part in place.parts):
             continue
         if source.is_dir():
             (folder / place).mkdir()
+        elif source.suffix not in _WEIGHTS:
+            shutil.copyfile(source, folder / place)
         else:
             put_file(source, folder / place)
 

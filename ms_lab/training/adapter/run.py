@@ -11,6 +11,7 @@ import torch
 
 from ms_core.config import ModelCard
 from ms_core.device.devices import multiplies_bfloat16
+from ms_core.device.modes import MemorySetting
 from ms_core.errors import InvalidInputError
 from ms_core.method.adapter import MSAdapter, cross_attention_layers
 from ms_core.sampling.pipeline import MSDiffusionPipeline
@@ -19,12 +20,12 @@ from ms_lab.data.writing.files import write_whole
 from ms_lab.data.writing.sample_index import SampleIndex
 from ms_lab.data.writing.shards import HELDOUT, TRAIN
 from ms_lab.training.adapter.batches import SampleBatch, Samples, SampleStream, require_batch
-from ms_lab.training.adapter.cache import read_cache
+from ms_lab.training.adapter.cache import is_cache, read_cache
 from ms_lab.training.adapter.config import AdapterConfig, load_config
 from ms_lab.training.adapter.encoding import Blanks, SampleEncoder
 from ms_lab.training.adapter.model_checkpoints import CHECKPOINTS, CONFIG, ModelCheckpoints
 from ms_lab.training.adapter.objective import NoiseObjective
-from ms_lab.training.adapter.samples import Size
+from ms_lab.training.adapter.samples import Size, require_size
 from ms_lab.training.adapter.sheet import draw_sheet
 from ms_lab.training.adapter.sources import EncodedSamples, PictureSamples
 from ms_lab.training.adapter.stage import AdapterStage, HeldOut
@@ -76,7 +77,8 @@ class AdapterTraining:
         card = ModelCard.load(directory)
         in_bf16 = self.device.type == "cuda" and config.train.precision == "bf16" and multiplies_bfloat16(self.device)
         dtype = torch.bfloat16 if in_bf16 else torch.float32
-        self.pipeline = MSDiffusionPipeline.from_pretrained(directory, self.device, dtype, "auto")
+        memory = memory_setting(self.device, is_cache(Path(config.data.folder)))
+        self.pipeline = MSDiffusionPipeline.from_pretrained(directory, self.device, dtype, memory)
         if config.start == START_NEW:
             begin_anew(self.pipeline.adapter, self.pipeline.unet, config.train.seed)
         if config.train.gradient_checkpointing:
@@ -113,8 +115,9 @@ class AdapterTraining:
         count = min(self.config.log.held_out, len(self.set.held_out))
         if count == 0 or not self.team.leads:
             return HeldOut()
-        batch = SampleBatch(tuple(self.set.held_out[number] for number in range(count)), tuple(range(count)))
-        shown = [self.set.pictures.record(number) for number in range(min(self.config.log.pictures, count))]
+        numbers = spread(count, len(self.set.held_out))
+        batch = SampleBatch(tuple(self.set.held_out[number] for number in numbers), tuple(range(count)))
+        shown = [self.set.pictures.record(number) for number in numbers[: self.config.log.pictures]]
         size = Size(self.config.data.height, self.config.data.width)
         draw = partial(draw_sheet, self.pipeline, shown, size, self.config.log.picture_steps) if shown else None
         return HeldOut(batch, draw)
@@ -137,6 +140,18 @@ def require_same_run(folder: Path, config: AdapterConfig) -> None:
         )
 
 
+def spread(count: int, among: int) -> list[int]:
+    """So many numbers, evenly among all: neighbours are often of one video, and would show each other's subject."""
+    return [number * among // count for number in range(count)]
+
+
+def memory_setting(device: torch.device, cached: bool) -> MemorySetting:
+    """Which parts of the model stay on a device that trains: on a cache, encoders come only for sample sheets."""
+    if device.type == "cpu":
+        return "cpu"
+    return "12gb" if cached else "24gb"
+
+
 def begin_anew(adapter: MSAdapter, unet: Any, seed: int) -> None:
     """Give an adapter the weights that the paper's training begins with: random ones, and the text's projections."""
     seed_everything(seed)
@@ -153,11 +168,7 @@ def open_set(config: AdapterConfig, directory: Path, pipeline: MSDiffusionPipeli
         ModelNotFoundError, CheckpointError: there are no samples, or a shard is damaged.
     """
     folder, size = Path(config.data.folder), Size(config.data.height, config.data.width)
-    factor: int = pipeline.components.vae_scale_factor
-    if size.height % factor or size.width % factor:
-        raise InvalidInputError(
-            f"The base's pictures have sides that are multiples of {factor}, not {size.height} x {size.width}."
-        )
+    require_size(size, pipeline.components.vae_scale_factor)
     train, held_out = SampleIndex(folder, TRAIN), SampleIndex(folder, HELDOUT)
     preprocessor = pipeline.conditioner.reader.preprocessor
     pictures = PictureSamples(held_out, size, preprocessor)

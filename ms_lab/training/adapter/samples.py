@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ms_core.conditions.references import ReferencePreprocessor
+from ms_core.errors import InvalidInputError
 from ms_core.method.boxes import fit_boxes
 from ms_core.spec import Box
 from ms_lab.data.records import SubjectRecord, TrainingSample
@@ -47,6 +48,22 @@ class PreparedSample:
     time_ids: Float[Tensor, " 6"]
     caption: str
     phrases: tuple[str, ...]
+
+
+def require_size(size: Size, factor: int) -> None:
+    """Refuse targets that a base cannot draw.
+
+    Args:
+        size: of the targets.
+        factor: pixels of the base's pictures for each cell of its latents.
+
+    Raises:
+        InvalidInputError: the base cannot draw them.
+    """
+    if size.height % factor or size.width % factor:
+        raise InvalidInputError(
+            f"The base's pictures have sides that are multiples of {factor}, not {size.height} x {size.width}."
+        )
 
 
 def prepare(sample: TrainingSample, size: Size, preprocessor: ReferencePreprocessor) -> PreparedSample:

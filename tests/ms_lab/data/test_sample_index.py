@@ -150,3 +150,20 @@ def test_all_pictures_of_a_loose_sample_missing_is_told_too(tmp_path: Path) -> N
     (tmp_path / "manifest.json").write_text(json.dumps({"samples": {}}))
     with pytest.raises(InvalidInputError, match="lacks its picture"):
         SampleIndex(tmp_path, "train")
+
+
+def test_a_sets_digest_tells_it_from_any_other(tmp_path: Path) -> None:
+    def digest(name: str, change: Callable[[dict[str, Any], dict[str, bytes]], object] = lambda *_: None) -> set[str]:
+        samples = [stored_sample(0), stored_sample(1)]
+        change(*samples[1])
+        (tmp_path / name).mkdir()
+        write_shard(tmp_path / name / "train-000000.tar", samples)
+        write_files(tmp_path / name / "files", samples)
+        return {SampleIndex(folder, "train").digest() for folder in (tmp_path / name, tmp_path / name / "files")}
+
+    first = digest("first")
+    assert digest("again") == first
+    assert not first & digest("renamed", lambda record, _: record.update(source="other"))
+    assert not first & digest("repainted", lambda _, files: files.update({"target.png": b"longer"}))
+    write_shard(tmp_path / "first" / "train-000001.tar", [stored_sample(2)], 2)
+    assert SampleIndex(tmp_path / "first", "train").digest() not in first

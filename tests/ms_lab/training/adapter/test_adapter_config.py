@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from ms_core.device.modes import resident_parts
 from ms_core.errors import InvalidInputError
 from ms_lab.training.adapter.config import load_config
-from ms_lab.training.adapter.run import require_same_run
+from ms_lab.training.adapter.run import memory_setting, require_same_run, spread
 from tests.ms_lab.training.adapter.small_set import small_config
 
 LEAST = 'model = "sdxl"\n[data]\nfolder = "runs/data"\n'
@@ -69,3 +71,17 @@ def test_a_run_goes_on_with_its_own_configuration_only(tmp_path: Path) -> None:
         require_same_run(run, small_config(tmp_path, train={"learning_rate": 0.1, "seed": 5}))
     with pytest.raises(InvalidInputError, match="another configuration: model"):
         require_same_run(run, small_config(tmp_path, model="other"))
+
+
+def test_encoders_leave_a_gpu_that_trains_on_a_cache() -> None:
+    gpu = torch.device("cuda")
+    assert (memory_setting(gpu, cached=True), memory_setting(gpu, cached=False)) == ("12gb", "24gb")
+    assert memory_setting(torch.device("cpu"), cached=True) == "cpu"
+    assert not {"text_encoders", "image_encoder"} & resident_parts("12gb")
+    assert {"unet", "projections", "resampler"} <= resident_parts("12gb")
+
+
+def test_held_out_samples_are_taken_from_all_over_the_set() -> None:
+    assert spread(4, 12) == [0, 3, 6, 9]
+    assert spread(3, 3) == [0, 1, 2]
+    assert spread(2, 3) == [0, 1]

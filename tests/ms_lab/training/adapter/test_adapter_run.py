@@ -98,9 +98,15 @@ def test_a_checkpoint_is_served_with_the_averaged_weights(whole_run: AdapterTrai
     assert pipeline.run(spec)[0].image.size == (256, 256)
 
 
-def test_the_base_is_linked_not_copied(whole_run: AdapterTraining, golden_model_directory: Path) -> None:
+def test_the_weights_of_the_base_are_linked_and_what_may_be_edited_is_copied(
+    whole_run: AdapterTraining, golden_model_directory: Path
+) -> None:
     weights = "unet/diffusion_pytorch_model.safetensors"
     assert (newest(whole_run.folder) / weights).samefile(golden_model_directory / weights)
+    for name in ("model_index.json", "scheduler/scheduler_config.json"):
+        copy, own = newest(whole_run.folder) / name, golden_model_directory / name
+        assert copy.read_bytes() == own.read_bytes()
+        assert not copy.samefile(own)
 
 
 def test_training_changes_the_adapter(whole_run: AdapterTraining, golden_model_directory: Path) -> None:

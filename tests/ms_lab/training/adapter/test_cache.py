@@ -20,7 +20,7 @@ from ms_lab.training.adapter.model_checkpoints import newest_checkpoint
 from ms_lab.training.adapter.run import AdapterTraining
 from ms_lab.training.adapter.samples import Size
 from ms_lab.training.adapter.sources import EncodedSamples
-from tests.ms_lab.training.adapter.small_set import small_config
+from tests.ms_lab.training.adapter.small_set import small_config, write_shards
 
 SIZE = Size(64, 64)
 
@@ -112,6 +112,31 @@ def test_a_cache_of_another_size_or_model_is_refused(
         read_cache(cache, other, SIZE)
     with pytest.raises(InvalidInputError, match="holds the cache of another model"):
         write_cache(small_set, cache, other, pipeline, SIZE, 4)
+
+
+def test_a_cache_of_another_set_or_one_that_has_grown_is_refused(
+    cache: Path, golden_model_directory: Path, pipeline: MSDiffusionPipeline, tmp_path: Path
+) -> None:
+    """Its whole shards would be taken for those of this set."""
+    for name, count in (("grown", 11), ("smaller", 9)):
+        other = write_shards(tmp_path / name, train=count)
+        with pytest.raises(InvalidInputError, match="another model, size or set"):
+            write_cache(other, cache, golden_model_directory, pipeline, SIZE, 4)
+    same = write_shards(tmp_path / "same")
+    assert write_cache(same, cache, golden_model_directory, pipeline, SIZE, 4) == {"train": 10, "heldout": 3}
+
+
+def test_a_size_that_the_base_cannot_draw_is_not_cached(
+    golden_model_directory: Path,
+    small_set: Path,
+    pipeline: MSDiffusionPipeline,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline.components, "vae_scale_factor", 16)
+    with pytest.raises(InvalidInputError, match="multiples of 16, not 72 x 64"):
+        write_cache(small_set, tmp_path / "cache", golden_model_directory, pipeline, Size(72, 64), 4)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_set_without_a_cache_is_read_from_its_pictures(golden_model_directory: Path, small_set: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from ms_core.errors import InvalidInputError
 from ms_lab.training.adapter.config import AdapterConfig
 from ms_lab.training.adapter.run import AdapterTraining
 from ms_lab.training.loop import StageConfig
+from ms_lab.training.mini import FULL, default_processes
 from ms_lab.training.team import ALONE, Team, run_team
 from tests.ms_lab.training.adapter.small_set import small_config
 
@@ -82,3 +84,16 @@ def test_a_batch_that_cannot_be_divided_is_refused() -> None:
         config.micro_batches(2)
     assert StageConfig(pictures=24, batch_size=24, micro_batch_size=4).micro_batches(2) == (3, 4)
     assert StageConfig(pictures=24, batch_size=24).micro_batches(2) == (1, 12)
+    with pytest.raises(InvalidInputError, match="16 pictures cannot be divided among 3 processes"):
+        StageConfig(pictures=32, batch_size=16).micro_batches(3)
+
+
+@pytest.mark.parametrize(("cores", "count"), [(1, 1), (2, 2), (3, 2), (4, 4), (6, 4), (None, 1)])
+def test_as_many_processes_are_started_as_share_a_batch_evenly(
+    monkeypatch: pytest.MonkeyPatch, cores: int | None, count: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert default_processes("cpu") == count
+    assert default_processes("cuda") == 1
+    for stage in (FULL.vae, FULL.references, FULL.base):
+        assert stage.micro_batches(count) == (1, stage.batch_size // count)
