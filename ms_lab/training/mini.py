@@ -248,9 +248,11 @@ def train_model(  # noqa: PLR0913 - what a run is made of
         The stage that is not done yet.
 
     Raises:
-        InvalidInputError: processes are to be started beside a GPU.
+        InvalidInputError: processes are to be started beside a GPU, or cannot share a batch.
     """
     require_cpu(device, processes)
+    for name in STAGES:
+        getattr(recipe, name).micro_batches(processes)
     prepare_tokenizer(folder, pack)
     if processes > 1:
         run_team(processes, _train_in_team, folder, pack, held_out, recipe, minutes)

@@ -196,9 +196,11 @@ def train_adapter(  # noqa: PLR0913 - what a run is made of
         Whether the run is done.
 
     Raises:
-        InvalidInputError: processes are to be started beside a GPU.
+        InvalidInputError: processes are to be started beside a GPU, or cannot share a batch.
     """
     require_cpu(device, processes)
+    # Before any of them is started: there may be thousands by mistake.
+    config.stage().micro_batches(processes)
     if processes > 1:
         run_team(processes, _train_in_team, config, directory, folder, minutes)
         # What the team has written says whether it is done.

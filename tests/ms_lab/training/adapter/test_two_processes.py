@@ -9,12 +9,16 @@ import pytest
 import torch
 
 from ms_core.errors import InvalidInputError
+from ms_lab.mini.sprites import SpritePack
+from ms_lab.training import mini
+from ms_lab.training.adapter import run
 from ms_lab.training.adapter.config import AdapterConfig
 from ms_lab.training.adapter.run import AdapterTraining
 from ms_lab.training.loop import StageConfig
 from ms_lab.training.mini import FULL, default_processes
 from ms_lab.training.team import ALONE, Team, run_team
 from tests.ms_lab.training.adapter.small_set import small_config
+from tests.support.paths import ASSETS
 
 
 def joined(folder: Path, micro_batch_size: int) -> AdapterConfig:
@@ -97,3 +101,16 @@ def test_as_many_processes_are_started_as_share_a_batch_evenly(
     assert default_processes("cuda") == 1
     for stage in (FULL.vae, FULL.references, FULL.base):
         assert stage.micro_batches(count) == (1, stage.batch_size // count)
+
+
+def test_more_processes_than_can_share_a_batch_are_refused_before_any_is_started(
+    golden_model_directory: Path, small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for room in (run, mini):
+        monkeypatch.setattr(room, "run_team", lambda *_: pytest.fail("processes were started"))
+    with pytest.raises(InvalidInputError, match="among 20000 processes"):
+        run.train_adapter(small_config(small_set), golden_model_directory, tmp_path, "cpu", 20000)
+    pack = SpritePack.load(ASSETS / mini.SMOKE_PACK).subset(range(4))
+    with pytest.raises(InvalidInputError, match="among 20000 processes"):
+        mini.train_model(tmp_path, pack, pack, mini.SMOKE, "cpu", 20000)
+    assert not list(tmp_path.iterdir())
