@@ -14,17 +14,20 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from ms_core.errors import InvalidInputError, StorageError
+from ms_lab.ablation import run as ablation_run
 from ms_lab.ablation.measuring import Measures
 from ms_lab.ablation.orders import NOT_MEASURED, ONE_SEED
 from ms_lab.ablation.pictures import Bench, composed
-from ms_lab.ablation.results import ASKED, Asked, require_same, summarise
+from ms_lab.ablation.results import ASKED, SCALE_ZERO, Asked, require_same, summarise
 from ms_lab.ablation.run import SMOKE, TABLE, Setting, load_pack, write_results
 from ms_lab.ablation.training import build_variant, config_of, stage_of, train_variant, training_facts
-from ms_lab.ablation.variants import NO_MASKS
+from ms_lab.ablation.variants import FULL, NO_MASKS
+from ms_lab.evaluation.judge.outcome import Outcome
 from ms_lab.evaluation.questions.scenes import BenchScene
 from ms_lab.mini.sprites import SpritePack
 from ms_lab.training.checkpoints import AVERAGE
 from ms_lab.training.mini import SMOKE_PACK, TRAINING_PACK
+from tests.ms_lab.evaluation.report.bench_outcomes import found, outcome
 from tests.support.paths import ASSETS, MINI
 
 ASKED_FOR = Asked(2, 3, 1, {"headline": 2}, "a", 64, 8, 4, 20, 319, "b", "c")
@@ -75,10 +78,10 @@ def test_pictures_that_are_there_are_not_drawn_again(bench: Bench, tmp_path: Pat
     measures, draw = Measures(tmp_path), Counting()
     measures.measure("full-1", bench, draw)
     assert draw.scenes == len(bench.scenes)
-    found = measures.read("full-1")
-    assert [(each.group, each.number) for each in found] == [(each.group, each.number) for each in bench.scenes]
-    assert all(subject.identity for each in found for subject in each.verdict.subjects)
-    assert [each.treated for each in found] == [False, True]
+    kept = measures.read("full-1")
+    assert [(each.group, each.number) for each in kept] == [(each.group, each.number) for each in bench.scenes]
+    assert all(subject.identity for each in kept for subject in each.verdict.subjects)
+    assert [each.treated for each in kept] == [False, True]
     # As if the judging had been interrupted.
     measures.path("full-1").unlink()
     measures.measure("full-1", bench, draw)
@@ -157,3 +160,41 @@ def test_a_column_that_another_command_works_on_is_left_to_it(tmp_path: Path) ->
             assert other
     with Measures(tmp_path).claim("full-1") as again:
         assert again
+
+
+def test_a_variant_is_compared_with_the_full_method_of_its_own_seed() -> None:
+    rows = {
+        "full-1": [outcome(number=number) for number in range(8)],
+        "full-2": [outcome([found(identity=False)] * 2, number=number) for number in range(8)],
+    }
+    rows |= {f"{name}-{seed}": rows["full-2"] for name in (NO_MASKS, SCALE_ZERO) for seed in (1, 2)}
+
+    class Kept(Measures):
+        def read(self, column: str) -> list[Outcome]:
+            return rows[column]
+
+    ablation = summarise(ASKED_FOR, Kept(Path()), list(rows), {})
+    for name in (NO_MASKS, SCALE_ZERO):
+        assert [ablation.differences[name][seed]["identity"].value for seed in (1, 2)] == [1, 0]
+    # The full method of the second seed is no better than its own scale of 0.
+    assert not ablation.enough
+    rows["full-2"] = rows["full-1"]
+    assert summarise(ASKED_FOR, Kept(Path()), list(rows), {}).enough
+
+
+def test_a_scale_of_0_is_drawn_by_the_full_method_alone_and_without_references(
+    bench: Bench, pack: SpritePack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = Setting(MINI, tmp_path, SMOKE, pack, pack, bench, lambda _: None)
+    measured: list[tuple[str, object]] = []
+    monkeypatch.setattr(ablation_run, "_train", lambda _, name, seed, __: f"{name} {seed}")
+    monkeypatch.setattr(ablation_run, "drawn_by", lambda stage, steps, sees: (stage, steps, sees))
+    monkeypatch.setattr(Measures, "measure", lambda _, column, __, draw: measured.append((column, draw)))
+    for name in (FULL, NO_MASKS):
+        ablation_run._make_column(setting, name, 2)
+    steps = SMOKE.steps
+    assert measured == [
+        ("full-2", ("full 2", steps, True)),
+        ("scale-0-2", ("full 2", steps, False)),
+        ("no-masks-2", ("no-masks 2", steps, True)),
+    ]
