@@ -180,8 +180,7 @@ class Trainer(Generic[Batch]):
         )
         self.gradients = Gradients(parameters)
         self.average = WeightAverage(stage.trained, config.average_decay)
-        self.step = 0
-        self.saved_step: int | None = None
+        self.step = self.saved_step = 0
         self.seconds = 0.0
         self.figures: dict[str, float] = {}
 
@@ -248,7 +247,7 @@ class Trainer(Generic[Batch]):
         except DeviceLostError as error:
             # Nothing can be read from the device any more.
             raise DeviceLostError(
-                f"{error.detail} The last checkpoint has {self.saved_step or 0} steps; run the same command again to continue."
+                f"{error.detail} The last checkpoint has {self.saved_step} steps; run the same command again to continue."
             ) from error
         except BaseException:
             self.save()
@@ -330,8 +329,8 @@ class Trainer(Generic[Batch]):
         return self.config.learning_rate * max(0.0, min(rise, fall))
 
     def save(self) -> None:
-        """Write weights, their average and the optimiser, unless they are written."""
-        if not self.team.leads or self.step == self.saved_step:
+        """Write weights, their average and the optimiser."""
+        if not self.team.leads:
             return
         self.average.put_back()
         weights = _on_host(self.stage.trained)

@@ -56,7 +56,7 @@ class ModelCheckpoints:
     keep: int
 
     def write(self, snapshot: Snapshot) -> None:
-        """Write one more, then remove the oldest.
+        """Write one more, unless it is there, then remove the oldest.
 
         Raises:
             StorageFullError: there is no room; those before stay.
@@ -66,6 +66,9 @@ class ModelCheckpoints:
         for leftover in self.folder.glob(f".*{_PARTIAL}"):
             shutil.rmtree(leftover)
         target = self.folder / f"{_PREFIX}{snapshot.state['step']:07d}"
+        if target.is_dir():
+            # The run has come no further, and this one is whole.
+            return
         with _whole_folder(target) as folder:
             link_base(self.base, folder)
             save_file(dict(snapshot.average), folder / WEIGHTS_FILE)
@@ -139,11 +142,9 @@ def link_base(base: Path, folder: Path) -> None:
 
 @contextmanager
 def _whole_folder(target: Path) -> Generator[Path]:
-    """A folder that gets its name only when the block has written all of it, and then takes the place of its namesake."""
+    """A folder that gets its name only when the block has written all of it."""
     with _new_folder(target) as partial:
         yield partial
-        if target.exists():
-            shutil.rmtree(target)
         partial.rename(target)
 
 

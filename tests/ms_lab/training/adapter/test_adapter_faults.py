@@ -126,6 +126,18 @@ def test_what_a_killed_run_has_not_finished_is_removed_by_the_one_that_writes(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-0000002", "step-0000006"]
 
 
+def test_a_checkpoint_that_is_there_is_not_written_again(golden_model_directory: Path, tmp_path: Path) -> None:
+    """It would be gone for a moment."""
+    kept = checkpoints(tmp_path, golden_model_directory, keep=1)
+    kept.write(snapshot(2))
+    before = (tmp_path / "step-0000002").stat()
+    kept.write(snapshot(2))
+    kept.note({"gain": 0.5})
+    assert (tmp_path / "step-0000002").stat().st_ino == before.st_ino
+    assert ModelCard.load(tmp_path / "step-0000002").training["adapter"] == {"gain": 0.5}
+    assert [path.name for path in tmp_path.iterdir()] == ["step-0000002"]
+
+
 def test_a_folder_with_a_name_of_ones_own_is_no_checkpoint(golden_model_directory: Path, tmp_path: Path) -> None:
     kept = checkpoints(tmp_path, golden_model_directory, keep=1)
     for name in ("step-0000001-good", "step-best"):
