@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ms_core.errors import StartupError
+from ms_lab.data.writing.files import write_whole
 
 
 class TrainingLog:
@@ -49,7 +50,7 @@ class TrainingLog:
         lines = self.path.read_text(encoding="utf-8").splitlines()
         kept = [line for line in lines if _is_row(line) and json.loads(line)["pictures"] <= pictures]
         if kept != lines:
-            self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            write_whole(self.path, "".join(f"{line}\n" for line in kept).encode())
 
 
 def _is_row(line: str) -> bool:

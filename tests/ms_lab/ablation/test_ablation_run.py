@@ -24,6 +24,8 @@ from ms_lab.ablation.training import build_variant, config_of, stage_of, train_v
 from ms_lab.ablation.variants import FULL, NO_MASKS
 from ms_lab.evaluation.judge.outcome import Outcome
 from ms_lab.evaluation.questions.scenes import BenchScene
+from ms_lab.mini.artwork import HELD_OUT_SET
+from ms_lab.mini.halves import VALIDATION, half_of
 from ms_lab.mini.sprites import SpritePack
 from ms_lab.training.checkpoints import AVERAGE
 from ms_lab.training.mini import SMOKE_PACK, TRAINING_PACK
@@ -160,6 +162,10 @@ def test_a_column_that_another_command_works_on_is_left_to_it(tmp_path: Path) ->
             assert other
     with Measures(tmp_path).claim("full-1") as again:
         assert again
+
+
+def test_the_scenes_are_of_the_validation_half(bench: Bench) -> None:
+    assert {half_of(sprite.phrase) for sprite in bench.pack.sprites if sprite.artist == HELD_OUT_SET} == {VALIDATION}
 
 
 def test_a_variant_is_compared_with_the_full_method_of_its_own_seed() -> None:

@@ -71,6 +71,7 @@ def test_a_run_leaves_checkpoints_log_sheet_and_configuration(whole_run: Adapter
     assert [row["pictures"] for row in rows if "loss" in row] == [4, 8, 12, 16]
     assert {"reference_gain_200", "reference_gain_450", "reference_gain_700"} <= set(rows[-1])
     assert len(list(folder.glob("sheet-*.png"))) == 2
+    assert (len(whole_run.set.train), len(whole_run.set.held_out)) == (10, 3)
     # Each checkpoint's card has its own figures.
     figures = {row["pictures"]: row for row in rows if "reference_gain_200" in row}
     for path, pictures in zip(all_checkpoints(folder / "checkpoints"), (8, 16), strict=True):
