@@ -40,6 +40,7 @@ install_wheels() {
     export PYTHONPATH="$site:${PYTHONPATH:-}"
 }
 
+case " $* " in *" --help "*) set -- --help ;; esac
 export PYTHONPATH="$PWD:${PYTHONPATH:-}"
 export PYTHONUNBUFFERED=1
 case "${1:-}" in

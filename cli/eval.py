@@ -108,7 +108,7 @@ def ablation(  # noqa: PLR0913 - one for each option
             help="As for msd train mini, or the folder of such a run, whose drawings are taken; the bundled ones if left out."
         ),
     ] = None,
-    smoke: Annotated[bool, typer.Option("--smoke", help="Train on eight pictures and measure three scenes.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Train on eight pictures and measure two scenes.")] = False,
 ) -> None:
     """Train the small model with one part of the method left out at a time, and compare; see docs/ablation.md.
 

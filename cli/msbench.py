@@ -53,9 +53,7 @@ class QueuedPictures:
             with service_client(self._client.url) as client:
                 model = client.models()[0]
         except NoAnswerError as error:
-            raise StartupError(
-                f"{error.detail.removesuffix('.')}. Start a service with msd up, or say where one is with --url."
-            ) from error
+            raise StartupError(f"{error.detail.removesuffix('.')}, or say where one is with --url.") from error
         except MsdError as error:
             raise StartupError(refusal(error)) from error
         if model.abilities is None:

@@ -223,12 +223,12 @@ class Trainer(Generic[Batch]):
         self.resume()
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         columns = TextColumn(self.stage.name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        bar = Progress(*columns, TextColumn("loss {task.fields[loss]:.4f}"), disable=not self.team.leads)
+        bar = Progress(*columns, TextColumn("loss {task.fields[loss]}"), disable=not self.team.leads)
         with bar:
-            task = bar.add_task("", total=self.num_steps, completed=self.step, loss=math.nan)
+            task = bar.add_task("", total=self.num_steps, completed=self.step, loss="–")
             self._run(
                 self._steps(self._batches(stream_of), deadline),
-                lambda loss: bar.update(task, completed=self.step, loss=loss),
+                lambda loss: bar.update(task, completed=self.step, loss=f"{loss:.4f}"),
             )
         self._show_saved()
         self.log.close()

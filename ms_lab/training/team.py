@@ -24,6 +24,7 @@ import torch.multiprocessing as multiprocessing
 from accelerate import PartialState  # pyright: ignore[reportMissingTypeStubs] - it has none
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from ms_core.errors import InvalidInputError, MSDiffusionError
 
@@ -138,7 +139,7 @@ def run_team(size: int, train: Callable[..., None], *arguments: object) -> None:
         meeting = (Path(folder) / "meeting").as_uri()
         try:
             cast("Any", multiprocessing).spawn(_join, args=(size, meeting, told, train, arguments), nprocs=size)
-        except multiprocessing.ProcessRaisedException as error:
+        except ProcessRaisedException as error:
             if told.empty():
                 raise
             raise told.get() from error

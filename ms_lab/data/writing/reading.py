@@ -67,7 +67,7 @@ def read_samples(path: Path, background: Colour = WHITE) -> Iterator[TrainingSam
 def sample_of(record: dict[str, Any], files: dict[str, bytes], background: Colour = WHITE) -> TrainingSample:
     """A sample from its JSON and its pictures by name; its references are laid on ``background``."""
     return TrainingSample(
-        image=_open(files[record["target"]]),
+        image=_open(files, record["target"]),
         caption=record["caption"],
         height=record["height"],
         width=record["width"],
@@ -79,7 +79,7 @@ def sample_of(record: dict[str, Any], files: dict[str, bytes], background: Colou
 
 
 def _subject(subject: dict[str, Any], files: dict[str, bytes], background: Colour) -> SubjectRecord:
-    reference = _open(files[subject["reference"]])
+    reference = _open(files, subject["reference"])
     if subject["reference_mask"] is not None:
         inside = from_run_lengths(subject["reference_mask"], reference.height, reference.width)
         pixels = np.where(inside[..., None], np.asarray(reference), np.asarray(background, np.uint8))
@@ -95,6 +95,9 @@ def _subject(subject: dict[str, Any], files: dict[str, bytes], background: Colou
     )
 
 
-def _open(content: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(content)) as picture:
-        return picture.convert("RGB")
+def _open(files: dict[str, bytes], name: str) -> Image.Image:
+    try:
+        with Image.open(io.BytesIO(files[name])) as picture:
+            return picture.convert("RGB")
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{name} is damaged or no picture") from error

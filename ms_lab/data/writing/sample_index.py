@@ -8,6 +8,7 @@ import tarfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -20,6 +21,7 @@ RECORD = "json"
 # What msd data cache writes in place of pictures.
 ENCODED = "encoded.safetensors"
 _BLOCK = 512
+_READ = 1 << 20
 # Bytes that are kept of a sample's mark.
 _MARK = 8
 
@@ -122,7 +124,6 @@ def _places_of_shard(path: Path) -> list[_Place]:
     places: dict[str, _Place] = {}
     records: dict[str, dict[str, Any]] = {}
     marks: dict[str, Any] = defaultdict(hashlib.sha256)
-    _require_end(path)
     with tarfile.open(path) as archive:
         for member in archive:
             key, _, ending = member.name.partition(".")
@@ -136,17 +137,24 @@ def _places_of_shard(path: Path) -> list[_Place]:
                 content = file.read()
                 marks[key].update(content)
                 records[key] = _decode(content, places[key])
+        _require_end(path, archive.offset)
     for key, place in places.items():
         _check(place, records.get(key), names[key])
     return [replace(place, mark=marks[key].digest()[:_MARK]) for key, place in places.items()]
 
 
-def _require_end(path: Path) -> None:
-    """A tar ends with two empty blocks; one that was cut off between two files is well-formed but for them."""
+def _require_end(path: Path, end: int) -> None:
+    """Refuse a tar of which files are missing: it ends with two empty blocks, and nothing but zeros comes after its files.
+
+    Without them it was cut off between two files; with more behind them, it is damaged there.
+    """
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 2 * _BLOCK))
-        if file.read() != bytes(2 * _BLOCK):
-            raise tarfile.ReadError("its end is missing")
+        file.seek(end)
+        if file.read(2 * _BLOCK) != bytes(2 * _BLOCK):
+            raise tarfile.ReadError(f"its end is missing, or byte {end} is wrong")
+        for rest in iter(partial(file.read, _READ), b""):
+            if rest.strip(b"\0"):
+                raise tarfile.ReadError(f"byte {end} is wrong")
 
 
 def _places_beside(folder: Path, split: str) -> Iterator[_Place]:
@@ -155,9 +163,12 @@ def _places_beside(folder: Path, split: str) -> Iterator[_Place]:
     for path in sorted(folder.iterdir()):
         names[path.name.partition(".")[0]].append(path.name)
     for key, own in names.items():
+        place = _Place(folder, key, names=tuple(own))
         if f"{key}.{RECORD}" not in own:
+            if any(name.startswith(f"{key}.target.") for name in own):
+                _check(place, None, set(own))
             continue
-        place, content = _Place(folder, key, names=tuple(own)), (folder / f"{key}.{RECORD}").read_bytes()
+        content = (folder / f"{key}.{RECORD}").read_bytes()
         record = _decode(content, place)
         # Other JSON, such as a manifest, may lie there too.
         is_sample = "caption" in record or len(own) > 1

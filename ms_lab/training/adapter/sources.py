@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from PIL import UnidentifiedImageError
 from safetensors.torch import load
 
 from ms_core.conditions.references import ReferencePreprocessor
@@ -45,7 +44,7 @@ class PictureSamples:
         stored = self.index.read(number)
         try:
             return sample_of(stored.record, stored.files, self.preprocessor.reference.background)
-        except (UnidentifiedImageError, OSError, ValueError, KeyError) as error:
+        except (ValueError, KeyError) as error:
             raise InvalidInputError(
                 f"{self.index.where(number)} has a picture that cannot be read: {error}."
             ) from error

@@ -70,6 +70,27 @@ def test_a_shard_that_is_cut_off_between_two_files_is_named(tmp_path: Path) -> N
         SampleIndex(tmp_path, "train")
 
 
+@pytest.mark.parametrize("wrong", [b"\xff" * 200, bytes(1024)])
+def test_a_shard_that_is_damaged_between_two_files_is_named(tmp_path: Path, wrong: bytes) -> None:
+    write_shards(tmp_path)
+    path = tmp_path / "train-000001.tar"
+    with tarfile.open(path) as archive:
+        begin = archive.getmembers()[5].offset
+    content = bytearray(path.read_bytes())
+    content[begin : begin + len(wrong)] = wrong
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"train-000001\.tar is damaged .*byte {begin} is wrong"):
+        SampleIndex(tmp_path, "train")
+
+
+def test_a_loose_sample_without_its_record_is_named(tmp_path: Path) -> None:
+    write_files(tmp_path, [stored_sample(0), stored_sample(1)])
+    (tmp_path / "0001.json").unlink()
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InvalidInputError, match="The sample 0001 in .* has no json file"):
+        SampleIndex(tmp_path, "train")
+
+
 def _reach_outside(record: dict[str, Any], files: dict[str, bytes]) -> None:
     record["subjects"][1]["box"] = [0.5, 0.2, 1.3, 0.9]
 

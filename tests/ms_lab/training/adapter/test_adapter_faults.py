@@ -164,7 +164,7 @@ def test_a_picture_that_cannot_be_read_is_named(pipeline: MSDiffusionPipeline, t
     write_files(tmp_path, [stored_sample(0)])
     (tmp_path / "0000.reference0.png").write_bytes(b"no picture")
     samples = PictureSamples(SampleIndex(tmp_path, "train"), Size(64, 64), pipeline.conditioner.reader.preprocessor)
-    with pytest.raises(InvalidInputError, match=r"The sample 0000 in .* has a picture that cannot be read"):
+    with pytest.raises(InvalidInputError, match=r"The sample 0000 in .* cannot be read: reference0\.png is damaged"):
         samples[0]
 
 
