@@ -71,9 +71,7 @@ ROWS = (
     Row(FULL, ()),
     Row(FULL, (NO_MASKS,)),
     Row(FULL, (NO_GROUNDING,)),
-    Row(FULL, (NO_MASKS, NO_GROUNDING)),
     Row(NO_MASKS, (NO_MASKS,)),
-    Row(NO_MASKS, ()),
     Row(NO_MASKS, (NO_MASKS, NO_GROUNDING)),
 )
 
