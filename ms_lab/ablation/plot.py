@@ -11,7 +11,7 @@ from ms_lab.evaluation.report.intervals import Estimate
 
 SHOWN = (IDENTITY, TEXT, CONFLICT)
 # Pixels.
-_LEFT, _PANEL, _GAP, _TOP, _ROW, _BOTTOM = 110, 210, 24, 64, 34, 34
+_LEFT, _PANEL, _GAP, _TOP, _ROW, _BOTTOM = 110, 210, 56, 64, 34, 34
 _COLOURS = ("#3b6ea5", "#b5482e", "#4c8a4c", "#8a5fa5")
 
 
