@@ -156,11 +156,14 @@ class SceneStream(IterableDataset[SceneBatch]):
     def batch(self, number: int) -> SceneBatch:
         """Batch of this number.
 
-        All batches of one kind have as many scenes of each number of subjects: a CPU prepares its kernels for every
-        shape that it meets.
+        The batches of one step, of ``share.every`` processes, are of one kind: none waits for a larger one. All batches of
+        one kind have as many scenes of each number of subjects: a CPU prepares its kernels for every shape that it meets.
         """
-        rng = np.random.default_rng((self.share.seed, number))
-        kind = self.drawer.kind(rng)
+        rng, of_step = (
+            np.random.default_rng((self.share.seed, of)) for of in (number, number - number % self.share.every)
+        )
+        # A batch's own kind is drawn all the same: its scenes are what they are in a process that trains alone.
+        _, kind = self.drawer.kind(rng), self.drawer.kind(of_step)
         counts = subject_counts(self.share.batch_size, kind.subjects)
         return collate([self.composer.sample(self.drawer.draw(rng, count, kind)) for count in counts])
 

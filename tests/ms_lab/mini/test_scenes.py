@@ -289,6 +289,15 @@ def test_batch_of_a_number_never_changes(composer: SceneComposer) -> None:
     assert bool((ahead.references == again.references).all())
 
 
+def test_no_process_of_a_step_waits_for_a_larger_kind_of_scenes(composer: SceneComposer) -> None:
+    """Processes that train together have batches of one kind in each step, and scenes of their own."""
+    team = [SceneStream(composer.pack, SceneOdds(), Share(2, seed=1, first=rank, every=2)) for rank in (0, 1)]
+    steps = [[stream.batch(2 * step + rank) for rank, stream in enumerate(team)] for step in range(8)]
+    assert all(left.images.shape == right.images.shape for left, right in steps)
+    assert all(left.captions != right.captions for left, right in steps)
+    assert len({left.images.shape for left, _ in steps}) > 1
+
+
 def test_several_processes_give_the_same_batches_in_the_same_order(composer: SceneComposer) -> None:
     stream = SceneStream(composer.pack, SceneOdds(), Share(2, seed=1, first=3, every=2))
     for processes in (0, 2):
