@@ -98,7 +98,7 @@ def test_facts_tell_what_matters() -> None:
     assert facts["unet"]["cross_attention_dim"] == 320
     assert facts["unet"]["block_out_channels"] == [96, 192]
     assert facts["image_encoder"]["hidden_size"] == 192
-    assert facts["adapter"] == {"tensors": 66, "attention_layers": 11, "dtype": "BF16", "bytes": 7_160_704}
+    assert facts["adapter"] == {"tensors": 66, "attention_layers": 11, "dtype": "BF16", "bytes": 14_054_272}
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,10 @@ RED_IS_LEFT = (True, False, True, False)
 # Colours of the left subject, the right one and the background, as this copy of the weights draws them. Whoever trains
 # the model anew looks at the pictures and writes down theirs.
 DRAWN = (
-    ((221, 89, 67), (38, 103, 170), (208, 221, 235)),
-    ((51, 94, 159), (208, 98, 74), (209, 221, 235)),
-    ((126, 125, 120), (83, 86, 89), (167, 167, 166)),
-    ((99, 64, 60), (218, 77, 31), (216, 114, 56)),
+    ((219, 94, 70), (41, 98, 157), (207, 224, 239)),
+    ((51, 91, 152), (205, 98, 73), (208, 224, 239)),
+    ((122, 117, 112), (84, 86, 87), (167, 169, 169)),
+    ((97, 64, 60), (215, 76, 28), (215, 117, 57)),
 )
 # Levels. Another number of threads moves a colour by a hundredth, noise as strong as the weights by ten or more.
 TOLERANCE = 3.0
