@@ -28,8 +28,8 @@ from ms_lab.evaluation.questions.scenes import (
     draw_bench,
     fingerprint,
 )
-from ms_lab.evaluation.run.folder import digest_model
 from ms_lab.evaluation.questions.visibility import shows_treatment
+from ms_lab.evaluation.run.folder import digest_model
 from ms_lab.mini.artwork import HELD_OUT_SET
 from ms_lab.mini.backgrounds import BACKGROUNDS
 from ms_lab.mini.halves import TEST, VALIDATION
