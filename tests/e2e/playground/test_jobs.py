@@ -86,7 +86,7 @@ def test_two_tabs(browser: Browser, service: HttpService, known: set[str]) -> No
         first.visit()
         second.visit()
         second.set_steps(2)
-        start_long_job(first)
+        start_long_job(first, LONGER)
         expect(first.page.get_by_text(STEP)).to_be_visible()
         second.make_button.click()
         expect(second.page.get_by_text(re.compile("in the queue"))).to_be_visible()
