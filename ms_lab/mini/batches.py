@@ -159,13 +159,15 @@ class SceneStream(IterableDataset[SceneBatch]):
         The batches of one step, of ``share.every`` processes, are of one kind: none waits for a larger one. All batches of
         one kind have as many scenes of each number of subjects: a CPU prepares its kernels for every shape that it meets.
         """
-        rng, of_step = (
-            np.random.default_rng((self.share.seed, of)) for of in (number, number - number % self.share.every)
-        )
-        # A batch's own kind is drawn all the same: its scenes are what they are in a process that trains alone.
-        _, kind = self.drawer.kind(rng), self.drawer.kind(of_step)
+        rng = self._rng(number)
+        # Its own kind is drawn all the same: a process that trains alone goes on with the scenes that it would have seen.
+        self.drawer.kind(rng)
+        kind = self.drawer.kind(self._rng(number - number % self.share.every))
         counts = subject_counts(self.share.batch_size, kind.subjects)
         return collate([self.composer.sample(self.drawer.draw(rng, count, kind)) for count in counts])
+
+    def _rng(self, number: int) -> np.random.Generator:
+        return np.random.default_rng((self.share.seed, number))
 
 
 def load_batches(stream: IterableDataset[Batch], processes: int) -> DataLoader[Batch]:
